@@ -1,0 +1,140 @@
+"""The `homespun` command: finds the component a verb belongs to and imports it only then.
+
+A laptop with the `lsp` extra alone has no torch or git library; every other verb then says which extra it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from homespun_core import __version__
+from homespun_core.errors import HomespunError, explain_os_error
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    module: str
+    extra: str
+    help: str
+
+
+class VerbModule(Protocol):
+    """What the module of a verb offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+VERBS = {
+    "up": Verb(
+        "homespun_server.up", "server", "do it all for a repository: index, train, serve, and keep the index fresh"
+    ),
+    "index": Verb("homespun_indexer.cli", "indexer", "make the code of a repository searchable"),
+    "train": Verb(
+        "homespun_trainer.cli", "trainer", "train an adapter on a repository, and put it live if it proves better"
+    ),
+    "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
+    "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
+    "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
+    "doctor": Verb(
+        "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"
+    ),
+}
+
+_EPILOG = """\
+a first try:
+  homespun up ~/code/my-project      index, train for a few minutes, serve on 127.0.0.1:8080
+  homespun up https://git.example.com/team/project.git
+  homespun status                    what is there now
+
+`homespun VERB --help` explains a verb and its settings. Settings can stand in ./homespun.toml
+(`port = 9000`), in the environment (`HOMESPUN_PORT=9000`) or on the command line (`--port 9000`).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0 done, 1 an error said in one line, 2 wrong usage, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except HomespunError as error:
+        return _say(str(error), 1)
+    except KeyboardInterrupt:
+        return _say("interrupted; finished work is kept", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't complain again
+        return 1
+    except OSError as error:
+        known = explain_os_error(error)
+        if known is None:
+            raise
+        return _say(str(known), 1)
+
+
+def _run(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="homespun",
+        description="Code completion spun from your own code.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"homespun {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", required=True)
+    wanted = next((w for w in words if not w.startswith("-")), None)
+    module = _load(wanted) if wanted in VERBS else None
+    for name, verb in VERBS.items():
+        sub = verbs.add_parser(
+            name,
+            help=verb.help,
+            description=verb.help.capitalize() + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == wanted and module is not None:
+            module.add_arguments(sub)
+    args = parser.parse_args(words)
+    assert wanted is not None and module is not None  # argparse refuses a missing or unknown verb
+    with _explaining_missing_extra(wanted):
+        return module.run(args)
+
+
+def _load(name: str) -> VerbModule:
+    with _explaining_missing_extra(name):
+        return cast(VerbModule, importlib.import_module(VERBS[name].module))
+
+
+@contextmanager
+def _explaining_missing_extra(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing, extra = (error.name or "").partition(".")[0], VERBS[name].extra
+        if missing == "homespun_core":
+            raise
+        raise HomespunError(
+            f"homespun {name} needs the {extra} extra (missing: {missing}): pip install 'homespun[{extra}]'"
+        ) from error
+
+
+def configure_logging(level: str) -> None:
+    """Log lines on stderr, for the verbs that log. Called once, by a verb's `run`."""
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _say(message: str, status: int) -> int:
+    print(f"homespun: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

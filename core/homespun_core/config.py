@@ -1,0 +1,242 @@
+"""Settings as data: one table, four places a value can come from, unknown names refused.
+
+Precedence: default < homespun.toml < HOMESPUN_* environment variable < command-line flag. Everything is checked at
+start; a `Settings` object never changes afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from homespun_core.errors import ConfigError
+
+CONFIG_NAME = "homespun.toml"
+ENV_PREFIX = "HOMESPUN_"
+
+INDEX, TRAIN, SERVE, LSP = "index", "train", "serve", "lsp"
+
+
+def _setting(default: Any, help: str, *verbs: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "verbs": verbs, "low": low, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The table. `verbs` are the commands that offer the setting as a flag; the other sources work for every
+    setting.
+    """
+
+    data_dir: str = _setting("", "where everything is kept (default: ~/.local/share/homespun)", INDEX, TRAIN, SERVE)
+    base_model: str = _setting(
+        "builtin", "base model: builtin, a Hugging Face directory, or a hub name", INDEX, TRAIN, SERVE
+    )
+    fim_family: str = _setting("auto", "fill-in-the-middle format of the base model; auto detects it", TRAIN, SERVE)
+    device: str = _setting("auto", "where the model runs", TRAIN, SERVE, choices=("auto", "cpu", "cuda"))
+    dtype: str = _setting(
+        "auto",
+        "number format of the model; auto times both at start",
+        TRAIN,
+        SERVE,
+        choices=("auto", "float32", "bfloat16"),
+    )
+    num_threads: int = _setting(0, "threads for matrix work; 0 is one per core", TRAIN, SERVE, low=0)
+    seed: int = _setting(0, "seed of everything random", TRAIN, low=0)
+
+    branch: str = _setting("", "branch to index (default: the repository's default branch)", INDEX)
+    max_file_kb: int = _setting(1_000, "larger files are left out", INDEX, low=1)
+    max_repo_mb: int = _setting(2_000, "stop reading a repository after this much source", INDEX, low=1)
+    git_timeout_s: int = _setting(1_800, "time limit for cloning and fetching", INDEX, low=1)
+    watch: bool = _setting(True, "index saved files of a local working tree within seconds", SERVE)
+
+    train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
+    lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)
+    learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
+    eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
+
+    host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs api_token", SERVE)
+    port: int = _setting(8080, "port to listen on; 0 picks a free one", SERVE, low=0)
+    api_token: str = _setting("", "clients must send it as a bearer token (better set as HOMESPUN_API_TOKEN)")
+    retrieval: bool = _setting(True, "put snippets of the repository into the prompt", TRAIN, SERVE)
+    retrieve_deadline_ms: int = _setting(
+        25, "time allowed for retrieval; on expiry the prompt has no snippets", SERVE, low=0
+    )
+    snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, SERVE, low=0)
+    max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, SERVE, low=64)
+    max_new_tokens: int = _setting(64, "length of a completion at most", SERVE, low=1)
+    completion_deadline_ms: int = _setting(5_000, "a completion ends here with what it has", SERVE, low=1)
+    max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
+
+    server_url: str = _setting("http://127.0.0.1:8080", "where the language server finds the Homespun server", LSP)
+    log_level: str = _setting(
+        "info", "how much is logged", INDEX, TRAIN, SERVE, LSP, choices=("debug", "info", "warning", "error")
+    )
+
+    @property
+    def data_root(self) -> Path:
+        if self.data_dir:
+            return Path(self.data_dir).expanduser().absolute()
+        base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+        return (Path(base) / "homespun").expanduser().absolute()
+
+
+SETTINGS: dict[str, Field[Any]] = {f.name: f for f in fields(Settings)}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    settings: Settings
+    sources: Mapping[str, str]
+    """Setting -> where its value came from, for `homespun doctor`; defaults are left out."""
+
+
+def load_settings(
+    flags: Mapping[str, object], environ: Mapping[str, str], config: Path | None = None
+) -> LoadedSettings:
+    """Merge the four sources. `flags` holds the given ones only. Raises ConfigError on anything unknown or out of
+    range.
+
+    Without `config`, `homespun.toml` in the working directory is read if it is there.
+    """
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    path = config or Path(CONFIG_NAME)
+    layers: list[tuple[str, Mapping[str, object]]] = [
+        (str(path), _read_toml(path, required=config is not None)),
+        ("environment", _read_environ(environ)),
+        ("command line", flags),
+    ]
+    for origin, layer in layers:
+        for name, value in layer.items():
+            if name not in SETTINGS:
+                raise ConfigError(f"{_spell(name, origin)}: unknown setting{_nearest(name)}")
+            values[name] = _checked(name, value, origin)
+            sources[name] = origin
+    return LoadedSettings(Settings(**values), sources)  # type: ignore[arg-type]  # each value was checked against its field
+
+
+def add_flags(parser: argparse.ArgumentParser, verbs: Iterable[str]) -> None:
+    """A flag for every setting of these verbs, and --config. Absent flags leave no attribute behind."""
+    wanted = set(verbs)
+    group = parser.add_argument_group(
+        "settings", "each can also stand in homespun.toml or the environment (HOMESPUN_PORT=9000)"
+    )
+    group.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"settings file (default: {CONFIG_NAME} here, if it exists)"
+    )
+    for name, item in SETTINGS.items():
+        if not wanted & set(item.metadata["verbs"]):
+            continue
+        flag = "--" + name.replace("_", "-")
+        shown = f"{item.metadata['help']}{_default_note(item)}"
+        if item.type == "bool":
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=shown)
+        else:
+            choices = item.metadata["choices"] or None
+            metavar = None if choices else {"int": "N", "float": "X"}.get(str(item.type), "VALUE")
+            group.add_argument(flag, default=argparse.SUPPRESS, help=shown, metavar=metavar, choices=choices)
+
+
+def settings_from_args(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> LoadedSettings:
+    flags = {name: value for name, value in vars(args).items() if name in SETTINGS}
+    return load_settings(flags, environ, getattr(args, "config", None))
+
+
+def as_flags(settings: Settings, verbs: Iterable[str]) -> list[str]:
+    """The flags that give a child process of these verbs the same settings. Never the token: that goes by
+    environment.
+    """
+    wanted = set(verbs)
+    argv: list[str] = []
+    for name, item in SETTINGS.items():
+        value = getattr(settings, name)
+        if value == item.default or not wanted & set(item.metadata["verbs"]):
+            continue
+        flag = name.replace("_", "-")
+        argv += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}={value}"]
+    return argv
+
+
+def _default_note(item: Field[Any]) -> str:
+    if item.default == "" or "default:" in item.metadata["help"]:
+        return ""
+    value = (
+        {True: "on", False: "off"}.get(item.default, item.default) if isinstance(item.default, bool) else item.default
+    )
+    return f" (default: {value})"
+
+
+def _read_toml(path: Path, *, required: bool) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path}: no such settings file") from None
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _read_environ(environ: Mapping[str, str]) -> Mapping[str, object]:
+    return {k.removeprefix(ENV_PREFIX).lower(): v for k, v in environ.items() if k.startswith(ENV_PREFIX)}
+
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _checked(name: str, value: object, origin: str) -> object:
+    item = SETTINGS[name]
+    where = _spell(name, origin)
+    parsed = _parsed(str(item.type), value, where)
+    choices, low = item.metadata["choices"], item.metadata["low"]
+    if choices and parsed not in choices:
+        raise ConfigError(f"{where}: {parsed!r} is not one of {', '.join(choices)}")
+    if low is not None and isinstance(parsed, int | float) and parsed < low:
+        raise ConfigError(f"{where}: {parsed} is below {low:g}")
+    if name == "port" and isinstance(parsed, int) and parsed > 65_535:
+        raise ConfigError(f"{where}: {parsed} is not a port; ports go up to 65535")
+    return parsed
+
+
+def _parsed(kind: str, value: object, where: str) -> object:
+    """`value` as the kind its field has; text is converted, other types must already fit."""
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind == "bool":
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in _WORDS:
+            return _WORDS[value.lower()]
+    if kind in ("int", "float") and not isinstance(value, bool) and isinstance(value, int | float | str):
+        try:
+            number = float(value) if kind == "float" else int(value)
+        except ValueError:
+            number = float("nan")
+        if (
+            number == number
+            and abs(number) != float("inf")
+            and not (kind == "int" and isinstance(value, float) and value != number)
+        ):
+            return number
+    wanted = {"str": "text", "bool": "true or false", "int": "a whole number", "float": "a number"}[kind]
+    raise ConfigError(f"{where}: {value!r} is not {wanted}")
+
+
+def _spell(name: str, origin: str) -> str:
+    """The setting as the user wrote it."""
+    if origin == "environment":
+        return ENV_PREFIX + name.upper()
+    if origin == "command line":
+        return "--" + name.replace("_", "-")
+    return f"{origin}: {name}"
+
+
+def _nearest(name: str) -> str:
+    close = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(SETTINGS)}"

@@ -1,0 +1,53 @@
+"""What can go wrong in the world (bugs are asserts).
+
+HomespunError             one line: the thing, its value, the remedy
+├─ ConfigError            a setting, file or flag that makes no sense
+├─ RepositoryError        not a git repository, unreadable URL, nothing to index
+├─ ModelError             a base model or adapter that can't be loaded or isn't what it should be
+├─ StorageError           a snapshot that is missing, damaged or of another format; a full disk
+└─ ServiceError           a port in use, a server that can't be reached
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class HomespunError(Exception):
+    """Its text is shown to people as it stands: one line, no traceback. Name the thing, the value and the remedy."""
+
+
+class ConfigError(HomespunError):
+    pass
+
+
+class RepositoryError(HomespunError):
+    pass
+
+
+class ModelError(HomespunError):
+    pass
+
+
+class StorageError(HomespunError):
+    pass
+
+
+class ServiceError(HomespunError):
+    pass
+
+
+_OS_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again, finished work is kept",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again, finished work is kept",
+    errno.EROFS: "the file system is read-only; choose another place with --data-dir",
+    errno.EACCES: "permission denied; check who owns it or choose another place with --data-dir",
+}
+
+
+def explain_os_error(error: OSError) -> HomespunError | None:
+    """The one-line form of an operating-system error a user can do something about; None for the others."""
+    remedy = _OS_REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    return StorageError(f"{error.filename or 'the data directory'}: {remedy}")

@@ -1,0 +1,48 @@
+"""Progress as plain lines: for logs, pipes and CI. On a terminal the commands show bars instead."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+_EVERY_S = 5.0
+
+
+class PlainProgress:
+    """A line when a step starts, one every few seconds, and one when it ends with the time it took."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._label = ""
+        self._total: int | None = None
+        self._unit = ""
+        self._started = self._shown = 0.0
+
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._started = self._shown = time.monotonic()
+        self._say(f"{label} ...")
+
+    def advance(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._shown < _EVERY_S:
+            return
+        self._shown = now
+        self._say(f"{self._label}: {self._amount(done)}{self._left(done, now)}{' ' + note if note else ''}")
+
+    def finish(self, note: str = "") -> None:
+        took = time.monotonic() - self._started
+        self._say(f"{self._label}: {note + ', ' if note else ''}{took:.1f} s")
+
+    def _amount(self, done: int) -> str:
+        unit = f" {self._unit}" if self._unit else ""
+        return f"{done:,} of {self._total:,}{unit}" if self._total else f"{done:,}{unit}"
+
+    def _left(self, done: int, now: float) -> str:
+        if not self._total or done <= 0:
+            return ""
+        return f", about {(now - self._started) * max(0, self._total - done) / done:.0f} s left"
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)

@@ -1,0 +1,160 @@
+"""From a place in a file to the token ids a model completes. Pure: training, evaluation, benchmarks and the server
+call this.
+
+Order inside the prompt is stable before volatile, so that a keystroke changes only its end and the KV cache of
+everything before it stays good: repository header and snippets, file header, suffix, prefix (for families trained
+with the suffix first).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homespun_core.fim import PREFIX, SUFFIX, FimFormat
+from homespun_core.languages import comment_prefix
+from homespun_core.types import Snippet, Tokenizer
+
+_ANCHOR_LINES = 16
+"""The prefix window starts at a multiple of this many lines, so that it moves rarely: a start that moved with every
+new line would change the tokens after it and void their KV cache."""
+_MAX_CHARS_PER_TOKEN = 8
+"""Long stretches of code have fewer characters a token than this: about 3.5 in the usual vocabularies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptLimits:
+    """Token limits of one prompt. What the suffix and the snippets leave unused goes to the prefix."""
+
+    max_tokens: int
+    suffix_share: float = 0.2
+    snippet_share: float = 0.4
+    max_snippet_tokens: int = 260
+    """One snippet at most; the built-in model was trained with snippets up to this length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    ids: tuple[int, ...]
+    snippets: tuple[Snippet, ...]
+    """Those that fitted, in prompt order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptBuilder:
+    tokenizer: Tokenizer
+    format: FimFormat
+    limits: PromptLimits
+
+    def build(
+        self,
+        *,
+        prefix: str,
+        suffix: str,
+        path: str | None = None,
+        language: str | None = None,
+        repo: str | None = None,
+        snippets: Sequence[Snippet] = (),
+    ) -> Prompt:
+        """Snippets come best first and are placed best last, next to the file; those that don't fit are
+        skipped, not cut off.
+        """
+        blocks, used = self._blocks(snippets, language)
+        head = self._header(path, repo, blocks)
+        comments = [] if self._knows_files else blocks
+        room = max(0, self.limits.max_tokens - len(head) - len(comments) - len(self.format.family.layout))
+        suffix_ids = self._suffix(suffix, int(room * self.limits.suffix_share))
+        prefix_ids = comments + self._prefix(prefix, room - len(suffix_ids))
+        ids = head
+        for piece in self.format.family.layout:
+            if piece == PREFIX:
+                ids += prefix_ids
+            elif piece == SUFFIX:
+                ids += suffix_ids
+            else:
+                ids.append(self.format.ids[piece])
+        return Prompt(ids=tuple(ids), snippets=used)
+
+    @property
+    def _knows_files(self) -> bool:
+        """Whether the family has tokens for repositories and files; otherwise snippets stand as comments
+        above the prefix.
+        """
+        return self.format.family.repo is not None and self.format.family.file is not None
+
+    def _header(self, path: str | None, repo: str | None, blocks: list[int]) -> list[int]:
+        """Everything before the file's own text, exactly as in training: the repository's name only where
+        snippets follow.
+        """
+        family = self.format.family
+        ids = [self.format.ids[family.bos]] if family.bos else []
+        if family.repo is None or family.file is None:
+            return ids
+        if blocks:
+            ids += [self.format.ids[family.repo], *self.tokenizer.encode(f"{repo or 'repository'}\n"), *blocks]
+        if path:
+            own = [self.format.ids[family.file], *self.tokenizer.encode(f"{path}\n")]
+            ids += own if len(own) <= self.limits.max_tokens // 4 else []  # a path that long is no help
+        return ids
+
+    def _blocks(self, snippets: Sequence[Snippet], language: str | None) -> tuple[list[int], tuple[Snippet, ...]]:
+        """The snippets that fit, as tokens, best last; and which they are, in that order."""
+        budget = int(self.limits.max_tokens * self.limits.snippet_share)
+        used: list[Snippet] = []
+        blocks: list[list[int]] = []
+        for snippet in snippets:
+            block = self._snippet(snippet, language)
+            if len(block) <= budget:
+                budget -= len(block)
+                used.insert(0, snippet)
+                blocks.insert(0, block)
+        return [i for block in blocks for i in block], tuple(used)
+
+    def _snippet(self, snippet: Snippet, language: str | None) -> list[int]:
+        family = self.format.family
+        text = self._cut_lines(snippet.text, self.limits.max_snippet_tokens)
+        if family.file is not None and self._knows_files:
+            return [self.format.ids[family.file], *self.tokenizer.encode(f"{snippet.path}\n{text}\n")]
+        mark = comment_prefix(language)
+        lines = [f"Path: {snippet.path}", *text.splitlines()]
+        return self.tokenizer.encode("".join(f"{mark} {line}\n" for line in lines))
+
+    def _cut_lines(self, text: str, max_tokens: int) -> str:
+        """As many whole lines from the top as fit; all of `text` in the usual case."""
+        while text and len(self.tokenizer.encode(text)) > max_tokens:
+            lines = text.splitlines()
+            text = "\n".join(lines[: min(len(lines) - 1, max(1, len(lines) * 3 // 4))])
+        return text
+
+    def _suffix(self, suffix: str, max_tokens: int) -> list[int]:
+        """The first whole lines that fit; a first line that is too long alone is cut."""
+        lines = suffix[: max_tokens * _MAX_CHARS_PER_TOKEN].splitlines(keepends=True)
+        if len(suffix) > max_tokens * _MAX_CHARS_PER_TOKEN:
+            lines = lines[:-1] or lines  # the last one is a part of a line
+        fitting = bisect_right(
+            range(1, len(lines) + 1), max_tokens, key=lambda n: len(self.tokenizer.encode("".join(lines[:n])))
+        )
+        return self.tokenizer.encode("".join(lines[: max(1, fitting)]))[:max_tokens]
+
+    def _prefix(self, prefix: str, max_tokens: int) -> list[int]:
+        """The last lines that fit, from an anchored start; a last line that is too long alone keeps its end."""
+        if max_tokens <= 0:
+            return []
+        lines = prefix.split("\n")
+        start = self._anchor(lines, max_tokens)
+        while True:
+            ids = self.tokenizer.encode("\n".join(lines[start:]))
+            if len(ids) <= max_tokens:
+                return ids
+            if start >= len(lines) - 1:
+                return ids[-max_tokens:]
+            start = min(len(lines) - 1, (start // _ANCHOR_LINES + 1) * _ANCHOR_LINES)
+
+    def _anchor(self, lines: Sequence[str], max_tokens: int) -> int:
+        """First anchored line worth trying: what stands earlier can't fit."""
+        chars, start = 0, len(lines)
+        while start > 0 and chars <= max_tokens * _MAX_CHARS_PER_TOKEN:
+            start -= 1
+            chars += len(lines[start]) + 1
+        return 0 if start == 0 else -(-start // _ANCHOR_LINES) * _ANCHOR_LINES

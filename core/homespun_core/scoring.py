@@ -1,0 +1,30 @@
+"""How a completion is judged against what the developer wrote. One definition for training, gate and benchmarks."""
+
+from __future__ import annotations
+
+
+def normalised(text: str) -> str:
+    """Trailing blanks of lines and blank lines at either end don't count."""
+    return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n").rstrip()
+
+
+def exact_match(predicted: str, written: str) -> bool:
+    return normalised(predicted) == normalised(written)
+
+
+def edit_similarity(predicted: str, written: str) -> float:
+    """1 - Levenshtein distance / longer length, as RepoCoder's `compute_score.py`; two empty texts are equal (1.0)."""
+    a, b = normalised(predicted), normalised(written)
+    longest = max(len(a), len(b))
+    return 1.0 if longest == 0 else 1.0 - levenshtein(a, b) / longest
+
+
+def levenshtein(a: str, b: str) -> int:
+    if len(a) < len(b):
+        a, b = b, a
+    row = list(range(len(b) + 1))
+    for i, ca in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, cb in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (ca != cb))
+    return row[-1]

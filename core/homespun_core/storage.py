@@ -1,0 +1,205 @@
+"""Immutable snapshots on disk, published by rename, and the pointers that name the current one.
+
+A snapshot is a directory with a `manifest.json`. It is written under a temporary name, fsynced and renamed, so a
+reader sees all of it or nothing, and a process killed at any moment leaves at most a `.tmp-*` directory that the next
+writer sweeps away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from homespun_core.errors import StorageError
+
+MANIFEST = "manifest.json"
+CURRENT = "CURRENT"
+_TMP_PREFIX = ".tmp-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a snapshot is: enough to know whether it can be used, reused or must be built again."""
+
+    kind: str
+    """`index`, `corpus` or `adapter`."""
+    format_version: int
+    fingerprint: str
+    """Digest of the options and inputs that shaped the bytes; equal fingerprints mean equal content."""
+    sources: Mapping[str, str]
+    """Where it came from: repository, commit, base model, corpus."""
+    info: Mapping[str, object] = field(default_factory=dict)
+    """Counts and facts for people; nothing depends on them."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Relative path -> SHA-256, filled in at publication."""
+    created: str = ""
+    """UTC, ISO 8601, filled in at publication."""
+
+
+def fingerprint(*parts: object) -> str:
+    """SHA-256 over a JSON rendering of the parts: 32 hex digits. Parts must be JSON values."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def publish_dir(final: Path, manifest: Manifest) -> Iterator[Path]:
+    """Yield a temporary directory to fill; on success it becomes `final`, with its manifest.
+
+    When `final` appeared meanwhile (another process built the same thing) ours is dropped: equal names mean equal
+    content. An exception inside the block leaves nothing behind.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sweep(final.parent)
+    tmp = final.parent / f"{_TMP_PREFIX}{final.name}-{os.getpid()}"
+    shutil.rmtree(tmp, ignore_errors=True)  # of a dead process with our id: containers reuse small ones
+    tmp.mkdir()
+    try:
+        yield tmp
+        files = {p.relative_to(tmp).as_posix(): file_digest(p) for p in sorted(tmp.rglob("*")) if p.is_file()}
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        complete = asdict(manifest) | {"files": files, "created": created}
+        (tmp / MANIFEST).write_text(json.dumps(complete, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        _fsync_tree(tmp)
+        try:
+            tmp.rename(final)
+        except OSError:
+            if not (final / MANIFEST).is_file():
+                raise
+        _fsync(final.parent)
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
+
+
+def read_manifest(snapshot: Path, kind: str, format_version: int) -> Manifest:
+    """Raises StorageError when the manifest is missing, unreadable, of another kind or of another format."""
+    try:
+        raw = json.loads((snapshot / MANIFEST).read_text(encoding="utf-8"))
+        manifest = Manifest(**raw)
+    except (OSError, ValueError, TypeError) as error:
+        raise StorageError(
+            f"{snapshot}: no readable {MANIFEST} ({type(error).__name__}); delete it to rebuild"
+        ) from error
+    if manifest.kind != kind:
+        raise StorageError(f"{snapshot}: is a snapshot of kind {manifest.kind!r}, not {kind!r}")
+    if manifest.format_version != format_version:
+        raise StorageError(
+            f"{snapshot}: format {manifest.format_version}, this Homespun reads {format_version};"
+            " use the version that wrote it or delete it to rebuild"
+        )
+    return manifest
+
+
+def verify(snapshot: Path, manifest: Manifest) -> None:
+    """Compare every file with the manifest. Raises StorageError naming the first that is missing or differs."""
+    for name, expected in manifest.files.items():
+        path = snapshot / name
+        if not path.is_file():
+            raise StorageError(f"{path}: missing; delete {snapshot} to rebuild it")
+        if file_digest(path) != expected:
+            raise StorageError(f"{path}: damaged (checksum differs from the manifest); delete {snapshot} to rebuild it")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a small file so that readers see the old or the new text, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f"{_TMP_PREFIX}{path.name}-{os.getpid()}")
+    try:
+        with tmp.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        tmp.replace(path)
+        _fsync(path.parent)
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def set_current(parent: Path, name: str) -> None:
+    """Make `parent/name` the current snapshot of `parent`."""
+    write_atomic(parent / CURRENT, name + "\n")
+
+
+def current(parent: Path) -> Path | None:
+    """The current snapshot of `parent`; None when none was published (or it was deleted since)."""
+    try:
+        name = (parent / CURRENT).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    path = parent / name
+    return path if name and (path / MANIFEST).is_file() else None
+
+
+def prune(parent: Path, keep: int) -> None:
+    """Delete the oldest snapshots of `parent` beyond `keep`, never the current one."""
+    live = current(parent)
+    snapshots = [p for p in parent.iterdir() if (p / MANIFEST).is_file() and p != live]
+    snapshots.sort(key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in snapshots[max(0, keep - 1) :]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Remove what writers that no longer run left half-written."""
+    for leftover in parent.glob(f"{_TMP_PREFIX}*"):
+        pid = leftover.name.rpartition("-")[2]
+        if pid.isdigit() and _is_running(int(pid)):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, holder: str) -> Iterator[None]:
+    """Hold an exclusive advisory lock for the time of the block; it goes with the process, so kill -9 frees it.
+
+    Raises StorageError at once when another process holds it. `holder` says in that message what is going on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(
+                f"{path}: {holder} is already running on this data directory; wait for it or stop it"
+            ) from None
+        yield
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _fsync_tree(root: Path) -> None:
+    for path in sorted(root.rglob("*"), reverse=True):
+        _fsync(path)
+    _fsync(root)
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,174 @@
+"""The values that cross a boundary between components. All frozen; None means absent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """An indexed piece of one file: whole lines, `start_line` and `end_line` 1-based and inclusive."""
+
+    path: str
+    language: str
+    blob: str
+    """Git blob id (hex) of the file the lines stand in."""
+    start_line: int
+    end_line: int
+    text: str
+    scope: tuple[str, ...] = ()
+    """Enclosing definitions, outermost first: `("class Basket", "def total")`."""
+    defines: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snippet:
+    """A chunk (or a signature) chosen for a prompt. `score` orders snippets of one search only."""
+
+    path: str
+    start_line: int
+    text: str
+    score: float
+    source: str
+    """Why it was chosen: `usage` (looks like what is being written) or `definition` (of a name in reach)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchQuery:
+    """Where a completion is wanted. `path` is relative to the repository root, `/`-separated; None when unknown."""
+
+    prefix: str
+    suffix: str
+    path: str | None
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """One completion, as every HTTP dialect is translated to it."""
+
+    prefix: str
+    suffix: str
+    path: str | None = None
+    language: str | None = None
+    repo: str | None = None
+    """Repository name or git URL as the client knows it; None when unknown."""
+    max_new_tokens: int = 64
+    deadline_ms: int = 5_000
+    temperature: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    raw: bool = False
+    """True leaves the model's text as it is: no post-processing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Milliseconds spent in each stage of one completion."""
+
+    retrieve_ms: float
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What came back. `text` may be empty: nothing worth showing."""
+
+    text: str
+    finish_reason: str
+    """`stop` (the model or a stop rule ended it) or `length` (token limit or deadline)."""
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    snippets: tuple[Snippet, ...]
+    adapter: str | None
+    """Version of the adapter that wrote it; None is the base model."""
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A source file of the training corpus."""
+
+    path: str
+    language: str
+    blob: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalTask:
+    """A place where a developer wrote `middle` after the corpus was cut: `prefix` and `suffix` surround it.
+
+    `suffix` is what stood below before that commit, so that it can't hold later lines of the same edit.
+    """
+
+    path: str
+    language: str
+    commit: str
+    prefix: str
+    middle: str
+    suffix: str
+    seen: bool
+    """Whether the same line already stood somewhere in the corpus (reported apart: easier, and less telling)."""
+
+
+class Tokenizer(Protocol):
+    """Text to token ids. `encode` never returns a control token, whatever the text says."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def control_id(self, token: str) -> int | None:
+        """Id of the control token spelled `token`, None when this tokenizer has none."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what determines the ids."""
+        ...
+
+
+class Progress(Protocol):
+    """Where long work reports how far it is. Calls are cheap; a reporter decides how often to show something."""
+
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None: ...
+
+    def advance(self, done: int, note: str = "") -> None:
+        """`done` is the amount done so far, in the unit of `total`."""
+        ...
+
+    def finish(self, note: str = "") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SilentProgress:
+    """A Progress that shows nothing."""
+
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+        pass
+
+    def advance(self, done: int, note: str = "") -> None:
+        pass
+
+    def finish(self, note: str = "") -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """A base model as files on disk: a Hugging Face directory with safetensors weights."""
+
+    name: str
+    path: str
+    family: str | None
+    """FIM family forced by the settings; None to detect it from tokenizer and config."""
+    digest: str
+    """SHA-256 over config, tokenizer and weights' headers and sizes: the identity caches and adapters are keyed by."""
+    config: dict[str, object] = field(compare=False, repr=False)

@@ -1,0 +1,138 @@
+"""`homespun status`: what is indexed, trained and running, read from the data directory and the running server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from homespun_core import registry, storage
+from homespun_core.config import SERVE, add_flags, settings_from_args
+from homespun_core.errors import StorageError
+from homespun_core.paths import DataDir
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    add_flags(parser, (SERVE,))
+
+
+def run(args: argparse.Namespace) -> int:
+    data = DataDir(settings_from_args(args).settings.data_root)
+    state = collect(data)
+    print(json.dumps(state, indent=1) if args.json else render(state))
+    return 0
+
+
+def collect(data: DataDir) -> dict[str, Any]:
+    """The state as JSON values; a damaged part is described, not raised."""
+    names = {
+        p.name
+        for kind in (data.index_root, data.root / "adapters", data.root / "runs")
+        if kind.is_dir()
+        for p in kind.iterdir()
+    }
+    return {
+        "data_dir": str(data.root),
+        "server": _server(data),
+        "repositories": {name: _repository(data, name) for name in sorted(names)},
+    }
+
+
+def _repository(data: DataDir, repo: str) -> dict[str, Any]:
+    return {
+        "index": _index(data.index(repo)),
+        "adapter": _adapter(data.adapters(repo)),
+        "training": "unfinished; `homespun train` goes on with it" if _has_files(data.training_run(repo)) else None,
+    }
+
+
+def _index(path: Path) -> dict[str, Any] | None:
+    snapshot = storage.current(path) if path.is_dir() else None
+    if snapshot is None:
+        return None
+    try:
+        manifest = json.loads((snapshot / storage.MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return {"error": f"{snapshot}: {error}"}
+    return {"built": manifest["created"], **manifest["sources"], **manifest["info"]}
+
+
+def _adapter(path: Path) -> dict[str, Any] | None:
+    try:
+        newest = registry.newest(path)
+        live = registry.live(path) if newest else None
+    except StorageError as error:
+        return {"error": str(error)}
+    if newest is None:
+        return None
+    return {
+        "live": live.version if live else None,
+        "newest": newest.version,
+        "promoted": newest.report.get("promote"),
+        "reasons": newest.report.get("reasons", []),
+    }
+
+
+def _has_files(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
+
+
+def _server(data: DataDir) -> dict[str, Any] | None:
+    try:
+        url = str(json.loads(data.server_state.read_text(encoding="utf-8"))["url"])
+    except (OSError, ValueError, KeyError):
+        return None
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:
+            return {"url": url, "answers": True, **json.load(response)}
+    except urllib.error.HTTPError as error:
+        return {"url": url, "answers": True, "status": error.code}
+    except (OSError, ValueError):
+        return {"url": url, "answers": False}
+
+
+def render(state: dict[str, Any]) -> str:
+    server = state["server"]
+    lines = [f"data directory  {state['data_dir']}", f"server          {_server_line(server)}"]
+    if not state["repositories"]:
+        lines.append("repositories    none yet; start with: homespun up REPO")
+    for name, repo in state["repositories"].items():
+        lines += [
+            "",
+            name,
+            f"  index     {_index_line(repo['index'])}",
+            f"  adapter   {_adapter_line(repo['adapter'])}",
+        ]
+        if repo["training"]:
+            lines.append(f"  training  {repo['training']}")
+    return "\n".join(lines)
+
+
+def _server_line(server: dict[str, Any] | None) -> str:
+    if server is None:
+        return "not running"
+    return server["url"] if server["answers"] else f"{server['url']} (does not answer)"
+
+
+def _index_line(index: dict[str, Any] | None) -> str:
+    if index is None:
+        return "none; build it with: homespun index REPO"
+    if "error" in index:
+        return str(index["error"])
+    counts = ", ".join(f"{index[k]:,} {k}" for k in ("files", "chunks") if isinstance(index.get(k), int))
+    return f"commit {str(index.get('commit', '?'))[:12]}, {counts}, built {index['built']}"
+
+
+def _adapter_line(adapter: dict[str, Any] | None) -> str:
+    if adapter is None:
+        return "none; train one with: homespun train REPO"
+    if "error" in adapter:
+        return str(adapter["error"])
+    if adapter["live"] == adapter["newest"]:
+        return f"{adapter['live']} is live"
+    turned_down = f"{adapter['newest']} was turned down: {'; '.join(adapter['reasons'])}"
+    return f"{turned_down}; {adapter['live']} stays live" if adapter["live"] else turned_down

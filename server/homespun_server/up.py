@@ -1,0 +1,217 @@
+"""`homespun up`: the whole job on one machine, as the processes a larger installation would run apart.
+
+    homespun serve     answers from the first second: base model, then with the index, then with the adapter
+    homespun index     makes the repository searchable; afterwards keeps watching it
+    homespun train     trains an adapter on it and puts it live if the gate lets it
+
+They meet in the data directory only, so each can be stopped, killed or run by hand without the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from homespun_core import registry
+from homespun_core.config import INDEX, SERVE, TRAIN, Settings, add_flags, as_flags, settings_from_args
+from homespun_core.errors import ServiceError, StorageError
+from homespun_core.paths import DataDir, repo_id
+from homespun_core.storage import locked
+
+_START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 15.0
+_PR_SET_PDEATHSIG = 1
+
+# Training allocates and frees the same large buffers at every step; transparent huge pages and keeping freed memory
+# save the page faults (benchmarks/LOG.md).
+_TRAIN_NICENESS = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "repository", nargs="+", metavar="REPO", help="path or URL of a git repository (several are fine)"
+    )
+    parser.add_argument("--no-train", action="store_true", help="index and serve only")
+    add_flags(parser, (INDEX, TRAIN, SERVE))
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = settings_from_args(args).settings
+    data = DataDir(settings.data_root)
+    children = _Children(settings, args.config)
+    with locked(data.locks / "up.lock", "homespun up"), _server(children, data) as (server, url):
+        _say(f"serving on {url} (base model; snippets and adapter follow)")
+        for verb in ("index",) if args.no_train else ("index", "train"):
+            for source in args.repository:
+                status = children.run(verb, source)
+                if status != 0:
+                    return status
+        for source in args.repository:
+            _show_example(data, repo_id(source))
+        _show_editors(url)
+        with children.background("index", "--watch", *args.repository, log=data.root / "logs" / "index.log"):
+            return _wait(server, data)
+
+
+class _Children:
+    """Starts `homespun` verbs as child processes with the settings `up` was given."""
+
+    def __init__(self, settings: Settings, config: Path | None) -> None:
+        self._settings = settings
+        self._config = ["--config", str(config)] if config else []
+        self._environ = dict(os.environ)
+        if settings.api_token:
+            self._environ["HOMESPUN_API_TOKEN"] = settings.api_token
+
+    def run(self, verb: str, *words: str) -> int:
+        """Run a verb to its end on our terminal; returns its exit status."""
+        process = self._start(verb, words, None)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # the terminal interrupted it too; it saves what it has
+            raise
+
+    @contextmanager
+    def background(self, verb: str, *words: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a verb beside us for the time of the block, its output in a file."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            process = self._start(verb, words, output)
+            try:
+                yield process
+            finally:
+                _stop(process)
+
+    def _start(self, verb: str, words: Sequence[str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+        verbs = {"serve": (SERVE,), "index": (INDEX,), "train": (TRAIN, INDEX)}[verb]
+        argv = [
+            sys.executable,
+            "-m",
+            "homespun_core.cli",
+            verb,
+            *words,
+            *self._config,
+            *as_flags(self._settings, verbs),
+        ]
+        return subprocess.Popen(
+            argv,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=output is not None,  # Ctrl-C reaches us; we stop the background ones in order
+            preexec_fn=_be_nice if verb == "train" else _die_with_parent,
+        )
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this child when `up` dies, even by kill -9: no orphan keeps the port."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _be_nice() -> None:
+    _die_with_parent()
+    os.nice(_TRAIN_NICENESS)
+
+
+@contextmanager
+def _server(children: _Children, data: DataDir) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    log = data.root / "logs" / "server.log"
+    with children.background("serve", log=log) as process:
+        yield process, _await_server(process, data, log)
+
+
+def _await_server(process: subprocess.Popen[bytes], data: DataDir, log: Path) -> str:
+    """The server's URL, once it answers. Raises ServiceError with its last line when it ends before."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServiceError(_last_line(log) or f"the server ended at once; see {log}")
+        url = _announced_url(data, process.pid)
+        if url and _answers(url):
+            return url
+        time.sleep(0.1)
+    raise ServiceError(f"the server did not answer within {_START_TIMEOUT_S:.0f} s; see {log}")
+
+
+def _announced_url(data: DataDir, pid: int) -> str | None:
+    try:
+        state = json.loads(data.server_state.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(state["url"]) if state.get("pid") == pid else None
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("homespun: ") if lines else ""
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait(server: subprocess.Popen[bytes], data: DataDir) -> int:
+    """Until Ctrl-C or SIGTERM (0), or the server ends by itself (1)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        _say("stopping")
+        return 0
+    raise ServiceError(f"the server ended unexpectedly; see {data.root / 'logs' / 'server.log'}")
+
+
+def _show_example(data: DataDir, repo: str) -> None:
+    """One completion at a real place of the repository, before and after personalisation."""
+    try:
+        adapter = registry.newest(data.adapters(repo))
+    except StorageError as error:
+        _say(str(error))
+        return
+    example: dict[str, Any] | None = adapter.report.get("example") if adapter else None
+    if not example:
+        return
+    _say(f"one place in {example['path']}, written after the code the adapter learned from:")
+    for label in ("context", "written", "before", "after"):
+        for line in str(example[label]).splitlines() or ["(nothing)"]:
+            print(f"  {label:>8} | {line}")
+
+
+def _show_editors(url: str) -> None:
+    _say(f"ready on {url}; point your editor at it:")
+    print("  Neovim 0.12    see lsp/editors/neovim/")
+    print(f"  any LSP editor command: homespun lsp --server-url {url}")
+    print(f"  plain HTTP     POST {url}/v1/completions  (OpenAI and Tabby request shapes)")
+    print("  Ctrl-C stops; everything finished is kept in the data directory", flush=True)
+
+
+def _say(line: str) -> None:
+    print(f"homespun: {line}", flush=True)

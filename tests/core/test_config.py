@@ -1,0 +1,84 @@
+import argparse
+from pathlib import Path
+
+import pytest
+
+from homespun_core.config import (
+    INDEX,
+    LSP,
+    SERVE,
+    SETTINGS,
+    TRAIN,
+    Settings,
+    add_flags,
+    as_flags,
+    load_settings,
+    settings_from_args,
+)
+from homespun_core.errors import ConfigError
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_flags_beat_environment_beats_file_beats_default(here: Path) -> None:
+    (here / "homespun.toml").write_text("port = 1\nseed = 1\nlora_rank = 1\n")
+    loaded = load_settings({"port": "3"}, {"HOMESPUN_PORT": "2", "HOMESPUN_SEED": "2"})
+    s = loaded.settings
+    assert (s.port, s.seed, s.lora_rank, s.eval_tasks) == (3, 2, 1, Settings().eval_tasks)
+    assert loaded.sources == {"port": "command line", "seed": "environment", "lora_rank": "homespun.toml"}
+
+
+@pytest.mark.parametrize(
+    ("file", "environ", "flags", "message"),
+    [
+        ("prot = 1", {}, {}, "homespun.toml: prot: unknown setting; did you mean 'port'?"),
+        (
+            "",
+            {"HOMESPUN_TRAIN_MINUTE": "1"},
+            {},
+            "HOMESPUN_TRAIN_MINUTE: unknown setting; did you mean 'train_minutes'?",
+        ),
+        ('port = "http"', {}, {}, "homespun.toml: port: 'http' is not a whole number"),
+        ("port = true", {}, {}, "homespun.toml: port: True is not a whole number"),
+        ("", {}, {"port": "70000"}, "--port: 70000 is not a port; ports go up to 65535"),
+        ("", {"HOMESPUN_RETRIEVAL": "maybe"}, {}, "HOMESPUN_RETRIEVAL: 'maybe' is not true or false"),
+        ("", {}, {"eval_tasks": "3"}, "--eval-tasks: 3 is below 20"),
+        ("", {}, {"train_minutes": "nan"}, "--train-minutes: 'nan' is not a number"),
+        ("", {}, {"dtype": "float16"}, "--dtype: 'float16' is not one of auto, float32, bfloat16"),
+        ("port = ", {}, {}, "homespun.toml: Invalid value (at end of document)"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(
+    here: Path, file: str, environ: dict[str, str], flags: dict[str, object], message: str
+) -> None:
+    (here / "homespun.toml").write_text(file)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(flags, environ)
+    assert str(caught.value) == message
+
+
+def test_a_named_settings_file_must_exist(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: no such settings file"):
+        load_settings({}, {}, here / "nowhere.toml")
+
+
+def test_children_get_the_same_settings_by_flags_but_never_the_token(here: Path) -> None:
+    given = {"port": 0, "retrieval": False, "train_minutes": 0.5, "base_model": "a b", "api_token": "secret"}
+    settings = load_settings(given, {}).settings
+    parser = argparse.ArgumentParser()
+    add_flags(parser, (INDEX, TRAIN, SERVE))
+    argv = as_flags(settings, (INDEX, TRAIN, SERVE))
+    again = settings_from_args(parser.parse_args(argv), {}).settings
+    assert "secret" not in " ".join(argv)
+    assert {n: getattr(again, n) for n in SETTINGS if n != "api_token"} == {
+        n: getattr(settings, n) for n in SETTINGS if n != "api_token"
+    }
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert all(item.metadata["help"] for item in SETTINGS.values())
+    assert {v for item in SETTINGS.values() for v in item.metadata["verbs"]} == {INDEX, TRAIN, SERVE, LSP}

@@ -1,0 +1,88 @@
+"""Budgets and stability of prompts; their spelling is in test_fim.py."""
+
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homespun_core.fim import FAMILIES, resolve_family
+from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
+from homespun_core.types import Snippet
+from tests.fakes import ByteTokenizer
+
+HOMESPUN = FAMILIES[0]
+TOKENIZER = ByteTokenizer(HOMESPUN.control_tokens)
+FORMAT = resolve_family(TOKENIZER, {}, forced="homespun")
+
+
+def builder(max_tokens: int = 400, max_snippet_tokens: int = 60) -> PromptBuilder:
+    limits = PromptLimits(max_tokens=max_tokens, max_snippet_tokens=max_snippet_tokens)
+    return PromptBuilder(tokenizer=TOKENIZER, format=FORMAT, limits=limits)
+
+
+def snippet(text: str, path: str = "b.py") -> Snippet:
+    return Snippet(path=path, start_line=1, text=text, score=1.0, source="usage")
+
+
+def shared(a: Prompt, b: Prompt) -> int:
+    """How many tokens two prompts share from the start: what a KV cache keeps."""
+    return next((i for i, (x, y) in enumerate(zip(a.ids, b.ids, strict=False)) if x != y), min(len(a.ids), len(b.ids)))
+
+
+source = st.text(alphabet="abc =():\n\té😀", max_size=700)
+
+
+@settings(max_examples=200)
+@given(
+    source, source, st.lists(source, max_size=4), st.integers(64, 500), st.sampled_from([None, "a.py", "deep/" * 99])
+)
+def test_a_prompt_never_exceeds_its_limit_and_holds_each_sentinel_once(
+    prefix: str, suffix: str, texts: list[str], limit: int, path: str | None
+) -> None:
+    prompt = builder(limit).build(prefix=prefix, suffix=suffix, path=path, snippets=[snippet(t) for t in texts])
+    assert len(prompt.ids) <= limit
+    sentinels = [i for i in prompt.ids if i >= 256 and TOKENIZER.controls[i - 256].startswith("<|fim")]
+    assert len(sentinels) == 3
+
+
+def test_typing_only_changes_the_end() -> None:
+    lines = "".join(f"line_{i} = {i}\n" for i in range(200))
+    before = builder().build(prefix=lines + "x = fo", suffix="\nrest\n", path="a.py")
+    after = builder().build(prefix=lines + "x = foo", suffix="\nrest\n", path="a.py")
+    assert after.ids[:-1] == before.ids
+
+
+def test_the_window_moves_rarely_while_lines_are_added() -> None:
+    """Sixteen new lines move the start of the window at most twice, so the cache is lost at most twice."""
+    text = "".join(f"line_{i} = {i}\n" for i in range(200))
+    prompts = [builder().build(prefix=text + "new = 1\n" * n, suffix="\n", path="a.py") for n in range(17)]
+    moved = sum(shared(a, b) < len(a.ids) for a, b in pairwise(prompts))
+    assert moved <= 2
+
+
+def test_the_cursor_line_survives_even_when_it_is_too_long() -> None:
+    prompt = builder(100).build(prefix="y" * 5_000 + "END", suffix="z" * 5_000, path=None)
+    assert TOKENIZER.spell(prompt.ids).endswith("yEND")
+
+
+def test_a_suffix_is_cut_at_a_line_end() -> None:
+    prompt = builder(200).build(prefix="x = ", suffix="\n" + "a = 1\n" * 100, path=None)
+    spelled = TOKENIZER.spell(prompt.ids)
+    suffix = spelled.split("<|fim_suffix|>")[1].split("<|fim_middle|>")[0]
+    assert suffix.endswith("a = 1\n") and len(suffix) > 20
+
+
+def test_snippets_that_do_not_fit_are_skipped_not_the_ones_after_them() -> None:
+    chosen = [snippet("first = 1", "1.py"), snippet("huge\n" * 200, "2.py"), snippet("third = 3", "3.py")]
+    limits = PromptLimits(max_tokens=150, max_snippet_tokens=1_000)
+    prompt = PromptBuilder(tokenizer=TOKENIZER, format=FORMAT, limits=limits).build(
+        prefix="x", suffix="", path="a.py", snippets=chosen
+    )
+    assert [s.path for s in prompt.snippets] == ["3.py", "1.py"]
+
+
+def test_a_long_snippet_keeps_its_first_lines() -> None:
+    prompt = builder(max_snippet_tokens=30).build(
+        prefix="x", suffix="", path="a.py", snippets=[snippet("abcdefghi\n" * 50)]
+    )
+    assert TOKENIZER.spell(prompt.ids).count("abcdefghi\n") == 3

@@ -1,0 +1,110 @@
+"""Snapshots appear whole or not at all, whatever happens while they are written."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from homespun_core import storage
+from homespun_core.errors import StorageError
+from homespun_core.storage import Manifest
+
+MANIFEST = Manifest(kind="index", format_version=1, fingerprint="f", sources={"commit": "c"})
+
+
+def publish(final: Path, text: str = "x") -> None:
+    with storage.publish_dir(final, MANIFEST) as tmp:
+        (tmp / "sub").mkdir()
+        (tmp / "sub" / "data").write_text(text)
+
+
+def test_a_published_snapshot_verifies(tmp_path: Path) -> None:
+    publish(tmp_path / "g1")
+    manifest = storage.read_manifest(tmp_path / "g1", "index", 1)
+    storage.verify(tmp_path / "g1", manifest)
+    assert manifest.sources == {"commit": "c"}
+    assert set(manifest.files) == {"sub/data"}
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_damage_is_noticed_and_named(tmp_path: Path, damage: str) -> None:
+    publish(tmp_path / "g1", "some text")
+    path = tmp_path / "g1" / "sub" / "data"
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_text("some tex" + ("T" if damage == "flip" else ""))
+    with pytest.raises(StorageError, match=r"sub/data: (damaged|missing)"):
+        storage.verify(tmp_path / "g1", storage.read_manifest(tmp_path / "g1", "index", 1))
+
+
+def test_other_kinds_and_formats_are_refused(tmp_path: Path) -> None:
+    publish(tmp_path / "g1")
+    with pytest.raises(StorageError, match="kind 'index', not 'adapter'"):
+        storage.read_manifest(tmp_path / "g1", "adapter", 1)
+    with pytest.raises(StorageError, match="format 1, this Homespun reads 2"):
+        storage.read_manifest(tmp_path / "g1", "index", 2)
+
+
+def test_an_exception_while_writing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), storage.publish_dir(tmp_path / "g1", MANIFEST) as tmp:
+        (tmp / "data").write_text("half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publishing_what_is_there_already_keeps_the_first(tmp_path: Path) -> None:
+    publish(tmp_path / "g1", "first")
+    publish(tmp_path / "g1", "second")
+    assert (tmp_path / "g1" / "sub" / "data").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["g1"]
+
+
+def _die_while_writing(final: Path) -> None:
+    with storage.publish_dir(final, MANIFEST) as tmp:
+        (tmp / "data").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_kill_while_writing_leaves_the_old_snapshot_and_the_next_writer_sweeps(tmp_path: Path) -> None:
+    publish(tmp_path / "g1")
+    storage.set_current(tmp_path, "g1")
+    child = multiprocessing.get_context("spawn").Process(target=_die_while_writing, args=(tmp_path / "g2",))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert storage.current(tmp_path) == tmp_path / "g1"
+    assert list(tmp_path.glob(".tmp-*"))
+    publish(tmp_path / "g3")
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_pointer_to_a_deleted_snapshot_is_no_snapshot(tmp_path: Path) -> None:
+    assert storage.current(tmp_path) is None
+    storage.set_current(tmp_path, "gone")
+    assert storage.current(tmp_path) is None
+
+
+def test_prune_keeps_the_current_and_the_newest(tmp_path: Path) -> None:
+    for i, name in enumerate(["a", "b", "c", "d"]):
+        publish(tmp_path / name)
+        os.utime(tmp_path / name, (i, i))
+    storage.set_current(tmp_path, "a")
+    storage.prune(tmp_path, keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["CURRENT", "a", "d"]
+
+
+def test_a_lock_is_exclusive_says_who_holds_it_and_goes_with_the_block(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    refused = pytest.raises(StorageError, match="homespun train is already running")
+    with storage.locked(lock, "homespun train"), refused, storage.locked(lock, "homespun train"):
+        pass
+    with storage.locked(lock, "homespun train"):
+        pass
+
+
+def test_fingerprints_tell_inputs_apart() -> None:
+    assert storage.fingerprint("ab", "c") != storage.fingerprint("a", "bc")
+    assert storage.fingerprint({"a": 1, "b": 2}) == storage.fingerprint({"b": 2, "a": 1})
