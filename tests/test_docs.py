@@ -1,0 +1,65 @@
+"""What the documentation says exists, exists: commands, flags, settings, files, make targets."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from homespun_core.cli import VERBS
+from homespun_core.config import SETTINGS
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "deploy/README.md", "lsp/editors/README.md", "lsp/editors/neovim/README.md"]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def command_lines(document: str) -> Iterator[str]:
+    """Commands in code blocks: fenced or indented lines, and the ExecStart of the unit."""
+    text = (ROOT / document).read_text()
+    for block in re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, re.DOTALL) + re.findall(r"(?:^    .*\n)+", text, re.MULTILINE):
+        for line in block.splitlines():
+            yield line.strip().removeprefix("$ ").split("   #")[0]
+
+
+def documented(tool: str) -> list[str]:
+    lines = [line for document in DOCUMENTS for line in command_lines(document) if line.startswith(tool + " ")]
+    if tool == "homespun":
+        unit = (ROOT / "deploy/systemd/homespun.service").read_text()
+        lines += re.findall(r"ExecStart=\S+/(homespun .*)", unit)
+    return sorted(set(lines))
+
+
+@pytest.mark.parametrize("line", documented("homespun"))
+def test_documented_commands_parse(line: str) -> None:
+    verb, *words = shlex.split(line, comments=True)[1:]
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    importlib.import_module(VERBS[verb].module).add_arguments(parser)
+    parser.parse_args(words)
+
+
+@pytest.mark.parametrize("line", documented("make"))
+def test_documented_make_targets_exist(line: str) -> None:
+    targets = [w for w in shlex.split(line, comments=True)[1:] if "=" not in w and not w.startswith("-")]
+    assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in targets)
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    readme = (ROOT / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", readme, re.MULTILINE))
+    assert list(rows) == list(SETTINGS)
+    for name, item in SETTINGS.items():
+        shown = str(item.default).lower() if isinstance(item.default, bool) else str(item.default)
+        assert rows[name].strip("`") == shown, name
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "ARCHITECTURE.md", "CHANGELOG.md"])
+def test_links_between_documents_lead_somewhere(document: str) -> None:
+    base = (ROOT / document).parent
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", (ROOT / document).read_text())
+    assert [link for link in links if not (base / link).exists()] == []
