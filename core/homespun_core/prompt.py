@@ -16,7 +16,7 @@ from homespun_core.fim import PREFIX, SUFFIX, FimFormat
 from homespun_core.languages import comment_prefix
 from homespun_core.types import Snippet, Tokenizer
 
-_ANCHOR_LINES = 16
+ANCHOR_LINES = 16
 """The prefix window starts at a multiple of this many lines, so that it moves rarely: a start that moved with every
 new line would change the tokens after it and void their KV cache."""
 _MAX_CHARS_PER_TOKEN = 8
@@ -149,7 +149,7 @@ class PromptBuilder:
                 return ids
             if start >= len(lines) - 1:
                 return ids[-max_tokens:]
-            start = min(len(lines) - 1, (start // _ANCHOR_LINES + 1) * _ANCHOR_LINES)
+            start = min(len(lines) - 1, (start // ANCHOR_LINES + 1) * ANCHOR_LINES)
 
     def _anchor(self, lines: Sequence[str], max_tokens: int) -> int:
         """First anchored line worth trying: what stands earlier can't fit."""
@@ -157,4 +157,4 @@ class PromptBuilder:
         while start > 0 and chars <= max_tokens * _MAX_CHARS_PER_TOKEN:
             start -= 1
             chars += len(lines[start]) + 1
-        return 0 if start == 0 else -(-start // _ANCHOR_LINES) * _ANCHOR_LINES
+        return 0 if start == 0 else -(-start // ANCHOR_LINES) * ANCHOR_LINES

@@ -1,0 +1,61 @@
+"""The verb `homespun lsp`. Importing this imports neither pygls nor httpx: the command has other verbs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from homespun_core.cli import configure_logging
+from homespun_core.config import LSP, SETTINGS, Settings, add_flags, load_settings
+from homespun_core.errors import ConfigError
+from homespun_lsp.options import server_url_problem
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stdio", action="store_true", help="talk over standard input and output (the only way there is)"
+    )
+    add_flags(parser, (LSP,))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve one editor until it says goodbye. Raises ConfigError when the settings make no sense."""
+    settings = _settings(args)
+    protocol = _claim_stdout()
+    _configure_logging(settings.log_level)
+    from homespun_lsp.server import create_server
+
+    create_server(settings).start_io(sys.stdin.buffer, protocol)
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    """Without --config no homespun.toml is read: editors start us in the repository that is open, and one that was only
+    cloned to be looked at must not say where the developer's code and token are sent."""
+    flags = {name: value for name, value in vars(args).items() if name in SETTINGS}
+    loaded = load_settings(flags, os.environ, args.config or Path(os.devnull))
+    problem = server_url_problem(loaded.settings.server_url)
+    if problem:
+        raise ConfigError(f"server_url: {problem}")
+    return loaded.settings
+
+
+def _claim_stdout() -> BinaryIO:
+    """Standard output for the protocol alone; whatever else is printed, by whomever, goes to standard error."""
+    protocol = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = sys.stderr
+    return protocol
+
+
+def _configure_logging(level: str) -> None:
+    configure_logging(level)
+    # pygls logs every message with the code in it at INFO, and as warnings what is everyday life: notifications that
+    # aren't ours, requests cancelled too late. httpx logs addresses, which may hold a password.
+    logging.getLogger("pygls").setLevel(logging.ERROR)
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)

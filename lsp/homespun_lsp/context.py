@@ -1,0 +1,105 @@
+"""Whether a place is worth a request, and what of the file is sent with it. Pure, except for finding the repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pygls.uris import to_fs_path
+
+from homespun_core.prompt import ANCHOR_LINES
+from homespun_lsp.documents import Document
+from homespun_lsp.repository import Repositories
+
+MAX_FILE_CHARS = 1_000_000
+"""Larger files are data or generated; every keystroke would copy them."""
+_PREFIX_CHARS = 8_000
+_SUFFIX_CHARS = 4_000
+_CLOSERS = frozenset(")]}>\"'`;:,")
+_MAX_RIGHT_OF_CURSOR = 8
+"""As llama.vim: with more text than this to the right, the line is being edited, not written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a completion is wanted."""
+
+    document: Document
+    """As the editor had it when it asked."""
+    text: str
+    """The document's text, with the entry chosen in the editor's suggestion list, if any, already put in."""
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What the server is asked."""
+
+    prefix: str
+    suffix: str
+    path: str | None
+    language: str
+    repo: str | None
+
+
+def worth_asking(place: Place, *, invoked: bool) -> bool:
+    """Somebody who asks by hand gets an answer anywhere; while typing only where something is likely to be missing."""
+    if len(place.text) > MAX_FILE_CHARS:
+        return False
+    rest = rest_of_line(place.text, place.offset)
+    if invoked:
+        return True
+    inside_word = bool(rest) and (rest[0].isalnum() or rest[0] == "_")
+    return not inside_word and sum(1 for c in rest if c not in _CLOSERS and not c.isspace()) <= _MAX_RIGHT_OF_CURSOR
+
+
+def rest_of_line(text: str, offset: int) -> str:
+    ends = [at for at in (text.find("\n", offset), text.find("\r", offset)) if at >= 0]
+    return text[offset : min(ends, default=len(text))]
+
+
+def query_at(place: Place, folders: tuple[Path, ...], repositories: Repositories) -> Query:
+    prefix, suffix = window(place.text, place.offset)
+    path, repo = _names(place.document.uri, folders, repositories)
+    return Query(prefix=prefix, suffix=suffix, path=path, language=place.document.language, repo=repo)
+
+
+def window(text: str, offset: int) -> tuple[str, str]:
+    """The whole lines around the cursor that fit, with \\n as line ends: models have hardly seen others."""
+    start, end = _window_start(text, offset), offset + _SUFFIX_CHARS
+    if end < len(text):
+        last_line_end = text.rfind("\n", offset, end)
+        end = last_line_end + 1 if last_line_end >= 0 else end
+    return plain_line_ends(text[start:offset]), plain_line_ends(text[offset:end])
+
+
+def plain_line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _window_start(text: str, offset: int) -> int:
+    earliest = offset - _PREFIX_CHARS
+    if earliest <= 0:
+        return 0
+    line_start = first = text.find("\n", earliest - 1, offset) + 1
+    if line_start == 0:  # one very long line
+        return earliest
+    line = text.count("\n", 0, line_start)
+    while line % ANCHOR_LINES:
+        line, line_start = line + 1, text.find("\n", line_start, offset) + 1
+        if line_start == 0:  # no anchor before the cursor: long lines
+            return first
+    return line_start
+
+
+def _names(uri: str, folders: tuple[Path, ...], repositories: Repositories) -> tuple[str | None, str | None]:
+    """Path and repository. Relative to the repository, else to a folder of the workspace, else absolute."""
+    name = to_fs_path(uri)
+    if not name:
+        return None, None
+    path = Path(name)
+    repository = repositories.of(path)
+    if repository is not None:
+        return path.relative_to(repository.root).as_posix(), repository.name
+    folder = next((f for f in folders if path.is_relative_to(f)), None)
+    return path.relative_to(folder).as_posix() if folder else path.as_posix(), None

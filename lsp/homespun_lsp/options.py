@@ -1,0 +1,109 @@
+"""What the editor can set, over the settings of the command: initializationOptions and the section `homespun`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from homespun_core.config import Settings
+
+SECTION = "homespun"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    server_url: str
+    token: str = field(default="", repr=False)
+    enable: bool = True
+    debounce_ms: int = 60
+    """Wait for a pause in typing. Short, since most editors wait by themselves (VS Code 50 ms, Neovim 200 ms)."""
+    max_tokens: int = 64
+    timeout_ms: int = 10_000
+    completion: str = "auto"
+    """Entries in the editor's completion menu: `auto` where the editor doesn't say that it can show ghost text."""
+    completion_deadline_ms: int = 250
+    """Editors hold the menu of all language servers back until we have answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    field: str
+    kind: type
+    low: int = 0
+    choices: tuple[str, ...] = ()
+
+
+# As the editor spells them. Documented in lsp/editors/README.md.
+OPTIONS: dict[str, _Option] = {
+    "serverUrl": _Option("server_url", str),
+    "token": _Option("token", str),
+    "enable": _Option("enable", bool),
+    "debounceMs": _Option("debounce_ms", int),
+    "maxTokens": _Option("max_tokens", int, low=1),
+    "timeoutMs": _Option("timeout_ms", int, low=1),
+    "completion": _Option("completion", str, choices=("auto", "on", "off")),
+    "completionDeadlineMs": _Option("completion_deadline_ms", int),
+}
+_KINDS: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number"}
+_OF_THE_EDITOR = {"trace"}
+"""Shares our section in VS Code, where the client library reads it."""
+
+
+def defaults(settings: Settings) -> Options:
+    return Options(server_url=settings.server_url, token=settings.api_token)
+
+
+def merge(base: Options, given: object) -> tuple[Options, dict[str, str]]:
+    """`base` with what is given and makes sense; and for each option that doesn't, by name, what is wrong with it."""
+    values: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for name, value in section_of(given).items():
+        option = OPTIONS.get(name)
+        if option is None:
+            if name not in _OF_THE_EDITOR:
+                problems[name] = f"unknown option{_nearest(name)}"
+        elif value is not None and value != "":  # editors send null or nothing for what isn't set
+            problem = _problem(option, value)
+            if problem:
+                problems[name] = f"{problem}; using the default"
+            else:
+                values[option.field] = value
+    return replace(base, **values), problems
+
+
+def section_of(given: object) -> Mapping[str, object]:
+    """Some editors send the section alone, others an object of sections."""
+    if not isinstance(given, Mapping):
+        return {}
+    section = given.get(SECTION, given)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _problem(option: _Option, value: object) -> str | None:
+    """Never repeats the value: it may be a secret, in the wrong place or misspelt."""
+    if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
+        return f"is not {_KINDS[option.kind]}"
+    if isinstance(value, int) and value < option.low:
+        return f"is below {option.low}"
+    if option.choices and value not in option.choices:
+        return f"is not one of {', '.join(option.choices)}"
+    return server_url_problem(str(value)) if option.field == "server_url" else None
+
+
+def server_url_problem(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        return "is not an http:// or https:// address"
+    return "holds a user or password; the option 'token' is for those" if "@" in parts.netloc else None
+
+
+def _nearest(name: str) -> str:
+    close = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; the options are {', '.join(OPTIONS)}"

@@ -1,0 +1,69 @@
+"""Which repository a file belongs to, read from plain files: no git command, no library."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_SECTION = re.compile(r"\s*\[([^\]]*)\]")
+_URL = re.compile(r"\s*url\s*=\s*(.*)", re.IGNORECASE)
+_USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    root: Path
+    name: str
+    """URL of the remote `origin` without user and password, or the name of the root directory."""
+
+
+class Repositories:
+    """Remembers what it found: a keystroke must not walk the disk."""
+
+    def __init__(self) -> None:
+        self._of_directory: dict[Path, Repository | None] = {}
+
+    def of(self, file: Path) -> Repository | None:
+        directory = file.parent
+        if directory not in self._of_directory:
+            self._of_directory[directory] = find(directory)
+        return self._of_directory[directory]
+
+
+def find(directory: Path) -> Repository | None:
+    """The repository whose working tree holds `directory`; None when there is none or it can't be read."""
+    for root in (directory, *directory.parents):
+        git_dir = _git_dir(root / ".git")
+        if git_dir is not None:
+            return Repository(root, _origin(git_dir / "config") or root.name)
+    return None
+
+
+def _git_dir(dot_git: Path) -> Path | None:
+    """Where the configuration lies: `.git` itself, or for worktrees and submodules where their `.git` file points."""
+    if dot_git.is_dir():
+        return dot_git
+    pointer = _read(dot_git)
+    if not pointer.startswith("gitdir:"):
+        return None
+    git_dir = dot_git.parent / pointer.removeprefix("gitdir:").strip()
+    common = _read(git_dir / "commondir").strip()  # worktrees share the main repository's; submodules have their own
+    return git_dir / common if common else git_dir
+
+
+def _origin(config: Path) -> str | None:
+    section = ""
+    for line in _read(config).splitlines():
+        if header := _SECTION.match(line):
+            section = header[1]
+        elif section == 'remote "origin"' and (url := _URL.match(line)):
+            return _USERINFO.sub(r"\1", url[1].strip().strip('"'))
+    return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

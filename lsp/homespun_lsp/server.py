@@ -1,0 +1,225 @@
+"""The language server: documents and requests in, suggestions out. `create_server(settings).start_io()` runs it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+from pygls.protocol import LanguageServerProtocol, lsp_method
+from pygls.uris import to_fs_path
+
+from homespun_core import __version__
+from homespun_core.config import Settings
+from homespun_lsp import items, options
+from homespun_lsp.client import CompletionClient
+from homespun_lsp.context import Place, query_at, worth_asking
+from homespun_lsp.documents import Document, Documents
+from homespun_lsp.repository import Repositories
+from homespun_lsp.suggest import Suggester
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+    from pygls.protocol.json_rpc import RPCMessage
+
+logger = logging.getLogger(__name__)
+
+_TRIGGERS = [".", "(", "[", "{", ",", "="]
+_asked_about: ContextVar[Document | None] = ContextVar("asked_about", default=None)
+"""The document of the message being handled, as it was when the message came in. Handlers run later: over TCP, a change
+that arrived in the same packet has been applied by then."""
+
+
+class _Protocol(LanguageServerProtocol):
+    """Keeps the documents itself; what pygls does with them is replaced, not called (see `positions`)."""
+
+    def __init__(self, server: LanguageServer, converter: Converter) -> None:
+        self.documents = Documents()
+        super().__init__(server, converter)
+
+    def handle_message(self, message: RPCMessage) -> None:
+        named = getattr(getattr(message, "params", None), "text_document", None)
+        _asked_about.set(self.documents.get(named.uri) if named is not None else None)
+        super().handle_message(message)
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
+    def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> None:
+        self.documents.open(params.text_document)
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
+    def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> None:
+        self.documents.change(params.text_document.uri, params.text_document.version, params.content_changes)
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
+    def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> None:
+        self.documents.close(params.text_document.uri)
+        assert isinstance(self._server, HomespunServer)
+        self._server.suggester.forget(params.text_document.uri)
+
+
+class HomespunServer(LanguageServer):
+    protocol: _Protocol
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("homespun", __version__, protocol_cls=_Protocol)
+        self._defaults = options.defaults(settings)
+        self._initial: object = None
+        self._warned: set[str] = set()
+        self.options = self._defaults
+        self.counts: Counter[str] = Counter()
+        self.client = CompletionClient(self.say)
+        self.suggester = Suggester(self._fetch, self.documents.get)
+        self._repositories = Repositories()
+
+    @property
+    def documents(self) -> Documents:
+        return self.protocol.documents
+
+    def say(self, line: str, is_problem: bool) -> None:
+        """Into the editor's log, never into the way of somebody writing."""
+        kind = types.MessageType.Warning if is_problem else types.MessageType.Info
+        self.window_log_message(types.LogMessageParams(type=kind, message=line))
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """In place of pygls' pop-up. The kind alone: the text of an error may quote code."""
+        logger.error("%s: %s", getattr(source, "__name__", source), type(error).__name__)
+
+    def configure(self, section: object, *, initial: bool = False) -> None:
+        """The section of the configuration replaces the one before; initializationOptions stay below it."""
+        if initial:
+            self._initial = section
+        base, initially_wrong = options.merge(self._defaults, self._initial)
+        self.options, wrong = options.merge(base, None if initial else section)
+        for name, problem in (initially_wrong | wrong).items():
+            if name not in self._warned:
+                self._warned.add(name)
+                self.say(f"Homespun: option {name!r}: {problem}", True)
+
+    async def pull_configuration(self) -> None:
+        workspace = self.client_capabilities.workspace
+        if workspace is None or not workspace.configuration:
+            return
+        wanted = types.ConfigurationParams(items=[types.ConfigurationItem(section=options.SECTION)])
+        try:
+            self.configure(next(iter(await self.workspace_configuration_async(wanted) or []), None))
+        except JsonRpcException as error:
+            logger.warning("the editor refuses workspace/configuration: %s", type(error).__name__)
+
+    async def watch_configuration(self) -> None:
+        workspace = self.client_capabilities.workspace
+        watched = workspace.did_change_configuration if workspace else None
+        if watched is None or not watched.dynamic_registration:
+            return
+        about = types.DidChangeConfigurationRegistrationOptions(section=options.SECTION)
+        method = types.WORKSPACE_DID_CHANGE_CONFIGURATION
+        registration = types.Registration(id="homespun-options", method=method, register_options=about)
+        try:
+            await self.client_register_capability_async(types.RegistrationParams(registrations=[registration]))
+        except JsonRpcException as error:
+            logger.warning("the editor refuses client/registerCapability: %s", type(error).__name__)
+
+    async def suggest(self, place: Place, *, invoked: bool, deadline_ms: int | None = None) -> str | None:
+        """As `Suggester.suggest`, or empty where asking is switched off or useless."""
+        if not self.options.enable or not worth_asking(place, invoked=invoked):
+            return ""
+        wait_ms = 0 if invoked else self.options.debounce_ms
+        completion = await self.suggester.suggest(place, wait_ms=wait_ms, deadline_ms=deadline_ms)
+        self.counts["suggested"] += bool(completion)
+        return completion
+
+    def offers_menu(self) -> bool:
+        """An editor that shows ghost text would otherwise show everything twice."""
+        if self.options.completion != "auto":
+            return self.options.completion == "on"
+        editor = self.client_capabilities.text_document
+        return editor is None or editor.inline_completion is None
+
+    def reads_markdown(self) -> bool:
+        editor = self.client_capabilities.text_document
+        item = editor.completion.completion_item if editor and editor.completion else None
+        return bool(item and types.MarkupKind.Markdown in (item.documentation_format or []))
+
+    async def _fetch(self, place: Place) -> str:
+        query = query_at(place, self._folders(), self._repositories)
+        completion = await self.client.complete(query, self.options)
+        logger.debug("%d + %d characters sent, %d suggested", len(query.prefix), len(query.suffix), len(completion))
+        return completion
+
+    def _folders(self) -> tuple[Path, ...]:
+        names = [to_fs_path(folder.uri) for folder in self.workspace.folders.values()]
+        return tuple(Path(name) for name in (*names, self.workspace.root_path) if name)
+
+
+def create_server(settings: Settings) -> HomespunServer:
+    server = HomespunServer(settings)
+    server.feature(types.INITIALIZE)(_initialize)
+    server.feature(types.INITIALIZED)(_initialized)
+    server.feature(types.SHUTDOWN)(_shutdown)
+    server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(_did_change_configuration)
+    # Always advertised: lsp-mode supports it and doesn't say so. Without options, pygls would advertise nothing.
+    server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(_inline_completion)
+    server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=_TRIGGERS))(_completion)
+    server.command(items.ACCEPTED)(_accepted)
+    return server
+
+
+async def _inline_completion(
+    ls: HomespunServer, params: types.InlineCompletionParams
+) -> types.InlineCompletionList | None:
+    """Null leaves in Neovim what is shown, for requests that a newer one has overtaken; an empty list clears it."""
+    document = _asked_about.get()
+    place = items.place_of(document, params) if document else None
+    if place is None:
+        return types.InlineCompletionList(items=[])
+    invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
+    completion = await ls.suggest(place, invoked=invoked)
+    if completion is None:
+        return None
+    item = items.inline_item(place, completion, params.context.selected_completion_info) if completion else None
+    return types.InlineCompletionList(items=[item] if item else [])
+
+
+async def _completion(ls: HomespunServer, params: types.CompletionParams) -> types.CompletionList:
+    """Always incomplete, so that the editor asks again at the next key instead of filtering what it has."""
+    document = _asked_about.get()
+    if document is None or not ls.offers_menu():
+        return types.CompletionList(is_incomplete=False, items=[])
+    place = Place(document=document, text=document.text, offset=document.offset_at(params.position))
+    completion = await ls.suggest(place, invoked=False, deadline_ms=ls.options.completion_deadline_ms)
+    found = [items.menu_item(place, completion, markdown=ls.reads_markdown())] if completion else []
+    return types.CompletionList(is_incomplete=True, items=found)
+
+
+def _accepted(ls: HomespunServer, *arguments: object) -> None:
+    ls.counts["accepted"] += 1
+
+
+def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
+    for encoding in ("utf-8", "utf-16", "utf-32"):
+        if ls.workspace.position_encoding == encoding:
+            ls.documents.encoding = encoding
+    ls.configure(params.initialization_options, initial=True)
+
+
+async def _initialized(ls: HomespunServer, params: types.InitializedParams) -> None:
+    await ls.pull_configuration()
+    await ls.watch_configuration()
+
+
+async def _did_change_configuration(ls: HomespunServer, params: types.DidChangeConfigurationParams) -> None:
+    """Editors send the new values, or nothing but the news that there are some."""
+    if set(options.section_of(params.settings)) & set(options.OPTIONS):
+        ls.configure(params.settings)
+    else:
+        await ls.pull_configuration()
+
+
+async def _shutdown(ls: HomespunServer, *params: object) -> None:
+    logger.debug("%d suggested, %d accepted", ls.counts["suggested"], ls.counts["accepted"])
+    ls.suggester.forget_all()
+    await ls.client.close()

@@ -1,0 +1,146 @@
+"""An HTTP server that answers completions as a test says, and sees what really goes over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+HOLD = object()
+"""As a reply: no answer until `FakeServer.release` or until the client goes away."""
+
+
+@dataclass
+class Request:
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the client closed the connection before it had an answer."""
+    reply: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def document(self) -> str:
+        return str(self.body["homespun"]["path"])
+
+    @property
+    def is_open(self) -> bool:
+        return not self.reply.done() and not self.closed.is_set()
+
+
+class FakeServer:
+    def __init__(self) -> None:
+        self.reset()
+        self.overlapped = False
+        """Whether a request was still open when the next one for its document came, and stayed so."""
+        self.url = ""
+        self._open: set[asyncio.Task[None]] = set()
+        self._arrived = asyncio.Condition()
+
+    def reset(self) -> None:
+        self.requests: list[Request] = []
+        self.replies: deque[object] = deque()
+        """One for each request to come: text, an HTTP status or HOLD. When they run out: `default`."""
+        self.default: object = "completed"
+
+    async def arrived(self, count: int) -> Request:
+        """The `count`th request (from 1), as soon as it is there."""
+        async with self._arrived, asyncio.timeout(20):
+            await self._arrived.wait_for(lambda: len(self.requests) >= count)
+        return self.requests[count - 1]
+
+    @property
+    def prompts(self) -> list[str]:
+        return [request.body["prompt"] for request in self.requests]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            while request := await _read(reader):
+                await self._answer(request, reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, _Gone):
+            pass
+        finally:
+            self._open.discard(task)
+            writer.close()
+
+    async def stop(self) -> None:
+        for task in list(self._open):
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        earlier = [r for r in self.requests if r.document == request.document and r.is_open]
+        self.requests.append(request)
+        async with self._arrived:
+            self._arrived.notify_all()
+        reply = self.replies.popleft() if self.replies else self.default
+        if reply is not HOLD:
+            request.reply.set_result(reply)
+        await self._see_closed(earlier)
+        writer.write(_response(await _reply_or_gone(request, reader)))
+        await writer.drain()
+
+    async def _see_closed(self, earlier: list[Request]) -> None:
+        """The close of one connection and a request on another may be noticed in either order: both are given time."""
+        for request in earlier:
+            try:
+                await asyncio.wait_for(request.closed.wait(), 5)
+            except TimeoutError:
+                self.overlapped = True
+
+
+class _Gone(Exception):
+    """The client closed the connection."""
+
+
+async def _reply_or_gone(request: Request, reader: asyncio.StreamReader) -> object:
+    gone: asyncio.Future[bytes] = asyncio.ensure_future(reader.read(1))
+    first: set[asyncio.Future[Any]] = {gone, request.reply}
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    if request.reply.done():
+        gone.cancel()
+        await asyncio.wait({gone})
+        return request.reply.result()
+    request.closed.set()
+    raise _Gone
+
+
+async def _read(reader: asyncio.StreamReader) -> Request | None:
+    head = await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b""
+    if not head:
+        return None
+    first, *lines = head.decode().strip().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Request(path=first.split()[1], headers=headers, body=json.loads(body))
+
+
+def _response(reply: object) -> bytes:
+    status, body = (reply, {}) if isinstance(reply, int) else (200, reply)
+    if isinstance(body, str):
+        body = {"choices": [{"index": 0, "text": body, "finish_reason": "stop"}]}
+    content = json.dumps(body).encode()
+    return b"HTTP/1.1 %d x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        status,
+        len(content),
+        content,
+    )
+
+
+@asynccontextmanager
+async def fake_server() -> AsyncIterator[FakeServer]:
+    fake = FakeServer()
+    listener = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+    fake.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    try:
+        yield fake
+    finally:
+        listener.close()
+        await fake.stop()

@@ -1,0 +1,159 @@
+"""When the server is asked, in one process and without an editor. What goes over the wire is in test_requests."""
+
+import asyncio
+
+import pytest
+
+from homespun_lsp.context import Place
+from homespun_lsp.documents import Document
+from homespun_lsp.suggest import Suggester
+
+
+class Desk:
+    """A document, a server that answers when told, and the suggester between them."""
+
+    def __init__(self, marked: str) -> None:
+        self.place = self.at(marked)
+        self.document: Document | None = self.place.document
+        self.answers: list[asyncio.Future[str]] = []
+        self._asked: asyncio.Queue[asyncio.Future[str]] = asyncio.Queue()
+        self.suggester = Suggester(self.fetch, lambda uri: self.document)
+
+    def at(self, marked: str) -> Place:
+        before, _, after = marked.partition("|")
+        document = Document(uri="file:///a", language="python", version=1, text=before + after, encoding="utf-16")
+        return Place(document=document, text=document.text, offset=len(before))
+
+    async def fetch(self, place: Place) -> str:
+        self.answers.append(asyncio.get_running_loop().create_future())
+        self._asked.put_nowait(self.answers[-1])
+        return await self.answers[-1]
+
+    def ask(self, marked: str | None = None, deadline_ms: int | None = None) -> asyncio.Task[str | None]:
+        if marked is not None:
+            self.place = self.at(marked)
+            self.document = self.place.document
+        return asyncio.create_task(self.suggester.suggest(self.place, wait_ms=0, deadline_ms=deadline_ms))
+
+    async def asked(self) -> asyncio.Future[str]:
+        """The next request that reaches the server, to be answered."""
+        return await self._asked.get()
+
+    async def suggested(self, marked: str, completion: str) -> None:
+        task = self.ask(marked)
+        (await self.asked()).set_result(completion)
+        assert await task == completion
+
+
+@pytest.mark.parametrize(
+    ("marked", "rest"),
+    [
+        ("x = fo|)", "o(1)\n    bar"),
+        ("x = foo(1)|)", "\n    bar"),
+        ("x = foo(1)\n    b|)", "ar"),
+        ("x = foo(1)\r\n    b|)", "ar"),
+        ("x = |)", "foo(1)\n    bar"),
+    ],
+)
+async def test_text_typed_as_suggested_is_answered_without_asking(marked: str, rest: str) -> None:
+    desk = Desk("x = |)")
+    await desk.suggested("x = |)", "foo(1)\n    bar")
+    assert await desk.ask(marked) == rest
+    assert len(desk.answers) == 1
+
+
+@pytest.mark.parametrize(
+    "marked", ["x = g|)", "x = foo|))", "y = fo|)", "x =|)", "x = foo(1)\n    bar|)", "x = foo(1)\n    bar.|)"]
+)
+async def test_anything_else_is_asked_again(marked: str) -> None:
+    desk = Desk("x = |)")
+    await desk.suggested("x = |)", "foo(1)\n    bar")
+    await desk.suggested(marked, "new")
+    assert len(desk.answers) == 2
+
+
+async def test_a_newer_request_ends_the_older_one_with_no_answer() -> None:
+    desk = Desk("|")
+    older = desk.ask("a|")
+    answer = await desk.asked()
+    newer = desk.ask("ab|")
+    (await desk.asked()).set_result("c")
+    assert (await older, await newer) == (None, "c")
+    assert answer.cancelled()
+
+
+async def test_two_requests_for_one_place_are_one() -> None:
+    desk = Desk("a|")
+    both = desk.ask(), desk.ask()
+    (await desk.asked()).set_result("b")
+    assert [await task for task in both] == ["b", "b"]
+    assert len(desk.answers) == 1
+
+
+async def test_cancelling_reaches_the_server() -> None:
+    desk = Desk("a|")
+    task = desk.ask()
+    answer = await desk.asked()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0)
+    assert answer.cancelled()
+
+
+async def test_an_answer_after_the_deadline_serves_the_next_keystroke() -> None:
+    desk = Desk("a|")
+    assert await desk.ask("a|", deadline_ms=1) is None
+    (await desk.asked()).set_result("bc")
+    flight = desk.suggester._desks["file:///a"].flight
+    assert flight and await flight == "bc"
+    assert await desk.ask("ab|") == "c"
+    assert len(desk.answers) == 1
+
+
+@pytest.mark.parametrize(("now", "answer"), [("ab|", "bc"), ("ax|", None), (None, None)])
+async def test_a_late_answer_counts_only_if_what_was_typed_since_agrees_with_it(
+    now: str | None, answer: str | None
+) -> None:
+    desk = Desk("a|")
+    task = desk.ask()
+    reply = await desk.asked()
+    desk.document = desk.at(now).document if now else None
+    reply.set_result("bc")
+    assert await task == answer
+
+
+async def test_closing_the_document_ends_its_request() -> None:
+    desk = Desk("a|")
+    task = desk.ask()
+    answer = await desk.asked()
+    desk.suggester.forget("file:///a")
+    assert await task is None
+    assert answer.cancelled()
+
+
+async def test_the_connection_of_a_cancelled_request_is_closed_before_the_next_is_opened() -> None:
+    under_way = most = 0
+
+    async def fetch(place: Place) -> str:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await asyncio.sleep(0 if place.text == "last" else 60)
+            return "done"
+        finally:
+            for _ in range(5):  # closing takes a while, even when cancelled
+                await asyncio.sleep(0)
+            under_way -= 1
+
+    desk = Desk("|")
+    suggester = Suggester(fetch, lambda uri: desk.place.document)
+    tasks = []
+    for text in ("a|", "ab|", "abc|", "last|"):
+        desk.place = desk.at(text)
+        tasks.append(asyncio.create_task(suggester.suggest(desk.place, wait_ms=0)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+    assert [await task for task in tasks] == [None, None, None, "done"]
+    assert most == 1
