@@ -19,6 +19,14 @@ ENTITIES = {
     "product": ("supplier_id", "colour", "price_cents", "category"),
     "voucher": ("customer_id", "code", "percent", "campaign"),
     "return_case": ("parcel_id", "reason", "refund_cents", "state"),
+    "loom": ("hall", "width_mm", "maker", "state"),
+    "weaver": ("hall", "shift", "craft", "language"),
+    "yarn": ("supplier_id", "fibre", "weight_grams", "colour"),
+    "dye": ("supplier_id", "shade", "price_cents", "batch"),
+    "pattern": ("designer", "season", "repeat_mm", "licence"),
+    "bale": ("depot", "fibre", "weight_grams", "grade"),
+    "contract": ("customer_id", "start_date", "amount_cents", "terms"),
+    "complaint": ("order_id", "topic", "severity", "state"),
 }
 
 _BASE = '''"""Access to the tables of Loomworks, the house way: every query in a span, every row through `from_row`."""
@@ -76,7 +84,7 @@ _UPDATE = '''
 
 
 def make_company(path: Path) -> Path:
-    """A repository of about 100 commits over a year; the same commits every time."""
+    """A repository of about 200 commits over a year and a half; the same commits every time."""
     path.mkdir(parents=True)
     _git(path, "init", "-q", "-b", "main")
     _write(path, "loomworks/base.py", _BASE)

@@ -1,0 +1,76 @@
+"""`homespun index REPO...`: build or refresh the index of repositories, and say what went in and what didn't."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from homespun_core.config import INDEX, Settings, add_flags, settings_from_args
+from homespun_core.paths import DataDir
+from homespun_core.storage import Manifest, locked, read_manifest
+from homespun_core.types import Progress
+from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.progress import progress_for_terminal
+from homespun_indexer.repository import Repository, open_repository
+from homespun_indexer.snapshot import FORMAT, KIND, index_repository
+from homespun_indexer.tokenizer import load_tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indexed:
+    """An index that is up to date."""
+
+    repo: Repository
+    path: Path
+    manifest: Manifest
+    seconds: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "repositories", nargs="+", metavar="REPO", help="directory of a git repository, or an https or ssh URL"
+    )
+    add_flags(parser, (INDEX,))
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = settings_from_args(args).settings
+    for source in args.repositories:
+        print(summary(index_once(source, settings, progress_for_terminal())), file=sys.stdout, flush=True)
+    return 0
+
+
+def index_once(source: str, settings: Settings, progress: Progress) -> Indexed:
+    """Open (or clone, or fetch) a repository and bring its index up to date.
+
+    Raises HomespunError: the base model or the repository can't be used, or another process is indexing it.
+    """
+    started = time.monotonic()
+    data = DataDir(settings.data_root)
+    model = resolve_base_model(settings.base_model, settings.fim_family)
+    tokenizer = load_tokenizer(model)
+    repo = open_repository(source, data, branch=settings.branch, timeout_s=settings.git_timeout_s, progress=progress)
+    with locked(data.locks / f"index-{repo.id}.lock", f"indexing of {repo.name}"):
+        path = index_repository(repo, settings=settings, data=data, model=model, tokenizer=tokenizer, progress=progress)
+    manifest = read_manifest(path, KIND, FORMAT)
+    return Indexed(repo=repo, path=path, manifest=manifest, seconds=time.monotonic() - started)
+
+
+def summary(indexed: Indexed) -> str:
+    info = indexed.manifest.info
+    counts = f"{info['files']:,} files, {info['lines']:,} lines, {info['chunks']:,} chunks in {indexed.seconds:.1f} s"
+    lines = [f"{indexed.repo.name}: {counts}"]
+    languages, skipped = info["languages"], info["skipped"]
+    assert isinstance(languages, Mapping) and isinstance(skipped, Mapping)
+    lines.append(f"  languages: {_listed(languages)}")
+    if skipped:
+        lines.append(f"  left out:  {_listed(skipped)}")
+    return "\n".join(lines)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -1,0 +1,156 @@
+"""The one way Homespun runs git: plumbing only, nothing of the user's, the system's or the repository's configuration
+obeyed.
+
+A repository is untrusted, its `.git/config` included: hooks, fsmonitor, filters, textconv, external diffs and signing
+programs are commands somebody else chose. Git offers no switch for all of them, so we (1) run only plumbing that reads
+objects, (2) override the ones that such plumbing could still reach, (3) never check anything out. Reading allows no
+transport at all (objects missing from a partial clone stay missing), cloning and fetching only https and ssh: ext:: (a
+command as a URL) and file:// (a hostile repository as a path) are refused by git itself as well.
+
+What that costs the user: credential helpers of ~/.gitconfig aren't consulted. Private repositories are cloned over ssh,
+whose keys, agent and ~/.ssh/config work as always.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from homespun_core.errors import RepositoryError
+
+_OVERRIDES = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.untrackedCache=false",
+    "core.symlinks=false",
+    "core.sshCommand=ssh -oBatchMode=yes",  # no prompt for a password or a host key; ~/.ssh is read
+    "core.attributesFile=/dev/null",
+    "core.quotePath=false",
+    "credential.helper=",
+    "diff.external=",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "fetch.recurseSubmodules=false",
+    "submodule.recurse=false",
+    "http.followRedirects=false",
+    "transfer.fsckObjects=true",
+    "fetch.fsckObjects=true",
+    # Harmless mistakes of old tools that well-known repositories carry in their history.
+    "fetch.fsck.badTimezone=ignore",
+    "fetch.fsck.zeroPaddedFilemode=ignore",
+    "fetch.fsck.missingSpaceBeforeDate=ignore",
+    "log.showSignature=false",
+    "filter.lfs.smudge=",
+    "filter.lfs.clean=",
+    "filter.lfs.process=",
+    "filter.lfs.required=false",
+    "protocol.allow=never",
+)
+
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "true",
+    "SSH_ASKPASS": "true",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_OPTIONAL_LOCKS": "0",  # reading must not write into the user's repository
+    "GIT_LFS_SKIP_SMUDGE": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_PAGER": "cat",
+    "LC_ALL": "C",
+}
+_KEPT = ("GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH")
+"""What a user may set for their own network: another ssh, a company's certificate authority."""
+_QUICK_S = 120
+"""Time limit of commands that only read a repository."""
+
+
+@dataclass(frozen=True, slots=True)
+class GitFailed(Exception):
+    """A git command that ended with an error; `reason` is git's last line, which may name paths but no credentials of
+    ours."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Git:
+    """Git in one repository that the user named (`safe.directory` trusts exactly that, whoever owns it), or in none."""
+
+    git_dir: Path | None = None
+    work_tree: Path | None = None
+    protocols: Sequence[str] = ()
+    """Transports that may be used; reading needs none."""
+
+    def text(self, *args: str, timeout_s: int = _QUICK_S) -> str:
+        return self.output(*args, timeout_s=timeout_s).decode("utf-8", "replace")
+
+    def output(self, *args: str, timeout_s: int = _QUICK_S, stdin: bytes = b"") -> bytes:
+        """Output of a command. Raises GitFailed, and RepositoryError where git is missing or too slow."""
+        try:
+            done = subprocess.run(
+                self._command(args),
+                env=self._environment(),
+                input=stdin,
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise RepositoryError("git: not found; install git 2.35 or newer") from None
+        except subprocess.TimeoutExpired:
+            raise GitFailed(f"no answer within {timeout_s} s") from None
+        if done.returncode != 0:
+            raise GitFailed(_last_line(done.stderr))
+        return done.stdout
+
+    @contextmanager
+    def running(self, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A command whose output is read as it comes. It is ended with the block."""
+        process = subprocess.Popen(
+            self._command(args),
+            env=self._environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with process:
+                try:
+                    yield process
+                finally:
+                    process.kill()
+        except BrokenPipeError:
+            raise RepositoryError(f"{self.git_dir}: git ended early; run `git fsck` in the repository") from None
+
+    def _command(self, args: Sequence[str]) -> list[str]:
+        command = ["git"]
+        for override in _OVERRIDES:
+            command += ["-c", override]
+        for protocol in self.protocols:
+            command += ["-c", f"protocol.{protocol}.allow=always"]
+        for trusted in (self.git_dir, self.work_tree):
+            command += ["-c", f"safe.directory={trusted}"] if trusted else []
+        if self.git_dir is not None:
+            command.append(f"--git-dir={self.git_dir}")
+        if self.work_tree is not None:
+            command.append(f"--work-tree={self.work_tree}")
+        return [*command, *args]
+
+    def _environment(self) -> dict[str, str]:
+        """Ours without the GIT_* variables that a hook or a test runner may have set: GIT_DIR would point us
+        elsewhere."""
+        kept = {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith("GIT_")}
+        return kept | _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": ":".join(self.protocols)}
+
+
+def _last_line(stderr: bytes) -> str:
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))] or lines
+    return telling[0].removeprefix("fatal: ") if telling else "no message"

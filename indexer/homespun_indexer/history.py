@@ -1,0 +1,178 @@
+"""What was added to a repository, step by step along its main line.
+
+A step is a commit of the first-parent history with its whole difference to the one before, so a merged pull request is
+one step: its parts aren't told apart, and none of them can leak into another. Renames are followed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from homespun_core.languages import languages
+from homespun_indexer.git import GitFailed
+from homespun_indexer.repository import Repository
+
+_HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+_INDEX = re.compile(r"^index ([0-9a-f]{40,64})\.\.([0-9a-f]{40,64})")
+_BOT = re.compile(
+    r"\[bot\]|\bbot@|-bot\b|dependabot|renovate|pyup|snyk|weblate|transifex|github-actions|pre-commit-ci|greenkeeper",
+    re.IGNORECASE,
+)
+_REVERT = re.compile(r"^(revert\b|this reverts commit)", re.IGNORECASE)
+_MARK = "\x01"
+MAX_STEP_LINES = 3_000
+"""A step that adds more is an import, a reformatting or a merged branch, not somebody writing code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedLines:
+    """Consecutive lines of the new file: `lines[0]` is line `start` (1-based). What stood below them before the step
+    begins at line `old_below` of the old file."""
+
+    start: int
+    lines: tuple[str, ...]
+    old_below: int
+
+
+@dataclass(slots=True, kw_only=True)
+class ChangedFile:
+    path: str
+    old_blob: str
+    new_blob: str
+    added: list[AddedLines] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    commit: str
+    parent: str | None
+    time: int
+    """Commit time, seconds since 1970."""
+    author: str
+    subject: str
+    files: list[ChangedFile] = field(default_factory=list)
+
+    @property
+    def num_added(self) -> int:
+        return sum(len(a.lines) for f in self.files for a in f.added)
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing is taken from it; None if it may."""
+        if _BOT.search(self.author) or (self.subject.startswith("Merge") and _BOT.search(self.subject)):
+            return "bot"
+        if _REVERT.search(self.subject):
+            return "revert"
+        return "large commit" if self.num_added > MAX_STEP_LINES else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mainline:
+    """First-parent history, newest first."""
+
+    commits: tuple[str, ...]
+    times: tuple[int, ...]
+
+
+def mainline(repo: Repository, limit: int) -> Mainline:
+    """The last `limit` commits. A shallow clone's history ends where it was cut off."""
+    try:
+        lines = repo.git.text(
+            "log", "--first-parent", f"--max-count={limit}", "--format=%H %ct", "--end-of-options", repo.head
+        ).splitlines()
+    except GitFailed:  # objects are missing, as in a damaged clone: as if there were no history
+        return Mainline(commits=(repo.head,), times=(0,))
+    rows = [line.split() for line in lines]
+    return Mainline(commits=tuple(r[0] for r in rows), times=tuple(int(r[1]) for r in rows))
+
+
+def steps(repo: Repository, max_commits: int) -> Iterator[Step]:
+    """The steps that touch source files, newest first, of the last `max_commits` commits."""
+    command = [
+        "log",
+        "--first-parent",
+        "--diff-merges=first-parent",
+        f"--max-count={max_commits}",
+        "--patch",
+        "--unified=0",
+        "--full-index",
+        "--find-renames",
+        "-l400",
+        "--no-color",
+        "--no-ext-diff",  # these two would run programs that the repository names
+        "--no-textconv",
+        "--no-notes",
+        "--submodule=short",
+        "--ignore-submodules=all",
+        "--src-prefix=a/",
+        "--dst-prefix=b/",
+        f"--format={_MARK}%H%x00%P%x00%ct%x00%an <%ae>%x00%s",
+        "--end-of-options",
+        repo.head,
+        "--",
+        *_source_globs(),
+    ]
+    with repo.git.running(*command) as process:
+        assert process.stdout is not None
+        yield from _parsed(line.decode("utf-8", "replace").rstrip("\r\n") for line in process.stdout)
+
+
+def _source_globs() -> list[str]:
+    """Pathspecs of every language's files: the rest of a history can be much larger."""
+    globs = [f"*{ext}" for language in languages().values() for ext in language.extensions]
+    return globs + [f":(glob)**/{name}" for language in languages().values() for name in language.filenames]
+
+
+def _parsed(lines: Iterator[str]) -> Iterator[Step]:
+    step: Step | None = None
+    file: ChangedFile | None = None
+    left_old = left_new = 0  # lines that the hunk still has: within it, nothing is a header, whatever it looks like
+    start = old_below = 0
+    added: list[str] = []
+    for line in lines:
+        if left_old or left_new:
+            if line.startswith("+"):
+                left_new -= 1
+                added.append(line[1:])
+            elif line.startswith("-"):
+                left_old -= 1
+            if not left_old and not left_new and added and file is not None:
+                file.added.append(AddedLines(start=start, lines=tuple(added), old_below=old_below))
+        elif line.startswith(_MARK):
+            if step is not None:
+                yield step
+            step, file = _step(line), None
+        elif line.startswith("diff --git ") and step is not None:
+            file = ChangedFile(path="", old_blob="", new_blob="")
+        elif file is not None and step is not None:
+            if (match := _INDEX.match(line)) is not None:
+                file.old_blob, file.new_blob = match.groups()
+            elif line.startswith("+++ "):
+                _name(file, line[4:], step)
+            elif (match := _HUNK.match(line)) is not None:
+                old, left_old, start, left_new = (int(n) if n is not None else 1 for n in match.groups())
+                old_below = old + left_old if left_old else old + 1
+                added = []
+    if step is not None:
+        yield step
+
+
+def _step(line: str) -> Step:
+    commit, parents, time, author, subject = [*line[len(_MARK) :].split("\0"), "", "", "", ""][:5]
+    return Step(
+        commit=commit,
+        parent=parents.split()[0] if parents else None,
+        time=int(time),
+        author=author,
+        subject=subject,
+    )
+
+
+def _name(file: ChangedFile, name: str, step: Step) -> None:
+    """Paths that git quotes (control characters, quotes) are left out; deleted files have nothing added."""
+    name = name.rstrip("\t")
+    if name.startswith("b/"):
+        file.path = name[2:]
+        step.files.append(file)

@@ -1,0 +1,132 @@
+"""A checkpoint's tokenizer, made safe for text that isn't ours.
+
+Source code may hold the text of a control token ("<|fim_middle|>"). As an id it would let a file forge the structure of
+a prompt, so `encode` never returns one. The tokenizers library can't be trusted with that: `encode_special_tokens`
+skips tokens flagged special only, and Qwen2.5-Coder flags its FIM tokens special=false.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from homespun_core.errors import ModelError
+from homespun_core.types import ModelFiles
+
+# What control tokens look like in the families we know: <...>, [...], <｜...｜>, SentencePiece's ▁<...>. Other added
+# tokens are runs of text (Gemma's spaces and newlines) that must go on working.
+_CONTROL_LOOK = re.compile(r"▁?(<[^\s<>]+>|\[[^\s\[\]]+\])", re.DOTALL)
+
+
+class GuardedTokenizer:
+    """`tokenizer_json` as a Tokenizer whose `encode` never returns the id of a control token.
+
+    Text is encoded as it stands: the space that SentencePiece tokenizers put in front of a text, and take away again
+    when decoding, is switched off, since our texts are pieces of files that are joined later.
+    """
+
+    def __init__(self, tokenizer_json: str) -> None:
+        spec = json.loads(tokenizer_json)
+        self._digest = hashlib.sha256(tokenizer_json.encode()).hexdigest()
+        self._control = {t["content"]: int(t["id"]) for t in spec.get("added_tokens", []) if _is_control(t)}
+        self._guarded = frozenset(self._control.values())
+        self._occurrence = _occurrence_pattern(self._control)
+        self._inner = tokenizers.Tokenizer.from_str(json.dumps(_without_dummy_space(spec)))
+        self._inner.no_truncation()
+        self._inner.no_padding()
+
+    @property
+    def digest(self) -> str:
+        return self._digest
+
+    @property
+    def vocab_size(self) -> int:
+        return max(self._inner.get_vocab(with_added_tokens=True).values()) + 1
+
+    def control_id(self, token: str) -> int | None:
+        return self._control.get(token)
+
+    def encode(self, text: str) -> list[int]:
+        return self._checked(text, self._plain(text))
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Each text by itself, on all cores."""
+        encodings = self._inner.encode_batch(list(texts), add_special_tokens=False)
+        return [self._checked(text, encoding.ids) for text, encoding in zip(texts, encodings, strict=True)]
+
+    def _checked(self, text: str, ids: list[int]) -> list[int]:
+        """`ids` when no control token is among them (nearly always), else `text` encoded in pieces that hold none."""
+        if self._guarded.isdisjoint(ids):
+            return ids
+        ids = [i for piece in self._cut(text) for i in self._piece(piece)]
+        assert self._guarded.isdisjoint(ids)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._inner.decode([i for i in ids if i not in self._guarded], skip_special_tokens=False))
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self._inner.encode(text, add_special_tokens=False).ids)
+
+    def _cut(self, text: str) -> Iterator[str]:
+        """`text` in pieces, cut inside every occurrence of a control token's text, overlapping ones too."""
+        start = 0
+        for match in self._occurrence.finditer(text):
+            yield text[start : match.start() + 1]
+            start = match.start() + 1
+        yield text[start:]
+
+    def _piece(self, piece: str) -> list[int]:
+        """Character by character where a normaliser makes a control token of other text (full-width brackets, say)."""
+        ids = self._plain(piece)
+        if self._guarded.isdisjoint(ids):
+            return ids
+        return [i for char in piece for i in self._plain(char) if i not in self._guarded]
+
+
+def load_tokenizer(model: ModelFiles) -> GuardedTokenizer:
+    """The model's tokenizer, from its tokenizer.json. Raises ModelError when that is missing or unreadable."""
+    path = Path(model.path) / "tokenizer.json"
+    try:
+        return GuardedTokenizer(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"base_model: {model.path} has no tokenizer.json; save the model with a fast tokenizer"
+        ) from None
+    except Exception as error:  # the library raises nothing narrower for a file it can't use
+        raise ModelError(f"base_model: {path} is not a usable tokenizer ({error})") from error
+
+
+def _is_control(token: dict[str, Any]) -> bool:
+    return bool(token.get("special")) or _CONTROL_LOOK.fullmatch(token["content"]) is not None
+
+
+def _occurrence_pattern(control: dict[str, int]) -> re.Pattern[str]:
+    """Where the text of a control token starts. SentencePiece's ▁ is a space in the text before normalisation."""
+    spellings = {s for content in control for s in (content, content.replace("▁", " "), content.lstrip("▁"))} - {""}
+    return re.compile(f"(?=(?:{'|'.join(sorted(map(re.escape, spellings)))}))" if spellings else r"(?!)")
+
+
+def _without_dummy_space(spec: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer's description without what adds a space in front of a text, or strips one when decoding."""
+    steps = {key: _kept(spec[key]) for key in ("normalizer", "pre_tokenizer", "decoder") if spec.get(key)}
+    return {**spec, **steps}
+
+
+def _kept(step: dict[str, Any]) -> dict[str, Any] | None:
+    """One step, or a sequence of them, with dummy spaces off; None when nothing of it is left."""
+    kind = step["type"]
+    if kind == "Sequence":
+        key = next(k for k in ("normalizers", "pretokenizers", "decoders") if k in step)
+        return {**step, key: [kept for s in step[key] if (kept := _kept(s)) is not None]}
+    if kind == "Prepend" or (kind == "Strip" and "content" in step):
+        return None
+    if kind == "Metaspace":
+        return {**{k: v for k, v in step.items() if k != "add_prefix_space"}, "prepend_scheme": "never"}
+    return {**step, "add_prefix_space": False} if kind == "ByteLevel" else step

@@ -1,0 +1,139 @@
+"""Notices when a local repository changes: a file saved, a commit made, a branch switched.
+
+Events of the operating system where there are enough of them to be had (inotify's limit is a setting of the machine), a
+look at all files every few seconds otherwise.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.polling import PollingObserver
+
+from homespun_indexer.filters import is_vendored
+from homespun_indexer.repository import Repository
+
+logger = logging.getLogger(__name__)
+
+DEBOUNCE_S = 1.0
+_MAX_WAIT_S = 10.0
+"""A tree that never comes to rest (a build writing into it) is reported at least this often."""
+_POLL_S = 5.0
+_WRITES = frozenset({"created", "modified", "moved", "deleted", "closed"})
+
+
+def watch(
+    repo: Repository,
+    on_change: Callable[[], None],
+    stop: threading.Event,
+    *,
+    debounce_s: float = DEBOUNCE_S,
+    force_polling: bool = False,
+) -> None:
+    """Call `on_change` after changes have come to rest, until `stop` is set. Blocks.
+
+    `on_change` runs in the calling thread, so never twice at once; what changes meanwhile is reported after it. An
+    exception from it ends the watch. Ignored directories aren't told apart here: the index, which finds nothing new, is
+    built in no time.
+    """
+    changed = threading.Event()
+    with _observed(repo, _Handler(repo, changed), force_polling=force_polling):
+        while not stop.is_set():
+            if not changed.wait(timeout=0.2):
+                continue
+            _settle(changed, stop, debounce_s)
+            if not stop.is_set():
+                on_change()
+
+
+def _settle(changed: threading.Event, stop: threading.Event, debounce_s: float) -> None:
+    """Return when nothing has changed for `debounce_s`."""
+    for _ in range(max(1, int(_MAX_WAIT_S / max(debounce_s, 0.01)))):
+        changed.clear()
+        if stop.wait(debounce_s) or not changed.is_set():
+            return
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, repo: Repository, changed: threading.Event) -> None:
+        self._work_tree = repo.work_tree
+        self._git_dirs = tuple(_git_dirs(repo))
+        self._changed = changed
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type not in _WRITES or (event.is_directory and event.event_type == "modified"):
+            return
+        if any(self._matters(Path(str(path))) for path in (event.src_path, event.dest_path) if path):
+            self._changed.set()
+
+    def _matters(self, path: Path) -> bool:
+        for git_dir in self._git_dirs:
+            if path.is_relative_to(git_dir):
+                return _is_ref(path.relative_to(git_dir))
+        if self._work_tree is None or not path.is_relative_to(self._work_tree):
+            return False
+        inside = path.relative_to(self._work_tree).as_posix()
+        return not is_vendored(inside) and "/__pycache__/" not in f"/{inside}"
+
+
+def _is_ref(path: Path) -> bool:
+    if path.suffix == ".lock":  # git writes these first and renames them
+        return False
+    return path.parts[:1] == ("refs",) or path.as_posix() in ("HEAD", "packed-refs")
+
+
+def _git_dirs(repo: Repository) -> Iterator[Path]:
+    """A worktree's own directory, and the one it shares with the others, which holds the branches."""
+    yield repo.git_dir
+    shared = repo.git_dir / "commondir"
+    if shared.is_file():
+        yield (repo.git_dir / shared.read_text(encoding="utf-8").strip()).resolve()
+
+
+@contextmanager
+def _observed(repo: Repository, handler: _Handler, *, force_polling: bool) -> Iterator[None]:
+    observer = _started(repo, handler, force_polling=force_polling)
+    try:
+        yield
+    finally:
+        observer.stop()
+        observer.join(timeout=10)
+
+
+def _started(repo: Repository, handler: _Handler, *, force_polling: bool) -> BaseObserver:
+    if not force_polling:
+        observer = Observer()
+        try:
+            _schedule(observer, repo, handler)
+            observer.start()
+            return observer
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EMFILE, errno.ENOSYS):
+                raise
+            observer.unschedule_all()
+            logger.warning(
+                "%s: can't watch all directories (%s; see fs.inotify.max_user_watches); looking every %.0f s",
+                repo.name,
+                error.strerror,
+                _POLL_S,
+            )
+    polling = PollingObserver(timeout=min(_POLL_S, 1.0) if force_polling else _POLL_S)
+    _schedule(polling, repo, handler)
+    polling.start()
+    return polling
+
+
+def _schedule(observer: BaseObserver, repo: Repository, handler: _Handler) -> None:
+    """The work tree, and the git directories that lie outside it."""
+    roots = [repo.work_tree] if repo.work_tree is not None else []
+    roots += [d for d in _git_dirs(repo) if repo.work_tree is None or not d.is_relative_to(repo.work_tree)]
+    for root in roots:
+        observer.schedule(handler, str(root), recursive=True)

@@ -1,0 +1,70 @@
+"""Files of a working tree, read without running anything the repository configures and without leaving the tree.
+
+`git status` and `git diff` would run its clean filters; `ls-files` compares nothing, so we list with it and compare
+ourselves.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from homespun_indexer.git import Git
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    path: str
+    is_sparse: bool
+    """Tracked, but deliberately not in the working tree (sparse checkout)."""
+
+
+def list_paths(git: Git) -> list[Listed]:
+    """Tracked files, and untracked ones that aren't ignored. Some may not exist any more."""
+    tracked = git.output("ls-files", "-z", "-t", "--cached", "--full-name")
+    untracked = git.output("ls-files", "-z", "--others", "--exclude-standard", "--full-name")
+    found = {}
+    for line in filter(None, tracked.split(b"\0")):
+        tag, _, path = line.decode("utf-8", "replace").partition(" ")
+        found[path] = Listed(path, is_sparse=tag == "S")
+    for raw in filter(None, untracked.split(b"\0")):
+        path = raw.decode("utf-8", "replace")
+        if not path.endswith("/"):  # another repository inside this one
+            found.setdefault(path, Listed(path, is_sparse=False))
+    return list(found.values())
+
+
+def read_file(root: Path, path: str, max_bytes: int) -> bytes | None:
+    """A regular file's bytes; None when it is gone, too large, or reached through a symbolic link anywhere on the
+    way."""
+    with suppress(OSError):
+        for descriptor in _opened(root, path):
+            info = os.fstat(descriptor)
+            if not stat.S_ISREG(info.st_mode) or info.st_size > max_bytes:
+                return None
+            with os.fdopen(os.dup(descriptor), "rb") as handle:
+                return handle.read(max_bytes)
+    return None
+
+
+def _opened(root: Path, path: str) -> Iterator[int]:
+    """One descriptor of the file, reached folder by folder without following links (openat with O_NOFOLLOW)."""
+    *folders, name = path.split("/")
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = inner
+        # O_NONBLOCK: opening a named pipe must not wait for a writer.
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)
+        try:
+            yield file
+        finally:
+            os.close(file)
+    finally:
+        os.close(here)

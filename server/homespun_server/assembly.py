@@ -1,0 +1,55 @@
+"""From tokens to text as they come: what is certain to stay, when to stop. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from homespun_core.postprocess import finish
+
+_INCOMPLETE = "�"
+"""What decoding makes of the first bytes of a character whose last ones are still to come."""
+
+
+class Assembly:
+    """The text of one completion while its tokens arrive."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
+        self._decode, self._stops = decode, stops
+        self._ids: list[int] = []
+        self.text = ""
+        """Without a stop string and without half a character."""
+        self.is_stopped = False
+
+    def add(self, token: int) -> None:
+        self._ids.append(token)
+        text = self._decode(self._ids).rstrip(_INCOMPLETE)
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        self.is_stopped = bool(found)
+        self.text = text[: min(found)] if found else text
+
+    @property
+    def settled(self) -> str:
+        """The start of `text` that no later token can take back: a stop string may be half here."""
+        if self.is_stopped:
+            return self.text
+        held = max((_overlap(self.text, stop) for stop in self._stops), default=0)
+        return self.text[: len(self.text) - held]
+
+
+def is_decided(prefix: str, text: str, suffix: str) -> bool:
+    """Whether post-processing cuts `text` before anything that may still come, so that decoding on is in vain.
+
+    Asked of whole lines: a line that isn't finished may yet become another one. The rules only cut, so if one more line
+    of ordinary code is cut off too, any other continuation would be.
+    """
+    head = text[: text.rfind("\n") + 1]
+    if not head.strip():
+        return False
+    line_before = prefix[prefix.rfind("\n") + 1 :]
+    indent = line_before[: len(line_before) - len(line_before.lstrip())]
+    return finish(prefix, head, suffix) == finish(prefix, f"{head}{indent}homespun()", suffix)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)

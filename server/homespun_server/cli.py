@@ -1,0 +1,136 @@
+"""`homespun serve`."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from homespun_core import config, storage
+from homespun_core.cli import configure_logging
+from homespun_core.config import Settings
+from homespun_core.errors import ServiceError
+from homespun_core.paths import DataDir
+from homespun_indexer.model_files import resolve_base_model
+from homespun_server.app import build_app, check_exposure
+from homespun_server.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_S = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    config.add_flags(parser, (config.SERVE,))
+
+
+def run(args: argparse.Namespace) -> int:
+    loaded = config.settings_from_args(args)
+    configure_logging(loaded.settings.log_level)
+    if loaded.sources:
+        logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))
+    return serve(loaded.settings)
+
+
+def serve(settings: Settings) -> int:
+    """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
+    # Read by OpenMP when torch starts. Its threads spin while they wait for one another by default: beside any other
+    # busy process that made a step 10 to 100 times slower (two threads, two shared cores), sleeping costs nothing here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    check_exposure(settings)
+    model = resolve_base_model(settings.base_model, settings.fim_family)
+    with _bound(settings) as listener:
+        url = _url(settings.host, listener.getsockname()[1])
+        options = uvicorn.Config("", log_config=None, access_log=False, timeout_graceful_shutdown=_DRAIN_S)
+        server = uvicorn.Server(options)
+        failures: list[str] = []
+
+        def on_loaded(runtime: Runtime) -> None:
+            if runtime.error is None:
+                print(f"homespun is ready: {url}", flush=True)
+            else:
+                failures.append(runtime.error)
+                server.should_exit = True
+
+        options.app = build_app(settings, model, on_loaded=on_loaded)
+        with _ending_quietly(server), _announced(DataDir(settings.data_root), url):
+            print(f"homespun listens on {url}, the model is loading", flush=True)
+            server.run(sockets=[listener])
+    if failures:
+        print(f"homespun: {failures[0]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextmanager
+def _bound(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+            listener.listen(128)
+        except OSError as error:
+            raise _bind_error(settings, error) from error
+        yield listener
+
+
+def _bind_error(settings: Settings, error: OSError) -> ServiceError:
+    place = f"port {settings.port} on {settings.host}"
+    if error.errno == errno.EADDRINUSE:
+        return ServiceError(
+            f"{place} is in use; stop what listens there, or choose another with --port (0: a free one)"
+        )
+    if error.errno == errno.EACCES:
+        return ServiceError(f"{place} needs more rights than this process has; choose one above 1023 with --port")
+    return ServiceError(f"{place} can't be opened ({error.strerror or error}); check --host and --port")
+
+
+@contextmanager
+def _announced(data: DataDir, url: str) -> Iterator[None]:
+    """The state file is there while the server is."""
+    path = data.server_state
+    storage.write_atomic(path, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    try:
+        yield
+    finally:
+        if _is_ours(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    """Another server may have announced itself on the same data directory meanwhile."""
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(state, dict) and state.get("pid") == os.getpid()
+
+
+@contextmanager
+def _ending_quietly(server: uvicorn.Server) -> Iterator[None]:
+    """uvicorn drains on a signal and then raises it once more; here that means a clean end, not death by signal."""
+
+    def end(number: int, frame: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,131 @@
+"""What an engine is: it knows token ids, adapters and deadlines, and no text, HTTP or repositories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+from homespun_core.errors import ServiceError
+
+Draft = Callable[[Sequence[int]], Sequence[int]]
+"""From all ids so far (prompt and completion) to ids that may come next. A hint: it changes the speed, never the text.
+
+Called on the engine's thread before every step, so it must be quick.
+"""
+
+FinishReason = Literal["stop", "length", "deadline", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRequest:
+    ids: Sequence[int]
+    max_new_tokens: int
+    adapter: str | None = None
+    """Version of a loaded adapter; None is the base model."""
+    deadline: float = math.inf
+    """On `time.monotonic()`'s clock; the completion ends there with what it has."""
+    temperature: float = 0.0
+    seed: int | None = None
+    end_ids: frozenset[int] = frozenset()
+    """Ids that end a completion; they are not part of it."""
+    draft: Draft | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    id: int
+    logprob: float
+    """Natural logarithm, of the model's own distribution (temperature 1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens whose keys and values were there from an earlier request."""
+    completion_tokens: int
+    num_steps: int
+    """Forward passes that decided tokens; fewer than tokens where drafts were right."""
+    drafted_tokens: int
+    accepted_tokens: int
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    tokens: tuple[Token, ...]
+    stats: EngineStats
+
+
+class EngineBusyError(ServiceError):
+    """The queue is full; worth trying again after `retry_after_s`."""
+
+    def __init__(self, num_waiting: int, retry_after_s: int = 1) -> None:
+        super().__init__(f"{num_waiting} completions are waiting already; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class TokenStream(Protocol):
+    """The tokens of one request as they are decided. Closing it ends the work at the next step."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> Token: ...
+
+    async def aclose(self) -> None: ...
+
+    @property
+    def stats(self) -> EngineStats:
+        """What is known so far; final once the stream has ended or is closed."""
+        ...
+
+
+class Engine(Protocol):
+    @property
+    def max_context(self) -> int:
+        """Prompt and completion together have at most so many tokens."""
+        ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def num_waiting(self) -> int: ...
+
+    @property
+    def adapters(self) -> frozenset[str]: ...
+
+    def submit(self, request: EngineRequest) -> TokenStream:
+        """Queue a request; needs a running event loop. Raises EngineBusyError, and ModelError for an adapter that isn't
+        loaded or a prompt that doesn't fit."""
+        ...
+
+    def generate(self, request: EngineRequest) -> Generation:
+        """The same for callers without an event loop; blocks until it is done."""
+        ...
+
+    def score(self, ids: Sequence[int], start: int, adapter: str | None = None) -> list[float]:
+        """Log-probability of each of `ids[start:]` given everything before it; `start` is at least 1. Blocks."""
+        ...
+
+    def load_adapter(self, version: str, path: Path) -> None:
+        """Make a LoRA directory servable under a name never used for other weights.
+
+        Raises ModelError when it isn't a plain LoRA for this base model.
+        """
+        ...
+
+    def unload_adapter(self, version: str) -> None:
+        """Requests that were submitted already still finish on it; its memory goes with the last of them."""
+        ...
+
+    def close(self) -> None: ...

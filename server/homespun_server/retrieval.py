@@ -1,0 +1,84 @@
+"""Snippets within a deadline, and the same ones from keystroke to keystroke."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from homespun_core.types import SearchQuery, Snippet
+from homespun_indexer.reader import IndexReader
+
+logger = logging.getLogger(__name__)
+
+_NEAR_LINES = 4
+_FRESH_S = 30.0
+_MAX_PLACES = 256
+_NUM_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    snippets: tuple[Snippet, ...]
+    outcome: Literal["found", "kept", "timeout", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    reader: IndexReader
+    line: int
+    at: float
+    snippets: tuple[Snippet, ...]
+
+
+class Retriever:
+    """Snippets stay while the cursor stays near: they stand at the start of the prompt, so that other snippets would
+    void the KV cache of all of it, and a keystroke would cost a whole prefill (benchmarks/latency.py)."""
+
+    def __init__(self, *, deadline_ms: int, limit: int) -> None:
+        self._deadline_s, self._limit = deadline_ms / 1e3, limit
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="retrieve")
+        self._places: OrderedDict[tuple[str, str], _Place] = OrderedDict()
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    async def search(self, repo: str, reader: IndexReader, query: SearchQuery) -> Found:
+        """Never raises for what a search does: without snippets, a completion is only less informed."""
+        key = (repo, query.path or query.prefix[:200])
+        line = query.prefix.count("\n")
+        place = self._places.get(key)
+        if place is not None and place.reader is reader and _is_near(place, line):
+            return Found(place.snippets, "kept")
+        found = await self._within_deadline(reader, query)
+        if found.outcome == "found":
+            self._places[key] = _Place(reader, line, time.monotonic(), found.snippets)
+            self._places.move_to_end(key)
+            if len(self._places) > _MAX_PLACES:
+                self._places.popitem(last=False)
+        return found
+
+    async def _within_deadline(self, reader: IndexReader, query: SearchQuery) -> Found:
+        future = asyncio.get_running_loop().run_in_executor(self._threads, reader.search, query, self._limit)
+        future.add_done_callback(_log_failure)
+        await asyncio.wait([future], timeout=self._deadline_s)
+        if not future.done():
+            future.cancel()  # one that has not begun; one that has runs out unheard
+            return Found((), "timeout")
+        if future.exception() is not None:
+            return Found((), "error")
+        return Found(tuple(future.result()), "found")
+
+
+def _is_near(place: _Place, line: int) -> bool:
+    return abs(place.line - line) <= _NEAR_LINES and time.monotonic() - place.at < _FRESH_S
+
+
+def _log_failure(future: asyncio.Future[list[Snippet]]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None:
+        logger.error("a search failed (%s)", type(error).__name__, exc_info=error)

@@ -1,0 +1,122 @@
+"""The parts of a running server, loaded in the background so that the port answers at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homespun_core.config import Settings
+from homespun_core.errors import HomespunError
+from homespun_core.fim import resolve_family
+from homespun_core.paths import DataDir
+from homespun_core.types import ModelFiles
+from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.engine.protocol import Engine
+from homespun_server.metrics import Metrics
+from homespun_server.services import Completer
+from homespun_server.snapshots import SnapshotWatcher
+
+logger = logging.getLogger(__name__)
+
+EngineLoader = Callable[[ModelFiles, Settings], Engine]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    engine: Engine
+    watcher: SnapshotWatcher
+    completer: Completer
+    family: str
+
+
+class Runtime:
+    """`loaded` is None until the engine is ready, and stays None when loading failed: `error` says why."""
+
+    def __init__(self, settings: Settings, model: ModelFiles, load_engine: EngineLoader) -> None:
+        self.settings, self.model, self.metrics = settings, model, Metrics()
+        self.loaded: Loaded | None = None
+        self.error: str | None = None
+        self._load_engine = load_engine
+        self._thread: threading.Thread | None = None
+
+    def start(self, on_loaded: Callable[[Runtime], None]) -> None:
+        """Returns at once; `on_loaded` is called in the loading thread, whichever way it went."""
+        self._thread = threading.Thread(target=self._load, args=[on_loaded], name="load", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        if self.loaded is not None:
+            self.loaded.watcher.close()
+            self.loaded.completer.close()
+            self.loaded.engine.close()
+
+    def state(self) -> dict[str, Any]:
+        """What `/readyz` says."""
+        state: dict[str, Any] = {"ready": self.loaded is not None, "base_model": self.model.name}
+        if self.error is not None:
+            state["error"] = self.error
+        if self.loaded is not None:
+            engine, watcher = self.loaded.engine, self.loaded.watcher
+            state |= {
+                "family": self.loaded.family,
+                "dtype": engine.dtype,
+                "device": engine.device,
+                "max_context": engine.max_context,
+                "repositories": [r.state() for r in watcher.repositories],
+                "problems": watcher.problems,
+            }
+        return state
+
+    def _load(self, on_loaded: Callable[[Runtime], None]) -> None:
+        try:
+            self.loaded = self._parts()
+        except HomespunError as error:
+            self.error = str(error)
+        except Exception as error:  # else the port would answer "loading" for ever
+            logger.exception("loading the base model failed")
+            self.error = f"loading the base model failed ({type(error).__name__}); see the log"
+        on_loaded(self)
+
+    def _parts(self) -> Loaded:
+        settings, model = self.settings, self.model
+        tokenizer = load_tokenizer(model)
+        format = resolve_family(tokenizer, model.config, name=model.name, forced=model.family)
+        engine = self._load_engine(model, settings)
+        watcher = SnapshotWatcher(
+            DataDir(settings.data_root), tokenizer=tokenizer, engine=engine, base_digest=model.digest
+        )
+        completer = Completer(
+            engine=engine,
+            tokenizer=tokenizer,
+            format=format,
+            repositories=watcher,
+            settings=settings,
+            metrics=self.metrics,
+        )
+        self._gauges(engine, watcher)
+        watcher.start()
+        return Loaded(engine=engine, watcher=watcher, completer=completer, family=format.family.name)
+
+    def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:
+        self.metrics.queue_depth.set_function(lambda: engine.num_waiting)
+        self.metrics.adapters.set_function(lambda: len(engine.adapters))
+        self.metrics.index_age.set_function(lambda: watcher.index_age_s() or 0.0)
+
+
+def load_torch_engine(model: ModelFiles, settings: Settings) -> Engine:
+    # Imported here: torch takes seconds, and its threads read their settings from the environment at that moment.
+    from homespun_server.engine.torch_engine import TorchEngine
+
+    return TorchEngine(
+        Path(model.path),
+        dtype=settings.dtype,
+        device=settings.device,
+        num_threads=settings.num_threads,
+        max_queue=settings.max_queue,
+    )

@@ -1,0 +1,285 @@
+"""From a completion request to a completion: choose the repository, retrieve, build the prompt, decode, post-process.
+
+What fails on the way costs quality or speed, not the answer: first the snippets go, then speculation, then the adapter,
+and at last the completion is empty. A full queue is the one thing that is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from homespun_core.config import Settings
+from homespun_core.errors import ConfigError, HomespunError
+from homespun_core.fim import FimFormat
+from homespun_core.postprocess import finish
+from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
+from homespun_core.types import Completion, CompletionRequest, SearchQuery, Snippet, Timings, Tokenizer
+from homespun_server.assembly import Assembly, is_decided
+from homespun_server.drafts import drafter
+from homespun_server.engine.protocol import Engine, EngineBusyError, EngineRequest, EngineStats
+from homespun_server.metrics import Metrics
+from homespun_server.retrieval import Retriever
+from homespun_server.snapshots import LiveRepository, pick
+
+logger = logging.getLogger(__name__)
+
+_MIN_PROMPT_TOKENS = 64
+
+
+class Repositories(Protocol):
+    """Where a completer looks up what is live."""
+
+    @property
+    def repositories(self) -> tuple[LiveRepository, ...]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """One completion on its way."""
+
+    request: CompletionRequest
+    repository: LiveRepository | None
+    assembly: Assembly
+    has_crlf: bool
+    started: float
+    deadline: float
+    retrieve_ms: float = 0.0
+    prompt: Prompt = field(default_factory=lambda: Prompt(ids=(), snippets=()))
+    adapter: str | None = None
+    stats: EngineStats | None = None
+    judged: str = ""
+    """The whole lines that were last found not to decide the completion."""
+
+    def shown(self, text: str) -> str:
+        """With the line ends of the client's file."""
+        return text.replace("\n", "\r\n") if self.has_crlf else text
+
+
+class Completer:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        format: FimFormat,
+        repositories: Repositories,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> None:
+        """Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
+        self._engine, self._tokenizer, self._format = engine, tokenizer, format
+        self._repositories, self._settings, self._metrics = repositories, settings, metrics
+        room = engine.max_context - settings.max_new_tokens
+        if room < _MIN_PROMPT_TOKENS:
+            raise ConfigError(
+                f"max_new_tokens: {settings.max_new_tokens} leaves {max(0, room)} of the model's"
+                f" {engine.max_context} tokens for the prompt; lower it"
+            )
+        limits = PromptLimits(max_tokens=min(settings.max_prompt_tokens, room))
+        self._builder = PromptBuilder(tokenizer=tokenizer, format=format, limits=limits)
+        self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms, limit=settings.snippet_count)
+
+    def close(self) -> None:
+        self._retriever.close()
+
+    async def complete(self, request: CompletionRequest, request_id: str) -> Completion:
+        """Raises EngineBusyError when too many wait; anything else ends in a completion."""
+        async with aclosing(self.stream(request, request_id)) as parts:
+            async for part in parts:
+                if isinstance(part, Completion):
+                    return part
+        raise AssertionError("a stream ends with its completion")
+
+    async def stream(self, request: CompletionRequest, request_id: str) -> AsyncGenerator[str | Completion]:
+        """The text in parts that are never taken back, then the completion. Closing the iterator cancels the work.
+
+        Post-processing may drop everything until the end is known: its text comes as one part, `raw` text as decoded.
+        """
+        work = self._begin(request)
+        outcome = "cancelled"
+        try:
+            await self._prepare(work)
+            num_sent = 0
+            async with aclosing(self._decode(work)) as texts:
+                async for text in texts:
+                    if request.raw and len(text) > num_sent:
+                        yield work.shown(text[num_sent:])
+                        num_sent = len(text)
+            completion = self._completion(work)
+            rest = work.shown(work.assembly.text[num_sent:]) if request.raw else completion.text
+            if rest:
+                yield rest
+            outcome = "shown" if completion.text else "empty"
+            self._metrics.completed(completion, time.monotonic() - work.started)
+            yield completion
+        except EngineBusyError:
+            outcome = "shed"
+            self._metrics.shed.labels("queue").inc()
+            raise
+        finally:
+            if outcome in ("cancelled", "shed"):
+                self._metrics.completions.labels(outcome).inc()
+            _log(request_id, work, outcome)
+
+    def _begin(self, request: CompletionRequest) -> _Work:
+        settings, now = self._settings, time.monotonic()
+        repository = pick(self._repositories.repositories, request.repo)
+        return _Work(
+            request=replace(
+                request,
+                prefix=request.prefix.replace("\r\n", "\n"),
+                suffix=request.suffix.replace("\r\n", "\n"),
+                path=_relative(request.path, repository),
+                max_new_tokens=min(request.max_new_tokens, settings.max_new_tokens),
+            ),
+            repository=repository,
+            assembly=Assembly(self._tokenizer.decode, [stop.replace("\r\n", "\n") for stop in request.stop]),
+            has_crlf="\r\n" in request.prefix or "\r\n" in request.suffix,
+            started=now,
+            deadline=now + min(request.deadline_ms, settings.completion_deadline_ms) / 1e3,
+        )
+
+    async def _prepare(self, work: _Work) -> None:
+        request, repository = work.request, work.repository
+        snippets = await self._snippets(work)
+        work.retrieve_ms = (time.monotonic() - work.started) * 1e3
+        work.prompt = self._builder.build(
+            prefix=request.prefix,
+            suffix=request.suffix,
+            path=request.path,
+            language=request.language,
+            repo=repository.name if repository else None,
+            snippets=snippets,
+        )
+
+    async def _snippets(self, work: _Work) -> tuple[Snippet, ...]:
+        request, repository = work.request, work.repository
+        if repository is None or repository.reader is None or not self._settings.retrieval:
+            return ()
+        query = SearchQuery(prefix=request.prefix, suffix=request.suffix, path=request.path, language=request.language)
+        found = await self._retriever.search(repository.id, repository.reader, query)
+        if found.outcome in ("timeout", "error"):
+            self._metrics.degraded.labels(f"retrieval_{found.outcome}").inc()
+        return found.snippets
+
+    async def _decode(self, work: _Work) -> AsyncGenerator[str]:
+        """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""
+        for reason, attempt in self._attempts(work):
+            work.adapter = attempt.adapter
+            if reason is not None:
+                self._metrics.degraded.labels(reason).inc()
+            try:
+                async with aclosing(self._run(work, attempt)) as texts:
+                    async for text in texts:
+                        yield text
+                return
+            except EngineBusyError:
+                raise
+            except HomespunError as error:
+                logger.warning("decoding failed: %s", error)
+                if work.assembly.text:
+                    break
+        self._metrics.degraded.labels("engine").inc()
+
+    def _attempts(self, work: _Work) -> Iterator[tuple[str | None, EngineRequest]]:
+        """What to try, best first, with the name of what the next one goes without."""
+        request, repository = work.request, work.repository
+        reader = repository.reader if repository else None
+        full = EngineRequest(
+            ids=work.prompt.ids,
+            max_new_tokens=request.max_new_tokens,
+            adapter=repository.adapter if repository else None,
+            deadline=work.deadline,
+            temperature=request.temperature,
+            seed=request.seed,
+            end_ids=frozenset(self._format.end_ids),
+            draft=drafter(reader.draft if reader else None),
+        )
+        yield None, full
+        yield "speculation", replace(full, draft=None)
+        if full.adapter is not None:
+            yield "adapter", replace(full, draft=None, adapter=None)
+
+    async def _run(self, work: _Work, attempt: EngineRequest) -> AsyncGenerator[str]:
+        assembly, stream = work.assembly, self._engine.submit(attempt)
+        try:
+            async for token in stream:
+                assembly.add(token.id)
+                yield assembly.settled
+                if assembly.is_stopped or _is_decided(work):
+                    assembly.is_stopped = True
+                    break
+        finally:
+            await stream.aclose()
+            work.stats = stream.stats
+
+    def _completion(self, work: _Work) -> Completion:
+        request, stats, text = work.request, work.stats, work.assembly.text
+        is_cut = stats is not None and stats.finish_reason in ("length", "deadline") and not work.assembly.is_stopped
+        if not request.raw:
+            text = finish(request.prefix, text, request.suffix, truncated=is_cut)
+        if stats is not None:
+            for kind in ("prompt", "cached", "completion", "drafted", "accepted"):
+                self._metrics.tokens.labels(kind).inc(getattr(stats, f"{kind}_tokens"))
+        return Completion(
+            text=work.shown(text),
+            finish_reason="length" if is_cut else "stop",
+            prompt_tokens=len(work.prompt.ids),
+            cached_tokens=stats.cached_tokens if stats else 0,
+            completion_tokens=stats.completion_tokens if stats else 0,
+            snippets=work.prompt.snippets,
+            adapter=work.adapter,
+            timings=Timings(
+                retrieve_ms=work.retrieve_ms,
+                queue_ms=stats.queue_ms if stats else 0.0,
+                prefill_ms=stats.prefill_ms if stats else 0.0,
+                decode_ms=stats.decode_ms if stats else 0.0,
+            ),
+        )
+
+
+def _is_decided(work: _Work) -> bool:
+    """Asked once for each line that is complete: a suffix can be long."""
+    request, text = work.request, work.assembly.text
+    lines = text[: text.rfind("\n") + 1]
+    if request.raw or lines == work.judged:
+        return False
+    work.judged = lines
+    return is_decided(request.prefix, lines, request.suffix)
+
+
+def _relative(path: str | None, repository: LiveRepository | None) -> str | None:
+    """As in training: from the repository's root, `/`-separated."""
+    if path is None:
+        return None
+    path = path.replace("\\", "/").removeprefix("file://")
+    root = repository.identity if repository else None
+    if root and root.startswith("/") and path.startswith(f"{root}/"):
+        return path[len(root) + 1 :]
+    return path.lstrip("/") or None
+
+
+def _log(request_id: str, work: _Work, outcome: str) -> None:
+    stats = work.stats
+    logger.info(
+        "completion id=%s repo=%s adapter=%s outcome=%s prompt=%d cached=%d new=%d snippets=%d"
+        " retrieve_ms=%.0f queue_ms=%.0f prefill_ms=%.0f decode_ms=%.0f total_ms=%.0f",
+        request_id,
+        work.repository.id if work.repository else "-",
+        work.adapter or "-",
+        outcome,
+        len(work.prompt.ids),
+        stats.cached_tokens if stats else 0,
+        stats.completion_tokens if stats else 0,
+        len(work.prompt.snippets),
+        work.retrieve_ms,
+        stats.queue_ms if stats else 0.0,
+        stats.prefill_ms if stats else 0.0,
+        stats.decode_ms if stats else 0.0,
+        (time.monotonic() - work.started) * 1e3,
+    )

@@ -1,0 +1,256 @@
+"""What is live: follows the pointers in the data directory, swaps in new indexes and adapters off the request path."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from homespun_core import registry, storage
+from homespun_core.errors import HomespunError, ModelError
+from homespun_core.paths import DataDir, repo_identity
+from homespun_core.types import SearchQuery, Tokenizer
+from homespun_indexer.reader import IndexReader
+from homespun_server.engine.protocol import Engine
+
+logger = logging.getLogger(__name__)
+
+_Opened = TypeVar("_Opened")
+
+_POLL_S = 0.5
+_GRACE_S = 30.0
+"""How long something replaced stays open for requests that chose it before: far above any completion's deadline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRepository:
+    """One repository as it is served now."""
+
+    id: str
+    """Its directory name in the data directory."""
+    identity: str | None = None
+    name: str | None = None
+    remotes: frozenset[str] = frozenset()
+    """Identities of its remotes' URLs."""
+    reader: IndexReader | None = None
+    index_path: Path | None = None
+    adapter: str | None = None
+    """Its name in the engine."""
+    adapter_path: Path | None = None
+
+    def state(self) -> dict[str, str | None]:
+        commit = self.reader.manifest.sources.get("commit") if self.reader else None
+        return {
+            "repository": self.identity or self.id,
+            "index_generation": self.index_path.name if self.index_path else None,
+            "commit": commit,
+            "adapter": self.adapter_path.name if self.adapter_path else None,
+        }
+
+
+def pick(repositories: Iterable[LiveRepository], wanted: str | None) -> LiveRepository | None:
+    """The repository a client means by a name, a path or a URL; the only one there is when that says nothing."""
+    known = list(repositories)
+    if wanted:
+        identity = _identity(wanted)
+        found = [r for r in known if identity and (identity == r.identity or identity in r.remotes)]
+        found = found or [r for r in known if wanted in (r.id, r.name, r.identity)]
+        if len(found) == 1:
+            return found[0]
+    return known[0] if len(known) == 1 else None
+
+
+def _identity(address: str) -> str | None:
+    try:
+        return repo_identity(address)
+    except (ValueError, RuntimeError, OSError):  # a NUL in it, the home of an unknown user, a loop of links
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    path: Path
+    written_at: int
+    reason: str
+
+
+class SnapshotWatcher:
+    """Holds what is live. `repositories` is replaced as a whole: a request that took it sees one state throughout."""
+
+    def __init__(
+        self,
+        data: DataDir,
+        *,
+        tokenizer: Tokenizer,
+        engine: Engine,
+        base_digest: str,
+        poll_s: float = _POLL_S,
+        grace_s: float = _GRACE_S,
+    ) -> None:
+        self.repositories: tuple[LiveRepository, ...] = ()
+        self._data, self._tokenizer, self._engine, self._base_digest = data, tokenizer, engine, base_digest
+        self._poll_s, self._grace_s = poll_s, grace_s
+        self._failed: dict[Path, _Failure] = {}
+        """By the directory whose pointer leads to it."""
+        self._retired: list[tuple[float, Callable[[], None]]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="snapshots", daemon=True)
+
+    def start(self) -> None:
+        """Load what is live now, then follow changes in a thread."""
+        self.scan()
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for _, release in self._retired:
+            release()
+        for repository in self.repositories:
+            if repository.reader is not None:
+                repository.reader.close()
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each snapshot that is pointed to but can't be used."""
+        return [failure.reason for failure in self._failed.values()]
+
+    def index_age_s(self) -> float | None:
+        """Age of the oldest live index."""
+        ages = [_age_s(r.reader.manifest.created) for r in self.repositories if r.reader is not None]
+        return max(ages, default=None)
+
+    def scan(self) -> None:
+        """Bring `repositories` in line with the pointers. What can't be opened is logged once; the old one stays."""
+        known = {r.id: r for r in self.repositories}
+        roots = (self._data.index_root, self._data.adapters("any").parent)
+        names = sorted({folder for root in roots for folder in _folders(root)})
+        self._failed = {parent: failure for parent, failure in self._failed.items() if parent.exists()}
+        updated = [self._updated(known.pop(name, LiveRepository(id=name))) for name in names]
+        for gone in known.values():
+            self._retire(gone, LiveRepository(id=gone.id))
+        self.repositories = tuple(r for r in updated if r.reader is not None or r.adapter is not None)
+        self._release()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._poll_s):
+            try:
+                self.scan()
+            except Exception:  # a job loop: one bad round must not end the following
+                logger.exception("looking for new snapshots failed")
+
+    def _updated(self, now: LiveRepository) -> LiveRepository:
+        new = self._with_adapter(self._with_index(now))
+        self._retire(now, new)
+        return new
+
+    def _with_index(self, now: LiveRepository) -> LiveRepository:
+        parent = self._data.index(now.id)
+        path = self._news(parent, now.index_path)
+        if path is None:
+            return now if _is_published(parent) else replace(now, reader=None, index_path=None)
+        reader = self._tried(path, self._open_index)
+        if reader is None:
+            return now
+        sources = reader.manifest.sources
+        logger.info("index of %s: generation %s is live", now.id, path.name)
+        return replace(
+            now,
+            identity=sources.get("repository"),
+            name=sources.get("name"),
+            remotes=frozenset(filter(None, map(_identity, sources.get("git_urls", "").split()))),
+            reader=reader,
+            index_path=path,
+        )
+
+    def _open_index(self, path: Path) -> IndexReader:
+        """Warm: the first search reads its files from the disk, which took longer than a completion waits for it."""
+        reader = IndexReader.open(path, self._tokenizer)
+        reader.search(SearchQuery(prefix="import os\n", suffix="", path=None, language=None), 1)
+        return reader
+
+    def _with_adapter(self, now: LiveRepository) -> LiveRepository:
+        parent = self._data.adapters(now.id)
+        path = self._news(parent, now.adapter_path)
+        if path is None:
+            return now if _is_published(parent) else replace(now, adapter=None, adapter_path=None)
+        name = self._tried(path, lambda path: self._load_adapter(now.id, path))
+        if name is None:
+            return now
+        logger.info("adapter of %s: version %s is live", now.id, path.name)
+        return replace(now, adapter=name, adapter_path=path)
+
+    def _load_adapter(self, repo: str, path: Path) -> str:
+        adapter = registry.load_adapter(path)
+        if adapter.base_digest != self._base_digest:
+            raise ModelError(f"{path}: was trained on another base model; run `homespun train` with this one")
+        name = f"{repo}/{adapter.version}"
+        self._engine.load_adapter(name, path)
+        return name
+
+    def _news(self, parent: Path, now: Path | None) -> Path | None:
+        """The snapshot to change to; None when nothing changed, or while it isn't whole (it is being built again)."""
+        path = storage.current(parent)
+        if path == now:
+            self._failed.pop(parent, None)
+            return None
+        return path
+
+    def _tried(self, path: Path, open_snapshot: Callable[[Path], _Opened]) -> _Opened | None:
+        """A snapshot that failed is tried again only after it was written again."""
+        written_at, failed = _written_at(path), self._failed.get(path.parent)
+        if failed is not None and (failed.path, failed.written_at) == (path, written_at):
+            return None
+        try:
+            opened = open_snapshot(path)
+        except (HomespunError, OSError, ValueError) as error:
+            self._failed[path.parent] = _Failure(path, written_at, str(error))
+            logger.warning("not used, the one before stays: %s", error)
+            return None
+        self._failed.pop(path.parent, None)
+        return opened
+
+    def _retire(self, old: LiveRepository, new: LiveRepository) -> None:
+        due = time.monotonic() + self._grace_s
+        if old.reader is not None and old.reader is not new.reader:
+            self._retired.append((due, old.reader.close))
+        if old.adapter is not None and old.adapter != new.adapter:
+            name = old.adapter
+            self._retired.append((due, lambda: self._unload(name)))
+
+    def _unload(self, name: str) -> None:
+        if all(r.adapter != name for r in self.repositories):  # a rollback may have made it live again
+            self._engine.unload_adapter(name)
+
+    def _release(self) -> None:
+        now = time.monotonic()
+        due = [release for at, release in self._retired if at <= now]
+        self._retired = [entry for entry in self._retired if entry[0] > now]
+        for release in due:
+            release()
+
+
+def _folders(root: Path) -> Iterator[str]:
+    if root.is_dir():
+        yield from (path.name for path in root.iterdir() if path.is_dir())
+
+
+def _is_published(parent: Path) -> bool:
+    return (parent / storage.CURRENT).is_file()
+
+
+def _written_at(snapshot: Path) -> int:
+    try:
+        return (snapshot / storage.MANIFEST).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _age_s(created: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()

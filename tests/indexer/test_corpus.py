@@ -1,0 +1,247 @@
+"""The split is honest: nothing of the tasks is in the documents, the suffix or the index."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from homespun_core import storage
+from homespun_core.config import Settings
+from homespun_core.errors import RepositoryError, StorageError
+from homespun_core.types import SilentProgress
+from homespun_indexer.corpus import CorpusReader, build_corpus
+
+from tests.indexer.conftest import Indexer
+from tests.repos import commit, git, make_repo
+
+SMALL = replace(Settings(), eval_tasks=20)
+
+
+def corpus(indexer: Indexer, path: Path, settings: Settings = SMALL) -> CorpusReader:
+    built = build_corpus(indexer.open(path), settings=settings, data=indexer.data, progress=SilentProgress())
+    return CorpusReader.open(built)
+
+
+def line(i: int, j: int) -> str:
+    return f"    result_{i}_{j} = compute_{i}(argument_{j}, option={j})\n"
+
+
+def body(i: int, lines: int) -> str:
+    return f"def function_{i}():\n" + "".join(line(i, j) for j in range(lines)) + f"    return result_{i}_0\n\n\n"
+
+
+@pytest.fixture(scope="module")
+def long_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty commits; each adds a function to one of four files. Nobody writes to it."""
+    path = make_repo(tmp_path_factory.mktemp("long") / "r", {f"file_{n}.py": "START = 1\n\n\n" for n in range(4)})
+    texts = {n: "START = 1\n\n\n" for n in range(4)}
+    for i in range(40):
+        texts[i % 4] += body(i, 6)
+        commit(path, {f"file_{i % 4}.py": texts[i % 4]}, f"Add {i}", day=i + 1)
+    return path
+
+
+def test_tasks_are_lines_added_after_the_cut(long_history: Path, indexer: Indexer) -> None:
+    read = corpus(indexer, long_history)
+    assert read.report["split"] == "time"
+    assert read.held_out == frozenset()
+    after = set(git(long_history, "rev-list", f"{read.cut}..HEAD").splitlines())
+    known = {stripped for d in read.documents() for stripped in map(str.strip, d.text.split("\n"))}
+    tasks = read.tasks()
+    assert len(tasks) == 20
+    for task in tasks:
+        assert task.commit in after
+        whole = task.prefix.rpartition("\n")[2] + task.middle
+        assert not task.seen and whole.strip() not in known
+        assert f"+{whole}" in git(long_history, "show", "--format=", task.commit).splitlines()
+
+
+def test_documents_are_the_files_of_the_cut(long_history: Path, indexer: Indexer) -> None:
+    read = corpus(indexer, long_history)
+    assert {d.path: d.text for d in read.documents()} == {
+        name: git(long_history, "show", f"{read.cut}:{name}") + "\n\n\n" for name in (f"file_{n}.py" for n in range(4))
+    }
+
+
+def test_at_most_half_of_the_history_is_spent_on_tasks(long_history: Path, indexer: Indexer) -> None:
+    read = corpus(indexer, long_history, replace(Settings(), eval_tasks=10_000))
+    assert int(git(long_history, "rev-list", "--count", f"{read.cut}..HEAD")) <= 20
+
+
+def test_the_suffix_is_what_stood_below_before(tmp_path: Path, indexer: Indexer) -> None:
+    first = "def before():\n    return 1\n\n\ndef after():\n    return 2\n"
+    path = make_repo(tmp_path / "r", {"a.py": first})
+    for i in range(30):
+        commit(path, {f"b{i}.py": f"filler_value_{i} = {i}\n"}, day=i + 1)
+    new = first.replace("\n\n\ndef after", "\n\n\ndef middle():\n    value = compute(one)\n    other = compute(two)\n    return value + other\n\n\ndef after")
+    commit(path, {"a.py": new}, "Insert", day=40)
+    tasks = [t for t in corpus(indexer, path).tasks() if t.path == "a.py"]
+    assert tasks
+    for task in tasks:
+        assert "compute" not in task.suffix and "other" not in task.suffix
+        assert task.suffix.lstrip("\n").startswith(("def after", "\ndef after"))
+        assert new.startswith(task.prefix + task.middle)
+
+
+def test_a_changed_line_does_not_stand_in_its_own_suffix(tmp_path: Path, indexer: Indexer) -> None:
+    old = "".join(f"value_{i} = compute(old_{i})\n" for i in range(40))
+    path = make_repo(tmp_path / "r", {"a.py": old})
+    for i in range(40):
+        old = old.replace(f"compute(old_{i})", f"calculate(new_{i}, {i})")
+        commit(path, {"a.py": old}, day=i + 1)
+    for task in corpus(indexer, path).tasks():
+        number = int(task.prefix.count("\n"))
+        assert f"value_{number} " not in task.suffix
+        assert task.suffix == "" or task.suffix.startswith(f"\nvalue_{number + 1} =") or number == 39
+
+
+def test_few_tasks_of_one_commit_and_of_one_file(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    for i in range(12):
+        many = "".join(body(100 * i + k, 8) for k in range(4))
+        commit(path, {"a.py": many, f"b{i}.py": many.replace("compute", "other")}, day=i + 1)
+    tasks = corpus(indexer, path, replace(Settings(), eval_tasks=60)).tasks()
+    assert max(Counter(t.commit for t in tasks).values()) <= 5
+    assert max(Counter(t.path for t in tasks).values()) <= 20
+
+
+@pytest.mark.parametrize(
+    ("author", "subject", "reason"),
+    [
+        ("dependabot[bot] <support@github.com>", "Bump things", "bot"),
+        ("Ada <ada@example.com>", 'Revert "Add things"', "revert"),
+        ("Ada <ada@example.com>", "Merge pull request #1 from renovate/x", "bot"),
+    ],
+)
+def test_bots_and_reverts_make_no_tasks(
+    tmp_path: Path, indexer: Indexer, author: str, subject: str, reason: str
+) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    for i in range(4):
+        commit(path, {f"f{i}.py": body(i, 9)}, day=i + 1)
+    (path / "bot.py").write_text(body(77, 9))
+    git(path, "add", "--all")
+    git(path, "commit", "--quiet", f"--author={author}", "--message", subject, when=1_700_500_000)
+    read = corpus(indexer, path)
+    assert all(t.path != "bot.py" for t in read.tasks() if read.report["split"] == "time")
+
+
+def test_a_merged_branch_is_one_step(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    for i in range(8):
+        commit(path, {f"old{i}.py": body(i, 3)}, day=i + 1)
+    git(path, "switch", "--quiet", "--create", "feature")
+    for i in range(3):
+        commit(path, {f"new{i}.py": body(50 + i, 9)}, day=20 + i)
+    git(path, "switch", "--quiet", "main")
+    commit(path, {"main.py": body(90, 9)}, day=25)
+    git(path, "merge", "--quiet", "--no-ff", "--message", "Merge feature", "feature", when=1_700_000_000 + 30 * 86_400)
+    merge = git(path, "rev-parse", "HEAD")
+    tasks = corpus(indexer, path, replace(Settings(), eval_tasks=30)).tasks()
+    assert {t.commit for t in tasks if t.path.startswith("new")} <= {merge}
+    assert sum(t.path.startswith("new") for t in tasks) <= 5
+
+
+def test_a_short_history_holds_out_files(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {f"file_{i}.py": body(i, 12) for i in range(60)})
+    read = corpus(indexer, path)
+    assert read.report["split"] == "files"
+    assert read.cut == git(path, "rev-parse", "HEAD")
+    assert 1 <= len(read.held_out) < 20
+    assert {t.path for t in read.tasks()} <= read.held_out
+    assert read.held_out.isdisjoint(d.path for d in read.documents())
+    assert len(read.tasks()) == 20
+    index = indexer.index(path, commit=read.cut, exclude=read.held_out)
+    frozen = (index / "texts.bin").read_text().split("\n")
+    assert all(t.prefix.rpartition("\n")[2] + t.middle not in frozen for t in read.tasks())
+
+
+def test_a_copy_of_a_held_out_file_is_held_out_too(tmp_path: Path, indexer: Indexer) -> None:
+    files = {f"file_{i}.py": body(i, 12) for i in range(60)}
+    path = make_repo(tmp_path / "r", files | {f"copy/{n}": t for n, t in files.items()})
+    read = corpus(indexer, path)
+    texts = {d.text for d in read.documents()}
+    assert texts.isdisjoint(files[p.rpartition("/")[2]] for p in read.held_out)
+
+
+def test_a_tiny_repository_still_gives_a_corpus(tmp_path: Path, indexer: Indexer) -> None:
+    read = corpus(indexer, make_repo(tmp_path / "r", {"a.py": "def f(x):\n    return x + 1\n"}))
+    assert len(list(read.documents())) + len(read.held_out) == 1 or read.report["documents"] == 1
+
+
+def test_a_repository_without_source_is_refused(tmp_path: Path, indexer: Indexer) -> None:
+    with pytest.raises(RepositoryError, match="no source files to train on"):
+        corpus(indexer, make_repo(tmp_path / "r", {"README.md": "hello\n"}))
+
+
+def test_secrets_are_redacted_everywhere_and_never_the_target(tmp_path: Path, indexer: Indexer) -> None:
+    secret = "sk_live_" + "a1B2c3D4e5F6g7H8i9J0k1L2"
+    path = make_repo(tmp_path / "r", {"a.py": f"stripe_key = '{secret}'\n" + body(0, 3)})
+    for i in range(40):
+        commit(path, {f"b{i}.py": f"stripe_key = '{secret}'\n" + body(i, 4)}, day=i + 1)
+    read = corpus(indexer, path)
+    stored = "".join(f.read_text() for f in read.path.iterdir())
+    assert secret not in stored
+    assert "REDACTED_STRIPE_KEY" in stored
+    assert read.report["redactions"]["STRIPE_KEY"] >= 1
+    assert read.report["lines_refused"]["holds a secret"] >= 1
+    assert all("REDACTED" not in t.middle for t in read.tasks())
+
+
+def test_equal_texts_are_one_document(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": body(0, 3), "b.py": body(0, 3), "c.py": body(1, 3)})
+    for i in range(5):
+        commit(path, {f"d{i}.py": body(10 + i, 12)}, day=i + 1)
+    read = corpus(indexer, path)
+    texts = [d.text for d in read.documents()]
+    assert len(texts) == len(set(texts))
+    assert read.report["skipped"].get("duplicate", 0) + read.report["skipped"].get("held out", 0) >= 1
+
+
+def test_lines_that_stood_in_the_corpus_are_marked(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "".join(line(0, j) for j in range(30))})
+    for i in range(40):
+        commit(path, {f"b{i}.py": f"def f_{i}():\n{line(0, i % 30)}{line(i + 1, 0)}"}, day=i + 1)
+    tasks = corpus(indexer, path).tasks()
+    assert {t.seen for t in tasks} == {True, False}
+    assert all(t.seen == ("result_0_" in t.prefix.rpartition("\n")[2] + t.middle) for t in tasks if "def" not in t.middle and "result" in t.middle)
+
+
+def test_the_same_seed_gives_the_same_corpus(long_history: Path, indexer: Indexer) -> None:
+    first = corpus(indexer, long_history)
+    tasks, files = first.tasks(), first.manifest.files
+    shutil.rmtree(first.path)
+    assert corpus(indexer, long_history).manifest.files == files
+    assert corpus(indexer, long_history, replace(SMALL, seed=1)).tasks() != tasks
+
+
+def test_an_unchanged_repository_keeps_its_corpus_and_a_damaged_one_is_rebuilt(
+    long_history: Path, indexer: Indexer
+) -> None:
+    first = corpus(indexer, long_history).path
+    before = first.stat().st_ino
+    assert corpus(indexer, long_history).path.stat().st_ino == before
+    (first / "tasks.jsonl").write_text("")
+    with pytest.raises(StorageError, match="damaged"):
+        CorpusReader.open(first)
+    assert len(corpus(indexer, long_history).tasks()) == 20
+    assert storage.current(first.parent) == first
+
+
+def test_the_report_says_what_went_in_and_what_did_not(
+    long_history: Path, tmp_path: Path, indexer: Indexer
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(long_history, path)
+    commit(path, {"gen_pb2.py": "x = 1\n", "notes.txt": "x\n"}, day=90)
+    for i in range(30):
+        commit(path, {f"late_{i}.py": body(900 + i, 6)}, day=100 + i)
+    report = corpus(indexer, path).report
+    assert report["skipped"] == {"generated": 1, "unknown language": 1}
+    assert report["documents"] >= 4
+    assert report["tasks"] == 20
+    assert json.loads(json.dumps(report)) == report

@@ -1,0 +1,68 @@
+"""The added lines of a history are those that git shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from homespun_indexer.history import mainline, steps
+
+from tests.indexer.conftest import Indexer
+from tests.repos import commit, git, make_repo
+
+
+def test_added_lines_have_their_places_in_both_files(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "one\ntwo\nthree\nfour\n"})
+    commit(path, {"a.py": "one\nnew\ntwo\nthree changed\nfour\nend\n"}, "Edit")
+    step = next(iter(steps(indexer.open(path), 10)))
+    (file,) = step.files
+    assert [(a.start, a.lines, a.old_below) for a in file.added] == [
+        (2, ("new",), 2),
+        (4, ("three changed",), 4),
+        (6, ("end",), 5),
+    ]
+    assert file.new_blob == git(path, "rev-parse", "HEAD:a.py")
+    assert file.old_blob == git(path, "rev-parse", "HEAD~:a.py")
+
+
+def test_lines_that_look_like_headers_are_only_lines(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x\n-- y\n"})
+    tricky = ["++ b/evil.py", "diff --git a/x b/x", "@@ -1 +1 @@", "\x01deadbeef", "+++ b/evil.py", "\\ No newline"]
+    commit(path, {"a.py": "x\n" + "\n".join(tricky)}, "Tricky")
+    newest, first = steps(indexer.open(path), 10)
+    assert [f.path for f in newest.files] == ["a.py"]
+    assert newest.files[0].added[0].lines == tuple(tricky)
+    assert first.parent is None
+
+
+def test_renames_add_only_what_changed(tmp_path: Path, indexer: Indexer) -> None:
+    text = "".join(f"line {i}\n" for i in range(50))
+    path = make_repo(tmp_path / "r", {"old.py": text})
+    (path / "old.py").unlink()
+    commit(path, {"new.py": text + "added\n"}, "Rename")
+    step = next(iter(steps(indexer.open(path), 10)))
+    assert [(f.path, [a.lines for a in f.added]) for f in step.files] == [("new.py", [("added",)])]
+
+
+def test_only_source_files_are_looked_at_and_odd_names_do_no_harm(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x\n"})
+    commit(path, {"data.csv": "1,2\n", "Dockerfile": "FROM x\n", "ü b.py": "y\n", 'q"uote.py': "z\n"}, "More")
+    step = next(iter(steps(indexer.open(path), 10)))
+    assert {f.path for f in step.files} == {"Dockerfile", "ü b.py"}
+
+
+def test_the_main_line_is_newest_first_and_limited(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x\n"})
+    ids = [git(path, "rev-parse", "HEAD"), *(commit(path, {"a.py": f"{i}\n"}, day=i) for i in range(1, 5))]
+    line = mainline(indexer.open(path), 3)
+    assert line.commits == tuple(reversed(ids))[:3]
+    assert line.times == tuple(sorted(line.times, reverse=True))
+
+
+def test_a_shallow_clone_ends_where_it_was_cut_off(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x\n"})
+    for i in range(5):
+        commit(path, {"a.py": f"value = {i}\n"}, day=i + 1)
+    git(tmp_path, "clone", "--quiet", "--depth=2", path.as_uri(), "shallow")
+    repo = indexer.open(tmp_path / "shallow")
+    assert len(mainline(repo, 10).commits) == 2
+    assert len(list(steps(repo, 10))) == 2

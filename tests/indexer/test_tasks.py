@@ -1,0 +1,63 @@
+"""Which lines are worth a task, and where the cursor stands in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from homespun_indexer.files import SourceFile
+from homespun_indexer.tasks import MAX_TOKENS, MIN_TOKENS, cursor_column, file_places, line_reason, spread
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import re
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("    }", "too short"),
+        (")", "too short"),
+        ("    else:", "too short"),
+        ("# a comment with words", "comment"),
+        ("// a comment with words", "comment"),
+        (" * part of a block comment", "comment"),
+        ("import os, sys", "import"),
+        ("from a import b", "import"),
+        ("#include <stdio.h>", "comment"),
+        ('    "a string, with words and more",', "string only"),
+        ("key = 'AKIA" + "IOSFODNN7EXAMPLE'", "holds a secret"),
+        ("    return self.total + 1", None),
+        ("if (x) {", None),
+        ("xs = 'a' + 'b'", None),
+    ],
+)
+def test_trivial_lines_make_no_task(line: str, reason: str | None) -> None:
+    assert line_reason(line) == reason
+
+
+TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+@given(st.text("ab_ =().,1", min_size=1, max_size=120), st.floats(0, 1, exclude_max=True))
+def test_the_cursor_stands_before_a_token_with_a_middle_of_fair_length(line: str, chance: float) -> None:
+    assume(line_reason(line) is None)
+    column = cursor_column(line, chance)
+    assert MIN_TOKENS <= len(TOKEN.findall(line[column:])) <= MAX_TOKENS
+    assert not line[column].isspace()
+    assert line[:column] == "" or TOKEN.match(line, column)
+
+
+def test_some_cursors_stand_at_the_indentation_and_most_inside() -> None:
+    line = "    result = compute(first, second, third)"
+    columns = [cursor_column(line, i / 1_000) for i in range(1_000)]
+    assert Counter(c == 4 for c in columns)[True] == 250
+    assert len(set(columns)) > 5
+
+
+def test_places_are_spread_and_never_the_same_line_twice() -> None:
+    text = "".join(f"value_{i % 40} = compute({i % 40})\n" for i in range(120))
+    found = file_places(SourceFile(path="a.py", language="python", blob="x", text=text), "c", Counter())
+    kept = spread(found, seed=0)
+    assert len(kept) == 5
+    assert len({p.line for p in kept}) == 5

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homespun_core.postprocess import finish
+from homespun_server.assembly import Assembly, is_decided
+from tests.fakes import ByteTokenizer
+
+DECODE = ByteTokenizer(()).decode
+
+
+def _assembled(text: str, *stops: str) -> Assembly:
+    assembly = Assembly(DECODE, stops)
+    for token in text.encode():
+        if not assembly.is_stopped:
+            assembly.add(token)
+    return assembly
+
+
+def test_text_ends_before_the_first_stop_string() -> None:
+    assembly = _assembled("value = 1\n\nnext", "\n\n", "=")
+    assert assembly.text == "value " and assembly.is_stopped
+
+
+def test_half_a_character_is_held_back_until_it_is_whole() -> None:
+    assembly = Assembly(DECODE, ())
+    seen = []
+    for token in "é😀".encode():
+        assembly.add(token)
+        seen.append(assembly.text)
+    assert seen == ["", "é", "é", "é", "é", "é😀"]
+
+
+@given(st.text(alphabet="ab\n", max_size=20), st.lists(st.text(alphabet="ab\n", min_size=1, max_size=4), max_size=3))
+def test_settled_text_is_never_taken_back(text: str, stops: list[str]) -> None:
+    assembly, settled = Assembly(DECODE, stops), ""
+    for token in text.encode():
+        if assembly.is_stopped:
+            break
+        assembly.add(token)
+        assert assembly.settled.startswith(settled)
+        settled = assembly.settled
+    assert assembly.text.startswith(settled)
+    assert not any(stop in assembly.text for stop in stops)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "text", "suffix", "expected"),
+    [
+        ("x = f(", "1\n", " + 2)\n", True),  # code right of the cursor: one line is all it can be
+        ("def f():\n    ", "return 1\n", "", False),
+        ("def f():\n    ", "return 1\n\ndef g():\n", "", True),  # left the block
+        ("def f():\n    ", "return 1\n\ndef g(", "", False),  # perhaps; the line isn't whole
+        ("def f():\n    ", "a = 1\n    return a\n", "\n    return a\n", True),  # what stands below already
+        ("    ", "x = 1\n", "", False),
+        ("", "", "", False),
+    ],
+)
+def test_decoding_ends_when_nothing_that_follows_could_be_shown(
+    prefix: str, text: str, suffix: str, expected: bool
+) -> None:
+    assert is_decided(prefix, text, suffix) is expected
+
+
+_LINES = st.lists(
+    st.sampled_from(["", "    x = 1", "    return x", "    )", "def g():", "        y()", "    x = 1  # one"]),
+    max_size=8,
+)
+
+
+@given(
+    lines=_LINES, more=_LINES, below=_LINES, prefix=st.sampled_from(["def f():\n    ", "", "    foo(", "x = [\n    "])
+)
+def test_stopping_early_never_changes_what_is_shown(
+    lines: list[str], more: list[str], below: list[str], prefix: str
+) -> None:
+    suffix = "\n" + "\n".join(below)
+    head = "".join(f"{line}\n" for line in lines).lstrip(" ")
+    if is_decided(prefix, head, suffix):
+        whole = head + "\n".join(more)
+        for truncated in (False, True):
+            assert finish(prefix, whole, suffix, truncated=truncated) == finish(prefix, head, suffix)

@@ -1,0 +1,140 @@
+"""`homespun serve` as a process of its own, over a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+BODY = {"prompt": "def add(a, b):\n    return", "max_tokens": 8}
+
+
+class Server:
+    def __init__(self, data: Path, *flags: str) -> None:
+        self.data = data
+        argv = [sys.executable, "-m", "homespun_core.cli", "serve", "--data-dir", str(data), *flags]
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.lines: list[str] = []
+
+    def wait_until_ready(self) -> str:
+        """Its URL, from the line it prints."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if line.startswith("homespun is ready: "):
+                return line.removeprefix("homespun is ready: ").strip()
+        raise AssertionError("".join(self.lines))
+
+    def end(self, number: int) -> tuple[int, str]:
+        self.process.send_signal(number)
+        output, _ = self.process.communicate(timeout=30)
+        return self.process.returncode, "".join(self.lines) + output
+
+
+@contextlib.contextmanager
+def serving(data: Path, *flags: str) -> Iterator[Server]:
+    server = Server(data, *flags)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.communicate()
+
+
+def test_a_port_in_use_is_one_line_that_names_it_and_the_remedy(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with serving(tmp_path, "--port", str(port)) as server:
+            output, _ = server.process.communicate(timeout=60)
+    assert server.process.returncode == 1
+    (line,) = output.strip().splitlines()[-1:]
+    assert f"port {port}" in line and "in use" in line and "--port" in line
+    assert "Traceback" not in output and not (tmp_path / "server.json").exists()
+
+
+def test_it_serves_cancels_for_clients_that_left_and_drains_at_sigterm(tmp_path: Path) -> None:
+    options = ["--port", "0", "--max-new-tokens", "1000", "--completion-deadline-ms", "60000"]
+    with serving(tmp_path, *options) as server:
+        url = server.wait_until_ready()
+        state = json.loads((tmp_path / "server.json").read_text())
+        assert state == {"url": url, "pid": server.process.pid}
+        with httpx.Client(base_url=url, timeout=60) as client:
+            assert client.post("/v1/completions", json=BODY).status_code == 200
+            _leave_a_stream(client)
+            _leave_a_plain_request(url)
+            _wait_for(client, 'homespun_completions_total{outcome="cancelled"} 2.0')
+            answers: list[httpx.Response] = []
+            thread = threading.Thread(target=lambda: answers.append(_long_request(url)))
+            thread.start()
+            _wait_for(client, None)
+        code, output = server.end(signal.SIGTERM)
+        thread.join(30)
+    assert code == 0 and "Traceback" not in output
+    assert answers[0].status_code == 200 and answers[0].json()["usage"]["completion_tokens"] == 60
+    assert not (tmp_path / "server.json").exists()
+
+
+def test_an_interrupt_while_the_model_loads_ends_it_cleanly(tmp_path: Path) -> None:
+    with serving(tmp_path, "--port", "0") as server:
+        while not (tmp_path / "server.json").exists():
+            time.sleep(0.02)
+        code, output = server.end(signal.SIGINT)
+    assert code == 0 and "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--base-model", "/nonexistent/model"], "no directory"),
+        (["--host", "0.0.0.0"], "HOMESPUN_API_TOKEN"),
+        (["--port", "70000"], "70000 is not a port"),
+        (["--max-new-tokens", "5000", "--port", "0"], "max_new_tokens: 5000"),
+    ],
+)
+def test_what_cannot_work_ends_at_once_with_one_line(tmp_path: Path, flags: list[str], reason: str) -> None:
+    with serving(tmp_path, *flags) as server:
+        output, _ = server.process.communicate(timeout=60)
+    assert server.process.returncode == 1
+    assert reason in output.strip().splitlines()[-1] and "Traceback" not in output
+
+
+def _leave_a_stream(client: httpx.Client) -> None:
+    body = {"prompt": "x = ", "max_tokens": 1000, "stream": True, "homespun": {"raw": True}}
+    with client.stream("POST", "/v1/completions", json=body) as response:
+        next(response.iter_lines())
+
+
+def _leave_a_plain_request(url: str) -> None:
+    body = {"prompt": "y = ", "max_tokens": 1000, "homespun": {"raw": True}}
+    with contextlib.suppress(httpx.ReadTimeout):
+        httpx.post(f"{url}/v1/completions", json=body, timeout=httpx.Timeout(60, read=0.3))
+
+
+def _long_request(url: str) -> httpx.Response:
+    body = {"prompt": "z = ", "max_tokens": 60, "homespun": {"raw": True}}
+    return httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+
+
+def _wait_for(client: httpx.Client, line: str | None) -> None:
+    """Until the metrics hold the line; None: a moment, for a request to be on its way."""
+    deadline = time.monotonic() + 20
+    if line is None:
+        time.sleep(0.15)
+        return
+    while line not in client.get("/metrics").text:
+        assert time.monotonic() < deadline, client.get("/metrics").text
+        time.sleep(0.05)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from homespun_core.types import SearchQuery, Snippet
+from homespun_indexer.reader import IndexReader
+from homespun_server.retrieval import Found, Retriever
+
+Search = Callable[[SearchQuery, int], list[Snippet]]
+
+
+class Reader:
+    """A search as a test wants it, and what it was asked."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self.asked: list[SearchQuery] = []
+
+    def search(self, query: SearchQuery, limit: int) -> list[Snippet]:
+        self.asked.append(query)
+        return self._search(query, limit)
+
+
+def _snippets(query: SearchQuery, limit: int) -> list[Snippet]:
+    return [Snippet(path="a.py", start_line=1, text=str(len(query.prefix)), score=1.0, source="usage")] * limit
+
+
+def _query(prefix: str, path: str | None = "x.py") -> SearchQuery:
+    return SearchQuery(prefix=prefix, suffix="", path=path, language=None)
+
+
+async def _search(retriever: Retriever, reader: Reader, query: SearchQuery) -> Found:
+    return await retriever.search("repo", cast(IndexReader, reader), query)
+
+
+async def test_snippets_stay_while_the_cursor_stays_near() -> None:
+    retriever, reader = Retriever(deadline_ms=5_000, limit=2), Reader(_snippets)
+    first = await _search(retriever, reader, _query("a\n" * 10))
+    assert first.outcome == "found" and len(first.snippets) == 2
+    for prefix in ("a\n" * 10 + "typed", "a\n" * 14, "a\n" * 8):
+        assert await _search(retriever, reader, _query(prefix)) == Found(first.snippets, "kept")
+    assert (await _search(retriever, reader, _query("a\n" * 30))).outcome == "found"
+    assert (await _search(retriever, reader, _query("a\n" * 30, "y.py"))).outcome == "found"
+    assert len(reader.asked) == 3
+
+
+async def test_a_new_index_is_searched_at_once() -> None:
+    retriever = Retriever(deadline_ms=5_000, limit=1)
+    await _search(retriever, Reader(_snippets), _query("a"))
+    assert (await _search(retriever, Reader(_snippets), _query("a"))).outcome == "found"
+
+
+async def test_a_slow_search_costs_the_deadline_and_the_snippets_only() -> None:
+    def slow(query: SearchQuery, limit: int) -> list[Snippet]:
+        time.sleep(0.3)
+        return _snippets(query, limit)
+
+    retriever, started = Retriever(deadline_ms=20, limit=1), time.monotonic()
+    assert await _search(retriever, Reader(slow), _query("a")) == Found((), "timeout")
+    assert time.monotonic() - started < 0.2
+    retriever.close()
+
+
+async def test_a_failing_search_is_logged_without_what_was_searched(caplog: Any) -> None:
+    def broken(query: SearchQuery, limit: int) -> list[Snippet]:
+        raise ValueError("no index")
+
+    retriever = Retriever(deadline_ms=5_000, limit=1)
+    assert await _search(retriever, Reader(broken), _query("secret_name")) == Found((), "error")
+    assert "a search failed (ValueError)" in caplog.text and "secret_name" not in caplog.text

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from homespun_core.config import Settings
+from homespun_core.errors import ConfigError
+from homespun_core.fim import FimFormat
+from homespun_core.postprocess import finish
+from homespun_core.types import Completion, CompletionRequest, ModelFiles, Tokenizer
+from homespun_indexer.reader import IndexReader
+from homespun_server.engine.protocol import EngineBusyError, EngineRequest
+from homespun_server.engine.torch_engine import TorchEngine
+from homespun_server.metrics import Metrics
+from homespun_server.services import Completer
+from homespun_server.snapshots import LiveRepository
+from tests.server.conftest import Indexed
+
+PREFIX = """from loomworks.spans import span
+
+
+class InvoiceRepository(BaseRepository):
+    def find_by_customer(self, customer_id: str) -> list[Invoice]:
+        with span("invoice.find_by_customer") as current:
+            rows = self.session."""
+REQUEST = CompletionRequest(prefix=PREFIX, suffix="\n", path="invoice.py", language="python", max_new_tokens=24)
+
+
+@dataclass
+class Live:
+    repositories: tuple[LiveRepository, ...] = ()
+
+
+MakeCompleter = Callable[..., Completer]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def make_completer(
+    engine: TorchEngine, tokenizer: Tokenizer, fim: FimFormat, metrics: Metrics
+) -> Iterator[MakeCompleter]:
+    made: list[Completer] = []
+
+    def make(*repositories: LiveRepository, **changes: object) -> Completer:
+        options: dict[str, object] = {"retrieve_deadline_ms": 5_000, "completion_deadline_ms": 60_000}
+        settings = Settings(**(options | changes))  # type: ignore[arg-type]
+        made.append(
+            Completer(
+                engine=engine,
+                tokenizer=tokenizer,
+                format=fim,
+                repositories=Live(repositories),
+                settings=settings,
+                metrics=metrics,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for completer in made:
+        completer.close()
+
+
+@pytest.fixture
+def loom(indexed: Indexed, tokenizer: Tokenizer) -> Iterator[LiveRepository]:
+    (index,) = indexed.data.index_root.iterdir()
+    path = next(p for p in index.iterdir() if (p / "manifest.json").is_file())
+    with IndexReader.open(path, tokenizer) as reader:
+        yield LiveRepository(id="loom-1", identity=str(indexed.work_tree), name="loom", reader=reader, index_path=path)
+
+
+async def test_a_completion_has_snippets_of_the_repository_and_says_what_it_cost(
+    make_completer: MakeCompleter, loom: LiveRepository
+) -> None:
+    completion = await make_completer(loom).complete(REQUEST, "id-1")
+    assert completion.snippets and all(s.path != "invoice.py" for s in completion.snippets)
+    assert completion.prompt_tokens > 100 and completion.completion_tokens > 0 and completion.adapter is None
+    assert completion.timings.prefill_ms > 0
+
+
+async def test_a_keystroke_computes_only_what_is_new(make_completer: MakeCompleter, loom: LiveRepository) -> None:
+    completer = make_completer(loom)
+    await completer.complete(REQUEST, "id-1")
+    typed = CompletionRequest(prefix=PREFIX + "fetch", suffix="\n", path="invoice.py", language="python")
+    completion = await completer.complete(typed, "id-2")
+    assert completion.prompt_tokens - completion.cached_tokens <= 4
+
+
+async def test_speculation_and_early_stopping_leave_the_text_as_it_is(
+    make_completer: MakeCompleter, loom: LiveRepository, engine: TorchEngine, tokenizer: Tokenizer, fim: FimFormat
+) -> None:
+    completer, compared = make_completer(loom), 0
+    for cut in range(60, len(PREFIX), 23):
+        request = CompletionRequest(
+            prefix=PREFIX[:cut], suffix=PREFIX[cut + 30 :], path="invoice.py", max_new_tokens=24
+        )
+        completion = await completer.complete(request, "id")
+        ids = completer._builder.build(
+            prefix=request.prefix,
+            suffix=request.suffix,
+            path="invoice.py",
+            repo="loom",
+            snippets=completion.snippets[::-1],
+        ).ids
+        plain = EngineRequest(ids=ids, max_new_tokens=24, end_ids=frozenset(fim.end_ids))
+        generation = await asyncio.to_thread(engine.generate, plain)
+        text = tokenizer.decode([t.id for t in generation.tokens])
+        is_cut = generation.stats.finish_reason == "length"
+        assert completion.text == finish(request.prefix, text, request.suffix, truncated=is_cut)
+        compared += 1
+    assert compared > 5
+
+
+async def test_streamed_text_adds_up_to_the_completion(make_completer: MakeCompleter) -> None:
+    for raw in (False, True):
+        request = CompletionRequest(prefix="def add(a, b):\n", suffix="", max_new_tokens=20, raw=raw)
+        parts = [part async for part in make_completer().stream(request, "id")]
+        completion = parts.pop()
+        assert isinstance(completion, Completion)
+        assert "".join(str(part) for part in parts) == completion.text
+        assert len(parts) > 3 or not raw
+
+
+async def test_a_stop_string_ends_the_text_before_it(make_completer: MakeCompleter) -> None:
+    plain = CompletionRequest(prefix="def add(a, b):\n    return", suffix="", max_new_tokens=20, raw=True)
+    whole = (await make_completer().complete(plain, "id")).text
+    stop = whole[4:6]
+    stopped = CompletionRequest(prefix=plain.prefix, suffix="", max_new_tokens=20, raw=True, stop=(stop,))
+    completion = await make_completer().complete(stopped, "id")
+    assert completion.text == whole[: whole.index(stop)] and completion.finish_reason == "stop"
+
+
+async def test_the_line_ends_of_the_file_are_kept(make_completer: MakeCompleter) -> None:
+    unix = CompletionRequest(prefix="class A:\n    def f(self):\n        ", suffix="\n", max_new_tokens=24, raw=True)
+    windows = CompletionRequest(
+        prefix=unix.prefix.replace("\n", "\r\n"), suffix="\r\n", max_new_tokens=24, raw=True, stop=("\r\n\r\n",)
+    )
+    completer = make_completer()
+    expected = (await completer.complete(unix, "id")).text.split("\n\n")[0]
+    assert (await completer.complete(windows, "id")).text == expected.replace("\n", "\r\n")
+
+
+async def test_a_retrieval_timeout_still_completes(
+    make_completer: MakeCompleter, loom: LiveRepository, metrics: Metrics
+) -> None:
+    completion = await make_completer(loom, retrieve_deadline_ms=0).complete(REQUEST, "id")
+    assert completion.snippets == () and completion.completion_tokens > 0
+    assert b'homespun_degraded_total{reason="retrieval_timeout"} 1.0' in metrics.exposition()
+
+
+async def test_an_adapter_that_is_gone_falls_back_to_the_base_model(
+    make_completer: MakeCompleter, metrics: Metrics
+) -> None:
+    gone = LiveRepository(id="loom-1", identity="/src/loom", name="loom", adapter="loom-1/gone")
+    completion = await make_completer(gone).complete(REQUEST, "id")
+    assert completion.adapter is None and completion.completion_tokens > 0
+    assert b'homespun_degraded_total{reason="adapter"} 1.0' in metrics.exposition()
+
+
+async def test_a_datastore_that_fails_costs_the_speculation_only(
+    make_completer: MakeCompleter, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, loom: LiveRepository
+) -> None:
+    def broken(ids: object, max_tokens: int) -> list[int]:
+        raise IndexError("damaged")
+
+    monkeypatch.setattr(loom.reader, "draft", broken)
+    completion = await make_completer(loom).complete(REQUEST, "id")
+    assert completion.completion_tokens > 0
+    assert b'homespun_degraded_total{reason="speculation"} 1.0' in metrics.exposition()
+
+
+async def test_a_deadline_ends_a_completion_with_what_there_is(make_completer: MakeCompleter) -> None:
+    completion = await make_completer(completion_deadline_ms=1).complete(REQUEST, "id")
+    assert completion.finish_reason == "length"
+
+
+async def test_the_live_adapter_writes_the_completion(
+    make_completer: MakeCompleter,
+    engine: TorchEngine,
+    builtin: ModelFiles,
+    tmp_path: Path,
+    make_lora: Callable[..., Path],
+) -> None:
+    engine.load_adapter("loom-1/v1", make_lora(Path(builtin.path), tmp_path / "lora", strength=0.1))
+    live = LiveRepository(id="loom-1", identity="/src/loom", name="loom", adapter="loom-1/v1")
+    base = await make_completer().complete(REQUEST, "id")
+    adapted = await make_completer(live).complete(REQUEST, "id")
+    engine.unload_adapter("loom-1/v1")
+    assert adapted.adapter == "loom-1/v1" and base.adapter is None
+
+
+async def test_closing_a_stream_cancels_the_work(make_completer: MakeCompleter, engine: TorchEngine) -> None:
+    request = CompletionRequest(prefix="x = ", suffix="", max_new_tokens=64, raw=True)
+    stream = make_completer().stream(request, "id")
+    assert isinstance(await anext(stream), str)
+    await stream.aclose()
+    assert engine.num_waiting == 0
+    assert (await make_completer().complete(REQUEST, "id")).completion_tokens > 0
+
+
+async def test_too_many_at_once_are_refused_and_counted(make_completer: MakeCompleter, metrics: Metrics) -> None:
+    completer = make_completer()
+    jobs = [completer.complete(REQUEST, str(n)) for n in range(20)]
+    results = await asyncio.gather(*jobs, return_exceptions=True)
+    refused = [r for r in results if isinstance(r, EngineBusyError)]
+    assert refused and len(refused) < 20
+    assert all(isinstance(r, Completion | EngineBusyError) for r in results)
+    assert f'homespun_shed_total{{reason="queue"}} {len(refused)}.0'.encode() in metrics.exposition()
+
+
+async def test_the_log_line_holds_no_code_and_no_path(
+    make_completer: MakeCompleter, loom: LiveRepository, caplog: pytest.LogCaptureFixture, metrics: Metrics
+) -> None:
+    canary = "CANARY_secret_name"
+    request = CompletionRequest(prefix=f"{canary} = ", suffix=f"\n{canary}", path=f"{canary}.py", repo=canary)
+    with caplog.at_level(logging.DEBUG):
+        await make_completer(loom).complete(request, "cmpl-7")
+    (line,) = [m for m in caplog.messages if m.startswith("completion id=cmpl-7 repo=loom-1 adapter=- outcome=")]
+    assert "prompt=" in line and "prefill_ms=" in line
+    assert canary not in caplog.text and canary.encode() not in metrics.exposition()
+
+
+async def test_a_prompt_never_exceeds_what_the_model_takes(make_completer: MakeCompleter) -> None:
+    long = CompletionRequest(prefix="value = 1\n" * 3_000, suffix="value = 2\n" * 3_000, max_new_tokens=2)
+    completion = await make_completer(max_prompt_tokens=100_000).complete(long, "id")
+    assert 1_500 < completion.prompt_tokens <= 2_048 - 64
+
+
+def test_settings_that_leave_no_room_for_a_prompt_are_refused(make_completer: MakeCompleter) -> None:
+    with pytest.raises(ConfigError, match="max_new_tokens: 2000 leaves 48"):
+        make_completer(max_new_tokens=2_000)

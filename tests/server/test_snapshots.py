@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from homespun_core import registry, storage
+from homespun_core.paths import DataDir
+from homespun_core.types import ModelFiles, SearchQuery, Tokenizer
+from homespun_server.engine.torch_engine import TorchEngine
+from homespun_server.snapshots import LiveRepository, SnapshotWatcher, pick
+from tests.server.conftest import Indexed
+
+MakeWatcher = Callable[[], SnapshotWatcher]
+
+
+@pytest.fixture
+def data(indexed: Indexed, tmp_path: Path) -> DataDir:
+    """A data directory of its own with the index in it."""
+    shutil.copytree(indexed.data.index_root, tmp_path / "data" / "index")
+    return DataDir(tmp_path / "data")
+
+
+@pytest.fixture
+def make_watcher(
+    data: DataDir, tokenizer: Tokenizer, engine: TorchEngine, builtin: ModelFiles
+) -> Iterator[MakeWatcher]:
+    made: list[SnapshotWatcher] = []
+
+    def make() -> SnapshotWatcher:
+        watcher = SnapshotWatcher(
+            data, tokenizer=tokenizer, engine=engine, base_digest=builtin.digest, poll_s=0.02, grace_s=0.0
+        )
+        made.append(watcher)
+        return watcher
+
+    yield make
+    for watcher in made:
+        watcher.close()
+    for name in engine.adapters:
+        engine.unload_adapter(name)
+
+
+def publish(adapters: Path, lora: Path, *, base: str, mark: str, live: bool = True) -> str:
+    with registry.publish_adapter(adapters, fingerprint=mark * 8, sources={"base_model": base}, report={}) as tmp:
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copy(lora / file, tmp / file)
+    version = next(p.name for p in adapters.iterdir() if p.name.endswith(mark * 8))
+    if live:
+        storage.set_current(adapters, version)
+    return version
+
+
+def _only(watcher: SnapshotWatcher) -> LiveRepository:
+    (repository,) = watcher.repositories
+    return repository
+
+
+def test_what_is_there_at_start_is_live_and_can_be_searched(make_watcher: MakeWatcher, indexed: Indexed) -> None:
+    watcher = make_watcher()
+    watcher.scan()
+    live = _only(watcher)
+    assert live.name == "loom" and live.identity == str(indexed.work_tree)
+    assert live.state()["commit"] == indexed.repository.head and live.adapter is None
+    assert live.reader is not None
+    query = SearchQuery(prefix='with span("invoice.find_by_customer")', suffix="", path="new.py", language="python")
+    assert any("span(" in snippet.text for snippet in live.reader.search(query, 3))
+
+
+def test_a_new_generation_goes_live_while_the_old_one_is_in_use(
+    make_watcher: MakeWatcher, data: DataDir, indexed: Indexed
+) -> None:
+    watcher = make_watcher()
+    watcher.start()
+    old = _only(watcher)
+    (indexed.work_tree / "extra.py").write_text("def brand_new_function() -> int:\n    return 1\n")
+    try:
+        indexed.build(data)
+        _wait_until(lambda: _only(watcher).index_path != old.index_path)
+    finally:
+        (indexed.work_tree / "extra.py").unlink()
+    assert _only(watcher).reader is not old.reader
+
+
+def test_a_damaged_index_is_logged_once_and_the_old_one_keeps_serving(
+    make_watcher: MakeWatcher, data: DataDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = make_watcher()
+    watcher.scan()
+    old = _only(watcher)
+    assert old.index_path is not None
+    broken = shutil.copytree(old.index_path, old.index_path.parent / "0123456789abcdef")
+    with (broken / "texts.bin").open("r+b") as file:
+        file.write(b"\0\0\0")
+    storage.set_current(broken.parent, broken.name)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            watcher.scan()
+    assert _only(watcher).reader is old.reader
+    (warning,) = caplog.messages
+    assert "texts.bin" in warning and "damaged" in warning and "\n" not in warning
+    assert len(watcher.problems) == 1
+
+
+def test_an_index_that_is_built_again_after_damage_goes_live(make_watcher: MakeWatcher, data: DataDir) -> None:
+    (index,) = data.index_root.iterdir()
+    good = storage.current(index)
+    assert good is not None
+    whole = (good / "texts.bin").read_bytes()
+    (good / "texts.bin").write_bytes(b"x")
+    watcher = make_watcher()
+    watcher.scan()
+    assert watcher.repositories == () and watcher.problems
+    (good / "texts.bin").write_bytes(whole)
+    manifest = good / storage.MANIFEST
+    manifest.write_text(manifest.read_text() + "\n")  # written again, as a new build does
+    watcher.scan()
+    assert _only(watcher).reader is not None and not watcher.problems
+
+
+def test_an_adapter_goes_live_is_replaced_rolled_back_and_withdrawn(
+    make_watcher: MakeWatcher,
+    data: DataDir,
+    engine: TorchEngine,
+    builtin: ModelFiles,
+    tmp_path: Path,
+    make_lora: Callable[..., Path],
+) -> None:
+    watcher = make_watcher()
+    watcher.scan()
+    repo = _only(watcher).id
+    adapters, lora = data.adapters(repo), make_lora(Path(builtin.path), tmp_path / "lora")
+    first = publish(adapters, lora, base=builtin.digest, mark="a")
+    watcher.scan()
+    assert _only(watcher).adapter == f"{repo}/{first}" and _only(watcher).reader is not None
+    second = publish(adapters, lora, base=builtin.digest, mark="b")
+    watcher.scan()
+    assert _only(watcher).adapter == f"{repo}/{second}"
+    storage.set_current(adapters, first)
+    watcher.scan()
+    watcher.scan()
+    assert _only(watcher).adapter == f"{repo}/{first}" and engine.adapters == {f"{repo}/{first}"}
+    (adapters / storage.CURRENT).unlink()
+    watcher.scan()
+    watcher.scan()
+    assert _only(watcher).adapter is None and engine.adapters == frozenset()
+
+
+def test_an_adapter_of_another_base_model_is_not_loaded(
+    make_watcher: MakeWatcher, data: DataDir, builtin: ModelFiles, tmp_path: Path, make_lora: Callable[..., Path]
+) -> None:
+    watcher = make_watcher()
+    watcher.scan()
+    lora = make_lora(Path(builtin.path), tmp_path / "lora")
+    publish(data.adapters(_only(watcher).id), lora, base="0" * 64, mark="c")
+    watcher.scan()
+    assert _only(watcher).adapter is None
+    assert "another base model" in watcher.problems[0]
+
+
+def test_a_repository_that_was_removed_is_no_longer_served(make_watcher: MakeWatcher, data: DataDir) -> None:
+    watcher = make_watcher()
+    watcher.scan()
+    shutil.rmtree(data.index_root)
+    watcher.scan()
+    assert watcher.repositories == ()
+
+
+def test_nothing_published_is_fine(make_watcher: MakeWatcher, data: DataDir) -> None:
+    shutil.rmtree(data.root)
+    watcher = make_watcher()
+    watcher.start()
+    assert watcher.repositories == () and watcher.index_age_s() is None
+
+
+LOOM = LiveRepository(
+    id="loom-1", identity="/src/loom", name="loom", remotes=frozenset(["git.example.com/loomworks/loom"])
+)
+OTHER = LiveRepository(id="other-2", identity="git.example.com/a/other", name="other")
+TWIN = LiveRepository(id="loom-3", identity="/src/copy/loom", name="loom")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("loom", LOOM),
+        ("/src/loom", LOOM),
+        ("file:///src/loom/", LOOM),
+        ("git@git.example.com:loomworks/loom.git", LOOM),
+        ("https://user:secret@git.example.com/loomworks/loom", LOOM),
+        ("https://git.example.com/a/other.git", OTHER),
+        ("nothing-like-it", None),
+        ("~nobody/x", None),
+        ("a\0b", None),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_a_repository_is_known_by_name_path_and_remote(wanted: str | None, expected: LiveRepository | None) -> None:
+    assert pick([LOOM, OTHER], wanted) is expected
+
+
+def test_the_only_repository_serves_whatever_is_named_and_an_ambiguous_name_none() -> None:
+    assert pick([LOOM], None) is LOOM and pick([LOOM], "unknown") is LOOM
+    assert pick([LOOM, TWIN], "loom") is None and pick([LOOM, TWIN], "/src/copy/loom") is TWIN
+    assert pick([], "loom") is None
+
+
+def _wait_until(is_true: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from homespun_core.types import SearchQuery
+from homespun_trainer.examples import MAX_MIDDLE_TOKENS, Example, Mix
+from tests.trainer.tiny import BUILDER, TOKENIZER, document, make_stream, nearest, repeated_documents
+
+END = TOKENIZER.control_id("<|endoftext|>")
+
+
+def examples(mix: Mix | None = None, count: int = 300) -> list[Example]:
+    return make_stream(mix=mix).batch(0, count)
+
+
+def spell(example: Example) -> str:
+    return TOKENIZER.spell(example.ids[: example.prompt_tokens])
+
+
+def test_prompts_are_byte_for_byte_what_the_server_would_send() -> None:
+    documents = {d.path: d for d in repeated_documents()}
+    for example in examples(Mix(with_snippets=1.0, distracting=0.0), 100):
+        middle = TOKENIZER.decode(example.ids[example.prompt_tokens : -1])
+        assert any(
+            BUILDER.build(
+                prefix=d.text[:start],
+                suffix=d.text[start + len(middle) :],
+                path=d.path,
+                language=d.language,
+                repo="acme/shop",
+                snippets=nearest(SearchQuery(prefix="", suffix="", path=None, language=None)),
+            ).ids
+            == example.ids[: example.prompt_tokens]
+            for d in documents.values()
+            for start in range(len(d.text) + 1)
+            if d.text.startswith(middle, start)
+        ), spell(example)
+
+
+def test_loss_is_on_middle_and_end_and_on_nothing_else() -> None:
+    for example in examples(Mix(with_snippets=0.8, file_only=0.2, prefix_weight=0.0)):
+        assert set(example.weights[: example.prompt_tokens]) <= {0.0}
+        assert set(example.weights[example.prompt_tokens :]) == {1.0}
+        assert example.ids[-1] == END
+
+
+def test_weight_on_the_prefix_spares_snippets_path_suffix_and_control_tokens() -> None:
+    for example in examples(Mix(with_snippets=1.0, prefix_weight=0.25), 50):
+        learned = [i for i, w in zip(example.ids, example.weights[: example.prompt_tokens], strict=False) if w]
+        prefix = spell(example).rpartition("<|fim_middle|>")[2]
+        assert TOKENIZER.decode(learned) == prefix
+
+
+def test_no_text_after_the_middle_leaks_into_left_to_right_examples() -> None:
+    for example in examples(Mix(with_snippets=0.0, file_only=0.0), 50):
+        assert "<|fim_suffix|><|fim_middle|>" in spell(example)
+
+
+def test_shares_of_the_mix_are_kept() -> None:
+    with_snippets = Counter("lib/base.py" in spell(e) for e in examples(Mix(with_snippets=0.5, file_only=0.5), 400))
+    assert 150 < with_snippets[True] < 250
+
+
+def test_example_n_depends_on_seed_and_n_alone() -> None:
+    forwards, backwards = make_stream(), make_stream()
+    assert forwards.batch(3, 8) == [backwards.example(n) for n in reversed(range(24, 32))][::-1]
+    assert make_stream(seed=1).batch(0, 8) != forwards.batch(0, 8)
+
+
+def test_middles_are_short_enough_to_be_completions() -> None:
+    assert all(len(e.ids) - e.prompt_tokens - 1 <= MAX_MIDDLE_TOKENS for e in examples())
+
+
+def test_windows_line_breaks_become_what_the_server_sees() -> None:
+    stream = make_stream([document("a.py", "def load(self):\r\n    return self.fetch(ORDERS)\r\n" * 5)])
+    assert all(ord("\r") not in e.ids for e in stream.batch(0, 40))
+
+
+def test_documents_without_a_line_worth_learning_are_refused() -> None:
+    with pytest.raises(ValueError, match="no line worth"):
+        make_stream([document("a.py", "\n\n}\n")]).example(0)

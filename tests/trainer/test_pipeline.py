@@ -1,0 +1,174 @@
+"""The whole way with a tiny model: corpus in, a judged and published adapter out. The engine is transformers itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+
+from homespun_core import registry
+from homespun_core.config import Settings
+from homespun_core.paths import DataDir
+from homespun_core.types import EvalTask, ModelFiles, SilentProgress
+from homespun_trainer.evaluate import Written
+from homespun_trainer.interrupt import deferred_signals
+from homespun_trainer.lora import load_base
+from homespun_trainer.pipeline import Corpus, Job, Outcome, TooLittleCode, train_repository
+from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
+
+LINE = "    return self.session.fetch_all(ORDERS)"
+
+
+class TinyEngine:
+    def __init__(self, files: ModelFiles) -> None:
+        self._files = files
+        self._models: dict[str | None, Any] = {None: load_base(files, CPU)}
+
+    def load_adapter(self, version: str, path: Path) -> None:
+        self._models[version] = PeftModel.from_pretrained(load_base(self._files, CPU), str(path))
+
+    def generate(
+        self, ids: Sequence[int], max_new_tokens: int, end_ids: frozenset[int], adapter: str | None
+    ) -> Written:
+        made: list[int] = []
+        while len(made) < min(max_new_tokens, 4):
+            with torch.inference_mode():
+                token = int(self._models[adapter](input_ids=torch.tensor([[*ids, *made]])).logits[0, -1].argmax())
+            if token in end_ids:
+                return Written(ids=made, is_truncated=False)
+            made.append(token)
+        return Written(ids=made, is_truncated=True)
+
+    def score(self, ids: Sequence[int], start: int, adapter: str | None) -> Sequence[float]:
+        with torch.inference_mode():
+            logits = self._models[adapter](input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        return [float(logits[i - 1, ids[i]]) for i in range(start, len(ids))]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def corpus(num_tasks: int = 60, num_documents: int = 12) -> Corpus:
+    text = "def load(self):\n" + LINE + "\n\n\n"
+    tasks = [
+        EvalTask(
+            path=f"new{i}.py",
+            language="python",
+            commit=f"c{i % 15}",
+            prefix="def load(self):\n    return self.",
+            middle="session.fetch_all(ORDERS)",
+            suffix="\n",
+            seen=i % 2 == 0,
+        )
+        for i in range(num_tasks)
+    ]
+    return Corpus(
+        fingerprint=f"corpus {num_tasks} {num_documents}",
+        sources={"commit": "abc"},
+        documents=[document(f"m{i}.py", f"# {i}\n" + text * 40) for i in range(num_documents)],
+        tasks=tasks,
+        retrieve=nearest,
+    )
+
+
+def make_job(files: ModelFiles, root: Path, of: Corpus, **settings: Any) -> Job:
+    values = {"train_minutes": 0.06, "lora_rank": 8, "learning_rate": 2e-2, "max_prompt_tokens": 160, **settings}
+    return Job(
+        repo_id="shop-1",
+        repo_name="shop",
+        corpus=of,
+        files=files,
+        tokenizer=TOKENIZER,
+        settings=Settings(device="cpu", dtype="float32", **values),
+        data=DataDir(root),
+    )
+
+
+def run(job: Job) -> Outcome:
+    @contextmanager
+    def engine() -> Iterator[TinyEngine]:
+        yield TinyEngine(job.files)
+
+    return train_repository(job, open_engine=engine, progress=SilentProgress())
+
+
+@pytest.fixture(scope="module")
+def first(files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Outcome]:
+    job = make_job(files, tmp_path_factory.mktemp("data"), corpus())
+    return job, run(job)
+
+
+def test_an_adapter_that_proves_better_goes_live(first: tuple[Job, Outcome]) -> None:
+    job, outcome = first
+    live = registry.live(job.adapters)
+    assert outcome.report["promote"] is True, outcome.report["reasons"]
+    assert live is not None and live.version == outcome.version
+    assert live.base_digest == job.files.digest
+
+
+def test_the_report_says_what_was_measured_and_on_what(first: tuple[Job, Outcome]) -> None:
+    job, outcome = first
+    report = outcome.report
+    assert set(report["arms"]) == {"base", "base+retrieval", "adapter", "adapter+retrieval"}
+    assert report["arms"]["adapter+retrieval"]["all"]["tasks"] == 60
+    assert set(report["arms"]["base"]) == {"all", "seen"}
+    assert report["training"]["tokens"] > 0 and report["training"]["versions"]["torch"] == torch.__version__
+    assert report["corpus"] == {"commit": "abc"}
+    newest = registry.newest(job.adapters)
+    assert newest is not None and newest.report == report
+
+
+def test_the_finished_run_leaves_no_checkpoint(first: tuple[Job, Outcome]) -> None:
+    assert not first[0].run.exists()
+
+
+def test_nothing_is_done_when_nothing_has_changed(first: tuple[Job, Outcome]) -> None:
+    job, outcome = first
+    again = run(job)
+    assert not again.is_new and again.version == outcome.version
+
+
+def test_a_live_adapter_is_what_a_new_one_has_to_beat(first: tuple[Job, Outcome]) -> None:
+    job, outcome = first
+    settings = dataclasses.replace(job.settings, learning_rate=1e-9)
+    worse = run(dataclasses.replace(job, corpus=corpus(num_documents=13), settings=settings))
+    assert worse.report["control"] == "live+retrieval"
+    assert worse.report["promote"] is False
+    live = registry.live(job.adapters)
+    assert live is not None and live.version == outcome.version
+
+
+def test_too_few_held_out_places_keep_an_adapter_from_going_live(files: ModelFiles, tmp_path: Path) -> None:
+    outcome = run(make_job(files, tmp_path, corpus(num_tasks=8)))
+    assert outcome.report["promote"] is False and "8 held-out places" in outcome.report["reasons"][0]
+
+
+def test_no_held_out_place_at_all_is_a_valid_outcome(files: ModelFiles, tmp_path: Path) -> None:
+    outcome = run(make_job(files, tmp_path, corpus(num_tasks=0)))
+    assert outcome.report["promote"] is False and outcome.report["example"] is None
+
+
+def test_too_little_code_is_said_in_one_line(files: ModelFiles, tmp_path: Path) -> None:
+    with pytest.raises(TooLittleCode, match=r"characters of source code are too little"):
+        run(make_job(files, tmp_path, corpus(num_documents=1)))
+
+
+def test_a_signal_is_a_question_first_and_an_interrupt_the_second_time() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with deferred_signals() as should_stop:
+        assert not should_stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert should_stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before

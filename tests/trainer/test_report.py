@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from homespun_core.types import EvalTask
+from homespun_trainer.evaluate import Score
+from homespun_trainer.report import choose_example, render
+from tests.trainer.test_evaluate import task
+
+
+def score(exact: bool, similarity: float, text: str = "?") -> Score:
+    return Score(exact=exact, similarity=similarity, bits=1.0, text=text)
+
+
+def test_the_example_is_the_longest_new_line_that_only_the_adapter_got_right() -> None:
+    tasks = [task(0, "short()"), task(1, "much_longer()"), task(2, "longest_of_all_but_seen()", seen=True)]
+    before = [score(False, 0.2)] * 3
+    after = [score(True, 1.0, t.middle) for t in tasks]
+    example = choose_example(tasks, before, after)
+    assert example is not None and (example["written"], example["after"]) == ("much_longer()", "much_longer()")
+
+
+def test_without_a_line_got_right_the_greatest_gain_is_shown_and_said_to_be_that() -> None:
+    tasks = [task(0), task(1)]
+    example = choose_example(tasks, [score(False, 0.2)] * 2, [score(False, 0.3, "a"), score(False, 0.8, "b")])
+    assert example is not None and example["after"] == "b" and "no further line right" in example["rule"]
+
+
+def test_no_gain_makes_no_example() -> None:
+    assert choose_example([task(0)], [score(True, 1.0)], [score(False, 0.5)]) is None
+
+
+def test_the_context_is_the_end_of_the_prefix() -> None:
+    place = EvalTask(
+        path="a.py",
+        language="python",
+        commit="c",
+        prefix="\n".join(f"line {i}" for i in range(50)),
+        middle="x",
+        suffix="",
+        seen=False,
+    )
+    example = choose_example([place], [score(False, 0.0)], [score(True, 1.0)])
+    assert example is not None and example["context"].split("\n")[-1] == "line 49"
+    assert example["context"].count("\n") < 10
+
+
+def test_the_table_shows_arms_differences_verdict_and_reasons() -> None:
+    numbers = {"value": 0.125, "low": 0.1, "high": 0.2}
+    summary = {"tasks": 60, "exact_match": numbers, "edit_similarity": numbers, "bits_per_byte": numbers}
+    text = render(
+        {"arms": {"base": {"all": summary}}, "differences": {"a - b": summary}, "promote": False, "reasons": ["worse"]}
+    )
+    assert "12.5% [10.0%, 20.0%]" in text and "+0.125 [+0.100, +0.200]" in text
+    assert "does not go live" in text and "worse" in text
+
+
+def test_a_report_without_places_can_be_shown() -> None:
+    assert "does not go live" in render({"arms": {}, "differences": {}, "promote": False, "reasons": ["none"]})

@@ -1,0 +1,151 @@
+"""`homespun train REPO`: gives the trainer the indexer's corpus and search, and the server's engine."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+# OpenMP reads it once, when PyTorch is imported below. Threads that wait for each other spin by default, and burn the
+# time that other processes (server, indexer, editor) or the very thread they wait for need. Two cores, eight busy
+# processes: 646 tokens/s spinning, 1,253 asleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from homespun_core.cli import configure_logging
+from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
+from homespun_core.paths import DataDir
+from homespun_core.storage import locked
+from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet
+from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.progress import progress_for_terminal
+from homespun_indexer.reader import IndexReader
+from homespun_indexer.repository import Repository, open_repository
+from homespun_indexer.snapshot import index_repository
+from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.engine.protocol import Engine, EngineRequest
+from homespun_server.engine.torch_engine import TorchEngine
+from homespun_trainer import report
+from homespun_trainer.evaluate import Written
+from homespun_trainer.pipeline import Corpus, Job, Outcome, TooLittleCode, train_repository
+from homespun_trainer.train import TrainingInterruptedError
+
+logger = logging.getLogger(__name__)
+
+_INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("repository", metavar="REPO", help="path or URL of a git repository")
+    add_flags(parser, (TRAIN, INDEX))
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 also when the adapter is turned down, or there is too little code: the command did what it is for."""
+    settings = settings_from_args(args).settings
+    configure_logging(settings.log_level)
+    try:
+        outcome = train(args.repository, settings, progress_for_terminal())
+    except TooLittleCode as reason:
+        print(f"homespun: {reason}", flush=True)
+        return 0
+    except TrainingInterruptedError:
+        print("homespun: stopped; the checkpoint is saved, the same command goes on from it", file=sys.stderr)
+        return _INTERRUPTED
+    print(summary(outcome), flush=True)
+    return 0
+
+
+def train(source: str, settings: Settings, progress: Progress) -> Outcome:
+    """Corpus, index as of its cut, adapter, gate, registry. Raises HomespunError and TrainingInterruptedError."""
+    data = DataDir(settings.data_root)
+    files = resolve_base_model(settings.base_model, settings.fim_family)
+    repo = open_repository(source, data, branch=settings.branch, timeout_s=settings.git_timeout_s, progress=progress)
+    with (
+        locked(data.locks / f"train-{repo.id}.lock", f"training on {repo.name}"),
+        prepared(repo, files, settings, data, progress) as job,
+    ):
+        return train_repository(job, open_engine=lambda: opened_engine(files, settings), progress=progress)
+
+
+@contextmanager
+def prepared(
+    repo: Repository, files: ModelFiles, settings: Settings, data: DataDir, progress: Progress
+) -> Iterator[Job]:
+    """The corpus and the index frozen at its cut, open for the time of the block."""
+    tokenizer = load_tokenizer(files)
+    corpus = CorpusReader.open(build_corpus(repo, settings=settings, data=data, progress=progress))
+    frozen = index_repository(
+        repo,
+        settings=settings,
+        data=data,
+        model=files,
+        tokenizer=tokenizer,
+        progress=progress,
+        commit=corpus.cut,
+        exclude=corpus.held_out,
+    )
+    with IndexReader.open(frozen, tokenizer) as index:
+
+        def retrieve(query: SearchQuery) -> Sequence[Snippet]:
+            return index.search(query, settings.snippet_count) if settings.retrieval else ()
+
+        yield Job(
+            repo_id=repo.id,
+            repo_name=repo.name,
+            corpus=Corpus(
+                fingerprint=corpus.manifest.fingerprint,
+                sources=corpus.manifest.sources,
+                documents=list(corpus.documents()),
+                tasks=corpus.tasks(),
+                retrieve=retrieve,
+            ),
+            files=files,
+            tokenizer=tokenizer,
+            settings=settings,
+            data=data,
+        )
+
+
+class Judging:
+    """The server's engine as the trainer's judge sees it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def load_adapter(self, version: str, path: Path) -> None:
+        self._engine.load_adapter(version, path)
+
+    def generate(
+        self, ids: Sequence[int], max_new_tokens: int, end_ids: frozenset[int], adapter: str | None
+    ) -> Written:
+        made = self._engine.generate(
+            EngineRequest(ids=ids, max_new_tokens=max_new_tokens, adapter=adapter, end_ids=end_ids)
+        )
+        return Written(ids=[t.id for t in made.tokens], is_truncated=made.stats.finish_reason != "stop")
+
+    def score(self, ids: Sequence[int], start: int, adapter: str | None) -> Sequence[float]:
+        return self._engine.score(ids, start, adapter)
+
+
+@contextmanager
+def opened_engine(files: ModelFiles, settings: Settings) -> Iterator[Judging]:
+    """The engine that will serve the adapter, so that it is judged as people will meet it."""
+    engine = TorchEngine(
+        Path(files.path), dtype=settings.dtype, device=settings.device, num_threads=settings.num_threads
+    )
+    try:
+        yield Judging(engine)
+    finally:
+        engine.close()
+
+
+def summary(outcome: Outcome) -> str:
+    if outcome.is_new:
+        return f"{report.render(outcome.report)}\nadapter {outcome.version}"
+    verdict = "live" if outcome.report["promote"] else "turned down"
+    return f"nothing has changed since adapter {outcome.version} ({verdict}): nothing to train"

@@ -1,0 +1,161 @@
+"""From documents to training examples, with exactly the prompts the server builds.
+
+Example n is a function of (documents, seed, n) alone: a run that was killed goes on at any n, nothing random is stored.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from homespun_core.fim import PREFIX, SUFFIX
+from homespun_core.prompt import PromptBuilder
+from homespun_core.types import Document, SearchQuery, Snippet
+from homespun_trainer.spans import Cut, Lines, choose_cut
+
+Retrieve = Callable[[SearchQuery], Sequence[Snippet]]
+
+MAX_MIDDLE_TOKENS = 128
+_MAX_DOCUMENT_WEIGHT = 40_000
+"""Characters: a huge file counts like one of this size, so that it isn't most of what is learned."""
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """What kinds of example there are and what in them is learned. Shares add up to one; the rest is left to right."""
+
+    with_snippets: float = 0.7
+    distracting: float = 0.2
+    """Share of those with snippets of another place: the model has to learn that snippets can be beside the point."""
+    file_only: float = 0.2
+    prefix_weight: float = 0.0
+    """Loss on the file's own prefix, against 1.0 on middle and end."""
+    suffix_weight: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    """weights[i] is the weight of predicting ids[i] from what stands before it; snippets and control tokens have
+    none."""
+    prompt_tokens: int
+    kind: str
+
+
+class ExampleStream:
+    """Examples by number, in an order that looks random. `retrieve` searches the index as of the corpus's cut."""
+
+    def __init__(
+        self,
+        documents: Sequence[Document],
+        *,
+        builder: PromptBuilder,
+        repo: str,
+        seed: int,
+        retrieve: Retrieve | None = None,
+        mix: Mix | None = None,
+    ) -> None:
+        # Line breaks as the server makes them before it builds a prompt.
+        self._documents = [replace(d, text=d.text.replace("\r\n", "\n")) for d in documents]
+        self._lines = [Lines.of(d.text) for d in self._documents]
+        self._cumulative = list(itertools.accumulate(min(len(d.text), _MAX_DOCUMENT_WEIGHT) for d in documents))
+        self._builder, self._repo, self._seed = builder, repo, seed
+        self._retrieve = retrieve
+        self._mix = mix or Mix()
+
+    def example(self, n: int) -> Example:
+        """Raises ValueError when no document has a line worth learning."""
+        rng = random.Random(f"{self._seed}/{n}")
+        for _ in range(_ATTEMPTS):
+            i = self._pick(rng)
+            cut = choose_cut(self._lines[i], rng)
+            if cut is not None and (made := self._make(self._documents[i], cut, rng)):
+                return made
+        raise ValueError("no line worth completing in the documents tried")
+
+    def batch(self, step: int, size: int) -> list[Example]:
+        return [self.example(n) for n in range(step * size, (step + 1) * size)]
+
+    def _pick(self, rng: random.Random) -> int:
+        return rng.choices(range(len(self._documents)), cum_weights=self._cumulative)[0]
+
+    def _make(self, document: Document, cut: Cut, rng: random.Random) -> Example | None:
+        middle = self._builder.tokenizer.encode(document.text[cut.start : cut.end])
+        if len(middle) > MAX_MIDDLE_TOKENS:
+            return None
+        query = SearchQuery(
+            prefix=document.text[: cut.start],
+            suffix=document.text[cut.end :],
+            path=document.path,
+            language=document.language,
+        )
+        draw, mix = rng.random(), self._mix
+        if self._retrieve is not None and draw < mix.with_snippets:
+            return self._assemble(query, middle, self._snippets(query, rng), cut.kind)
+        if draw < mix.with_snippets + mix.file_only:
+            return self._assemble(query, middle, (), cut.kind)
+        return self._assemble(replace(query, suffix=""), middle, (), "left to right", prefix_weight=1.0)
+
+    def _snippets(self, query: SearchQuery, rng: random.Random) -> Sequence[Snippet]:
+        assert self._retrieve is not None
+        if rng.random() >= self._mix.distracting:
+            return self._retrieve(query)
+        other = self._documents[self._pick(rng)]
+        at = rng.randrange(len(other.text) + 1)
+        elsewhere = SearchQuery(
+            prefix=other.text[:at], suffix=other.text[at:], path=other.path, language=other.language
+        )
+        return [s for s in self._retrieve(elsewhere) if s.path != query.path]
+
+    def _assemble(
+        self,
+        query: SearchQuery,
+        middle: Sequence[int],
+        snippets: Sequence[Snippet],
+        kind: str,
+        prefix_weight: float | None = None,
+    ) -> Example:
+        prompt = self._builder.build(
+            prefix=query.prefix,
+            suffix=query.suffix,
+            path=query.path,
+            language=query.language,
+            repo=self._repo,
+            snippets=snippets,
+        ).ids
+        weights = own_file_weights(
+            prompt,
+            self._builder,
+            self._mix.prefix_weight if prefix_weight is None else prefix_weight,
+            self._mix.suffix_weight,
+        )
+        ids = (*prompt, *middle, self._builder.format.end_id)
+        return Example(ids=ids, weights=(*weights, *[1.0] * (len(middle) + 1)), prompt_tokens=len(prompt), kind=kind)
+
+
+def own_file_weights(prompt: Sequence[int], builder: PromptBuilder, prefix: float, suffix: float) -> list[float]:
+    """Weights of a prompt's tokens: the file's own prefix and suffix as given, everything else 0.
+
+    The pieces are found by the control tokens around them: no other token of a prompt has their ids. Where snippets
+    stand as comments in the prefix (families without a file token) they can't be told from it, so the prefix gets no
+    weight there.
+    """
+    family, ids = builder.format.family, builder.format.ids
+    if family.repo is None or family.file is None:
+        prefix = 0.0
+    weights = [0.0] * len(prompt)
+    position = len(prompt)
+    for piece in reversed(family.layout):
+        if piece in (PREFIX, SUFFIX):
+            weight = prefix if piece == PREFIX else suffix
+            while position > 0 and prompt[position - 1] not in ids.values():
+                position -= 1
+                weights[position] = weight
+        else:
+            position -= 1
+            assert prompt[position] == ids[piece], f"the prompt has no {piece} where the format has one"
+    return weights

@@ -1,0 +1,176 @@
+"""The adapter on its base model: attached, stepped in fp32, saved in peft's form. The only module that knows peft.
+
+Plain LoRA on all linear layers: rsLoRA and DoRA are merged wrongly by peft 0.21.2, and variants differ by 1-2 % once
+the learning rate fits (notes in the architecture; a later recipe may prove otherwise here).
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from homespun_core.errors import ModelError
+from homespun_core.types import ModelFiles
+
+_SMALL_MODEL = 100_000_000
+_CHECKPOINTING_ABOVE = 1_000_000_000
+"""Parameters. Larger models recompute activations in the backward pass: a third slower, a fraction of the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    device: torch.device
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"{self.device.type} {str(self.dtype).removeprefix('torch.')}"
+
+
+def load_base(files: ModelFiles, placement: Placement) -> Any:
+    """The frozen base model. Raises ModelError when its files aren't a causal language model in safetensors."""
+    transformers_logging.disable_progress_bar()
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            files.path, dtype=placement.dtype, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"base_model: {files.path} can't be loaded ({error})") from error
+    model.config.use_cache = False
+    return model.to(placement.device)
+
+
+def attach(model: Any, rank: int) -> PeftModel:
+    """A new adapter on every linear layer (not the head). It starts as no change at all: B is zero."""
+    if sum(p.numel() for p in model.parameters()) > _CHECKPOINTING_ABOVE:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        # peft reads a property that transformers 5 deprecates.
+        warnings.simplefilter("ignore", FutureWarning)
+        # The adapter computes in the model's dtype: in fp32 on a bf16 model every layer converts its input (measured,
+        # two cores: 3,000 against 3,890 tokens/s). Fp32 precision is kept where it matters, in Masters.
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def default_learning_rate(model: Any) -> float:
+    """The usual 2e-4; small models take, and need, more."""
+    return 1e-3 if sum(p.numel() for p in model.parameters()) < _SMALL_MODEL else 2e-4
+
+
+class Masters:
+    """Fp32 copies of the adapter's weights, which the optimiser steps; the model computes with them in its own dtype.
+
+    Gradients of micro-batches are added up here, in fp32 too.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._live = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.tensors = {name: p.detach().float().clone() for name, p in self._live.items()}
+
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        return list(self.tensors.values())
+
+    def collect(self) -> None:
+        """Move the model's gradients here, adding."""
+        for name, live in self._live.items():
+            if live.grad is None:
+                continue
+            master, gradient = self.tensors[name], live.grad.float()
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            live.grad = None
+
+    def forget_gradients(self) -> None:
+        for name, live in self._live.items():
+            live.grad = self.tensors[name].grad = None
+
+    def publish(self) -> None:
+        """Give the model the current weights."""
+        with torch.no_grad():
+            for name, live in self._live.items():
+                live.copy_(self.tensors[name])
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, master in self.tensors.items():
+                master.copy_(tensors[name])
+        self.publish()
+
+    def copy(self) -> dict[str, torch.Tensor]:
+        return {name: t.detach().cpu().clone() for name, t in self.tensors.items()}
+
+
+def save_adapter(model: PeftModel, tensors: dict[str, torch.Tensor], base_name: str, folder: Path) -> None:
+    """peft's two files, from the fp32 weights. The base model goes by name: a path of this machine means nothing
+    elsewhere."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = get_peft_model_state_dict(model, state_dict=dict(tensors), save_embedding_layers=False)
+    save_file({name: t.contiguous() for name, t in state.items()}, folder / "adapter_model.safetensors")
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = base_name
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    config.inference_mode = False
+
+
+@contextmanager
+def logits_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
+    """Inside, the model computes logits for `positions` only (a boolean mask, batch x time), as 1 x n x vocabulary.
+
+    With a vocabulary of 16,384 on a model of width 384 the head is a third of all work, for positions that carry no
+    loss (measured, two cores: 1,850 against 3,870 tokens/s). A hook in front of the head, and not the head called from
+    here: what a family does behind it (scaling, soft caps) still happens.
+    """
+
+    def select(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs[0][positions].unsqueeze(0), *inputs[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def choose_placement(files: ModelFiles, device: str, dtype: str) -> Placement:
+    """Device and number format: as the settings say, or what is there and what is faster here."""
+    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device: cuda was asked for, but PyTorch sees no GPU; use --device cpu or install ACCEL=cuda")
+    if dtype != "auto":
+        return Placement(where, torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+    if where.type == "cuda":
+        return Placement(where, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)
+    candidates = [Placement(where, torch.bfloat16), Placement(where, torch.float32)]
+    return min(candidates, key=_matmul_seconds)
+
+
+def _matmul_seconds(placement: Placement) -> float:
+    """Time of the kind of work training is made of, best of three: bf16 is 2x faster than fp32 on some CPUs, far slower
+    on others, and no flag says which."""
+    x = torch.ones(1024, 768, dtype=placement.dtype)
+    w = torch.ones(768, 2048, dtype=placement.dtype)
+    return min(_seconds(x, w) for _ in range(3))
+
+
+def _seconds(x: torch.Tensor, w: torch.Tensor) -> float:
+    started = time.perf_counter()
+    for _ in range(4):
+        _ = (x @ w) @ w.T
+    return time.perf_counter() - started
+
+
+def count_parameters(tensors: Sequence[torch.Tensor]) -> int:
+    return sum(t.numel() for t in tensors)

@@ -1,0 +1,124 @@
+"""What a training run leaves behind for people: report.json of an adapter, and a table of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from homespun_core import __version__
+from homespun_core.types import EvalTask
+from homespun_trainer.evaluate import Arm, Score, Scores, Summary, difference, summarise
+from homespun_trainer.gate import Decision
+from homespun_trainer.train import Recipe, TrainResult
+
+_CONTEXT_LINES = 6
+
+
+def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -> dict[str, Any]:
+    """Arm -> {all, seen, novel} -> scores; parts without places are left out."""
+    parts = {
+        "all": range(len(tasks)),
+        "seen": [i for i, t in enumerate(tasks) if t.seen],
+        "novel": [i for i, t in enumerate(tasks) if not t.seen],
+    }
+    return {
+        arm.name: {
+            name: summarise(tasks, scores[arm.name], which).as_json()
+            for name, which in parts.items()
+            if any(scores[arm.name][i] for i in which)
+        }
+        for arm in arms
+    }
+
+
+def differences(
+    tasks: Sequence[EvalTask], scores: Scores, pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Summary]:
+    """(a, b) -> a minus b, for the pairs that share places."""
+    shared = [
+        (a, b)
+        for a, b in pairs
+        if a in scores and b in scores and any(x and y for x, y in zip(scores[a], scores[b], strict=True))
+    ]
+    return {(a, b): difference(tasks, scores[a], scores[b]) for a, b in shared}
+
+
+def choose_example(
+    tasks: Sequence[EvalTask], before: Sequence[Score | None], after: Sequence[Score | None]
+) -> dict[str, str] | None:
+    """One real place, by rule: the longest line only the adapter got right; else its greatest gain in edit similarity.
+
+    None when it gained nowhere.
+    """
+    rows = [(t, b, a) for t, b, a in zip(tasks, before, after, strict=True) if b is not None and a is not None]
+    won = [row for row in rows if row[2].exact and not row[1].exact]
+    gained = [row for row in rows if row[2].similarity > row[1].similarity]
+    if won:
+        task, b, a = max(won, key=lambda row: (not row[0].seen, len(row[0].middle)))
+        rule = "the longest line only the adapter got right"
+    elif gained:
+        task, b, a = max(gained, key=lambda row: row[2].similarity - row[1].similarity)
+        rule = "the greatest gain in edit similarity; it got no further line right"
+    else:
+        return None
+    context = "\n".join(task.prefix.split("\n")[-_CONTEXT_LINES:])
+    return {
+        "path": task.path,
+        "commit": task.commit,
+        "context": context,
+        "written": task.middle,
+        "before": b.text,
+        "after": a.text,
+        "rule": rule,
+    }
+
+
+def training_facts(result: TrainResult, recipe: Recipe, placement: str, num_threads: int) -> dict[str, Any]:
+    state = result.state
+    return {
+        "recipe": {**recipe.as_json(), "learning_rate": result.learning_rate},
+        "trainable_parameters": result.num_trainable,
+        "steps": state.step,
+        "tokens": state.tokens,
+        "seconds": round(state.elapsed_s, 1),
+        "tokens_per_second": round(state.tokens / state.elapsed_s) if state.elapsed_s else None,
+        "loss": [{"tokens": t, "seconds": s, "loss": x} for t, s, x in state.losses],
+        "held_out_loss": [{"step": s, "loss": round(x, 4)} for s, x in state.dev_losses],
+        "kept_step": state.best_step,
+        "placement": placement,
+        "machine": {"architecture": platform.machine(), "cores": os.cpu_count(), "threads": num_threads},
+        "versions": {"homespun": __version__, **{name: version(name) for name in ("torch", "transformers", "peft")}},
+    }
+
+
+def decision_facts(decision: Decision, control: str) -> dict[str, Any]:
+    return {"promote": decision.promote, "reasons": list(decision.reasons), "control": control}
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The arms and their differences as a table, then what was decided and why."""
+    rows = [(name, parts["all"], "") for name, parts in report["arms"].items()]
+    rows += [(name, change, "+") for name, change in report["differences"].items()]
+    width = max((len(name) for name, _, _ in rows), default=0)
+    head = f"  {'':<{width}}{'places':>8}  {'exact match':>22}  {'edit similarity':>24}  {'bits per byte':>24}"
+    lines = [f"  {name:<{width}}{_row(summary, sign)}" for name, summary, sign in rows]
+    note = "  in brackets: 95 % intervals; differences are paired, place by place"
+    verdict = "the adapter goes live" if report["promote"] else "the adapter does not go live"
+    return "\n".join([head, *lines, note, f"{verdict}:", *(f"  {reason}" for reason in report["reasons"])])
+
+
+def _row(summary: Mapping[str, Any], sign: str) -> str:
+    exact, similar, bits = (summary[key] for key in ("exact_match", "edit_similarity", "bits_per_byte"))
+    return (
+        f"{summary['tasks']:>8}"
+        f"  {_estimate(exact, f'{sign}.1%'):>22}  {_estimate(similar, f'{sign}.3f'):>24}"
+        f"  {_estimate(bits, f'{sign}.3f'):>24}"
+    )
+
+
+def _estimate(estimate: Mapping[str, float], form: str) -> str:
+    value, low, high = (format(estimate[key], form) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,266 @@
+"""Training one adapter within a time budget: a plain loop that can be killed at any moment and goes on where it was."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from homespun_core.types import ModelFiles, Progress
+from homespun_trainer import checkpoint
+from homespun_trainer.batches import MicroBatch, micro_batches, target_weight
+from homespun_trainer.checkpoint import Checkpoint, RunState
+from homespun_trainer.examples import Example, ExampleStream
+from homespun_trainer.lora import Masters, Placement, attach, default_learning_rate, load_base, logits_at, save_adapter
+
+logger = logging.getLogger(__name__)
+
+_SAVE_EVERY_S = 30.0
+_SAVE_SHARE = 0.05
+"""Saving a large adapter takes long; it may take this share of the time."""
+_CURVE_POINTS = 50
+_CHECKS = 10
+"""Looks at the held-out examples in one run."""
+
+
+class TrainingInterruptedError(Exception):
+    """Training was asked to stop, and its checkpoint is saved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that shapes an adapter, apart from corpus and base model; part of its fingerprint."""
+
+    rank: int
+    learning_rate: float
+    """Peak; 0 chooses by model size."""
+    minutes: float
+    seed: int
+    batch_examples: int = 8
+    micro_batch_tokens: int = 4096
+    """Rows of one micro-batch, padding included: memory and speed, not the result."""
+    warm_up: float = 0.03
+    """Share of the time in which the learning rate rises; then it falls as a cosine to `final`, a share of the peak."""
+    final: float = 0.05
+    weight_decay: float = 0.01
+    beta2: float = 0.99
+    clip: float = 1.0
+
+    def as_json(self) -> dict[str, float | int]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    path: Path
+    """A directory with the adapter in peft's form."""
+    state: RunState
+    learning_rate: float
+    num_trainable: int
+
+
+def learning_rate_at(fraction: float, recipe: Recipe, peak: float) -> float:
+    """The learning rate when `fraction` of the time is over: the schedule follows the clock, not a number of steps that
+    nobody knows in advance on a machine that does other things too."""
+    if fraction < recipe.warm_up:
+        return peak * (fraction + 0.1 * recipe.warm_up) / (1.1 * recipe.warm_up)
+    done = min(1.0, (fraction - recipe.warm_up) / (1 - recipe.warm_up))
+    return peak * (recipe.final + (1 - recipe.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def train_adapter(
+    files: ModelFiles,
+    stream: ExampleStream,
+    held_out: Sequence[Example],
+    recipe: Recipe,
+    *,
+    placement: Placement,
+    run: Path,
+    fingerprint: str,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainResult:
+    """Train until the time is over or `held_out` stops improving, from the run's checkpoint if it has one.
+
+    Raises TrainingInterruptedError after saving a checkpoint, once `should_stop` says so.
+    """
+    training = _Training(files, recipe, placement, run, fingerprint, clock)
+    if training.state.step and not training.state.is_done:
+        logger.info("training goes on at step %d, %.0f s", training.state.step, training.state.elapsed_s)
+    progress.start("training the adapter", total=round(recipe.minutes * 60), unit="s")
+    training.work(stream, held_out, progress, should_stop)
+    state = training.state
+    progress.finish(f"{state.step} steps, {state.tokens:,} tokens")
+    return training.result()
+
+
+class _Training:
+    def __init__(
+        self,
+        files: ModelFiles,
+        recipe: Recipe,
+        placement: Placement,
+        run: Path,
+        fingerprint: str,
+        clock: Callable[[], float],
+    ) -> None:
+        torch.manual_seed(recipe.seed)  # the adapter's first weights are all that is random in here
+        base = load_base(files, placement)
+        self._peak = recipe.learning_rate or default_learning_rate(base)
+        self._model: Any = attach(base, recipe.rank)
+        self._masters = Masters(self._model)
+        self._optimiser = torch.optim.AdamW(
+            self._masters.parameters, betas=(0.9, recipe.beta2), weight_decay=recipe.weight_decay
+        )
+        self._recipe, self._run, self._fingerprint, self._clock = recipe, run, fingerprint, clock
+        self._base_name, self._device = files.name, placement.device
+        self._best: dict[str, torch.Tensor] = {}
+        self.state = self._restore()
+        self._last_save = self._last_step = clock()
+        self._save_seconds = 0.0
+        self._window: list[float] = []
+
+    def work(
+        self,
+        stream: ExampleStream,
+        held_out: Sequence[Example],
+        progress: Progress,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._model.train()
+        self._last_step = self._clock()
+        # One batch is made while the one before it is trained on: retrieval and tokenising take a few per cent of a
+        # step.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="examples") as pool:
+            upcoming = self._prepare(pool, stream, self.state.step)
+            while not self.state.is_done:
+                batch = upcoming.result()
+                upcoming = self._prepare(pool, stream, self.state.step + 1)
+                if not self._step(batch, should_stop):
+                    self._save()
+                    raise TrainingInterruptedError
+                self._after_step(held_out)
+                progress.advance(min(round(self.state.elapsed_s), round(self._budget_s)), self._note())
+
+    def result(self) -> TrainResult:
+        path = self._run / "adapter"
+        weights = self._best or self._masters.copy()
+        save_adapter(self._model, weights, self._base_name, path)
+        count = sum(t.numel() for t in weights.values())
+        return TrainResult(path=path, state=self.state, learning_rate=self._peak, num_trainable=count)
+
+    @property
+    def _budget_s(self) -> float:
+        return self._recipe.minutes * 60
+
+    def _prepare(self, pool: ThreadPoolExecutor, stream: ExampleStream, step: int) -> Future[list[Example]]:
+        return pool.submit(stream.batch, step, self._recipe.batch_examples)
+
+    def _step(self, batch: Sequence[Example], should_stop: Callable[[], bool]) -> bool:
+        """One step of the optimiser; False when it was given up half-way because training shall stop."""
+        total, tokens, weight = 0.0, 0, target_weight(batch)
+        for part in micro_batches(batch, self._recipe.micro_batch_tokens):
+            if should_stop():
+                self._masters.forget_gradients()
+                return False
+            loss = _loss(self._model, part, self._device) / weight
+            loss.backward()
+            self._masters.collect()
+            total += loss.item()
+            tokens += part.num_tokens
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate_at(self.state.elapsed_s / self._budget_s, self._recipe, self._peak)
+        norm = torch.nn.utils.clip_grad_norm_(self._masters.parameters, self._recipe.clip)
+        if torch.isfinite(norm):
+            self._optimiser.step()
+            self._masters.publish()
+        else:
+            logger.warning("step %d skipped: its gradient is not finite", self.state.step)
+        self._masters.forget_gradients()
+        self._window.append(total)
+        self.state.step += 1
+        self.state.tokens += tokens
+        return True
+
+    def _after_step(self, held_out: Sequence[Example]) -> None:
+        before = self.state.elapsed_s
+        now = self._clock()
+        self.state.elapsed_s += now - self._last_step
+        self._last_step = now
+        if self._passed(before, _CURVE_POINTS):
+            self.state.losses.append((self.state.tokens, round(self.state.elapsed_s, 1), self._recent_loss()))
+            self._window.clear()
+        self.state.is_done = self.state.elapsed_s >= self._budget_s
+        if held_out and self._passed(before, _CHECKS):
+            self._check(held_out)
+        if self.state.is_done or now - self._last_save >= max(_SAVE_EVERY_S, self._save_seconds / _SAVE_SHARE):
+            self._save()
+
+    def _passed(self, before_s: float, marks: int) -> bool:
+        """Whether one of `marks` equal parts of the time ended since `before_s`."""
+        return int(before_s / self._budget_s * marks) < int(self.state.elapsed_s / self._budget_s * marks)
+
+    def _check(self, held_out: Sequence[Example]) -> None:
+        """Look at the held-out examples; keep the best weights, and end when nothing has improved for long."""
+        was_done = self.state.is_done
+        if self.state.note_held_out(self._held_out_loss(held_out)):
+            self._best = self._masters.copy()
+        if self.state.is_done and not was_done:
+            logger.info("training ends early: no gain on held-out examples since step %s", self.state.best_step)
+
+    def _held_out_loss(self, held_out: Sequence[Example]) -> float:
+        self._model.eval()
+        with torch.inference_mode():
+            parts = micro_batches(held_out, self._recipe.micro_batch_tokens)
+            total = sum(_loss(self._model, part, self._device).item() for part in parts)
+        self._model.train()
+        return total / target_weight(held_out)
+
+    def _recent_loss(self) -> float:
+        return round(sum(self._window) / len(self._window), 4) if self._window else math.nan
+
+    def _note(self) -> str:
+        rate = self.state.tokens / self.state.elapsed_s if self.state.elapsed_s else 0.0
+        loss = self._recent_loss() if self._window else self.state.losses[-1][2]
+        return f"loss {loss:.3f}, {rate:,.0f} tokens/s"
+
+    def _save(self) -> None:
+        started = self._clock()
+        names = list(self._masters.tensors)
+        checkpoint.save(
+            self._run,
+            self._fingerprint,
+            Checkpoint(
+                state=self.state,
+                weights=self._masters.copy(),
+                optimiser=checkpoint.optimiser_tensors(self._optimiser, names),
+                best=self._best,
+            ),
+        )
+        self._last_save = self._clock()
+        self._save_seconds = self._last_save - started
+
+    def _restore(self) -> RunState:
+        saved = checkpoint.load(self._run, self._fingerprint)
+        if saved is None:
+            return RunState()
+        self._masters.restore(saved.weights)
+        checkpoint.restore_optimiser(self._optimiser, list(self._masters.tensors), saved.optimiser)
+        self._best = saved.best
+        return saved.state
+
+
+def _loss(model: Any, part: MicroBatch, device: torch.device) -> torch.Tensor:
+    """Weighted sum of the losses of a micro-batch's targets."""
+    with logits_at(model, part.positions.to(device)):
+        logits = model(input_ids=part.ids.to(device)).logits[0]
+    losses = torch.nn.functional.cross_entropy(logits.float(), part.targets.to(device), reduction="none")
+    return (losses * part.weights.to(device)).sum()
