@@ -2,10 +2,11 @@
 
     python benchmarks/latency.py REPO [--files 6] [--places 3] [--keystrokes 8]
 
-Files of REPO (a git repository, bare or not) are typed in, a few characters a keystroke, at random lines; every keystroke
-asks for a completion. The files are left out of the index, or the datastore would know what comes next. The arms see the same
-prompts, one after the other at every keystroke, so that a busy machine slows all of them down alike; only `served`, the whole
-way through the server's services with retrieval and post-processing, is a pass of its own, because its cache must be its own.
+Files of REPO (a git repository, bare or not) are typed in, a few characters a keystroke, at random lines; every
+keystroke asks for a completion. The files are left out of the index, or the datastore would know what comes next. The
+arms see the same prompts, one after the other at every keystroke, so that a busy machine slows all of them down alike;
+only `served`, the whole way through the server's services with retrieval and post-processing, is a pass of its own,
+because its cache must be its own.
 `x faster` is the median over keystrokes of the peer's time divided by the arm's; `same` the share of equal completions.
 """
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `homespun train` does
 
 from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, TRAIN, add_flags, settings_from_args
@@ -33,7 +36,14 @@ def main() -> None:
     )
     print(report.render(outcome.report))
     for name, parts in outcome.report["arms"].items():
-        print("  ".join([f"  {name:<20}", *(_short(part, parts[part]) for part in ("seen", "novel") if part in parts)]))
+        print(
+            "  ".join(
+                [f"  {name:<20}", *(_short(part, parts[part]) for part in ("all", "seen", "novel") if part in parts)]
+            )
+        )
+    for name, change in outcome.report["differences"].items():
+        text = change["text_bits_per_byte"]
+        print(f"  {name}: without the end {text['value']:+.3f} [{text['low']:+.3f}, {text['high']:+.3f}] bits per byte")
     print(json.dumps({"version": outcome.version, "seconds": seconds, **outcome.report}, separators=(",", ":")))
 
 
@@ -45,8 +55,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _short(part: str, scores: dict[str, Any]) -> str:
-    exact, bits = scores["exact_match"]["value"], scores["bits_per_byte"]["value"]
-    return f"{part} {scores['tasks']:>4}: exact {exact:.1%}, {bits:.3f} bits per byte"
+    exact, bits, text = (scores[key]["value"] for key in ("exact_match", "bits_per_byte", "text_bits_per_byte"))
+    return f"{part} {scores['tasks']:>4}: exact {exact:.1%}, {bits:.3f} bits per byte ({text:.3f} without the end)"
 
 
 if __name__ == "__main__":

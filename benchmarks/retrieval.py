@@ -2,10 +2,10 @@
 
     python benchmarks/retrieval.py REPO [REPO ...] [--tasks 400] [--limit 3]
 
-For each held-out line: which identifiers does it need that the text around the cursor doesn't have, and do the first `--limit`
-snippets (each cut to what a prompt takes) have them? And do they have the very line? The index is frozen at the corpus's cut,
-so nothing of the answer is in it. Differences to the first arm come with a 95 % interval, resampled by commit. The last line is
-JSON.
+For each held-out line: which identifiers does it need that the text around the cursor doesn't have, and do the first
+`--limit` snippets (each cut to what a prompt takes) have them? And do they have the very line? The index is frozen at
+the corpus's cut, so nothing of the answer is in it. Differences to the first arm come with a 95 % interval, resampled
+by commit. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
-from homespun_core.types import EvalTask, SearchQuery, SilentProgress, Snippet
+from homespun_core.types import EvalTask, SearchQuery, SilentProgress, Snippet, Tokenizer
 from homespun_indexer.corpus import CorpusReader, build_corpus
 from homespun_indexer.lexical import words
 from homespun_indexer.model_files import resolve_base_model
@@ -34,12 +34,9 @@ ARMS: dict[str, Mapping[str, float]] = {
     "lexical": {LEXICAL: 1.0},
     "dense": {DENSE: 1.0},
     "symbols": {SYMBOLS: 1.0},
-    "lexical+dense .25": {LEXICAL: 1.0, DENSE: 0.25},
+    "lexical+dense .05": {LEXICAL: 1.0, DENSE: 0.05},
     "lexical+dense .5": {LEXICAL: 1.0, DENSE: 0.5},
-    "lexical+dense 1": {LEXICAL: 1.0, DENSE: 1.0},
-    "lexical+symbols .9": {LEXICAL: 1.0, SYMBOLS: 0.9},
     "lexical+symbols 1": {LEXICAL: 1.0, SYMBOLS: 1.0},
-    "lexical+symbols 1.03": {LEXICAL: 1.0, SYMBOLS: 1.03},
     "all 1/.5/1": {LEXICAL: 1.0, DENSE: 0.5, SYMBOLS: 1.0},
     "shipped": WEIGHTS,
 }
@@ -63,7 +60,9 @@ def main() -> None:
     parser.add_argument("repositories", nargs="+", metavar="REPO")
     parser.add_argument("--tasks", type=int, default=400)
     parser.add_argument("--limit", type=int, default=3, help="snippets a query may return")
-    parser.add_argument("--data", type=Path, default=Path("build/benchmark-data"), help="where corpus and index are kept")
+    parser.add_argument(
+        "--data", type=Path, default=Path("build/benchmark-data"), help="where corpus and index are kept"
+    )
     args = parser.parse_args()
     results = {}
     for source in args.repositories:
@@ -92,10 +91,12 @@ def measure(source: str, root: Path, num_tasks: int, limit: int) -> tuple[str, d
     tasks = corpus.tasks()
     with IndexReader.open(path, tokenizer) as reader:
         arms = {name: [outcome(reader, tokenizer, t, weights, limit) for t in tasks] for name, weights in ARMS.items()}
-    return f"{Path(source).parent.name or repo.name} ({corpus.report['split']}, {len(tasks)} tasks)", arms
+    return f"{'/'.join(Path(source).absolute().parts[-2:])} ({corpus.report['split']}, {len(tasks)} tasks)", arms
 
 
-def outcome(reader: IndexReader, tokenizer: object, task: EvalTask, weights: Mapping[str, float], limit: int) -> Outcome:
+def outcome(
+    reader: IndexReader, tokenizer: Tokenizer, task: EvalTask, weights: Mapping[str, float], limit: int
+) -> Outcome:
     query = SearchQuery(prefix=task.prefix, suffix=task.suffix, path=task.path, language=task.language)
     started = time.perf_counter()
     snippets = reader.search(query, limit, weights=weights)
@@ -109,22 +110,24 @@ def outcome(reader: IndexReader, tokenizer: object, task: EvalTask, weights: Map
         commit=task.commit,
         names=len(missing & found) / len(missing) if missing else None,
         line=any(line == other.strip() for text in shown for other in text.split("\n")),
-        tokens=sum(len(tokenizer.encode(text)) for text in shown),  # type: ignore[attr-defined]
+        tokens=sum(len(tokenizer.encode(text)) for text in shown),
         ms=took,
     )
 
 
-def cut(snippet: Snippet, tokenizer: object) -> str:
+def cut(snippet: Snippet, tokenizer: Tokenizer) -> str:
     """As many lines from the top as a prompt takes."""
     lines = snippet.text.split("\n")
-    while len(lines) > 1 and len(tokenizer.encode("\n".join(lines))) > SNIPPET_TOKENS:  # type: ignore[attr-defined]
+    while len(lines) > 1 and len(tokenizer.encode("\n".join(lines))) > SNIPPET_TOKENS:
         lines = lines[: max(1, len(lines) * 3 // 4)]
     return "\n".join(lines)
 
 
 def table(name: str, arms: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, float]]:
     print(f"\n{name}")
-    print(f"{'arm':22} {'names %':>8} {'line %':>7} {'tokens':>7} {'p50 ms':>7} {'p95 ms':>7}   names against the first arm")
+    print(
+        f"{'arm':22} {'names %':>8} {'line %':>7} {'tokens':>7} {'p50 ms':>7} {'p95 ms':>7}   names against the first"
+    )
     base = next(iter(arms.values()))
     rows = {}
     for arm, outcomes in arms.items():
@@ -139,7 +142,10 @@ def table(name: str, arms: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[st
         low, high = interval(base, outcomes)
         shown = f"{row['names']:8.1f} {row['line']:7.1f} {row['tokens']:7.0f} {row['p50_ms']:7.1f} {row['p95_ms']:7.1f}"
         print(f"{arm:22} {shown}   {low:+.1f} .. {high:+.1f}")
-        rows[arm] = {key: round(value, 2) for key, value in row.items()} | {"low": round(low, 2), "high": round(high, 2)}
+        rows[arm] = {key: round(value, 2) for key, value in row.items()} | {
+            "low": round(low, 2),
+            "high": round(high, 2),
+        }
     return rows
 
 

@@ -53,7 +53,7 @@ class Settings:
     max_file_kb: int = _setting(1_000, "larger files are left out", INDEX, low=1)
     max_repo_mb: int = _setting(2_000, "stop reading a repository after this much source", INDEX, low=1)
     git_timeout_s: int = _setting(1_800, "time limit for cloning and fetching", INDEX, low=1)
-    watch: bool = _setting(True, "index saved files of a local working tree within seconds", SERVE)
+    fetch_minutes: float = _setting(5.0, "how often a watched URL is fetched", INDEX, low=0.1)
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
     lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)

@@ -78,16 +78,16 @@ def _analyse_batch(
 ) -> Iterator[AnalysedFile]:
     keys = [_key(candidate, tokenizer) for candidate, _ in batch]
     known = cache.get(keys)
-    decoded = [filters.decode_source(raw) for _, raw in batch]
-    fresh = [i for i, key in enumerate(keys) if key not in known]
-    chunked = {i: _chunked(batch[i][0], *decoded[i]) for i in fresh}
-    pieces = {i: segment_lines(decoded[i][0], chunked[i].pieces) if chunked[i].pieces else [] for i in fresh}
+    fresh = {i: filters.decode_source(batch[i][1]) for i, key in enumerate(keys) if key not in known}
+    chunked = {i: _chunked(batch[i][0], text, reason) for i, (text, reason) in fresh.items()}
+    pieces = {i: segment_lines(text, chunked[i].pieces) if chunked[i].pieces else [] for i, (text, _) in fresh.items()}
     encoded = iter(_encode_all(tokenizer, [text for i in fresh for text in pieces[i]]))
-    for i in fresh:
+    for i, (_, reason) in fresh.items():
         segments = tuple(next(encoded) for _ in pieces[i])
-        known[keys[i]] = Analysis(reason=decoded[i][1], chunked=chunked[i], segments=segments)
+        known[keys[i]] = Analysis(reason=reason, chunked=chunked[i], segments=segments)
     cache.put({keys[i]: known[keys[i]] for i in fresh})
-    for key, (candidate, _), (text, _) in zip(keys, batch, decoded, strict=True):
+    for key, (candidate, raw) in zip(keys, batch, strict=True):
+        text = filters.decode(raw)[0] if known[key].reason is None else ""
         yield AnalysedFile(candidate=candidate, text=text, analysis=known[key])
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from homespun_core.config import INDEX, Settings, add_flags, settings_from_args
+from homespun_core.errors import HomespunError
 from homespun_core.paths import DataDir
 from homespun_core.storage import Manifest, locked, read_manifest
-from homespun_core.types import Progress
+from homespun_core.types import Progress, SilentProgress
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.snapshot import FORMAT, KIND, index_repository
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_indexer.watch import watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +37,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "repositories", nargs="+", metavar="REPO", help="directory of a git repository, or an https or ssh URL"
     )
+    parser.add_argument("--watch", action="store_true", help="go on until stopped, and keep the index fresh")
     add_flags(parser, (INDEX,))
 
 
 def run(args: argparse.Namespace) -> int:
     settings = settings_from_args(args).settings
+    repos = []
     for source in args.repositories:
-        print(summary(index_once(source, settings, progress_for_terminal())), file=sys.stdout, flush=True)
+        indexed = index_once(source, settings, progress_for_terminal())
+        print(summary(indexed), flush=True)
+        repos.append((source, indexed.repo))
+    if args.watch:
+        keep_fresh(repos, settings)
     return 0
+
+
+def keep_fresh(repos: Sequence[tuple[str, Repository]], settings: Settings) -> None:
+    """Index again whenever one of the repositories changes. Doesn't return."""
+    threads = [threading.Thread(target=_follow, args=(source, repo, settings), daemon=True) for source, repo in repos]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _follow(source: str, repo: Repository, settings: Settings) -> None:
+    """A local repository by its events, a cloned one by fetching it every few minutes."""
+    stop = threading.Event()
+
+    def refresh() -> None:
+        try:
+            print(summary(index_once(source, settings, SilentProgress())), flush=True)
+        except (HomespunError, OSError) as error:  # the next change or fetch may find it mended
+            print(f"homespun: {error}", file=sys.stderr, flush=True)
+
+    if repo.is_local:
+        watch(repo, refresh, stop)
+    while not stop.wait(settings.fetch_minutes * 60):
+        refresh()
 
 
 def index_once(source: str, settings: Settings, progress: Progress) -> Indexed:

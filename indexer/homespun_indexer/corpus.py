@@ -212,7 +212,7 @@ def _split_by_files(repo: Repository, settings: Settings) -> Split:
         kind=FILES,
         commit=repo.head,
         time=mainline(repo, 1).times[0],
-        places=tuple(tasks.spread(found, settings.seed, per_commit=len(found))),
+        places=tuple(tasks.spread(found, settings.seed, per_commit=tasks.MAX_PER_FILE)),
         held_out=frozenset(held_out),
         refused=dict(refused),
         num_steps=0,

@@ -55,6 +55,7 @@ _GENERATED_TEXT = re.compile(
 _HEAD_CHARS = 1_500
 """Markers of generated files stand at the top; further down, the words are talked about."""
 _MAX_LINE, _MAX_MEAN_LINE = 1_000, 150
+_SAMPLE_CHARS = 20_000
 _MIN_ALPHANUMERIC, _MAX_DIGITS = 0.25, 0.5
 
 
@@ -75,15 +76,19 @@ def is_vendored(path: str) -> bool:
 
 def decode_source(raw: bytes) -> tuple[str, str | None]:
     """The text of a source file with `\\n` line ends, and why it is left out (then the text is empty)."""
+    text, reason = decode(raw)
+    reason = reason or text_reason(text)
+    return ("", reason) if reason else (text, None)
+
+
+def decode(raw: bytes) -> tuple[str, str | None]:
     if b"\0" in raw[:8_000]:
         return "", BINARY
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return "", NOT_UTF8
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    reason = text_reason(text)
-    return ("", reason) if reason else (text, None)
+    return text.replace("\r\n", "\n").replace("\r", "\n"), None
 
 
 def text_reason(text: str) -> str | None:
@@ -99,7 +104,7 @@ def text_reason(text: str) -> str | None:
 
 
 def _looks_like_data(text: str) -> bool:
-    visible = "".join(text.split())
+    visible = "".join(text[:_SAMPLE_CHARS].split())
     digits = len(re.findall(r"\d", visible))
     letters = len(re.findall(r"[^\W\d]", visible))
     return digits > _MAX_DIGITS * len(visible) or letters + digits < _MIN_ALPHANUMERIC * len(visible)

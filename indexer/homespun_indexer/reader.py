@@ -6,6 +6,7 @@ import json
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -66,9 +67,6 @@ class IndexReader:
         self._lexical = LexicalIndex.load(path / "lexical")
         self._symbols = SymbolTable.load(path / "symbols.json")
         self._datastore = Datastore.load(path / "datastore")
-        table = embedding_table(str(builtin_path()))
-        self._embedder = StaticEmbedder.load(path / "dense", snapshot.builtin_tokenizer(), table)
-        self._dense = DenseIndex.load(path / "dense" / "vectors.faiss")
 
     @staticmethod
     def open(path: Path, tokenizer: Tokenizer | None = None) -> IndexReader:
@@ -94,6 +92,13 @@ class IndexReader:
 
     def close(self) -> None:
         self._texts.close()
+
+    @cached_property
+    def _dense(self) -> tuple[StaticEmbedder, DenseIndex]:
+        """Loaded by the first search that asks for it: with its weight at 0, none does."""
+        table = embedding_table(str(builtin_path()))
+        embedder = StaticEmbedder.load(self.path / "dense", snapshot.builtin_tokenizer(), table)
+        return embedder, DenseIndex.load(self.path / "dense" / "vectors.faiss")
 
     @property
     def num_chunks(self) -> int:
@@ -150,9 +155,10 @@ class IndexReader:
         return [int(i) for i in sorted(top, key=lambda i: (-scores[i], i)) if scores[i] > 0]
 
     def _by_vector(self, near: Window, own: frozenset[int]) -> Sequence[_Key]:
-        vector = self._embedder.embed([near.text])[0]
+        embedder, index = self._dense
+        vector = embedder.embed([near.text])[0]
         room = search.CANDIDATES + sum(int((self._chunks[:, 0] == number).sum()) for number in own)
-        found = self._dense.search(vector, min(room, self.num_chunks))
+        found = index.search(vector, min(room, self.num_chunks))
         return [i for i, similarity in found if similarity > 0 and int(self._chunks[i, 0]) not in own][
             : search.CANDIDATES
         ]

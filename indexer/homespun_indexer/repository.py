@@ -39,6 +39,11 @@ class Repository:
     branch: str
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is read in place; a clone of ours is named after its URL."""
+        return self.identity.startswith("/")
+
+    @property
     def git(self) -> Git:
         return Git(git_dir=self.git_dir, work_tree=self.work_tree)
 
@@ -116,8 +121,8 @@ def _open_local(path: Path, branch: str) -> Repository:
 
 
 def _find_git_dir(path: Path) -> tuple[Path | None, Path]:
-    """(top of the work tree or None, git directory) of the repository that holds `path`. Discovery is done by git
-    itself, with only this path trusted, so that a repository of another user is read only when it was named."""
+    """(top of the work tree or None, git directory) of the repository that holds `path`. By hand: git's own
+    search stops at folders of another user, which it can be told to trust only once they are known."""
     start = (path if path.is_dir() else path.parent).resolve()
     for place in (start, *start.parents):
         dot_git = place / ".git"
@@ -179,7 +184,11 @@ def _clone(git: Git, url: str, branch: str, clone: Path, timeout_s: int) -> None
         git.text("clone", "--quiet", *options, "--", url, str(tmp), timeout_s=timeout_s)
         # Never keep a credential from the URL on disk; fetches name the URL again.
         Git(git_dir=tmp).text("config", "remote.origin.url", hide_credentials(url))
-        tmp.rename(clone)
+        try:
+            tmp.rename(clone)
+        except OSError:
+            if not clone.is_dir():  # else another process has cloned it meanwhile, which is as good
+                raise
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
 

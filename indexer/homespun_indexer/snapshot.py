@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +269,7 @@ def _chunk_texts(file: AnalysedFile) -> list[str]:
     return ["\n".join(lines[p.start_line - 1 : p.end_line]) for p in file.analysis.chunked.pieces]
 
 
+@cache
 def builtin_tokenizer() -> GuardedTokenizer:
     """The embedder's tokenizer, whatever the base model is: its ids are rows of the built-in model's embedding
     table."""

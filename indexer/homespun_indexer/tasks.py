@@ -35,7 +35,7 @@ _STRING = re.compile(r"""^[rbfuRBFU]{0,2}(?P<quote>["'`]).*(?P=quote)[,;)\]}]*$"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A line that may become a task; `read` gives the texts around it, which cost a look into the repository."""
+    """A line that may become a task. The texts around it cost a look into the repository, so they are named by blob."""
 
     path: str
     language: str
@@ -142,7 +142,8 @@ def cursor_column(line: str, chance: float) -> int:
 
 
 def file_places(file: SourceFile, commit: str, refused: Counter[str]) -> Iterator[Place]:
-    """The lines of a held-out file that may become tasks."""
+    """The lines of a held-out file that may become tasks. Their `commit` is `commit:path`, git's name for the file in
+    it: an evaluation resamples by commit, and here it's the lines of one file that depend on one another."""
     for number, line in enumerate(file.text.split("\n"), 1):
         if (why := line_reason(line)) is not None:
             refused[why] += 1
@@ -150,7 +151,7 @@ def file_places(file: SourceFile, commit: str, refused: Counter[str]) -> Iterato
         yield Place(
             path=file.path,
             language=file.language,
-            commit=commit,
+            commit=f"{commit}:{file.path}",
             line=line,
             number=number,
             old_below=number + 1,

@@ -45,10 +45,6 @@ class GuardedTokenizer:
     def digest(self) -> str:
         return self._digest
 
-    @property
-    def vocab_size(self) -> int:
-        return max(self._inner.get_vocab(with_added_tokens=True).values()) + 1
-
     def control_id(self, token: str) -> int | None:
         return self._control.get(token)
 

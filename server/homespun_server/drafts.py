@@ -10,6 +10,10 @@ from collections.abc import Callable, Sequence
 
 _MAX_MATCH = 8
 _MIN_MATCH = 2
+_MAX_FROM_DATASTORE = 2
+"""Its drafts are right less often than those from nearby. At 144 places in files the index hadn't seen (base model, 32
+tokens each): 1.79 tokens a step with drafts from nearby alone, 1.89 with up to 2 more from the datastore, 1.90 with up
+to 8 but then for more time. Asked before a short match nearby, it made decoding slower (3.84 ms a token, not 3.59)."""
 _MAX_PLACES = 32
 """Places looked at for one draft, latest first: common pairs of tokens stand everywhere."""
 
@@ -32,13 +36,13 @@ def local_draft(ids: Sequence[int], max_tokens: int) -> tuple[list[int], int]:
 def drafter(
     datastore: Callable[[Sequence[int], int], Sequence[int]] | None, max_tokens: int = _MAX_MATCH
 ) -> Callable[[Sequence[int]], Sequence[int]]:
-    """The chain as one function. A long match nearby is the best evidence, a short one the worst."""
+    """The chain as one function: the datastore is asked when nothing nearby matches."""
 
     def draft(ids: Sequence[int]) -> Sequence[int]:
-        nearby, length = local_draft(ids, max_tokens)
-        if length >= _MAX_MATCH // 2 or datastore is None:
+        nearby, _ = local_draft(ids, max_tokens)
+        if nearby or datastore is None:
             return nearby
-        return datastore(ids, max_tokens) or nearby
+        return datastore(ids, min(max_tokens, _MAX_FROM_DATASTORE))
 
     return draft
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
+from weakref import ReferenceType, ref
 
 from homespun_core.types import SearchQuery, Snippet
 from homespun_indexer.reader import IndexReader
@@ -29,7 +30,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    reader: IndexReader
+    reader: ReferenceType[IndexReader]
+    """Weak, or every place would keep the index it was found in, long after that was replaced."""
     line: int
     at: float
     snippets: tuple[Snippet, ...]
@@ -52,11 +54,11 @@ class Retriever:
         key = (repo, query.path or query.prefix[:200])
         line = query.prefix.count("\n")
         place = self._places.get(key)
-        if place is not None and place.reader is reader and _is_near(place, line):
+        if place is not None and place.reader() is reader and _is_near(place, line):
             return Found(place.snippets, "kept")
         found = await self._within_deadline(reader, query)
         if found.outcome == "found":
-            self._places[key] = _Place(reader, line, time.monotonic(), found.snippets)
+            self._places[key] = _Place(ref(reader), line, time.monotonic(), found.snippets)
             self._places.move_to_end(key)
             if len(self._places) > _MAX_PLACES:
                 self._places.popitem(last=False)

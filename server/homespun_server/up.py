@@ -34,9 +34,11 @@ _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 15.0
 _PR_SET_PDEATHSIG = 1
 
-# Training allocates and frees the same large buffers at every step; transparent huge pages and keeping freed memory
-# save the page faults (benchmarks/LOG.md).
 _TRAIN_NICENESS = 10
+_CHILD_ENVIRONMENT = {
+    # The server answers while the trainer computes: threads that spin while they wait would take each other's cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +73,7 @@ class _Children:
     def __init__(self, settings: Settings, config: Path | None) -> None:
         self._settings = settings
         self._config = ["--config", str(config)] if config else []
-        self._environ = dict(os.environ)
+        self._environ = {**_CHILD_ENVIRONMENT, **os.environ}
         if settings.api_token:
             self._environ["HOMESPUN_API_TOKEN"] = settings.api_token
 

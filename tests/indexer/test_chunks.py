@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from homespun_core.languages import languages
-from homespun_indexer import chunks, parse
-from homespun_indexer.chunks import MAX_CHARS, MAX_LINES, chunk_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from homespun_core.languages import languages
+from homespun_indexer import chunks, parse
+from homespun_indexer.chunks import MAX_CHARS, MAX_LINES, chunk_file
 from tests.repos import SHOP
 
 LINES = st.sampled_from(
@@ -116,7 +116,8 @@ def test_every_language_chunks_an_empty_and_a_strange_file(language: str) -> Non
 def test_symbols_are_signatures_with_members() -> None:
     symbols = {s.name: s for s in chunk_file(SHOP["shop/basket.py"], "python").symbols}
     assert symbols["Basket"].signature == (
-        "class Basket:\n    def __init__(self, customer_number):\n    def add(self, item, quantity=1):\n    def total(self):"
+        "class Basket:\n    def __init__(self, customer_number):\n"
+        "    def add(self, item, quantity=1):\n    def total(self):"
     )
     assert symbols["add"].signature == "def add(self, item, quantity=1):"
     assert symbols["add"].line == 13

@@ -7,14 +7,14 @@ import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from homespun_core.errors import HomespunError, RepositoryError, StorageError
-from homespun_core.paths import DataDir
+from homespun_core.paths import DataDir, repo_id
 from homespun_core.progress import PlainProgress
 from homespun_core.storage import current, locked
 from homespun_indexer.cli import add_arguments, run
 from homespun_indexer.progress import RichProgress, progress_for_terminal
-from rich.console import Console
-
 from tests.repos import SHOP, make_repo
 
 
@@ -39,7 +39,9 @@ def test_indexing_says_what_went_in(shop: Path, tmp_path: Path, capsys: pytest.C
     assert current(folder) is not None
 
 
-def test_several_repositories_are_indexed_in_turn(tmp_path: Path, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_repositories_are_indexed_in_turn(
+    tmp_path: Path, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = make_repo(tmp_path / "other", {"a.go": "package a\n"})
     assert index(str(shop), str(other), "--data-dir", str(tmp_path / "data")) == 0
     assert "other: 1 files" in capsys.readouterr().out
@@ -53,12 +55,10 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
 
 
 def test_two_at_once_on_one_repository_are_refused(shop: Path, tmp_path: Path) -> None:
-    from homespun_core.paths import repo_id
-
     data = DataDir(tmp_path / "data")
-    with locked(data.locks / f"index-{repo_id(str(shop))}.lock", "a test"):
-        with pytest.raises(StorageError, match="indexing of shop is already running"):
-            index(str(shop), "--data-dir", str(data.root))
+    held = locked(data.locks / f"index-{repo_id(str(shop))}.lock", "a test")
+    with held, pytest.raises(StorageError, match="indexing of shop is already running"):
+        index(str(shop), "--data-dir", str(data.root))
 
 
 def test_pipes_get_lines_and_terminals_get_bars() -> None:

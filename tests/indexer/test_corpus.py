@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError, StorageError
 from homespun_core.types import SilentProgress
 from homespun_indexer.corpus import CorpusReader, build_corpus
-
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo
 
@@ -38,7 +38,7 @@ def body(i: int, lines: int) -> str:
 def long_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty commits; each adds a function to one of four files. Nobody writes to it."""
     path = make_repo(tmp_path_factory.mktemp("long") / "r", {f"file_{n}.py": "START = 1\n\n\n" for n in range(4)})
-    texts = {n: "START = 1\n\n\n" for n in range(4)}
+    texts = dict.fromkeys(range(4), "START = 1\n\n\n")
     for i in range(40):
         texts[i % 4] += body(i, 6)
         commit(path, {f"file_{i % 4}.py": texts[i % 4]}, f"Add {i}", day=i + 1)
@@ -77,7 +77,8 @@ def test_the_suffix_is_what_stood_below_before(tmp_path: Path, indexer: Indexer)
     path = make_repo(tmp_path / "r", {"a.py": first})
     for i in range(30):
         commit(path, {f"b{i}.py": f"filler_value_{i} = {i}\n"}, day=i + 1)
-    new = first.replace("\n\n\ndef after", "\n\n\ndef middle():\n    value = compute(one)\n    other = compute(two)\n    return value + other\n\n\ndef after")
+    inserted = "def middle():\n    value = compute(one)\n    other = compute(two)\n    return value + other\n\n\n"
+    new = first.replace("def after", inserted + "def after")
     commit(path, {"a.py": new}, "Insert", day=40)
     tasks = [t for t in corpus(indexer, path).tasks() if t.path == "a.py"]
     assert tasks
@@ -153,6 +154,7 @@ def test_a_short_history_holds_out_files(tmp_path: Path, indexer: Indexer) -> No
     assert read.cut == git(path, "rev-parse", "HEAD")
     assert 1 <= len(read.held_out) < 20
     assert {t.path for t in read.tasks()} <= read.held_out
+    assert all(t.commit == f"{read.cut}:{t.path}" for t in read.tasks())  # one cluster a file
     assert read.held_out.isdisjoint(d.path for d in read.documents())
     assert len(read.tasks()) == 20
     index = indexer.index(path, commit=read.cut, exclude=read.held_out)
@@ -208,7 +210,11 @@ def test_lines_that_stood_in_the_corpus_are_marked(tmp_path: Path, indexer: Inde
         commit(path, {f"b{i}.py": f"def f_{i}():\n{line(0, i % 30)}{line(i + 1, 0)}"}, day=i + 1)
     tasks = corpus(indexer, path).tasks()
     assert {t.seen for t in tasks} == {True, False}
-    assert all(t.seen == ("result_0_" in t.prefix.rpartition("\n")[2] + t.middle) for t in tasks if "def" not in t.middle and "result" in t.middle)
+    assert all(
+        t.seen == ("result_0_" in t.prefix.rpartition("\n")[2] + t.middle)
+        for t in tasks
+        if "def" not in t.middle and "result" in t.middle
+    )
 
 
 def test_the_same_seed_gives_the_same_corpus(long_history: Path, indexer: Indexer) -> None:
@@ -232,9 +238,7 @@ def test_an_unchanged_repository_keeps_its_corpus_and_a_damaged_one_is_rebuilt(
     assert storage.current(first.parent) == first
 
 
-def test_the_report_says_what_went_in_and_what_did_not(
-    long_history: Path, tmp_path: Path, indexer: Indexer
-) -> None:
+def test_the_report_says_what_went_in_and_what_did_not(long_history: Path, tmp_path: Path, indexer: Indexer) -> None:
     path = tmp_path / "copy"
     shutil.copytree(long_history, path)
     commit(path, {"gen_pb2.py": "x = 1\n", "notes.txt": "x\n"}, day=90)

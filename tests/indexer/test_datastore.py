@@ -6,9 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from homespun_indexer.datastore import DEPTH, MAX_HITS, MIN_MATCH, SEPARATOR, Datastore, suffix_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from homespun_indexer.datastore import DEPTH, MAX_HITS, MIN_MATCH, SEPARATOR, Datastore, suffix_array
 
 FILES = st.lists(st.lists(st.integers(0, 3), max_size=40), min_size=1, max_size=4)
 
@@ -46,7 +47,9 @@ def slow_vote(files: list[list[int]], places: list[tuple[int, int]], max_tokens:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(FILES, st.lists(st.integers(0, 3), max_size=40), st.integers(0, 6))
-def test_a_draft_is_the_longest_match_by_brute_force(files: list[list[int]], context: list[int], max_tokens: int) -> None:
+def test_a_draft_is_the_longest_match_by_brute_force(
+    files: list[list[int]], context: list[int], max_tokens: int
+) -> None:
     assert build(files).draft(context, max_tokens) == slow_draft(files, context, max_tokens)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from homespun_core.errors import ModelError
 from homespun_indexer.dense import DenseIndex, Embedder, StaticEmbedder, embedding_table
 from homespun_indexer.model_files import builtin_path
@@ -45,7 +46,7 @@ def test_a_text_is_nearest_to_its_own_words(fitted: tuple[Embedder, np.ndarray],
 
 
 def test_it_comes_back_from_disk_as_it_was(fitted: tuple[StaticEmbedder, np.ndarray], tmp_path: Path) -> None:
-    embedder, vectors = fitted
+    embedder = fitted[0]
     embedder.save(tmp_path)
     tokenizer = GuardedTokenizer((builtin_path() / "tokenizer.json").read_text(encoding="utf-8"))
     loaded = StaticEmbedder.load(tmp_path, tokenizer, embedding_table(str(builtin_path())))

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from homespun_core.config import Settings
 from homespun_indexer import filters
 from homespun_indexer.files import BlobReader, read_sources, select, source_files
-
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo, write
 

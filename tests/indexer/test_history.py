@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from homespun_indexer.history import mainline, steps
-
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from homespun_indexer.lexical import LexicalIndex, terms, terms_of, words
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from homespun_core.errors import ModelError
 from homespun_indexer import model_files
 from homespun_indexer.model_files import builtin_path, resolve_base_model
@@ -70,7 +71,11 @@ def test_a_damaged_header_is_refused(small: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("missing", "said"),
-    [("config.json", "not a model directory"), ("tokenizer.json", "tokenizer.json"), ("model.safetensors", "safetensors")],
+    [
+        ("config.json", "not a model directory"),
+        ("tokenizer.json", "tokenizer.json"),
+        ("model.safetensors", "safetensors"),
+    ],
 )
 def test_a_directory_that_is_no_model_is_refused(small: Path, missing: str, said: str) -> None:
     (small / missing).unlink()

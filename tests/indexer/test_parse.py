@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import pytest
+
 from homespun_core.languages import Language, language_named, languages
 from homespun_indexer.parse import DEFINITIONS, parse
 
-EXAMPLES = {
-    "python": ("@decorated\nclass A(B):\n    x = 1\n\n    async def f(self, a: int) -> str:  # note\n        return ''\n",
-               {"A": "class A(B):", "f": "async def f(self, a: int) -> str:"}),
-    "javascript": ("class A extends B {\n  f(x) {\n    return x\n  }\n}\nconst g = (y) => {\n  return y\n}\n",
-                   {"A": "class A extends B", "f": "f(x)", "g": "g = (y)"}),
-    "typescript": ("interface A {\n  x: number;\n}\nexport function f<T>(x: T): T {\n  return x;\n}\ntype B = string;\n",
-                   {"A": "interface A", "f": "function f<T>(x: T): T", "B": "type B = string;"}),
+EXAMPLES: dict[str, tuple[str, dict[str, str | None]]] = {
+    "python": (
+        "@decorated\nclass A(B):\n    x = 1\n\n    async def f(self, a: int) -> str:  # note\n        return ''\n",
+        {"A": "class A(B):", "f": "async def f(self, a: int) -> str:"},
+    ),
+    "javascript": (
+        "class A extends B {\n  f(x) {\n    return x\n  }\n}\nconst g = (y) => {\n  return y\n}\n",
+        {"A": "class A extends B", "f": "f(x)", "g": "g = (y)"},
+    ),
+    "typescript": (
+        "interface A {\n  x: number;\n}\nexport function f<T>(x: T): T {\n  return x;\n}\ntype B = string;\n",
+        {"A": "interface A", "f": "function f<T>(x: T): T", "B": "type B = string;"},
+    ),
     "tsx": ("function View(props: Props) {\n  return <div />;\n}\n", {"View": "function View(props: Props)"}),
-    "go": ("package a\n\ntype B struct {\n\tx int\n}\n\nfunc (b *B) F(y int) error {\n\treturn nil\n}\n",
-           {"B": "B struct {\n\tx int\n}", "F": "func (b *B) F(y int) error"}),
+    "go": (
+        "package a\n\ntype B struct {\n\tx int\n}\n\nfunc (b *B) F(y int) error {\n\treturn nil\n}\n",
+        {"B": "B struct {\n\tx int\n}", "F": "func (b *B) F(y int) error"},
+    ),
     "java": ("class A {\n  int f(int x) {\n    return x;\n  }\n}\n", {"A": "class A", "f": "int f(int x)"}),
-    "rust": ("pub struct A {\n    x: i32,\n}\nimpl B for A {\n    fn f(&self) -> i32 {\n        1\n    }\n}\n",
-             {"A": None, "f": "fn f(&self) -> i32"}),
-    "c": ("struct s {\n  int x;\n};\nstatic char *f(int x)\n{\n  return 0;\n}\n", {"s": "struct s", "f": "static char *f(int x)"}),
-    "cpp": ("namespace n {\nclass A {\n  int f(int x) {\n    return x;\n  }\n};\n}\n",
-            {"n": "namespace n", "A": "class A", "f": "int f(int x)"}),
-    "csharp": ("class A {\n  public int F(int x) {\n    return x;\n  }\n}\n", {"A": "class A", "F": "public int F(int x)"}),
+    "rust": (
+        "pub struct A {\n    x: i32,\n}\nimpl B for A {\n    fn f(&self) -> i32 {\n        1\n    }\n}\n",
+        {"A": None, "f": "fn f(&self) -> i32"},
+    ),
+    "c": (
+        "struct s {\n  int x;\n};\nstatic char *f(int x)\n{\n  return 0;\n}\n",
+        {"s": "struct s", "f": "static char *f(int x)"},
+    ),
+    "cpp": (
+        "namespace n {\nclass A {\n  int f(int x) {\n    return x;\n  }\n};\n}\n",
+        {"n": "namespace n", "A": "class A", "f": "int f(int x)"},
+    ),
+    "csharp": (
+        "class A {\n  public int F(int x) {\n    return x;\n  }\n}\n",
+        {"A": "class A", "F": "public int F(int x)"},
+    ),
     "ruby": ("class A < B\n  def f(x)\n    x\n  end\nend\n", {"A": None, "f": None}),
     "php": ("<?php\nclass A {\n  function f($x) {\n    return $x;\n  }\n}\n", {"A": "class A", "f": "function f($x)"}),
-    "kotlin": ("class A {\n  fun f(x: Int): Int {\n    return x\n  }\n}\n", {"A": "class A", "f": "fun f(x: Int): Int"}),
+    "kotlin": (
+        "class A {\n  fun f(x: Int): Int {\n    return x\n  }\n}\n",
+        {"A": "class A", "f": "fun f(x: Int): Int"},
+    ),
     "bash": ("f() {\n  echo 1\n}\n", {"f": "f()"}),
 }
 

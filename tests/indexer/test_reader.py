@@ -7,12 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from homespun_core.errors import StorageError
 from homespun_core.types import SearchQuery, Snippet
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.search import DENSE, LEXICAL, SYMBOLS
 from homespun_indexer.tokenizer import GuardedTokenizer
-
 from tests.indexer.conftest import Indexer
 from tests.repos import SHOP, make_repo, write
 
@@ -65,7 +65,11 @@ def test_the_place_being_written_does_not_come_back_when_its_path_is_unknown(sho
 
 
 def test_at_most_two_of_a_file_and_no_near_duplicates(tmp_path: Path, indexer: Indexer) -> None:
-    function = "def load_{0}(path):\n" + "".join(f"    step_{{0}}_{i} = read_settings(path, {i})\n" for i in range(30)) + "\n\n"
+    function = (
+        "def load_{0}(path):\n"
+        + "".join(f"    step_{{0}}_{i} = read_settings(path, {i})\n" for i in range(30))
+        + "\n\n"
+    )
     many = "".join(function.format(i) for i in range(8))
     copies = {f"copy_{i}.py": function.format("copied") + f"x = {i}\n" for i in range(5)}
     with IndexReader.open(indexer.index(make_repo(tmp_path / "r", {"many.py": many} | copies))) as reader:
@@ -94,7 +98,9 @@ def test_drafts_continue_what_stands_in_the_repository(shop: IndexReader, tokeni
 
 
 def test_threads_get_the_same_answers(shop: IndexReader) -> None:
-    ask = [query(f"{word} = ", path="new.py") for word in ("price_of(item)", "basket.total()", "quantity", "line.price")]
+    ask = [
+        query(f"{word} = ", path="new.py") for word in ("price_of(item)", "basket.total()", "quantity", "line.price")
+    ]
     expected = [shop.search(q, 3) for q in ask]
     answers: list[list[list[Snippet]]] = []
     threads = [threading.Thread(target=lambda: answers.append([shop.search(q, 3) for q in ask])) for _ in range(8)]

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir, repo_id
 from homespun_core.types import SilentProgress
+from homespun_indexer.corpus import build_corpus
+from homespun_indexer.files import source_files
 from homespun_indexer.git import Git, GitFailed
 from homespun_indexer.repository import Repository, hide_credentials, open_repository, remote_urls
-
 from tests.repos import commit, git, make_repo
 
 
@@ -100,7 +103,7 @@ def test_an_unknown_branch_is_refused(tmp_path: Path, data: DataDir, branch: str
     "source",
     [
         "",
-        "ext::sh -c 'touch {canary}'",
+        "ext::touch {canary}",
         "--upload-pack=touch {canary}",
         "-u touch {canary}",
         "file:///etc",
@@ -124,7 +127,7 @@ def test_sources_that_could_run_something_are_refused(tmp_path: Path, data: Data
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("url", ["ext::sh -c 'touch {canary}'", "file://{folder}", "{folder}"])
+@pytest.mark.parametrize("url", ["ext::touch {canary}", "file://{folder}", "{folder}"])
 def test_git_itself_refuses_other_transports_as_well(tmp_path: Path, url: str) -> None:
     make_repo(tmp_path / "shop", {"a.py": "x = 1\n"})
     address = url.format(canary=tmp_path / "canary", folder=tmp_path / "shop")
@@ -178,9 +181,6 @@ HOSTILE = """
 
 
 def test_nothing_that_a_repository_configures_is_run(tmp_path: Path, data: DataDir) -> None:
-    from homespun_core.config import Settings
-    from homespun_indexer.corpus import build_corpus
-    from homespun_indexer.files import source_files
 
     lines = "".join(f"value_{i} = compute({i})\n" for i in range(40))
     path = make_repo(tmp_path / "evil", {"a.py": lines, ".gitattributes": "*.py diff=evil filter=evil\n"})
@@ -203,9 +203,29 @@ def test_nothing_that_a_repository_configures_is_run(tmp_path: Path, data: DataD
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("url", ["ext::touch {canary}", "{origin}"])
+def test_a_partial_clone_fetches_nothing(tmp_path: Path, data: DataDir, url: str) -> None:
+    """Git would fetch a missing object by itself, with a program that the repository names."""
+    canary = tmp_path / "canary"
+    path = make_repo(tmp_path / "evil", {"a.py": "x = 1\n", "b.py": "y = 1\n"})
+    blob = git(path, "rev-parse", "HEAD:b.py")
+    (path / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    for name, value in {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.promisor": "true",
+        "remote.origin.url": url.format(canary=canary, origin=tmp_path / "evil"),
+        "remote.origin.uploadpack": f"touch {canary}; git-upload-pack",
+        "protocol.ext.allow": "always",
+        "protocol.file.allow": "always",
+    }.items():
+        git(path, "config", name, value)
+    repo = opened(path, data)
+    assert [f.path for f in source_files(repo, settings=Settings(), commit=repo.head)] == ["a.py"]
+    assert not canary.exists()
+
+
 def test_reading_does_not_write_into_the_repository(tmp_path: Path, data: DataDir) -> None:
-    from homespun_core.config import Settings
-    from homespun_indexer.files import source_files
 
     path = make_repo(tmp_path / "shop", {"a.py": "x = 1\n"})
     (path / "a.py").write_text("x = 2\n")
@@ -250,9 +270,7 @@ def _publish(origin: Path, tmp_path: Path) -> None:
     git(bare, "update-server-info")
 
 
-def test_a_url_is_cloned_once_and_fetched_after_that(
-    tmp_path: Path, data: DataDir, served: tuple[Path, str]
-) -> None:
+def test_a_url_is_cloned_once_and_fetched_after_that(tmp_path: Path, data: DataDir, served: tuple[Path, str]) -> None:
     origin, url = served
     git(origin, "tag", "v1")
     git(origin, "branch", "other")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from homespun_core.types import SearchQuery
 from homespun_indexer.search import (
     SNIPPET_CHARS,
@@ -14,8 +17,6 @@ from homespun_indexer.search import (
     used_names,
     window,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def query(prefix: str, suffix: str = "") -> SearchQuery:
@@ -68,14 +69,17 @@ def test_near_duplicates_are_seen_through_changed_lines_and_indentation() -> Non
 
 
 def test_the_place_being_written_is_recognised_without_a_path() -> None:
-    text = "def total(self):\n    items = self.items_of_customer()\n    prices = self.prices_of(items)\n    return sum(prices)\n"
-    near = window(query("    items = self.items_of_customer()\n    prices = self.prices_of(items)\n    ret"))
+    written = "    items = self.items_of_customer()\n    prices = self.prices_of(items)\n"
+    text = f"def total(self):\n{written}    return sum(prices)\n"
+    near = window(query(f"{written}    ret"))
     assert overlaps_cursor(text, near)
     assert not overlaps_cursor(text.replace("items_of", "things_of"), near)
     assert not overlaps_cursor("}\n}\n}\n", window(query("}\n}\n")))
 
 
-LINES = st.lists(st.sampled_from(["", "a = match_me()", "b = 2", "c" * 200, "    nested.match_me(other)"]), min_size=1, max_size=80)
+LINES = st.lists(
+    st.sampled_from(["", "a = match_me()", "b = 2", "c" * 200, "    nested.match_me(other)"]), min_size=1, max_size=80
+)
 
 
 @given(LINES)

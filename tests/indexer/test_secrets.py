@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from homespun_indexer.secrets import entropy, redact
 from hypothesis import given
 from hypothesis import strategies as st
+
+from homespun_indexer.secrets import entropy, redact
 
 # Put together here, so that no scanner takes this file for a leak.
 TOKEN = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
@@ -35,7 +36,9 @@ def test_a_secret_becomes_a_placeholder_of_its_kind(kind: str) -> None:
     assert clean.startswith("before\n") and clean.endswith("\nafter\n")
 
 
-@pytest.mark.parametrize("assigned", ["api_key: '{}'", '"client_secret": "{}"', "token=`{}`", "os.environ['TOKEN'] = \"{}\""])
+@pytest.mark.parametrize(
+    "assigned", ["api_key: '{}'", '"client_secret": "{}"', "token=`{}`", "os.environ['TOKEN'] = \"{}\""]
+)
 def test_assignments_in_several_spellings_are_found(assigned: str) -> None:
     assert redact(assigned.format(TOKEN[:20]))[1] == {"ASSIGNED": 1}
 
@@ -59,7 +62,11 @@ def test_ordinary_code_is_not_touched(text: str) -> None:
     assert redact(text) == (text, {})
 
 
-@given(st.lists(st.one_of(st.sampled_from([t for t, _ in SECRETS.values()]), st.text(max_size=20)), max_size=6).map("\n".join))
+@given(
+    st.lists(st.one_of(st.sampled_from([t for t, _ in SECRETS.values()]), st.text(max_size=20)), max_size=6).map(
+        "\n".join
+    )
+)
 def test_redacting_twice_changes_nothing(text: str) -> None:
     once, _ = redact(text)
     assert redact(once) == (once, {})

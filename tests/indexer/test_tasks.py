@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
-from homespun_indexer.files import SourceFile
-from homespun_indexer.tasks import MAX_TOKENS, MIN_TOKENS, cursor_column, file_places, line_reason, spread
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import re
+from homespun_indexer.files import SourceFile
+from homespun_indexer.tasks import MAX_TOKENS, MIN_TOKENS, cursor_column, file_places, line_reason, spread
 
 
 @pytest.mark.parametrize(

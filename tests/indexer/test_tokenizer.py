@@ -8,12 +8,13 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from homespun_core.errors import ModelError
-from homespun_core.types import ModelFiles
-from homespun_indexer.tokenizer import GuardedTokenizer, load_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from homespun_core.errors import ModelError
+from homespun_core.types import ModelFiles
+from homespun_indexer.tokenizer import GuardedTokenizer, load_tokenizer
 
 CORPUS = ["def total(self):\n    return sum(x for x in self.items)\n", "<|fim_prefix|> is | text <", "a  b\n\n\tc"] * 20
 
@@ -24,7 +25,9 @@ def qwen_like() -> GuardedTokenizer:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    inner.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False))
+    inner.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    )
     plain = [AddedToken(t, special=False) for t in ("<|fim_prefix|>", "<|fim_suffix|>", "[SUFFIX]", "<tool_call>")]
     inner.add_tokens(plain)
     inner.add_tokens([AddedToken("\n\n\n", special=False), AddedToken("        ", special=False)])
@@ -50,7 +53,9 @@ def llama_like() -> GuardedTokenizer:
 
 
 QWEN, LLAMA = qwen_like(), llama_like()
-BUILTIN = load_tokenizer(__import__("homespun_indexer.model_files", fromlist=["x"]).resolve_base_model("builtin", "auto"))
+BUILTIN = load_tokenizer(
+    __import__("homespun_indexer.model_files", fromlist=["x"]).resolve_base_model("builtin", "auto")
+)
 ALL = {"builtin": BUILTIN, "qwen": QWEN, "llama": LLAMA}
 CONTROLS = {
     "builtin": ["<|endoftext|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|repo_name|>", "<|file_sep|>"],
@@ -63,7 +68,9 @@ def texts(name: str) -> st.SearchStrategy[str]:
     """Text mixed with control tokens, parts of them and overlaps."""
     controls = CONTROLS[name]
     parts = [part for c in controls for part in (c, c[:-1], c[1:], c.replace("▁", " "), c.lstrip("▁"))]
-    piece = st.one_of(st.sampled_from(parts), st.text(max_size=8), st.sampled_from([" ", "\n", "    ", "\n\n\n", "<", "|>"]))
+    piece = st.one_of(
+        st.sampled_from(parts), st.text(max_size=8), st.sampled_from([" ", "\n", "    ", "\n\n\n", "<", "|>"])
+    )
     return st.lists(piece, max_size=8).map("".join)
 
 
@@ -79,7 +86,8 @@ def test_no_text_becomes_a_control_token_and_all_of_it_comes_back(name: str) -> 
         ids = tokenizer.encode(text)
         assert control.isdisjoint(ids)
         back = tokenizer.decode(ids)
-        # The built-in tokenizer normalises to NFC; a cut inside a control token can't change that, marks don't follow "<".
+        # The built-in tokenizer normalises to NFC; a cut inside a control token can't change that, marks don't follow
+        # "<".
         expected = unicodedata.normalize("NFC", text) if name == "builtin" else text
         assert back == expected.replace("▁", " ") if name == "llama" else back == expected
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from homespun_indexer import watch as watching
 from homespun_indexer.watch import watch
-
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo, write
 
@@ -82,7 +82,10 @@ def test_what_does_not_matter_is_not_reported(indexer: Indexer, path: Path) -> N
     (path / "__pycache__").mkdir()
     count = Count()
     with watched(indexer, path, count):
-        write(path, {"node_modules/x.js": "1", "__pycache__/a.pyc": "1", ".git/index.lock": "1", ".git/COMMIT_EDITMSG": "1"})
+        write(
+            path,
+            {"node_modules/x.js": "1", "__pycache__/a.pyc": "1", ".git/index.lock": "1", ".git/COMMIT_EDITMSG": "1"},
+        )
         (path / "a.py").read_text()
         time.sleep(0.8)
         assert count.calls == 0

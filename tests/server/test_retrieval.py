@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -46,10 +48,16 @@ async def test_snippets_stay_while_the_cursor_stays_near() -> None:
     assert len(reader.asked) == 3
 
 
-async def test_a_new_index_is_searched_at_once() -> None:
-    retriever = Retriever(deadline_ms=5_000, limit=1)
-    await _search(retriever, Reader(_snippets), _query("a"))
+async def test_a_new_index_is_searched_at_once_and_the_old_one_let_go() -> None:
+    retriever, old = Retriever(deadline_ms=5_000, limit=1), Reader(_snippets)
+    await _search(retriever, old, _query("a"))
     assert (await _search(retriever, Reader(_snippets), _query("a"))).outcome == "found"
+    await _search(retriever, old, _query("b", "b.py"))
+    held = weakref.ref(old)
+    del old
+    retriever.close()  # its threads hold their last call otherwise
+    gc.collect()
+    assert held() is None
 
 
 async def test_a_slow_search_costs_the_deadline_and_the_snippets_only() -> None:

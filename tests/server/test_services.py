@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from homespun_core.config import Settings
 from homespun_core.errors import ConfigError
 from homespun_core.fim import FimFormat
 from homespun_core.postprocess import finish
-from homespun_core.types import Completion, CompletionRequest, ModelFiles, Tokenizer
+from homespun_core.types import Completion, CompletionRequest, ModelFiles, Snippet, Tokenizer
 from homespun_indexer.reader import IndexReader
 from homespun_server.engine.protocol import EngineBusyError, EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine
@@ -150,9 +151,14 @@ async def test_the_line_ends_of_the_file_are_kept(make_completer: MakeCompleter)
 
 
 async def test_a_retrieval_timeout_still_completes(
-    make_completer: MakeCompleter, loom: LiveRepository, metrics: Metrics
+    make_completer: MakeCompleter, loom: LiveRepository, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    completion = await make_completer(loom, retrieve_deadline_ms=0).complete(REQUEST, "id")
+    def slow(query: object, limit: int) -> list[Snippet]:
+        time.sleep(0.5)
+        return []
+
+    monkeypatch.setattr(loom.reader, "search", slow)
+    completion = await make_completer(loom, retrieve_deadline_ms=10).complete(REQUEST, "id")
     assert completion.snippets == () and completion.completion_tokens > 0
     assert b'homespun_degraded_total{reason="retrieval_timeout"} 1.0' in metrics.exposition()
 

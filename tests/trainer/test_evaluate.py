@@ -69,7 +69,7 @@ def test_scores_are_of_the_first_line_and_of_middle_and_end() -> None:
     adapted, base = scores["adapter+retrieval"][0], scores["base+retrieval"][0]
     assert adapted is not None and base is not None
     assert (adapted.exact, adapted.similarity, adapted.bits) == (True, 1.0, 8.0)  # 7 bytes and the end, 1 bit each
-    assert (base.exact, base.text, base.bits) == (False, "items", 16.0)
+    assert (base.exact, base.text, base.bits, base.end_bits) == (False, "items", 16.0, 2.0)
 
 
 def test_arms_differ_in_snippets_and_adapter_only() -> None:
@@ -94,6 +94,7 @@ def test_a_difference_is_paired_and_counts_commits() -> None:
     assert (change.num_tasks, change.num_commits) == (6, 3)
     assert change.exact.value == 1.0
     assert change.bits_per_byte.value == pytest.approx(-8 / 7)
+    assert change.text_bits_per_byte.value == pytest.approx(-1)
     bare = difference(tasks, scores["base+retrieval"], scores["base"])
     assert bare.num_tasks == 3
 

@@ -25,6 +25,7 @@ def change(
         exact=estimate((exact, exact - 0.03, exact + 0.03)),
         similarity=estimate(similarity),
         bits_per_byte=estimate(bits),
+        text_bits_per_byte=estimate(bits),
     )
 
 

@@ -171,7 +171,7 @@ def test_the_learning_rate_follows_the_clock() -> None:
 
 
 def test_small_models_get_the_larger_learning_rate(files: ModelFiles) -> None:
-    assert default_learning_rate(load_base(files, CPU)) == 1e-3
+    assert default_learning_rate(load_base(files, CPU)) == 3e-3
 
 
 def test_the_number_format_is_the_asked_one_or_the_faster_one(files: ModelFiles) -> None:

@@ -50,6 +50,8 @@ class Score:
     similarity: float
     bits: float
     """Of what was written and the end behind it, under the model: less is better."""
+    end_bits: float
+    """Of the end alone. Knowing where to stop is worth much, but any code teaches it, not just this repository's."""
     text: str
 
 
@@ -79,6 +81,8 @@ class Summary:
     exact: Estimate
     similarity: Estimate
     bits_per_byte: Estimate
+    text_bits_per_byte: Estimate
+    """Without the end."""
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -87,6 +91,7 @@ class Summary:
             "exact_match": self.exact.as_json(),
             "edit_similarity": self.similarity.as_json(),
             "bits_per_byte": self.bits_per_byte.as_json(),
+            "text_bits_per_byte": self.text_bits_per_byte.as_json(),
         }
 
 
@@ -137,6 +142,7 @@ def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet]) -
         exact=scoring.exact_match(text, task.middle),
         similarity=scoring.edit_similarity(text, task.middle),
         bits=-sum(logprobs) / math.log(2),
+        end_bits=-logprobs[-1] / math.log(2),
         text=text,
     )
 
@@ -149,11 +155,7 @@ def summarise(tasks: Sequence[EvalTask], scores: Sequence[Score | None], which: 
 
 def difference(tasks: Sequence[EvalTask], a: Sequence[Score | None], b: Sequence[Score | None]) -> Summary:
     """a minus b, paired by task, where both were asked."""
-    rows = [
-        (task, _Delta(exact=x.exact - y.exact, similarity=x.similarity - y.similarity, bits=x.bits - y.bits))
-        for task, x, y in zip(tasks, a, b, strict=True)
-        if x is not None and y is not None
-    ]
+    rows = [(task, _minus(x, y)) for task, x, y in zip(tasks, a, b, strict=True) if x is not None and y is not None]
     return _summary(rows)
 
 
@@ -162,6 +164,16 @@ class _Delta:
     exact: float
     similarity: float
     bits: float
+    end_bits: float
+
+
+def _minus(x: Score, y: Score) -> _Delta:
+    return _Delta(
+        exact=x.exact - y.exact,
+        similarity=x.similarity - y.similarity,
+        bits=x.bits - y.bits,
+        end_bits=x.end_bits - y.end_bits,
+    )
 
 
 def _summary(rows: Sequence[tuple[EvalTask, Score | _Delta]]) -> Summary:
@@ -173,4 +185,5 @@ def _summary(rows: Sequence[tuple[EvalTask, Score | _Delta]]) -> Summary:
         exact=mean([float(s.exact) for _, s in rows], commits),
         similarity=mean([s.similarity for _, s in rows], commits),
         bits_per_byte=ratio([s.bits for _, s in rows], num_bytes, commits),
+        text_bits_per_byte=ratio([s.bits - s.end_bits for _, s in rows], num_bytes, commits),
     )

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,7 +118,7 @@ def train_repository(
         return Outcome(version=last.version, is_new=False, report=last.report)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
-    stream, held_out = examples_of(job, mix)
+    stream, held_out = examples_of(job, recipe, mix)
     with deferred_signals() as should_stop:
         result = train_adapter(
             job.files,
@@ -162,14 +162,15 @@ def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
     )
 
 
-def examples_of(job: Job, mix: Mix) -> tuple[ExampleStream, list[Example]]:
+def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[ExampleStream, list[Example]]:
     """The stream to train on, and examples of other files that tell when it is enough."""
+    builder = _builder(job, recipe.prompt_tokens)
     held_out = [d for d in job.corpus.documents if _is_held_out(d)]
     if len(job.corpus.documents) < _MIN_DOCUMENTS_TO_HOLD_OUT or not held_out:
-        return _stream(job, job.corpus.documents, mix, job.settings.seed), []
+        return _stream(job, builder, job.corpus.documents, mix, job.settings.seed), []
     training = [d for d in job.corpus.documents if not _is_held_out(d)]
-    looks = _stream(job, held_out, Mix(prefix_weight=0.0, suffix_weight=0.0), job.settings.seed + 1)
-    return _stream(job, training, mix, job.settings.seed), looks.batch(0, _HELD_OUT_EXAMPLES)
+    looks = _stream(job, builder, held_out, replace(mix, prefix_weight=0.0, suffix_weight=0.0), job.settings.seed + 1)
+    return _stream(job, builder, training, mix, job.settings.seed), looks.batch(0, _HELD_OUT_EXAMPLES)
 
 
 def judge(job: Job, result: TrainResult, engine: JudgeEngine, progress: Progress) -> dict[str, Any]:
@@ -234,18 +235,20 @@ def _bench(job: Job, engine: JudgeEngine) -> Bench:
     )
 
 
-def _builder(job: Job) -> PromptBuilder:
-    """With the server's limits: settings, and what the model's context leaves beside a completion."""
+def _builder(job: Job, max_tokens: int | None = None) -> PromptBuilder:
+    """With the server's limits: settings, and what the model's context leaves beside a completion; or shorter."""
     fim = resolve_family(job.tokenizer, job.files.config, name=job.files.name, forced=job.files.family)
     context, limit = job.files.config.get("max_position_embeddings"), job.settings.max_prompt_tokens
     if isinstance(context, int):
         limit = min(limit, context - job.settings.max_new_tokens)
-    return PromptBuilder(tokenizer=job.tokenizer, format=fim, limits=PromptLimits(max_tokens=limit))
+    return PromptBuilder(
+        tokenizer=job.tokenizer, format=fim, limits=PromptLimits(max_tokens=min(limit, max_tokens or limit))
+    )
 
 
-def _stream(job: Job, documents: Sequence[Document], mix: Mix, seed: int) -> ExampleStream:
+def _stream(job: Job, builder: PromptBuilder, documents: Sequence[Document], mix: Mix, seed: int) -> ExampleStream:
     retrieve = job.corpus.retrieve if job.settings.retrieval else None
-    return ExampleStream(documents, builder=_builder(job), repo=job.repo_name, seed=seed, retrieve=retrieve, mix=mix)
+    return ExampleStream(documents, builder=builder, repo=job.repo_name, seed=seed, retrieve=retrieve, mix=mix)
 
 
 def _is_held_out(document: Document) -> bool:

@@ -56,7 +56,7 @@ class TorchEngine:
         self._base = self._source.decoder(load_module(path, self._source.dtype))
         self._base.check()
         self._pool = new_pool(self._base.facts, _NUM_SLOTS)
-        self._adapters: dict[str, Decoder] = {}
+        self._adapters: dict[str, tuple[Path, Decoder]] = {}
         self._max_queue = max_queue
         self._waiting: list[tuple[float, int, _Job]] = []
         self._order = itertools.count()
@@ -114,13 +114,16 @@ class TorchEngine:
         return scores
 
     def load_adapter(self, version: str, path: Path) -> None:
-        if version not in self._adapters:
-            self._adapters[version] = load_merged(self._source, path)
+        known = self._adapters.get(version)
+        if known is not None and known[0] != path:
+            raise ModelError(f"adapter {version!r} is loaded from {known[0]}; unload it before loading {path}")
+        if known is None:
+            self._adapters[version] = (path, load_merged(self._source, path))
 
     def unload_adapter(self, version: str) -> None:
-        weights = self._adapters.pop(version, None)
-        if weights is not None and self._pool is not None:
-            pool = self._pool
+        known, pool = self._adapters.pop(version, None), self._pool
+        if known is not None and pool is not None:
+            weights = known[1]
             self._enqueue(_Job(time.monotonic(), lambda job: pool.drop(weights), lambda event: None), is_internal=True)
 
     def close(self) -> None:
@@ -148,10 +151,12 @@ class TorchEngine:
 
     def _weights(self, adapter: str | None) -> Decoder:
         """Settled when a request is queued, so that a swap in between changes nothing for it."""
-        weights = self._base if adapter is None else self._adapters.get(adapter)
-        if weights is None:
+        if adapter is None:
+            return self._base
+        known = self._adapters.get(adapter)
+        if known is None:
             raise ModelError(f"adapter {adapter!r} is not loaded")
-        return weights
+        return known[1]
 
     def _check_length(self, length: int) -> None:
         if length > self.max_context:

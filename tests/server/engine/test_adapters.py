@@ -70,13 +70,25 @@ def test_unloading_frees_the_weights_and_says_so_afterwards(
 ) -> None:
     small.load_adapter("a", make_lora(llama, tmp_path / "a"))
     _tokens(small, "a")
-    weights = weakref.ref(small._adapters["a"])
+    weights = weakref.ref(small._adapters["a"][1])
     small.unload_adapter("a")
     _tokens(small, None)  # the engine's thread has dropped the rows made with it by now
     gc.collect()
     assert weights() is None and small.adapters == frozenset()
     with pytest.raises(ModelError, match="'a' is not loaded"):
         _tokens(small, "a")
+
+
+def test_a_name_is_never_served_with_other_weights(
+    small: TorchEngine, llama: Path, tmp_path: Path, make_lora: MakeLora
+) -> None:
+    first, second = (make_lora(llama, tmp_path / str(seed), seed=seed, strength=0.4) for seed in (1, 2))
+    small.load_adapter("a", first)
+    small.load_adapter("a", first)
+    with pytest.raises(ModelError, match="unload it before"):
+        small.load_adapter("a", second)
+    small.unload_adapter("a")
+    small.load_adapter("a", second)
 
 
 def test_swapping_adapters_under_load_never_fails_or_mixes(

@@ -149,7 +149,7 @@ def test_the_built_in_model_cached_and_drafted_equals_plain_on_real_code(
         for each in (engine, plain):
             each.load_adapter(adapter, lora)
     drafted = 0
-    for ids in _real_prompts(tokenizer, fim, 5):
+    for ids in _real_prompts(tokenizer, fim, 3):
         request = EngineRequest(ids=ids, max_new_tokens=16, adapter=adapter, draft=drafter(None))
         fast = engine.generate(request)
         slow = _decode_without_cache(plain, ids, adapter, 16)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import argparse
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from homespun_core.cli import main
+from homespun_core.config import load_settings
+from homespun_trainer import cli
+from homespun_trainer.pipeline import Outcome
+
+
+def make_repository(root: Path) -> Path:
+    (root / "basket.py").write_text("def total(items):\n    return sum(item.price for item in items)\n" * 5)
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
+        subprocess.run(["git", *identity, *command], cwd=root, check=True)
+    return root
+
+
+def test_too_little_code_is_one_line_and_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "shop").mkdir()
+    source = make_repository(tmp_path / "shop")
+    assert main(["train", str(source), "--data-dir", str(tmp_path / "data")]) == 0
+    said = capsys.readouterr().out.strip()
+    assert "too little to train on" in said and "\n" not in said
+    assert not (tmp_path / "data" / "adapters").exists()
+
+
+def test_a_directory_that_is_no_repository_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tmp_path), "--data-dir", str(tmp_path / "data")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_training_setting_is_a_flag() -> None:
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    args = parser.parse_args(["repo", "--train-minutes", "2", "--lora-rank", "4", "--max-file-kb", "9"])
+    settings = load_settings({k: v for k, v in vars(args).items() if k not in ("repository", "config")}, {}).settings
+    assert (settings.train_minutes, settings.lora_rank, settings.max_file_kb) == (2.0, 4, 9)
+
+
+def test_an_adapter_that_is_there_already_is_named() -> None:
+    said = cli.summary(Outcome(version="v1", is_new=False, report={"promote": True}))
+    assert "nothing has changed" in said and "v1" in said
