@@ -15,14 +15,22 @@ from homespun_core.cli import VERBS
 from homespun_core.config import SETTINGS
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "deploy/README.md", "lsp/editors/README.md", "lsp/editors/neovim/README.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "deploy/README.md",
+    "lsp/editors/README.md",
+    "lsp/editors/neovim/README.md",
+]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
 def command_lines(document: str) -> Iterator[str]:
     """Commands in code blocks: fenced or indented lines, and the ExecStart of the unit."""
     text = (ROOT / document).read_text()
-    for block in re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, re.DOTALL) + re.findall(r"(?:^    .*\n)+", text, re.MULTILINE):
+    fenced = re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, re.DOTALL)
+    indented = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+    for block in fenced + indented:
         for line in block.splitlines():
             yield line.strip().removeprefix("$ ").split("   #")[0]
 

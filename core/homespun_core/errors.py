@@ -37,8 +37,9 @@ class ServiceError(HomespunError):
     pass
 
 
+FULL_DISK = "the disk is full; free some space and run the same command again, finished work is kept"
 _OS_REMEDIES = {
-    errno.ENOSPC: "the disk is full; free some space and run the same command again, finished work is kept",
+    errno.ENOSPC: FULL_DISK,
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again, finished work is kept",
     errno.EROFS: "the file system is read-only; choose another place with --data-dir",
     errno.EACCES: "permission denied; check who owns it or choose another place with --data-dir",

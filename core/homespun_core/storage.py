@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from homespun_core.errors import StorageError
+from homespun_core.errors import FULL_DISK, StorageError
 
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
 _TMP_PREFIX = ".tmp-"
+_FULL_BELOW = 16 << 20
+"""With less free space than this, a write that failed for no stated reason failed for want of space."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,11 @@ def publish_dir(final: Path, manifest: Manifest) -> Iterator[Path]:
             if not (final / MANIFEST).is_file():
                 raise
         _fsync(final.parent)
+    except (OSError, RuntimeError) as error:
+        # Libraries that write files (numpy, FAISS, SQLite) say in many ways that the disk is full.
+        if isinstance(error, OSError) and error.errno or not _is_full(final.parent):
+            raise
+        raise StorageError(f"{final.parent}: {FULL_DISK}") from error
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
 
@@ -179,6 +186,10 @@ def locked(path: Path, holder: str) -> Iterator[None]:
                 f"{path}: {holder} is already running on this data directory; wait for it or stop it"
             ) from None
         yield
+
+
+def _is_full(path: Path) -> bool:
+    return shutil.disk_usage(path).free < _FULL_BELOW
 
 
 def _is_running(pid: int) -> bool:

@@ -8,23 +8,6 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """An indexed piece of one file: whole lines, `start_line` and `end_line` 1-based and inclusive."""
-
-    path: str
-    language: str
-    blob: str
-    """Git blob id (hex) of the file the lines stand in."""
-    start_line: int
-    end_line: int
-    text: str
-    scope: tuple[str, ...] = ()
-    """Enclosing definitions, outermost first: `("class Basket", "def total")`."""
-    defines: tuple[str, ...] = ()
-    references: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Snippet:
     """A chunk (or a signature) chosen for a prompt. `score` orders snippets of one search only."""
 
@@ -111,6 +94,7 @@ class EvalTask:
     path: str
     language: str
     commit: str
+    """What it was written in: a commit; `commit:path` where whole files are held out, one cluster a file."""
     prefix: str
     middle: str
     suffix: str

@@ -17,7 +17,13 @@ HOMESPUN = [sys.executable, "-m", "homespun_core.cli"]
 
 def homespun(*words: str, cwd: Path, timeout: float = 100) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*HOMESPUN, *words], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
+        [*HOMESPUN, *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
 
 

@@ -1,11 +1,13 @@
 """A made-up company's repository with its own idioms and a year of history: small, but worth learning.
 
-Every entity gets a repository module with a handful of methods, all written the house way (spans, `fetch_all`, `from_row`),
-which no public model has seen. The methods arrive one commit at a time, so that a time split has something to hold out.
+Every entity gets a repository module with a handful of methods, all written the house way (spans, `fetch_all`,
+`from_row`), which no public model has seen. The methods arrive one commit at a time, so that a time split has something
+to hold out.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,29 +60,29 @@ class {title}Repository(BaseRepository):
     """Reads and writes {name} rows."""
 '''
 
-_FIND = '''
+_FIND = """
     def find_by_{field}(self, {field}: str) -> list[{title}]:
         with span("{name}.find_by_{field}") as current:
             rows = self.session.fetch_all({table}.where({field}={field}))
             current.annotate(rows=len(rows))
         return [{title}.from_row(row) for row in rows]
-'''
+"""
 
-_COUNT = '''
+_COUNT = """
     def count_by_{field}(self, {field}: str) -> int:
         with span("{name}.count_by_{field}") as current:
             total = self.session.fetch_value({table}.where({field}={field}).count())
             current.annotate(total=total)
         return int(total or 0)
-'''
+"""
 
-_UPDATE = '''
+_UPDATE = """
     def set_{field}(self, {name}_id: int, {field}: str) -> None:
         with span("{name}.set_{field}") as current:
             changed = self.session.execute({table}.where(id={name}_id).update({field}={field}))
             current.annotate(changed=changed)
         self.session.publish("{name}.{field}_changed", {name}_id={name}_id)
-'''
+"""
 
 
 def make_company(path: Path) -> Path:
@@ -121,12 +123,12 @@ def _write(root: Path, name: str, text: str) -> None:
 
 def _commit(root: Path, day: int, subject: str) -> None:
     date = f"{1_735_700_000 + day * 3 * 86_400} +0000"
-    who = {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date, "HOME": str(root), "PATH": "/usr/bin:/bin:/usr/local/bin"}
+    when = {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
     _git(root, "add", "-A")
     subprocess.run(
         ["git", "-c", "user.name=Ada", "-c", "user.email=ada@loomworks.example", "commit", "-q", "-m", subject],
         cwd=root,
-        env=who,
+        env=os.environ | when,
         check=True,
     )
 

@@ -56,7 +56,9 @@ def test_a_repository_without_source_files(tmp_path: Path, empty_repository: Pat
     assert "no source files" in one_line(homespun("index", str(empty_repository), cwd=tmp_path))
 
 
-@pytest.mark.parametrize("url", ["https://127.0.0.1:1/team/app.git", "ext::sh -c true", "--upload-pack=true", "ftp://host/app"])
+@pytest.mark.parametrize(
+    "url", ["https://127.0.0.1:1/team/app.git", "ext::sh -c true", "--upload-pack=true", "ftp://host/app"]
+)
 def test_an_unreadable_or_forbidden_url(tmp_path: Path, url: str) -> None:
     said = one_line(homespun("index", "--", url, cwd=tmp_path))
     assert "app" in said or "ext::" in said or "--upload-pack" in said
@@ -105,7 +107,9 @@ def test_a_full_disk_is_said_and_what_was_built_stays(tmp_path: Path) -> None:
         {HOMESPUN_SHELL} index small --data-dir=disk 2>&1; echo "status $?"
         ls disk/index
     """
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     if done.returncode == 77 or "unshare failed" in done.stderr:
         pytest.skip("no user namespaces here, so no file system of a test's own")
     assert "the disk is full" in done.stdout and "Traceback" not in done.stdout, done.stdout

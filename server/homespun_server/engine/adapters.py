@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -43,6 +42,9 @@ def load_merged(source: ModelSource, path: Path) -> Decoder:
 
 def _merged(module: Any, path: Path) -> Any:
     """Not by `PeftModel.from_pretrained`, which only warns when weights are missing, and falls back to pickles."""
+    # Imported here: it takes as long as all else the engine needs (2 of 4.5 s), and a server starts without adapters.
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
     config = LoraConfig.from_pretrained(str(path))
     config.base_model_name_or_path = None  # the trainer's place on disk; the base model's digest was compared instead
     adapted = get_peft_model(module, config)
