@@ -84,7 +84,7 @@ def publish_dir(final: Path, manifest: Manifest) -> Iterator[Path]:
         _fsync(final.parent)
     except (OSError, RuntimeError) as error:
         # Libraries that write files (numpy, FAISS, SQLite) say in many ways that the disk is full.
-        if isinstance(error, OSError) and error.errno or not _is_full(final.parent):
+        if (isinstance(error, OSError) and error.errno) or not _is_full(final.parent):
             raise
         raise StorageError(f"{final.parent}: {FULL_DISK}") from error
     finally:
