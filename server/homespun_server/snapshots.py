@@ -54,15 +54,17 @@ class LiveRepository:
 
 
 def pick(repositories: Iterable[LiveRepository], wanted: str | None) -> LiveRepository | None:
-    """The repository a client means by a name, a path or a URL; the only one there is when that says nothing."""
+    """The repository a client means by a name, a path or a URL; the only one there is for a client that names none.
+
+    Unknown means none: code of one project must not turn up in another.
+    """
     known = list(repositories)
-    if wanted:
-        identity = _identity(wanted)
-        found = [r for r in known if identity and (identity == r.identity or identity in r.remotes)]
-        found = found or [r for r in known if wanted in (r.id, r.name, r.identity)]
-        if len(found) == 1:
-            return found[0]
-    return known[0] if len(known) == 1 else None
+    if not wanted:
+        return known[0] if len(known) == 1 else None
+    identity = _identity(wanted)
+    found = [r for r in known if identity and (identity == r.identity or identity in r.remotes)]
+    found = found or [r for r in known if wanted in (r.id, r.name, r.identity)]
+    return found[0] if len(found) == 1 else None
 
 
 def _identity(address: str) -> str | None:

@@ -230,7 +230,7 @@ async def test_the_log_line_holds_no_code_and_no_path(
     request = CompletionRequest(prefix=f"{canary} = ", suffix=f"\n{canary}", path=f"{canary}.py", repo=canary)
     with caplog.at_level(logging.DEBUG):
         await make_completer(loom).complete(request, "cmpl-7")
-    (line,) = [m for m in caplog.messages if m.startswith("completion id=cmpl-7 repo=loom-1 adapter=- outcome=")]
+    (line,) = [m for m in caplog.messages if m.startswith("completion id=cmpl-7 repo=- adapter=- outcome=")]
     assert "prompt=" in line and "prefill_ms=" in line
     assert canary not in caplog.text and canary.encode() not in metrics.exposition()
 

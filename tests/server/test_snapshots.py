@@ -204,8 +204,8 @@ def test_a_repository_is_known_by_name_path_and_remote(wanted: str | None, expec
     assert pick([LOOM, OTHER], wanted) is expected
 
 
-def test_the_only_repository_serves_whatever_is_named_and_an_ambiguous_name_none() -> None:
-    assert pick([LOOM], None) is LOOM and pick([LOOM], "unknown") is LOOM
+def test_the_only_repository_serves_clients_that_name_none_and_unknown_or_ambiguous_names_get_none() -> None:
+    assert pick([LOOM], None) is LOOM and pick([LOOM], "unknown") is None
     assert pick([LOOM, TWIN], "loom") is None and pick([LOOM, TWIN], "/src/copy/loom") is TWIN
     assert pick([], "loom") is None
 

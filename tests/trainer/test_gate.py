@@ -37,6 +37,7 @@ def change(
         (change(bits=WORSE), False, "doesn't surely predict"),
         (change(bits=(-0.1, -0.2, 0.0)), False, "doesn't surely predict"),
         (change(exact=-0.009), True, "better than"),
+        (change(exact=-0.014), True, "better than"),  # within the standard error: the interval is 6 points wide
         (change(exact=-0.02), False, "-2.0 points of exact match"),
         (change(similarity=(-0.02, -0.04, -0.001)), False, "less like what was written"),
         (change(similarity=(-0.02, -0.04, 0.001)), True, "better than"),

@@ -14,6 +14,8 @@ from homespun_trainer.intervals import Estimate
 MIN_TASKS, MIN_COMMITS = 50, 10
 """With fewer, an interval says more about the few commits than about the adapter."""
 _EXACT_MARGIN = 0.01
+_INTERVAL_IN_ERRORS = 3.92
+"""Width of a 95 % interval in standard errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,9 @@ def _bits(change: Summary) -> str | None:
 
 
 def _exact(change: Summary) -> str | None:
-    value = change.exact.value
-    return None if value >= -_EXACT_MARGIN else f"it gets fewer lines right: {100 * value:+.1f} points of exact match"
+    """Worse by more than a point, and by more than the standard error: one line of sixty is no evidence."""
+    value, margin = change.exact.value, max(_EXACT_MARGIN, (change.exact.high - change.exact.low) / _INTERVAL_IN_ERRORS)
+    return None if value >= -margin else f"it gets fewer lines right: {100 * value:+.1f} points of exact match"
 
 
 def _similarity(change: Summary) -> str | None:
