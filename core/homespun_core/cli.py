@@ -102,6 +102,9 @@ def _run(words: list[str]) -> int:
             module.add_arguments(sub)
     args = parser.parse_args(words)
     assert wanted is not None and module is not None  # argparse refuses a missing or unknown verb
+    # Read by OpenMP when torch starts. Its threads spin while they wait for one another: beside any other busy process
+    # that made a step 10 to 100 times slower (two threads on two shared cores), and sleeping costs nothing there.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _explaining_missing_extra(wanted):
         return module.run(args)
 

@@ -44,9 +44,6 @@ def run(args: argparse.Namespace) -> int:
 
 def serve(settings: Settings) -> int:
     """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
-    # Read by OpenMP when torch starts. Its threads spin while they wait for one another by default: beside any other
-    # busy process that made a step 10 to 100 times slower (two threads, two shared cores), sleeping costs nothing here.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     check_exposure(settings)
     model = resolve_base_model(settings.base_model, settings.fim_family)
     with _bound(settings) as listener:

@@ -35,10 +35,6 @@ _STOP_TIMEOUT_S = 15.0
 _PR_SET_PDEATHSIG = 1
 
 _TRAIN_NICENESS = 10
-_CHILD_ENVIRONMENT = {
-    # The server answers while the trainer computes: threads that spin while they wait would take each other's cores.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +69,7 @@ class _Children:
     def __init__(self, settings: Settings, config: Path | None) -> None:
         self._settings = settings
         self._config = ["--config", str(config)] if config else []
-        self._environ = {**_CHILD_ENVIRONMENT, **os.environ}
+        self._environ = dict(os.environ)
         if settings.api_token:
             self._environ["HOMESPUN_API_TOKEN"] = settings.api_token
 
