@@ -27,6 +27,7 @@ from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.snapshot import index_repository
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine
 from homespun_trainer import report
@@ -124,7 +125,9 @@ class Judging:
         self, ids: Sequence[int], max_new_tokens: int, end_ids: frozenset[int], adapter: str | None
     ) -> Written:
         made = self._engine.generate(
-            EngineRequest(ids=ids, max_new_tokens=max_new_tokens, adapter=adapter, end_ids=end_ids)
+            EngineRequest(
+                ids=ids, max_new_tokens=max_new_tokens, adapter=adapter, end_ids=end_ids, draft=drafter(None)
+            )
         )
         return Written(ids=[t.id for t in made.tokens], is_truncated=made.stats.finish_reason != "stop")
 

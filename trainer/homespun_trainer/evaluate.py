@@ -128,6 +128,9 @@ def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet]) -
         repo=bench.repo,
         snippets=snippets,
     ).ids
+    # The score first: the engine keeps what it computed of the prompt, and generating then costs its own tokens only.
+    gold = [*bench.builder.tokenizer.encode(task.middle), bench.builder.format.end_id]
+    logprobs = bench.score([*prompt, *gold], len(prompt), arm.adapter)
     written = bench.generate(prompt, MAX_NEW_TOKENS, bench.end_ids, arm.adapter)
     text = postprocess.finish(
         task.prefix,
@@ -136,8 +139,6 @@ def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet]) -
         multi_line=False,
         truncated=written.is_truncated,
     )
-    gold = [*bench.builder.tokenizer.encode(task.middle), bench.builder.format.end_id]
-    logprobs = bench.score([*prompt, *gold], len(prompt), arm.adapter)
     return Score(
         exact=scoring.exact_match(text, task.middle),
         similarity=scoring.edit_similarity(text, task.middle),

@@ -139,15 +139,27 @@ class Decoding:
 
 
 @torch.inference_mode()
-def score(model: Decoder, ids: Sequence[int], start: int) -> list[float]:
-    """Log-probability of each of `ids[start:]`; see `protocol.Engine.score`."""
+def score(model: Decoder, ids: Sequence[int], start: int, pool: SlotPool | None = None) -> list[float]:
+    """Log-probability of each of `ids[start:]`; see `protocol.Engine.score`.
+
+    Reuses nothing, so that a score is the same bit for bit whenever it is asked for; what it computes stays in `pool`.
+    """
     assert 1 <= start <= len(ids)
-    cache, scores = model.new_cache(), list[float]()
-    for at in range(0, start - 1, PREFILL_CHUNK):
-        model.forward(ids[at : min(at + PREFILL_CHUNK, start - 1)], cache, 1)
-    for at in range(start - 1, len(ids) - 1, _SCORE_ROWS):
-        part = ids[at : min(at + _SCORE_ROWS, len(ids) - 1)]
-        rows = model.forward(part, cache, len(part)).log_softmax(dim=-1)
-        wanted = torch.tensor(ids[at + 1 : at + 1 + len(part)], device=rows.device)
-        scores += rows.gather(-1, wanted.unsqueeze(-1)).squeeze(-1).tolist()
+    slot = pool.acquire_empty(model) if pool is not None else None
+    cache = slot.cache if slot is not None else model.new_cache()
+    scores: list[float] = []
+    try:
+        for at in range(0, start - 1, PREFILL_CHUNK):
+            model.forward(ids[at : min(at + PREFILL_CHUNK, start - 1)], cache, 1)
+        for at in range(start - 1, len(ids) - 1, _SCORE_ROWS):
+            part = ids[at : min(at + _SCORE_ROWS, len(ids) - 1)]
+            rows = model.forward(part, cache, len(part)).log_softmax(dim=-1)
+            wanted = torch.tensor(ids[at + 1 : at + 1 + len(part)], device=rows.device)
+            scores += rows.gather(-1, wanted.unsqueeze(-1)).squeeze(-1).tolist()
+    except BaseException:
+        if slot is not None:
+            slot.forget()  # some layers may hold rows that others don't
+        raise
+    if slot is not None:
+        slot.ids = list(ids[:-1])
     return scores

@@ -132,6 +132,15 @@ class SlotPool:
             elif slot is not best:
                 shared = 0
         slot.crop(shared)
+        return self._given(slot, weights)
+
+    def acquire_empty(self, weights: object) -> Slot:
+        """A slot with nothing in it: what is computed there doesn't depend on what was there before, bit for bit."""
+        slot = min(self.slots, key=lambda s: s.last_used)
+        slot.crop(0)
+        return self._given(slot, weights)
+
+    def _given(self, slot: Slot, weights: object) -> Slot:
         slot.weights = weights
         self._clock += 1
         slot.last_used = self._clock

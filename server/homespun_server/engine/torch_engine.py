@@ -109,7 +109,7 @@ class TorchEngine:
         self._check_length(len(ids))
         events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         model, scores = self._weights(adapter), list[float]()
-        self._enqueue(_Job(math.inf, lambda job: scores.extend(score(model, ids, start)), events.put))
+        self._enqueue(_Job(math.inf, lambda job: scores.extend(score(model, ids, start, self._pool)), events.put))
         assert not [*_until_end(events)]
         return scores
 
