@@ -22,16 +22,15 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from homespun_core import registry
 from homespun_core.config import INDEX, SERVE, TRAIN, Settings, add_flags, as_flags, settings_from_args
-from homespun_core.errors import ServiceError, StorageError
-from homespun_core.paths import DataDir, repo_id
+from homespun_core.errors import ServiceError
+from homespun_core.paths import DataDir
 from homespun_core.storage import locked
 
 _START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 15.0
+_STOP_TIMEOUT_S = 30.0
 _PR_SET_PDEATHSIG = 1
 
 _TRAIN_NICENESS = 10
@@ -47,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = settings_from_args(args).settings
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where we were started with SIGINT ignored (`&` in a script)
+        signal.signal(number, signal.default_int_handler)
     data = DataDir(settings.data_root)
     children = _Children(settings, args.config)
     with locked(data.locks / "up.lock", "homespun up"), _server(children, data) as (server, url):
@@ -56,10 +57,8 @@ def run(args: argparse.Namespace) -> int:
                 status = children.run(verb, source)
                 if status != 0:
                     return status
-        for source in args.repository:
-            _show_example(data, repo_id(source))
         _show_editors(url)
-        with children.background("index", "--watch", *args.repository, log=data.root / "logs" / "index.log"):
+        with children.background("index", ["--watch"], args.repository, log=data.root / "logs" / "index.log"):
             return _wait(server, data)
 
 
@@ -73,44 +72,47 @@ class _Children:
         if settings.api_token:
             self._environ["HOMESPUN_API_TOKEN"] = settings.api_token
 
-    def run(self, verb: str, *words: str) -> int:
+    def run(self, verb: str, source: str) -> int:
         """Run a verb to its end on our terminal; returns its exit status."""
-        process = self._start(verb, words, None)
+        process = self._start(verb, [], [source], None)
         try:
             return process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # the terminal interrupted it too; it saves what it has
-            raise
+        finally:
+            _stop(process)  # when we are interrupted: it saves what it has
 
     @contextmanager
-    def background(self, verb: str, *words: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    def background(
+        self, verb: str, flags: Sequence[str], sources: Sequence[str], log: Path
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a verb beside us for the time of the block, its output in a file."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            process = self._start(verb, words, output)
+            process = self._start(verb, flags, sources, output)
             try:
                 yield process
             finally:
                 _stop(process)
 
-    def _start(self, verb: str, words: Sequence[str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+    def _start(
+        self, verb: str, flags: Sequence[str], sources: Sequence[str], output: IO[bytes] | None
+    ) -> subprocess.Popen[bytes]:
         verbs = {"serve": (SERVE,), "index": (INDEX,), "train": (TRAIN, INDEX)}[verb]
-        argv = [
-            sys.executable,
-            "-m",
-            "homespun_core.cli",
-            verb,
-            *words,
-            *self._config,
-            *as_flags(self._settings, verbs),
-        ]
+        settings = [*self._config, *as_flags(self._settings, verbs)]
         return subprocess.Popen(
-            argv,
+            [
+                sys.executable,
+                "-m",
+                "homespun_core.cli",
+                verb,
+                *flags,
+                *settings,
+                *(["--", *sources] if sources else []),
+            ],
             env=self._environ,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=output is not None,  # Ctrl-C reaches us; we stop the background ones in order
+            start_new_session=True,  # Ctrl-C reaches us alone, and we stop the others in order
             preexec_fn=_be_nice if verb == "train" else _die_with_parent,
         )
 
@@ -128,7 +130,7 @@ def _be_nice() -> None:
 @contextmanager
 def _server(children: _Children, data: DataDir) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     log = data.root / "logs" / "server.log"
-    with children.background("serve", log=log) as process:
+    with children.background("serve", [], [], log) as process:
         yield process, _await_server(process, data, log)
 
 
@@ -177,30 +179,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait(server: subprocess.Popen[bytes], data: DataDir) -> int:
-    """Until Ctrl-C or SIGTERM (0), or the server ends by itself (1)."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Until Ctrl-C or SIGTERM; returns 0. Raises ServiceError when the server ends by itself."""
     try:
         server.wait()
     except KeyboardInterrupt:
         _say("stopping")
         return 0
     raise ServiceError(f"the server ended unexpectedly; see {data.root / 'logs' / 'server.log'}")
-
-
-def _show_example(data: DataDir, repo: str) -> None:
-    """One completion at a real place of the repository, before and after personalisation."""
-    try:
-        adapter = registry.newest(data.adapters(repo))
-    except StorageError as error:
-        _say(str(error))
-        return
-    example: dict[str, Any] | None = adapter.report.get("example") if adapter else None
-    if not example:
-        return
-    _say(f"one place in {example['path']}, written after the code the adapter learned from:")
-    for label in ("context", "written", "before", "after"):
-        for line in str(example[label]).splitlines() or ["(nothing)"]:
-            print(f"  {label:>8} | {line}")
 
 
 def _show_editors(url: str) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from homespun_core.types import EvalTask
 from homespun_trainer.evaluate import Score
-from homespun_trainer.report import choose_example, render
+from homespun_trainer.report import choose_example, render, render_example
 from tests.trainer.test_evaluate import task
 
 
@@ -55,3 +55,15 @@ def test_the_table_shows_arms_differences_verdict_and_reasons() -> None:
 
 def test_a_report_without_places_can_be_shown() -> None:
     assert "does not go live" in render({"arms": {}, "differences": {}, "promote": False, "reasons": ["none"]})
+
+
+def test_the_example_shows_what_was_written_before_and_after() -> None:
+    example = {"path": "a.py", "context": "def f():\n    ", "written": "x", "before": "", "after": "x", "rule": "r"}
+    assert render_example(example).splitlines()[1:] == [
+        "   context | def f():",
+        "   context |     ",
+        "   written | x",
+        "    before | ",
+        "     after | x",
+    ]
+    assert render_example(None) == ""

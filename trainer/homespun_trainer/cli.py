@@ -125,9 +125,7 @@ class Judging:
         self, ids: Sequence[int], max_new_tokens: int, end_ids: frozenset[int], adapter: str | None
     ) -> Written:
         made = self._engine.generate(
-            EngineRequest(
-                ids=ids, max_new_tokens=max_new_tokens, adapter=adapter, end_ids=end_ids, draft=drafter(None)
-            )
+            EngineRequest(ids=ids, max_new_tokens=max_new_tokens, adapter=adapter, end_ids=end_ids, draft=drafter(None))
         )
         return Written(ids=[t.id for t in made.tokens], is_truncated=made.stats.finish_reason != "stop")
 
@@ -148,7 +146,10 @@ def opened_engine(files: ModelFiles, settings: Settings) -> Iterator[Judging]:
 
 
 def summary(outcome: Outcome) -> str:
+    example = report.render_example(outcome.report.get("example"))
     if outcome.is_new:
-        return f"{report.render(outcome.report)}\nadapter {outcome.version}"
-    verdict = "live" if outcome.report["promote"] else "turned down"
-    return f"nothing has changed since adapter {outcome.version} ({verdict}): nothing to train"
+        parts = [report.render(outcome.report), f"adapter {outcome.version}", example]
+    else:
+        verdict = "live" if outcome.report["promote"] else "turned down"
+        parts = [f"nothing has changed since adapter {outcome.version} ({verdict}): nothing to train", example]
+    return "\n".join(part for part in parts if part)

@@ -110,6 +110,16 @@ def render(report: Mapping[str, Any]) -> str:
     return "\n".join([head, *lines, note, f"{verdict}:", *(f"  {reason}" for reason in report["reasons"])])
 
 
+def render_example(example: Mapping[str, str] | None) -> str:
+    """One completion at a real place, before and after; empty without one."""
+    if example is None:
+        return ""
+    lines = [f"one place in {example['path']}, written after what the adapter learned from ({example['rule']}):"]
+    for label in ("context", "written", "before", "after"):
+        lines += [f"  {label:>8} | {line}" for line in example[label].split("\n")]
+    return "\n".join(lines)
+
+
 def _row(summary: Mapping[str, Any], sign: str) -> str:
     exact, similar, bits = (summary[key] for key in ("exact_match", "edit_similarity", "bits_per_byte"))
     return (
