@@ -89,6 +89,9 @@ def _run(words: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"homespun {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", required=True)
+    # Read by OpenMP when torch is first imported. Its threads spin while they wait for one another, and burn the time
+    # other processes need: some steps took 10 to 100 times longer (benchmarks/LOG.md, 2026-11-21, latency).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     wanted = next((w for w in words if not w.startswith("-")), None)
     module = _load(wanted) if wanted in VERBS else None
     for name, verb in VERBS.items():
@@ -102,9 +105,6 @@ def _run(words: list[str]) -> int:
             module.add_arguments(sub)
     args = parser.parse_args(words)
     assert wanted is not None and module is not None  # argparse refuses a missing or unknown verb
-    # Read by OpenMP when torch starts. Its threads spin while they wait for one another: beside any other busy process
-    # that made a step 10 to 100 times slower (two threads on two shared cores), and sleeping costs nothing there.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _explaining_missing_extra(wanted):
         return module.run(args)
 

@@ -57,9 +57,14 @@ def run(args: argparse.Namespace) -> int:
                 status = children.run(verb, source)
                 if status != 0:
                     return status
-        _show_editors(url)
-        with children.background("index", ["--watch"], args.repository, log=data.root / "logs" / "index.log"):
-            return _wait(server, data)
+        try:
+            _show_editors(url)
+            with children.background("index", ["--watch"], args.repository, log=data.root / "logs" / "index.log"):
+                server.wait()
+        except KeyboardInterrupt:
+            _say("stopping")
+            return 0
+    raise ServiceError(f"the server ended unexpectedly; see {data.root / 'logs' / 'server.log'}")
 
 
 class _Children:
@@ -176,16 +181,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _wait(server: subprocess.Popen[bytes], data: DataDir) -> int:
-    """Until Ctrl-C or SIGTERM; returns 0. Raises ServiceError when the server ends by itself."""
-    try:
-        server.wait()
-    except KeyboardInterrupt:
-        _say("stopping")
-        return 0
-    raise ServiceError(f"the server ended unexpectedly; see {data.root / 'logs' / 'server.log'}")
 
 
 def _show_editors(url: str) -> None:

@@ -101,8 +101,8 @@ def make_company(path: Path) -> Path:
 
 
 def _history() -> Iterator[tuple[str, str, str]]:
-    for template, verb in ((_FIND, "Find"), (_COUNT, "Count"), (_UPDATE, "Set")):
-        for position in range(4):
+    for position in range(4):
+        for template, verb in ((_FIND, "Find"), (_COUNT, "Count"), (_UPDATE, "Set")):
             for name, fields in ENTITIES.items():
                 field = fields[position]
                 yield name, template.format(field=field, **_names(name)), f"{verb} {name} by {field}"

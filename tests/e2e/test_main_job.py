@@ -14,26 +14,12 @@ import pytest
 from lsprotocol import types as lsp
 from pytest_lsp import ClientServerConfig, LanguageClient, client_capabilities
 
+from homespun_core.types import EvalTask
 from tests.e2e.command import HOMESPUN, Running, homespun, running
 from tests.e2e.company import make_company
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-# The first lines of a method the company has written many times, for a field it has not written it for.
-PREFIX = '''"""Order of Loomworks."""
-
-from loomworks.base import BaseRepository
-from loomworks.rows import Order
-from loomworks.spans import span
-from loomworks.tables import ORDERS
-
-
-class OrderRepository(BaseRepository):
-    """Reads and writes order rows."""
-
-    def find_by_warehouse(self, warehouse: str) -> list[Order]:
-        with span("order.find_by_warehouse") as current:
-            rows = self.session.fetch_all('''
 TRAINING = ("--train-minutes=0.5", "--eval-tasks=60", "--port=0")
 
 
@@ -77,51 +63,55 @@ def test_up_goes_from_a_repository_to_a_live_adapter(up: Running, work: Path) ->
     assert all(label in said for label in ("written |", "before |", "after |"))
 
 
-def test_openai_shape_completes_with_what_the_company_writes(url: str) -> None:
-    body = {
-        "prompt": PREFIX,
-        "suffix": "\n",
-        "max_tokens": 24,
-        "homespun": {"path": "loomworks/orders.py", "language": "python"},
-    }
+@pytest.fixture(scope="module")
+def places(up: Running, work: Path) -> list[EvalTask]:
+    """Lines the company wrote after what the adapter was trained on."""
+    (path,) = (work / "data" / "corpus").glob("*/*/tasks.jsonl")
+    return [EvalTask(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def ask(url: str, place: EvalTask, repo: str) -> str:
+    where = {"path": place.path, "language": place.language, "repo": repo}
+    body = {"prompt": place.prefix, "suffix": place.suffix, "max_tokens": 32, "homespun": where}
     answer = post(url, body)
     assert answer["object"] == "text_completion"
-    assert answer["choices"][0]["text"].startswith("ORDERS.where(")
+    return str(answer["choices"][0]["text"]).partition("\n")[0]
 
 
-def test_tabby_shape_on_the_same_path_gives_the_same_text(url: str) -> None:
-    segments = {"prefix": PREFIX, "suffix": "\n", "filepath": "loomworks/orders.py"}
+@pytest.fixture(scope="module")
+def right(url: str, places: list[EvalTask]) -> list[EvalTask]:
+    """The places where the server writes what the company wrote."""
+    return [place for place in places if ask(url, place, "loomworks") == place.middle]
+
+
+def test_what_it_learned_gets_more_lines_right(url: str, places: list[EvalTask], right: list[EvalTask]) -> None:
+    """Against the same server asked for a repository it doesn't know: the base model alone."""
+    base = [place for place in places if ask(url, place, "https://git.example.com/other/app") == place.middle]
+    assert len(right) > len(base)
+
+
+def test_tabby_shape_on_the_same_path_gives_the_same_text(url: str, right: list[EvalTask]) -> None:
+    place = right[0]
+    segments = {"prefix": place.prefix, "suffix": place.suffix, "filepath": place.path}
     answer = post(url, {"language": "python", "segments": segments})
     assert answer["choices"][0]["index"] == 0
-    assert answer["choices"][0]["text"].startswith("ORDERS.where(")
+    assert answer["choices"][0]["text"].partition("\n")[0] == place.middle
 
 
-def test_the_adapter_is_what_knows_it(url: str, work: Path) -> None:
-    """The base model alone, same place: the repository of the request is one the server does not know."""
-    body = {
-        "prompt": PREFIX,
-        "suffix": "\n",
-        "max_tokens": 24,
-        "homespun": {"repo": "https://git.example.com/other/app"},
-    }
-    assert not post(url, body)["choices"][0]["text"].startswith("ORDERS.where(")
-
-
-async def test_the_language_server_shows_it_in_an_editor(url: str, work: Path) -> None:
+async def test_the_language_server_shows_it_in_an_editor(url: str, work: Path, right: list[EvalTask]) -> None:
+    place = right[0]
     config = ClientServerConfig(server_command=[*HOMESPUN, "lsp", "--server-url", url])
     client = await config.start()
     assert isinstance(client, LanguageClient)
-    file = (work / "loomworks" / "loomworks" / "orders.py").as_uri()
+    root = work / "loomworks"
+    file = (root / place.path).as_uri()
+    lines = place.prefix.split("\n")
     try:
         await client.initialize_session(
-            lsp.InitializeParams(capabilities=client_capabilities("neovim"), root_uri=(work / "loomworks").as_uri())
+            lsp.InitializeParams(capabilities=client_capabilities("neovim"), root_uri=root.as_uri())
         )
-        client.text_document_did_open(
-            lsp.DidOpenTextDocumentParams(
-                lsp.TextDocumentItem(uri=file, language_id="python", version=1, text=PREFIX + "\n")
-            )
-        )
-        lines = PREFIX.split("\n")
+        item = lsp.TextDocumentItem(uri=file, language_id="python", version=1, text=place.prefix + place.suffix)
+        client.text_document_did_open(lsp.DidOpenTextDocumentParams(item))
         result = await client.text_document_inline_completion_async(
             lsp.InlineCompletionParams(
                 context=lsp.InlineCompletionContext(lsp.InlineCompletionTriggerKind.Invoked),
@@ -130,7 +120,7 @@ async def test_the_language_server_shows_it_in_an_editor(url: str, work: Path) -
             )
         )
         assert isinstance(result, lsp.InlineCompletionList)
-        assert str(result.items[0].insert_text).startswith("ORDERS.where(")
+        assert str(result.items[0].insert_text).partition("\n")[0] == place.middle
     finally:
         await client.shutdown_session()
         await client.stop()  # type: ignore[no-untyped-call]  # pygls' own

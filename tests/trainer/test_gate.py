@@ -36,6 +36,7 @@ def change(
         (change(bits=UNSURE), False, "doesn't surely predict"),
         (change(bits=WORSE), False, "doesn't surely predict"),
         (change(bits=(-0.1, -0.2, 0.0)), False, "doesn't surely predict"),
+        (change(bits=(-0.004, -0.006, -0.002)), False, "hardly better"),
         (change(exact=-0.009), True, "better than"),
         (change(exact=-0.014), True, "better than"),  # within the standard error: the interval is 6 points wide
         (change(exact=-0.02), False, "-2.0 points of exact match"),

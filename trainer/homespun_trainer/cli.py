@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-# OpenMP reads it once, when PyTorch is imported below. Threads that wait for each other spin by default, and burn the
-# time that other processes (server, indexer, editor) or the very thread they wait for need. Two cores, eight busy
-# processes: 646 tokens/s spinning, 1,253 asleep.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args

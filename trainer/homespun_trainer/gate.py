@@ -13,6 +13,8 @@ from homespun_trainer.intervals import Estimate
 
 MIN_TASKS, MIN_COMMITS = 50, 10
 """With fewer, an interval says more about the few commits than about the adapter."""
+_MIN_GAIN = 0.01
+"""Bits per byte. After two steps of training an adapter was already surely better, by 0.004: nobody would notice."""
 _EXACT_MARGIN = 0.01
 _INTERVAL_IN_ERRORS = 3.92
 """Width of a 95 % interval in standard errors."""
@@ -47,7 +49,11 @@ def _too_few(change: Summary) -> str | None:
 
 def _bits(change: Summary) -> str | None:
     estimate = change.bits_per_byte
-    return None if estimate.high < 0 else f"it doesn't surely predict the code better: {_bits_text(estimate)}"
+    if estimate.high >= 0:
+        return f"it doesn't surely predict the code better: {_bits_text(estimate)}"
+    if estimate.value > -_MIN_GAIN:
+        return f"it is hardly better: {_bits_text(estimate)}, and {_MIN_GAIN} would be worth a change"
+    return None
 
 
 def _exact(change: Summary) -> str | None:
