@@ -7,10 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Test processes run side by side; more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The same examples every time, and nothing that depends on how busy the machine is.
+settings.register_profile("homespun", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("homespun")
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 from homespun_core.config import INDEX, SERVE, TRAIN, Settings, add_flags, as_flags, settings_from_args
@@ -31,6 +32,7 @@ from homespun_core.storage import locked
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
+_POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 
 _TRAIN_NICENESS = 10
@@ -46,44 +48,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = settings_from_args(args).settings
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where we were started with SIGINT ignored (`&` in a script)
-        signal.signal(number, signal.default_int_handler)
     data = DataDir(settings.data_root)
-    children = _Children(settings, args.config)
-    with locked(data.locks / "up.lock", "homespun up"), _server(children, data) as (server, url):
+    stop = _StopRequest()
+    children = _Children(settings, args.config, stop)
+    with locked(data.locks / "up.lock", "homespun up"), _server(children, data, stop) as (server, url):
         _say(f"serving on {url} (base model; snippets and adapter follow)")
         for verb in ("index",) if args.no_train else ("index", "train"):
             for source in args.repository:
                 status = children.run(verb, source)
                 if status != 0:
                     return status
-        try:
-            _show_editors(url)
-            with children.background("index", ["--watch"], args.repository, log=data.root / "logs" / "index.log"):
-                server.wait()
-        except KeyboardInterrupt:
-            _say("stopping")
-            return 0
+        _show_editors(url)
+        with children.background("index", ["--watch"], args.repository, log=data.root / "logs" / "index.log"):
+            if stop.wait(server) is None:
+                _say("stopping")
+                return 0
     raise ServiceError(f"the server ended unexpectedly; see {data.root / 'logs' / 'server.log'}")
+
+
+class _StopRequest:
+    """SIGINT and SIGTERM as a question that waits ask.
+
+    An exception from a signal handler gets lost where Python ignores exceptions (in a finaliser), and a signal that
+    comes just before a blocking wait doesn't end it. A test saw one lost.
+    """
+
+    def __init__(self) -> None:
+        self.is_made = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int | None:
+        """The exit status of a process; None when we are asked to stop before it ends."""
+        while process.poll() is None:
+            if self.is_made:
+                return None
+            time.sleep(_POLL_S)
+        return process.returncode
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_made = True
 
 
 class _Children:
     """Starts `homespun` verbs as child processes with the settings `up` was given."""
 
-    def __init__(self, settings: Settings, config: Path | None) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, config: Path | None, stop: _StopRequest) -> None:
+        self._settings, self._stop_request = settings, stop
         self._config = ["--config", str(config)] if config else []
         self._environ = dict(os.environ)
         if settings.api_token:
             self._environ["HOMESPUN_API_TOKEN"] = settings.api_token
 
     def run(self, verb: str, source: str) -> int:
-        """Run a verb to its end on our terminal; returns its exit status."""
+        """Run a verb to its end on our terminal; returns its exit status. Raises KeyboardInterrupt."""
         process = self._start(verb, [], [source], None)
-        try:
-            return process.wait()
-        finally:
-            _stop(process)  # when we are interrupted: it saves what it has
+        status = self._stop_request.wait(process)
+        if status is None:
+            _stop(process)  # it saves what it has
+            raise KeyboardInterrupt
+        return status
 
     @contextmanager
     def background(
@@ -133,22 +157,24 @@ def _be_nice() -> None:
 
 
 @contextmanager
-def _server(children: _Children, data: DataDir) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def _server(children: _Children, data: DataDir, stop: _StopRequest) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     log = data.root / "logs" / "server.log"
     with children.background("serve", [], [], log) as process:
-        yield process, _await_server(process, data, log)
+        yield process, _await_server(process, data, log, stop)
 
 
-def _await_server(process: subprocess.Popen[bytes], data: DataDir, log: Path) -> str:
+def _await_server(process: subprocess.Popen[bytes], data: DataDir, log: Path, stop: _StopRequest) -> str:
     """The server's URL, once it answers. Raises ServiceError with its last line when it ends before."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
+        if stop.is_made:
+            raise KeyboardInterrupt
         if process.poll() is not None:
             raise ServiceError(_last_line(log) or f"the server ended at once; see {log}")
         url = _announced_url(data, process.pid)
         if url and _answers(url):
             return url
-        time.sleep(0.1)
+        time.sleep(_POLL_S)
     raise ServiceError(f"the server did not answer within {_START_TIMEOUT_S:.0f} s; see {log}")
 
 
