@@ -91,7 +91,7 @@ def index_repository(
     parent = data.index(repo.id) / "frozen" if commit else data.index(repo.id)
     final = parent / plan.generation
     state = _state(parent, final, plan)
-    logger.info("index of %s: %s", repo.name, state)
+    logger.debug("index of %s: %s", repo.name, state)
     if state is not IndexState.EQUAL:
         if state is IndexState.CORRUPT:
             shutil.rmtree(final, ignore_errors=True)

@@ -121,7 +121,7 @@ def test_a_damaged_index_is_built_again(shop: Path, indexer: Indexer) -> None:
 def test_the_state_says_why_an_index_is_built(
     shop: Path, indexer: Indexer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level("INFO", logger="homespun_indexer.snapshot")
+    caplog.set_level("DEBUG", logger="homespun_indexer.snapshot")
     path = indexer.index(shop)
     indexer.index(shop)
     (path / "texts.bin").write_bytes(b"")
