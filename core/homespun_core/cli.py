@@ -92,6 +92,7 @@ def _run(words: list[str]) -> int:
     # Read by OpenMP when torch is first imported. Its threads spin while they wait for one another, and burn the time
     # other processes need: some steps took 10 to 100 times longer (benchmarks/LOG.md, 2026-11-21, latency).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.umask(0o077)  # the data directory holds all the code; other accounts of this machine have no business there
     wanted = next((w for w in words if not w.startswith("-")), None)
     module = _load(wanted) if wanted in VERBS else None
     for name, verb in VERBS.items():

@@ -102,11 +102,16 @@ def load_settings(
     """Merge the four sources. `flags` holds the given ones only. Raises ConfigError on anything unknown or out of
     range.
 
-    Without `config`, `homespun.toml` in the working directory is read if it is there.
+    Without `config`, `homespun.toml` in the working directory is read if it is there; in a repository it is refused,
+    since one that was only cloned to be looked at must not say where its reader's code and models are.
     """
     values: dict[str, object] = {}
     sources: dict[str, str] = {}
     path = config or Path(CONFIG_NAME)
+    if config is None and path.is_file() and _is_foreign_repository(Path.cwd()):
+        raise ConfigError(
+            f"{CONFIG_NAME}: a repository's own settings are not followed; if you mean it: --config {path}"
+        )
     layers: list[tuple[str, Mapping[str, object]]] = [
         (str(path), _read_toml(path, required=config is not None)),
         ("environment", _read_environ(environ)),
@@ -156,11 +161,17 @@ def as_flags(settings: Settings, verbs: Iterable[str]) -> list[str]:
     argv: list[str] = []
     for name, item in SETTINGS.items():
         value = getattr(settings, name)
-        if value == item.default or not wanted & set(item.metadata["verbs"]):
+        if not wanted & set(item.metadata["verbs"]):
             continue
         flag = name.replace("_", "-")
         argv += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}={value}"]
     return argv
+
+
+def _is_foreign_repository(directory: Path) -> bool:
+    """Whether `directory` lies in a git work tree other than a clone of Homespun that runs this."""
+    root = next((d for d in (directory, *directory.parents) if (d / ".git").exists()), None)
+    return root is not None and not Path(__file__).resolve().is_relative_to(root.resolve())
 
 
 def _default_note(item: Field[Any]) -> str:

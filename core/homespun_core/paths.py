@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SCP_LIKE = re.compile(r"^(?:[^@/\s]+@)?([^:/\s]+):(?!//)(.+)$")
-_URL = re.compile(r"^[a-z+]+://(?:[^@/]+@)?([^/:]+)(?::\d+)?/(.+)$", re.IGNORECASE)
+_URL = re.compile(r"^[a-z+]+://(?:[^/]*@)?([^@/:]+)(?::\d+)?/(.+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

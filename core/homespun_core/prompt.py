@@ -8,7 +8,7 @@ with the suffix first).
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -138,23 +138,23 @@ class PromptBuilder:
         return self.tokenizer.encode("".join(lines[: max(1, fitting)]))[:max_tokens]
 
     def _prefix(self, prefix: str, max_tokens: int) -> list[int]:
-        """The last lines that fit, from an anchored start; a last line that is too long alone keeps its end."""
-        if max_tokens <= 0:
-            return []
-        lines = prefix.split("\n")
-        start = self._anchor(lines, max_tokens)
-        while True:
-            ids = self.tokenizer.encode("\n".join(lines[start:]))
-            if len(ids) <= max_tokens:
-                return ids
-            if start >= len(lines) - 1:
-                return ids[-max_tokens:]
-            start = min(len(lines) - 1, (start // ANCHOR_LINES + 1) * ANCHOR_LINES)
+        """The last lines that fit, from an anchored start; anchors lie closer where few lines fit. Where not even the
+        last line fits, its end."""
+        text = prefix[-max_tokens * _MAX_CHARS_PER_TOKEN :] if max_tokens > 0 else ""
+        lines = text.split("\n")
+        is_cut = len(text) < len(prefix)
+        above = prefix.count("\n", 0, len(prefix) - len(text))
 
-    def _anchor(self, lines: Sequence[str], max_tokens: int) -> int:
-        """First anchored line worth trying: what stands earlier can't fit."""
-        chars, start = 0, len(lines)
-        while start > 0 and chars <= max_tokens * _MAX_CHARS_PER_TOKEN:
-            start -= 1
-            chars += len(lines[start]) + 1
-        return 0 if start == 0 else -(-start // ANCHOR_LINES) * ANCHOR_LINES
+        def tail(start: int) -> list[int]:
+            return self.tokenizer.encode("\n".join(lines[start:]))
+
+        def fits(start: int) -> bool:
+            return len(tail(start)) <= max_tokens
+
+        for step in (ANCHOR_LINES, ANCHOR_LINES // 4, 1):
+            first = -above % step or (step if is_cut else 0)  # a line that is cut is no start
+            starts = range(first, len(lines), step)
+            best = bisect_left(starts, True, key=fits)
+            if best < len(starts) and (starts[best] == 0 or len(lines) - starts[best] >= step // 2):
+                return tail(starts[best])
+        return tail(0)[-max_tokens:] if max_tokens > 0 else []

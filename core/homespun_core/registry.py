@@ -34,18 +34,21 @@ class Adapter:
     """Evaluation and gate: scores of every arm, whether it was promoted, and why or why not."""
 
 
+def new_version(fingerprint: str) -> str:
+    """A name for a version made now; names sort by time."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{fingerprint[:8]}"
+
+
 @contextmanager
 def publish_adapter(
-    adapters: Path, *, fingerprint: str, sources: Mapping[str, str], report: Mapping[str, Any]
+    path: Path, *, fingerprint: str, sources: Mapping[str, str], report: Mapping[str, Any]
 ) -> Iterator[Path]:
-    """Yield a directory to put peft's two files into; on success it is a new version. `sources["base_model"]` is the
-    digest.
+    """Yield a directory to put peft's two files into; on success it is the version at `path`, not live yet.
 
-    The new version isn't live: see `promote`.
+    `sources["base_model"]` is the base model's digest.
     """
-    version = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{fingerprint[:8]}"
     manifest = Manifest(kind=ADAPTER_KIND, format_version=ADAPTER_FORMAT, fingerprint=fingerprint, sources=sources)
-    with storage.publish_dir(adapters / version, manifest) as tmp:
+    with storage.publish_dir(path, manifest) as tmp:
         yield tmp
         (tmp / REPORT).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -79,8 +79,9 @@ def publish_dir(final: Path, manifest: Manifest) -> Iterator[Path]:
         try:
             tmp.rename(final)
         except OSError:
-            if not (final / MANIFEST).is_file():
-                raise
+            if not (final / MANIFEST).is_file():  # what is left of one that was being deleted when the power went
+                remove(final)
+                tmp.rename(final)
         _fsync(final.parent)
     except (OSError, RuntimeError) as error:
         # Libraries that write files (numpy, FAISS, SQLite) say in many ways that the disk is full.
@@ -156,7 +157,18 @@ def prune(parent: Path, keep: int) -> None:
     snapshots = [p for p in parent.iterdir() if (p / MANIFEST).is_file() and p != live]
     snapshots.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     for old in snapshots[max(0, keep - 1) :]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
+
+
+def remove(snapshot: Path) -> None:
+    """Delete a snapshot: by rename at first, so that it is gone at once or not at all."""
+    doomed = snapshot.parent / f"{_TMP_PREFIX}{snapshot.name}-removed-{os.getpid()}"
+    shutil.rmtree(doomed, ignore_errors=True)
+    try:
+        snapshot.rename(doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sweep(parent: Path) -> None:

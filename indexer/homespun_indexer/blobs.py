@@ -1,7 +1,8 @@
 """What a file's bytes turn into (chunks, symbols, token ids), computed once for each content and kept in a cache.
 
 The cache is SQLite in WAL mode: readers and one writer at a time, from any number of processes; kill -9 loses at most
-what wasn't committed. It is worth nothing that can't be computed again, so a damaged one is deleted.
+what wasn't committed. It is worth nothing that can't be computed again, so a damaged one is deleted, and one that is
+locked for long or on a full disk is done without.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _FORMAT = 1
 _MAX_BYTES = 4_000_000_000
 """A larger cache is started anew: simpler than tracking what is still used, and rebuilding takes seconds."""
 _BATCH = 64
+_LOCK_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,8 @@ class BlobCache:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._database: sqlite3.Connection | None = None
+        """None: gone on without it."""
 
     def __enter__(self) -> BlobCache:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,36 +122,35 @@ class BlobCache:
         try:
             self._database = self._open()
         except sqlite3.DatabaseError as error:
-            self._start_anew(error)
+            self._recover(error)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._database.close()
+        self._close()
 
     def get(self, keys: Sequence[str]) -> dict[str, Analysis]:
+        if self._database is None:
+            return {}
         marks = ",".join("?" * len(keys))
         try:
             rows = self._database.execute(f"SELECT key, value FROM analyses WHERE key IN ({marks})", keys).fetchall()
             return {key: _unpack(value) for key, value in rows}
         except (sqlite3.DatabaseError, ValueError, KeyError, TypeError, zlib.error) as error:
-            self._start_anew(error)
+            self._recover(error)
             return {}
 
     def put(self, analyses: dict[str, Analysis]) -> None:
+        if self._database is None:
+            return
         rows = [(key, _pack(analysis)) for key, analysis in analyses.items()]
         try:
             with self._database:
                 self._database.executemany("INSERT OR REPLACE INTO analyses VALUES (?, ?)", rows)
         except sqlite3.DatabaseError as error:
-            if "full" in str(
-                error
-            ):  # a full disk: go on without the cache, the snapshot will say so if it can't be written
-                logger.warning("cache %s: %s", self._path, error)
-                return
-            self._start_anew(error)
+            self._recover(error)
 
     def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=60)
+        database = sqlite3.connect(self._path, timeout=_LOCK_S)
         try:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=OFF")  # a power cut may cost the cache, never correctness
@@ -157,12 +160,20 @@ class BlobCache:
             raise
         return database
 
-    def _start_anew(self, error: Exception) -> None:
+    def _recover(self, error: Exception) -> None:
+        self._close()
+        # Another process is writing for long, or the disk is full (then the snapshot will say so): that's no damage.
+        if isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "full" in str(error)):
+            logger.warning("cache %s: %s; going on without it", self._path, error)
+            return
         logger.warning("cache %s is damaged (%s) and is rebuilt", self._path, error)
-        if hasattr(self, "_database"):
-            self._database.close()
         self._delete()
         self._database = self._open()
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
     def _delete(self) -> None:
         for suffix in ("", "-wal", "-shm"):

@@ -71,6 +71,8 @@ def _follow(source: str, repo: Repository, settings: Settings) -> None:
             print(summary(index_once(source, settings, SilentProgress())), flush=True)
         except (HomespunError, OSError) as error:  # the next change or fetch may find it mended
             print(f"homespun: {error}", file=sys.stderr, flush=True)
+        except Exception as error:  # noqa: BLE001 - a job loop: it mustn't end because one round found a bug
+            print(f"homespun: {source}: {error!r}", file=sys.stderr, flush=True)
 
     if repo.is_local:
         watch(repo, refresh, stop)

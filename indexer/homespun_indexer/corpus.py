@@ -200,37 +200,36 @@ def _oldest_cut(line: Mainline) -> int:
 
 
 def _split_by_files(repo: Repository, settings: Settings) -> Split:
-    """A tenth of the files, by hash of their paths."""
+    """A tenth of the files, by hash of their paths, and the copies of these."""
     found: list[Place] = []
     refused: Counter[str] = Counter()
-    held_out = set()
-    for file in files.source_files(repo, settings=settings, commit=repo.head):
-        if tasks.is_held_out(file.path, settings.seed, _HELD_OUT_SHARE):
-            held_out.add(file.path)
+    texts = files.source_files(repo, settings=settings, commit=repo.head)
+    chosen = {file.path for file in texts if tasks.is_held_out(file.path, settings.seed, _HELD_OUT_SHARE)}
+    withheld = {file.blob for file in texts if file.path in chosen}
+    for file in texts:
+        if file.path in chosen:
             found += tasks.file_places(file, repo.head, refused)
     return Split(
         kind=FILES,
         commit=repo.head,
         time=mainline(repo, 1).times[0],
         places=tuple(tasks.spread(found, settings.seed, per_commit=tasks.MAX_PER_FILE)),
-        held_out=frozenset(held_out),
+        held_out=frozenset(file.path for file in texts if file.blob in withheld),
         refused=dict(refused),
         num_steps=0,
     )
 
 
 def _documents(texts: Iterable[SourceFile], split: Split) -> tuple[list[Document], dict[str, int], dict[str, int]]:
-    """Each text once, without held-out files (and copies of them) and without secrets; what was left out; what was
-    redacted."""
+    """Each text once, without held-out files and without secrets; what was left out; what was redacted."""
     texts = list(texts)
     skipped: Counter[str] = Counter()
     redactions: Counter[str] = Counter()
-    withheld = {file.blob for file in texts if file.path in split.held_out}
     used: set[str] = set()
     documents = []
     for file in texts:
-        if file.blob in withheld or file.blob in used:
-            skipped["held out" if file.blob in withheld else "duplicate"] += 1
+        if file.path in split.held_out or file.blob in used:
+            skipped["held out" if file.path in split.held_out else "duplicate"] += 1
             continue
         used.add(file.blob)
         clean, found = redact(file.text)

@@ -27,6 +27,8 @@ IGNORE_FILE = ".homespunignore"
 _ATTRIBUTES_FILE = ".gitattributes"
 _ATTRIBUTES = {"linguist-generated": filters.GENERATED, "linguist-vendored": filters.VENDORED}
 _RULE_FILE_LIMIT = 1_000_000
+_BATCH_S = 4 * 3_600
+"""Time limit of a BlobReader: what is done with the files between two of them counts as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def read_sources(
 
 def select(repo: Repository, *, settings: Settings, commit: str | None = None) -> Selection:
     """Candidates sorted by path, and why the other files are left out."""
-    entries = list_entries(repo, commit)
+    entries = list_entries(repo, commit, max_bytes=settings.max_file_kb * 1_000)
     rules = _Rules(repo, entries)
     candidates: list[Candidate] = []
     skipped: dict[str, str] = {}
@@ -110,11 +112,12 @@ def select(repo: Repository, *, settings: Settings, commit: str | None = None) -
     return Selection(candidates=tuple(candidates), skipped=skipped)
 
 
-def list_entries(repo: Repository, commit: str | None = None) -> list[Entry]:
-    """Everything in the commit (None: head and working tree), sorted by path."""
+def list_entries(repo: Repository, commit: str | None, *, max_bytes: int) -> list[Entry]:
+    """Everything in the commit (None: head and working tree), sorted by path. Files of the working tree that are larger
+    than `max_bytes` have no content, and no blob that git knows."""
     entries = {entry.path: entry for entry in _tree(repo, commit or repo.head)}
     if commit is None and repo.work_tree is not None:
-        entries = _overlaid(repo, entries)
+        entries = _overlaid(repo, entries, max_bytes)
     return [entries[path] for path in sorted(entries)]
 
 
@@ -130,7 +133,7 @@ class BlobReader:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._running = repo.git.running("cat-file", "--batch")
+        self._running = repo.git.running("cat-file", "--batch", timeout_s=_BATCH_S)
 
     def __enter__(self) -> BlobReader:
         self._process = self._running.__enter__()
@@ -175,7 +178,7 @@ class _Rules:
         self._ignored: list[Pattern] = []
         self._attributes: list[tuple[Pattern, str, bool]] = []
         files = [e for e in entries if e.mode.startswith("100") and not e.is_missing and e.size < _RULE_FILE_LIMIT]
-        rule_files = [e for e in files if e.path == IGNORE_FILE or e.path.rpartition("/")[2] == _ATTRIBUTES_FILE]
+        rule_files = [e for e in files if _is_rule_file(e.path)]
         if not rule_files:
             return
         with BlobReader(repo) as blobs:
@@ -229,7 +232,7 @@ def _tree(repo: Repository, commit: str) -> Iterator[Entry]:
         )
 
 
-def _overlaid(repo: Repository, committed: dict[str, Entry]) -> dict[str, Entry]:
+def _overlaid(repo: Repository, committed: dict[str, Entry], max_bytes: int) -> dict[str, Entry]:
     """The working tree's files: tracked or not ignored. A file left out of a sparse checkout counts as committed."""
     assert repo.work_tree is not None
     entries = {}
@@ -241,18 +244,25 @@ def _overlaid(repo: Repository, committed: dict[str, Entry]) -> dict[str, Entry]
         if before is not None and (before.mode in ("120000", "160000") or language_is_unread(listed.path)):
             entries[listed.path] = before
             continue
-        found = worktree.read_file(repo.work_tree, listed.path, _RULE_FILE_LIMIT * 100)
+        limit = _RULE_FILE_LIMIT if _is_rule_file(listed.path) else max_bytes
+        found = worktree.read_file(repo.work_tree, listed.path, limit)
         if found is None:
             continue
-        entry = _entry_of(listed.path, found, len(repo.head))
+        if found.content is None:
+            entries[listed.path] = Entry(path=listed.path, mode="100644", blob="", size=found.size)
+            continue
+        entry = _entry_of(listed.path, found.content, len(repo.head))
         entries[listed.path] = replace(entry, content=None) if before and before.blob == entry.blob else entry
     return entries
 
 
 def language_is_unread(path: str) -> bool:
     """Whether the bytes of a path can't matter, so that the working tree's version needn't be read."""
-    is_rule = path == IGNORE_FILE or path.rpartition("/")[2] == _ATTRIBUTES_FILE
-    return not is_rule and language_of_path(path) is None
+    return not _is_rule_file(path) and language_of_path(path) is None
+
+
+def _is_rule_file(path: str) -> bool:
+    return path == IGNORE_FILE or path.rpartition("/")[2] == _ATTRIBUTES_FILE
 
 
 def _entry_of(path: str, content: bytes, id_length: int) -> Entry:

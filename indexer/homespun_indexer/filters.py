@@ -54,7 +54,7 @@ _GENERATED_TEXT = re.compile(
 )
 _HEAD_CHARS = 1_500
 """Markers of generated files stand at the top; further down, the words are talked about."""
-_MAX_LINE, _MAX_MEAN_LINE = 1_000, 150
+MAX_LINE, _MAX_MEAN_LINE = 1_000, 150
 _SAMPLE_CHARS = 20_000
 _MIN_ALPHANUMERIC, _MAX_DIGITS = 0.25, 0.5
 
@@ -98,7 +98,7 @@ def text_reason(text: str) -> str | None:
     if _GENERATED_TEXT.search(text[:_HEAD_CHARS]):
         return GENERATED
     lines = [line for line in text.split("\n") if line.strip()]
-    if max(map(len, lines)) > _MAX_LINE or sum(map(len, lines)) / len(lines) > _MAX_MEAN_LINE:
+    if max(map(len, lines)) > MAX_LINE or sum(map(len, lines)) / len(lines) > _MAX_MEAN_LINE:
         return LONG_LINES
     return DATA if _looks_like_data(stripped) else None
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ _OVERRIDES = (
     "core.symlinks=false",
     "core.sshCommand=ssh -oBatchMode=yes",  # no prompt for a password or a host key; ~/.ssh is read
     "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",  # this one and the next three name files: a pipe would be waited for
+    "diff.orderFile=/dev/null",
+    "mailmap.file=/dev/null",
+    "log.mailmap=false",
     "core.quotePath=false",
     "credential.helper=",
     "diff.external=",
@@ -69,14 +74,17 @@ _KEPT = ("GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH")
 """What a user may set for their own network: another ssh, a company's certificate authority."""
 _QUICK_S = 120
 """Time limit of commands that only read a repository."""
+_LONG_S = 600
+"""The same for those whose output is read as it comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class GitFailed(Exception):
+class GitFailed(RepositoryError):
     """A git command that ended with an error; `reason` is git's last line, which may name paths but no credentials of
     ours."""
 
-    reason: str
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +104,7 @@ class Git:
         try:
             done = subprocess.run(
                 self._command(args),
+                cwd=self._folder(),
                 env=self._environment(),
                 input=stdin,
                 capture_output=True,
@@ -103,6 +112,9 @@ class Git:
                 check=False,
             )
         except FileNotFoundError:
+            folder = self._folder()
+            if folder is not None and not folder.is_dir():
+                raise RepositoryError(f"{folder}: no such directory any more") from None
             raise RepositoryError("git: not found; install git 2.35 or newer") from None
         except subprocess.TimeoutExpired:
             raise GitFailed(f"no answer within {timeout_s} s") from None
@@ -111,23 +123,45 @@ class Git:
         return done.stdout
 
     @contextmanager
-    def running(self, *args: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A command whose output is read as it comes. It is ended with the block."""
+    def running(self, *args: str, timeout_s: float = _LONG_S) -> Iterator[subprocess.Popen[bytes]]:
+        """A command whose output is read as it comes. It is ended with the block, and after `timeout_s` seconds: then
+        the output just ends, and leaving the block raises GitFailed."""
         process = subprocess.Popen(
             self._command(args),
+            cwd=self._folder(),
             env=self._environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        expired = threading.Event()
+
+        def expire() -> None:
+            if process.poll() is None:
+                expired.set()
+                process.kill()
+
+        timer = threading.Timer(timeout_s, expire)
+        timer.daemon = True
+        timer.start()
         try:
             with process:
                 try:
                     yield process
                 finally:
+                    timer.cancel()
                     process.kill()
         except BrokenPipeError:
-            raise RepositoryError(f"{self.git_dir}: git ended early; run `git fsck` in the repository") from None
+            if not expired.is_set():
+                raise RepositoryError(f"{self.git_dir}: git ended early; run `git fsck` in the repository") from None
+        if expired.is_set():
+            raise GitFailed(f"{self.git_dir}: `git {args[0]}` wasn't done within {timeout_s:g} s")
+
+    def _folder(self) -> Path | None:
+        """Where git runs: pathspecs count from the current directory, which may be any inside the repository. Commands
+        that use the network name no paths inside it, and may be given relative ones in the environment."""
+        place = self.work_tree or self.git_dir
+        return None if place is None or self.protocols else place.absolute()
 
     def _command(self, args: Sequence[str]) -> list[str]:
         command = ["git"]
@@ -136,11 +170,11 @@ class Git:
         for protocol in self.protocols:
             command += ["-c", f"protocol.{protocol}.allow=always"]
         for trusted in (self.git_dir, self.work_tree):
-            command += ["-c", f"safe.directory={trusted}"] if trusted else []
+            command += ["-c", f"safe.directory={trusted.absolute()}"] if trusted else []
         if self.git_dir is not None:
-            command.append(f"--git-dir={self.git_dir}")
+            command.append(f"--git-dir={self.git_dir.absolute()}")
         if self.work_tree is not None:
-            command.append(f"--work-tree={self.work_tree}")
+            command.append(f"--work-tree={self.work_tree.absolute()}")
         return [*command, *args]
 
     def _environment(self) -> dict[str, str]:

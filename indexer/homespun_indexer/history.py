@@ -97,6 +97,7 @@ def steps(repo: Repository, max_commits: int) -> Iterator[Step]:
         f"--max-count={max_commits}",
         "--patch",
         "--unified=0",
+        "--inter-hunk-context=0",
         "--full-index",
         "--find-renames",
         "-l400",
@@ -129,17 +130,22 @@ def _parsed(lines: Iterator[str]) -> Iterator[Step]:
     step: Step | None = None
     file: ChangedFile | None = None
     left_old = left_new = 0  # lines that the hunk still has: within it, nothing is a header, whatever it looks like
-    start = old_below = 0
+    old_at = new_at = 0  # the next lines of the old and the new file
     added: list[str] = []
     for line in lines:
         if left_old or left_new:
             if line.startswith("+"):
-                left_new -= 1
+                left_new, new_at = left_new - 1, new_at + 1
                 added.append(line[1:])
             elif line.startswith("-"):
-                left_old -= 1
-            if not left_old and not left_new and added and file is not None:
-                file.added.append(AddedLines(start=start, lines=tuple(added), old_below=old_below))
+                left_old, old_at = left_old - 1, old_at + 1
+            elif not line.startswith("\\"):  # context, which we don't ask for; "\" says that a line end is missing
+                _add(file, added, new_at, old_at)
+                added = []
+                left_old, left_new, old_at, new_at = left_old - 1, left_new - 1, old_at + 1, new_at + 1
+            if not left_old and not left_new:
+                _add(file, added, new_at, old_at)
+                added = []
         elif line.startswith(_MARK):
             if step is not None:
                 yield step
@@ -152,11 +158,15 @@ def _parsed(lines: Iterator[str]) -> Iterator[Step]:
             elif line.startswith("+++ "):
                 _name(file, line[4:], step)
             elif (match := _HUNK.match(line)) is not None:
-                old, left_old, start, left_new = (int(n) if n is not None else 1 for n in match.groups())
-                old_below = old + left_old if left_old else old + 1
-                added = []
+                old_at, left_old, new_at, left_new = (int(n) if n is not None else 1 for n in match.groups())
+                old_at += not left_old  # git names the line before the place where lines were only added
     if step is not None:
         yield step
+
+
+def _add(file: ChangedFile | None, added: list[str], new_at: int, old_at: int) -> None:
+    if added and file is not None:
+        file.added.append(AddedLines(start=new_at - len(added), lines=tuple(added), old_below=old_at))
 
 
 def _step(line: str) -> Step:

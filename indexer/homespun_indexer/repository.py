@@ -4,6 +4,7 @@ place."""
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import re
 import shutil
@@ -17,10 +18,12 @@ from homespun_core.storage import sweep
 from homespun_core.types import Progress
 from homespun_indexer.git import Git, GitFailed
 
+logger = logging.getLogger(__name__)
+
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _HELPER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _SCP_LIKE = re.compile(r"^(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9][\w.-]*:(?!//)[^-\s].*$")
-_USERINFO = re.compile(r"//[^@/\s]*@")
+_USERINFO = re.compile(r"//[^/\s]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +55,9 @@ def open_repository(source: str, data: DataDir, *, branch: str = "", timeout_s: 
     """The repository at `source`: a directory (anywhere inside a repository), or an https or ssh URL.
 
     A URL is cloned into the data directory the first time and fetched after that: one branch, no tags, no submodules,
-    no LFS. The user's git configuration isn't read (see `git`), so private URLs need ssh keys. Raises RepositoryError:
-    not a repository, no commits, unreachable, unknown branch, or a source that isn't one of the above.
+    no LFS. While it can't be reached, what was fetched before is read. The user's git configuration isn't read (see
+    `git`), so private URLs need ssh keys. Raises RepositoryError: not a repository, no commits, unreachable, unknown
+    branch, or a source that isn't one of the above.
     """
     source = source.strip()
     local = Path(source).expanduser()
@@ -109,10 +113,7 @@ def _is_loopback_http(source: str) -> bool:
 def _open_local(path: Path, branch: str) -> Repository:
     top, git_dir = _find_git_dir(path)
     git = Git(git_dir=git_dir, work_tree=top)
-    try:
-        checked_out = git.text("symbolic-ref", "--quiet", "--short", "HEAD").strip()
-    except GitFailed:
-        checked_out = ""  # detached
+    checked_out = _checked_out(git)
     place = top or git_dir
     wanted = branch or checked_out
     head = _commit(git, f"refs/heads/{branch}" if branch else "HEAD", str(place), branch)
@@ -157,7 +158,11 @@ def _open_remote(url: str, data: DataDir, branch: str, timeout_s: int, progress:
         else:
             _fetch(git, url, branch, clone, timeout_s)
     except GitFailed as error:
-        raise _explained(url, branch, error) from error
+        branch = branch or _checked_out(Git(git_dir=clone))
+        if _is_branch_unknown(error) or not _has_branch(clone, branch):
+            raise _explained(url, branch, error) from error
+        shown, reason = hide_credentials(url), hide_credentials(error.reason)
+        logger.warning("%s: can't be fetched (%s); going on with what was fetched before", shown, reason)
     progress.finish()
     head = _commit(Git(git_dir=clone), f"refs/heads/{branch}", hide_credentials(url), branch)
     return _repository(url, git_dir=clone, work_tree=None, head=head, branch=branch)
@@ -201,9 +206,28 @@ def _fetch(git: Git, url: str, branch: str, clone: Path, timeout_s: int) -> None
 
 def _explained(url: str, branch: str, error: GitFailed) -> RepositoryError:
     shown, reason = hide_credentials(url), hide_credentials(error.reason)
-    if "couldn't find remote ref" in reason or "Remote branch" in reason:
+    if _is_branch_unknown(error):
         return RepositoryError(f"{shown}: has no branch {branch!r}")
     return RepositoryError(f"{shown}: can't be read ({reason}); check the address, the network and your ssh key")
+
+
+def _is_branch_unknown(error: GitFailed) -> bool:
+    return "couldn't find remote ref" in error.reason or "Remote branch" in error.reason
+
+
+def _checked_out(git: Git) -> str:
+    """The current branch; empty when HEAD is detached, or there is no repository."""
+    try:
+        return git.text("symbolic-ref", "--quiet", "--short", "HEAD").strip()
+    except RepositoryError:
+        return ""
+
+
+def _has_branch(clone: Path, branch: str) -> bool:
+    try:
+        return bool(clone.is_dir() and _commit(Git(git_dir=clone), f"refs/heads/{branch}", str(clone), branch))
+    except RepositoryError:
+        return False
 
 
 def _commit(git: Git, ref: str, shown: str, branch: str) -> str:

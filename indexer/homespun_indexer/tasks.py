@@ -52,6 +52,8 @@ def line_reason(line: str) -> str | None:
     """Why a line makes no task; None if it does. Trivial lines would carry the score, and nobody needs help with
     them."""
     text = line.strip()
+    if len(line) > filters.MAX_LINE:  # before any pattern sees it: some take quadratic time
+        return "too long"
     if len(_TOKEN.findall(text)) < MIN_TOKENS or not re.search(r"\w{2}", text):
         return "too short"
     if _COMMENT.match(text):

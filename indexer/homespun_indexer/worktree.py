@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from homespun_indexer.git import Git
+from homespun_core.errors import RepositoryError
+from homespun_indexer.git import Git, GitFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,23 @@ class Listed:
     """Tracked, but deliberately not in the working tree (sparse checkout)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    size: int
+    content: bytes | None
+    """None when it is too large."""
+
+
 def list_paths(git: Git) -> list[Listed]:
     """Tracked files, and untracked ones that aren't ignored. Some may not exist any more."""
-    tracked = git.output("ls-files", "-z", "-t", "--cached", "--full-name")
-    untracked = git.output("ls-files", "-z", "--others", "--exclude-standard", "--full-name")
+    try:
+        tracked = git.output("ls-files", "-z", "-t", "--cached", "--full-name")
+        untracked = git.output("ls-files", "-z", "--others", "--exclude-standard", "--full-name")
+    except GitFailed as error:
+        raise RepositoryError(
+            f"{git.work_tree}: the files can't be listed ({error.reason});"
+            f" if it is the index that is damaged, delete {git.git_dir}/index and run `git reset`"
+        ) from error
     found = {}
     for line in filter(None, tracked.split(b"\0")):
         tag, _, path = line.decode("utf-8", "replace").partition(" ")
@@ -38,16 +52,19 @@ def list_paths(git: Git) -> list[Listed]:
     return list(found.values())
 
 
-def read_file(root: Path, path: str, max_bytes: int) -> bytes | None:
-    """A regular file's bytes; None when it is gone, too large, or reached through a symbolic link anywhere on the
-    way."""
+def read_file(root: Path, path: str, max_bytes: int) -> Read | None:
+    """A regular file, and its bytes if they aren't too many; None when it is gone or reached through a symbolic link
+    anywhere on the way."""
     with suppress(OSError):
         for descriptor in _opened(root, path):
             info = os.fstat(descriptor)
-            if not stat.S_ISREG(info.st_mode) or info.st_size > max_bytes:
+            if not stat.S_ISREG(info.st_mode):
                 return None
+            if info.st_size > max_bytes:
+                return Read(info.st_size, None)
             with os.fdopen(os.dup(descriptor), "rb") as handle:
-                return handle.read(max_bytes)
+                content = handle.read(max_bytes)
+                return Read(len(content), content)
     return None
 
 

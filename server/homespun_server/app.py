@@ -78,9 +78,10 @@ def check_exposure(settings: Settings) -> None:
 
 
 class _Gate:
-    """Refuses before anything is read: a wrong Host header on loopback, a missing or wrong token.
+    """Refuses before anything is read: a wrong Host or Origin header on loopback, a missing or wrong token.
 
-    A web page may have its own name point to 127.0.0.1 (DNS rebinding); its requests then carry that name.
+    A web page may have its own name point to 127.0.0.1 (DNS rebinding); its requests then carry that name. Or it posts
+    to 127.0.0.1 without being able to read the answer; browsers then name its origin.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -98,6 +99,9 @@ class _Gate:
         if self._is_local and not is_loopback(_host_of(headers.get(b"host", b"").decode("latin-1"))):
             message = "this server answers on localhost only; the Host header names another"
             return _error(400, message, "invalid_request_error", "wrong_host")
+        if self._is_local and not _is_local_origin(headers.get(b"origin")):
+            message = "web pages of other sites may not use this server"
+            return _error(403, message, "invalid_request_error", "foreign_origin")
         if self._token and path != "/healthz" and not self._is_authorised(headers.get(b"authorization", b"")):
             response = _error(401, "a valid bearer token is needed", "authentication_error", "invalid_api_key")
             response.headers["WWW-Authenticate"] = "Bearer"
@@ -107,6 +111,11 @@ class _Gate:
     def _is_authorised(self, header: bytes) -> bool:
         scheme, _, token = header.partition(b" ")
         return scheme.lower() == b"bearer" and secrets.compare_digest(token.strip(), self._token)
+
+
+def _is_local_origin(origin: bytes | None) -> bool:
+    """Programs send none; pages of this machine send their own."""
+    return origin is None or is_loopback(_host_of(origin.decode("latin-1").partition("://")[2]))
 
 
 def _host_of(header: str) -> str:

@@ -14,6 +14,9 @@ from homespun_core.config import SERVE, add_flags, settings_from_args
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Asks the server on this machine, past any proxy the environment names."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print it as JSON")
@@ -87,7 +90,7 @@ def _server(data: DataDir) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:
+        with DIRECT.open(f"{url}/readyz", timeout=2) as response:
             return {"url": url, "answers": True, **json.load(response)}
     except urllib.error.HTTPError as error:
         return {"url": url, "answers": True, "status": error.code}

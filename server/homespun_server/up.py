@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,10 +29,12 @@ from homespun_core.config import INDEX, SERVE, TRAIN, Settings, add_flags, as_fl
 from homespun_core.errors import ServiceError
 from homespun_core.paths import DataDir
 from homespun_core.storage import locked
+from homespun_server.status import DIRECT
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
+_RESTART_S = 10.0
 _PR_SET_PDEATHSIG = 1
 
 _TRAIN_NICENESS = 10
@@ -56,14 +58,33 @@ def run(args: argparse.Namespace) -> int:
         for verb in ("index",) if args.no_train else ("index", "train"):
             for source in args.repository:
                 status = children.run(verb, source)
-                if status != 0:
+                if status != 0 and verb == "index":
                     return status
+                if status != 0:
+                    _say(f"training ended with status {status}; serving goes on without a new adapter")
         _show_editors(url)
-        with children.background("index", ["--watch"], args.repository, log=data.root / "logs" / "index.log"):
-            if stop.wait(server) is None:
-                _say("stopping")
-                return 0
-    raise ServiceError(f"the server ended unexpectedly; see {data.root / 'logs' / 'server.log'}")
+        return _keep_going(server, children, data, args.repository, stop)
+
+
+def _keep_going(
+    server: subprocess.Popen[bytes],
+    children: _Children,
+    data: DataDir,
+    sources: Sequence[str],
+    stop: _StopRequest,
+) -> int:
+    """Serve and watch until we are asked to stop; returns 0. Raises ServiceError when the server ends by itself."""
+    log = data.root / "logs" / "index.log"
+    while True:
+        with children.background("index", ["--watch"], sources, log) as watcher:
+            ended = stop.wait(server, watcher)
+        if ended is None:
+            _say("stopping")
+            return 0
+        if ended is server:
+            raise ServiceError(f"the server ended unexpectedly; see {data.root / 'logs' / 'server.log'}")
+        _say(f"the process that keeps the index fresh has ended; starting it again in {_RESTART_S:.0f} s (see {log})")
+        stop.wait(server, timeout_s=_RESTART_S)
 
 
 class _StopRequest:
@@ -78,13 +99,15 @@ class _StopRequest:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
 
-    def wait(self, process: subprocess.Popen[bytes]) -> int | None:
-        """The exit status of a process; None when we are asked to stop before it ends."""
-        while process.poll() is None:
-            if self.is_made:
-                return None
+    def wait(self, *processes: subprocess.Popen[bytes], timeout_s: float = math.inf) -> subprocess.Popen[bytes] | None:
+        """The first process that ends; None when we are asked to stop before, or time is up."""
+        deadline = time.monotonic() + timeout_s
+        while not self.is_made and time.monotonic() < deadline:
+            for process in processes:
+                if process.poll() is not None:
+                    return process
             time.sleep(_POLL_S)
-        return process.returncode
+        return None
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.is_made = True
@@ -103,11 +126,10 @@ class _Children:
     def run(self, verb: str, source: str) -> int:
         """Run a verb to its end on our terminal; returns its exit status. Raises KeyboardInterrupt."""
         process = self._start(verb, [], [source], None)
-        status = self._stop_request.wait(process)
-        if status is None:
+        if self._stop_request.wait(process) is None:
             _stop(process)  # it saves what it has
             raise KeyboardInterrupt
-        return status
+        return process.returncode
 
     @contextmanager
     def background(
@@ -188,7 +210,7 @@ def _announced_url(data: DataDir, pid: int) -> str | None:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=2) as response:
+        with DIRECT.open(f"{url}/healthz", timeout=2) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

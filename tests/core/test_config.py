@@ -61,6 +61,22 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     assert str(caught.value) == message
 
 
+def test_settings_in_a_repository_are_refused_unless_named(here: Path) -> None:
+    (here / ".git").mkdir()
+    (here / "homespun.toml").write_text('host = "0.0.0.0"\n')
+    with pytest.raises(ConfigError, match="a repository's own settings are not followed"):
+        load_settings({}, {})
+    assert load_settings({}, {}, here / "homespun.toml").settings.host == "0.0.0.0"
+
+
+def test_a_flag_at_its_default_still_beats_the_environment_in_a_child(here: Path) -> None:
+    settings = load_settings({"port": "8080"}, {"HOMESPUN_PORT": "9000"}).settings
+    parser = argparse.ArgumentParser()
+    add_flags(parser, (SERVE,))
+    child = settings_from_args(parser.parse_args(as_flags(settings, (SERVE,))), {"HOMESPUN_PORT": "9000"})
+    assert child.settings.port == 8080
+
+
 def test_a_named_settings_file_must_exist(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: no such settings file"):
         load_settings({}, {}, here / "nowhere.toml")

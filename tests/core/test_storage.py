@@ -62,6 +62,14 @@ def test_publishing_what_is_there_already_keeps_the_first(tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["g1"]
 
 
+def test_what_is_left_of_a_deleted_snapshot_does_not_block_its_name(tmp_path: Path) -> None:
+    publish(tmp_path / "g1", "old")
+    (tmp_path / "g1" / storage.MANIFEST).unlink()
+    publish(tmp_path / "g1", "new")
+    assert (tmp_path / "g1" / "sub" / "data").read_text() == "new"
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
 def _die_while_writing(final: Path) -> None:
     with storage.publish_dir(final, MANIFEST) as tmp:
         (tmp / "data").write_text("half")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from homespun_core.config import Settings
 from homespun_core.errors import HomespunError, RepositoryError, StorageError
 from homespun_core.paths import DataDir, repo_id
 from homespun_core.progress import PlainProgress
 from homespun_core.storage import current, locked
+from homespun_core.types import SilentProgress
+from homespun_indexer import cli
 from homespun_indexer.cli import add_arguments, run
 from homespun_indexer.progress import RichProgress, progress_for_terminal
+from homespun_indexer.repository import open_repository
 from tests.repos import SHOP, make_repo
 
 
@@ -73,3 +78,27 @@ def test_pipes_get_lines_and_terminals_get_bars() -> None:
     bars.finish()
     assert "Reading: 3 files, " in screen.getvalue()
     assert "Thinking: " in screen.getvalue()
+
+
+@pytest.mark.parametrize("error", [RepositoryError("gone"), RuntimeError("a bug")])
+def test_no_error_ends_the_watch(
+    shop: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class StoppedError(BaseException):
+        pass
+
+    def fail(*_: object) -> None:
+        raise error
+
+    def twice(_repo: object, refresh: Callable[[], None], _stop: object) -> None:
+        refresh()
+        refresh()
+        raise StoppedError
+
+    monkeypatch.setattr(cli, "index_once", fail)
+    monkeypatch.setattr(cli, "watch", twice)
+    repo = open_repository(str(shop), DataDir(shop), timeout_s=20, progress=SilentProgress())
+    with pytest.raises(StoppedError):
+        cli._follow(str(shop), repo, Settings())
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all(str(error) in line for line in said)

@@ -168,6 +168,10 @@ def test_a_copy_of_a_held_out_file_is_held_out_too(tmp_path: Path, indexer: Inde
     read = corpus(indexer, path)
     texts = {d.text for d in read.documents()}
     assert texts.isdisjoint(files[p.rpartition("/")[2]] for p in read.held_out)
+    assert {p.removeprefix("copy/") for p in read.held_out} == {p for p in read.held_out if not p.startswith("copy/")}
+    index = indexer.index(path, commit=read.cut, exclude=read.held_out)
+    frozen = (index / "texts.bin").read_text().split("\n")
+    assert all(t.prefix.rpartition("\n")[2] + t.middle not in frozen for t in read.tasks())
 
 
 def test_a_tiny_repository_still_gives_a_corpus(tmp_path: Path, indexer: Indexer) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from homespun_core.config import Settings
-from homespun_indexer import filters
+from homespun_core.errors import RepositoryError
+from homespun_indexer import filters, worktree
 from homespun_indexer.files import BlobReader, read_sources, select, source_files
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo, write
@@ -178,3 +179,35 @@ def test_a_repository_with_missing_objects_is_read_as_far_as_it_goes(tmp_path: P
     selection = select(repo, settings=Settings(), commit=repo.head)
     assert [c.path for c in selection.candidates] == ["a.py"]
     assert selection.skipped == {"gone.py": filters.MISSING}
+
+
+def test_files_over_the_limit_are_not_even_read(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": CODE, "grown.py": CODE})
+    write(path, {"grown.py": CODE * 100, "new.py": CODE * 100, ".gitattributes": "a.py linguist-generated\n" * 100})
+    sizes = []
+    read_file = worktree.read_file
+
+    def spied(root: Path, path: str, max_bytes: int) -> worktree.Read | None:
+        found = read_file(root, path, max_bytes)
+        sizes.append(len(found.content or b"") if found and path.endswith(".py") else 0)
+        return found
+
+    monkeypatch.setattr(worktree, "read_file", spied)
+    found = reasons(indexer, path, replace(Settings(), max_file_kb=1))
+    assert found == {
+        "grown.py": filters.TOO_LARGE,
+        "new.py": filters.TOO_LARGE,
+        "a.py": filters.GENERATED,
+        ".gitattributes": filters.UNKNOWN_LANGUAGE,
+    }
+    assert max(sizes) == len(CODE)
+
+
+def test_a_damaged_git_index_is_one_clear_line(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": CODE})
+    (path / ".git" / "index").write_bytes(b"garbage" * 100)
+    with pytest.raises(RepositoryError, match=r"can't be listed .*delete .*/\.git/index and run `git reset`") as caught:
+        paths(indexer, path)
+    assert "\n" not in str(caught.value)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from homespun_indexer.history import mainline, steps
+import pytest
+
+from homespun_core.config import Settings
+from homespun_indexer.files import source_files
+from homespun_indexer.history import _parsed, mainline, steps
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo
 
@@ -65,3 +69,42 @@ def test_a_shallow_clone_ends_where_it_was_cut_off(tmp_path: Path, indexer: Inde
     repo = indexer.open(tmp_path / "shallow")
     assert len(mainline(repo, 10).commits) == 2
     assert len(list(steps(repo, 10))) == 2
+
+
+def test_changes_near_one_another_are_told_apart_whatever_is_configured(tmp_path: Path, indexer: Indexer) -> None:
+    text = "".join(f"line {i}\n" for i in range(12))
+    path = make_repo(tmp_path / "r", {"a.py": text})
+    commit(path, {"a.py": text.replace("line 3\n", "line 3\nnew\n").replace("line 8", "changed")})
+    expected = list(steps(indexer.open(path), 10))
+    git(path, "config", "diff.interHunkContext", "20")
+    git(path, "config", "diff.context", "20")
+    assert list(steps(indexer.open(path), 10)) == expected
+    assert [(a.start, a.lines, a.old_below) for a in expected[0].files[0].added] == [
+        (5, ("new",), 5),
+        (10, ("changed",), 10),
+    ]
+
+
+def test_context_lines_are_counted() -> None:
+    hunk = ["@@ -1,4 +1,5 @@", " one", "+new", "", "-three", "+3", "\\ No newline at end of file", " four"]
+    lines = ["\x01c\0\x000\0Ada\0Edit", "diff --git a/a.py b/a.py", "+++ b/a.py", *hunk, "\x01d\0\x000\0Ada\0Start"]
+    newest, first = _parsed(iter(lines))
+    assert [(a.start, a.lines, a.old_below) for a in newest.files[0].added] == [(2, ("new",), 2), (4, ("3",), 4)]
+    assert first.commit == "d"
+
+
+def test_a_subfolder_sees_the_whole_history_and_all_files(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n", "sub/b.py": "y = 1\n"})
+    commit(path, {"a.py": "x = 2\n"})
+    (path / "new.py").write_text("z = 1\n")
+    git(path, "branch", "other")
+
+    def seen(source: str, branch: str) -> tuple[list[str], int]:
+        repo = indexer.open(Path(source), branch)
+        return [f.path for f in source_files(repo, settings=Settings())], len(list(steps(repo, 10)))
+
+    monkeypatch.chdir(path / "sub")
+    assert seen("..", "") == (["a.py", "new.py", "sub/b.py"], 2)
+    assert seen("..", "other") == (["a.py", "sub/b.py"], 2)

@@ -8,13 +8,14 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
-from homespun_core.paths import DataDir, repo_id
+from homespun_core.paths import DataDir, repo_id, repo_identity
 from homespun_core.types import SilentProgress
 from homespun_indexer.corpus import build_corpus
 from homespun_indexer.files import source_files
@@ -305,3 +306,75 @@ def test_a_failed_clone_leaves_nothing_behind(tmp_path: Path, data: DataDir, ser
     with pytest.raises(RepositoryError):
         opened(served[1].replace("shop", "missing"), data)
     assert not data.clone("x").parent.exists() or not list(data.clone("x").parent.iterdir())
+
+
+def test_a_clone_is_read_while_its_host_is_down(
+    data: DataDir, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = served[1]
+    before = opened(url, data)
+    monkeypatch.setattr("homespun_indexer.repository._default_branch", _unreachable)
+    assert opened(url, data) == before
+    assert "can't be fetched (host is down); going on" in caplog.text
+    monkeypatch.setattr("homespun_indexer.repository._fetch", _unreachable)
+    assert opened(url, data, branch="main") == before
+    with pytest.raises(RepositoryError, match="can't be read"):
+        opened(url, data, branch="never-fetched")
+    with pytest.raises(RepositoryError, match="can't be read"):
+        opened(url.replace("shop", "other"), data)
+
+
+def _unreachable(*_: object) -> str:
+    raise GitFailed("host is down")
+
+
+def test_a_branch_deleted_at_the_host_is_not_read_from_the_clone(
+    tmp_path: Path, data: DataDir, served: tuple[Path, str]
+) -> None:
+    origin, url = served
+    git(origin, "branch", "feature")
+    _publish(origin, tmp_path)
+    opened(url, data, branch="feature")
+    git(tmp_path / "served" / "shop.git", "branch", "-D", "feature")
+    git(tmp_path / "served" / "shop.git", "update-server-info")
+    with pytest.raises(RepositoryError, match="has no branch 'feature'"):
+        opened(url, data, branch="feature")
+
+
+@pytest.mark.parametrize("password", ["p@ss", "@", "a@b@c", "p:@x"])
+def test_a_password_with_an_at_sign_leaks_nowhere(password: str) -> None:
+    url = f"https://ada:{password}@git.example.com:8443/team/shop.git"
+    assert hide_credentials(f"fatal: {url}: no") == "fatal: https://git.example.com:8443/team/shop.git: no"
+    assert repo_identity(url) == "git.example.com/team/shop"
+
+
+def test_files_that_the_configuration_names_are_not_opened(tmp_path: Path, data: DataDir) -> None:
+    """A named pipe would be waited for."""
+    path = make_repo(tmp_path / "evil", {"a.py": "x = 1\n"})
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("diff.orderFile", "mailmap.file", "core.excludesFile", "core.attributesFile"):
+        git(path, "config", name, str(tmp_path / "pipe"))
+    git(path, "config", "log.mailmap", "true")
+    reader = opened(path, data).git
+    assert "a/a.py" in reader.text("log", "--patch", "--format=%aN", timeout_s=10)
+    assert reader.text("ls-files", "--others", "--exclude-standard", timeout_s=10) == ""
+
+
+def test_a_command_that_takes_too_long_is_ended(tmp_path: Path, data: DataDir) -> None:
+    repo = opened(make_repo(tmp_path / "shop", {"a.py": "x = 1\n"}), data)
+    with (
+        pytest.raises(GitFailed, match=r"`git cat-file` wasn't done within 0.2 s"),
+        repo.git.running("cat-file", "--batch", timeout_s=0.2) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+
+
+def test_an_error_of_git_passes_through_context_managers() -> None:
+    @contextmanager
+    def block() -> Iterator[None]:
+        yield
+
+    with pytest.raises(GitFailed, match="why") as caught, block():
+        raise GitFailed("why")
+    assert caught.value.reason == "why"

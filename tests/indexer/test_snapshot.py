@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -269,3 +271,21 @@ def test_another_base_model_has_its_own_tokens(shop: Path, indexer: Indexer, dat
     assert path != first
     with IndexReader.open(path, other) as reader:
         assert reader.draft(other.encode("def discounted_price(item, percent):\n    full_price ="), 4)
+
+
+def test_a_locked_cache_is_done_without_and_kept(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = indexer.index(shop)
+    shutil.rmtree(indexer.data.index_root)
+    cache = indexer.data.cache / "blobs.sqlite"
+    (shop / "new.py").write_text("value = 1\n")
+    monkeypatch.setattr(blobs, "_LOCK_S", 0.05)
+    inode = cache.stat().st_ino
+    with closing(sqlite3.connect(cache)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert indexer.index(shop).name != first.name
+        other.rollback()
+        (known,) = other.execute("SELECT count(*) FROM analyses").fetchone()
+    assert known > 0 and cache.stat().st_ino == inode
+    assert "locked; going on without it" in caplog.text

@@ -27,6 +27,7 @@ from homespun_indexer.tasks import MAX_TOKENS, MIN_TOKENS, cursor_column, file_p
         ("#include <stdio.h>", "comment"),
         ('    "a string, with words and more",', "string only"),
         ("key = 'AKIA" + "IOSFODNN7EXAMPLE'", "holds a secret"),
+        ("x = '" + "aB3-" * 50_000 + "'", "too long"),  # in no time
         ("    return self.total + 1", None),
         ("if (x) {", None),
         ("xs = 'a' + 'b'", None),

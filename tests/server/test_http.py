@@ -186,6 +186,10 @@ async def test_a_loopback_server_refuses_other_host_names(started: Started, host
 async def test_no_web_page_is_allowed_in(started: Started) -> None:
     async with started.client() as client:
         response = await client.options("/v1/completions", headers={"Origin": "https://evil.example.com"})
+        for origin in ("https://evil.example.com", "null", ""):
+            posted = await client.post("/v1/completions", content="{}", headers={"Origin": origin})
+            assert posted.status_code == 403 and _error(posted)["code"] == "foreign_origin"
+        assert (await client.get("/readyz", headers={"Origin": "http://localhost:3000"})).status_code == 200
     assert not any(name.startswith("access-control") for name in response.headers)
 
 

@@ -46,10 +46,12 @@ def make_watcher(
 
 
 def publish(adapters: Path, lora: Path, *, base: str, mark: str, live: bool = True) -> str:
-    with registry.publish_adapter(adapters, fingerprint=mark * 8, sources={"base_model": base}, report={}) as tmp:
+    version = registry.new_version(mark * 8)
+    with registry.publish_adapter(
+        adapters / version, fingerprint=mark * 8, sources={"base_model": base}, report={}
+    ) as tmp:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copy(lora / file, tmp / file)
-    version = next(p.name for p in adapters.iterdir() if p.name.endswith(mark * 8))
     if live:
         storage.set_current(adapters, version)
     return version

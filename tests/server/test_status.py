@@ -24,9 +24,8 @@ def data(tmp_path: Path) -> DataDir:
     storage.set_current(data.index("app-1"), "g1")
     report = {"promote": False, "reasons": ["too little to judge it on"]}
     sources = {"base_model": "d"}
-    with registry.publish_adapter(
-        data.adapters("app-1"), fingerprint="abcdefgh", sources=sources, report=report
-    ) as tmp:
+    path = data.adapters("app-1") / "20260101-000000-abcdefgh"
+    with registry.publish_adapter(path, fingerprint="abcdefgh", sources=sources, report=report) as tmp:
         (tmp / "adapter_model.safetensors").write_bytes(b"weights")
     return data
 

@@ -27,11 +27,11 @@ from homespun_trainer.examples import Example, ExampleStream, Mix, Retrieve
 from homespun_trainer.gate import decide
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.lora import choose_placement
-from homespun_trainer.train import Recipe, TrainResult, train_adapter
+from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult, train_adapter
 
 logger = logging.getLogger(__name__)
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
@@ -115,6 +115,8 @@ def train_repository(
     fingerprint = fingerprint_of(job, recipe, mix)
     last = _same_as_last(job.adapters, fingerprint)
     if last is not None:
+        if last.report.get("promote"):  # again, in case we were killed between publishing and promoting it
+            registry.promote(job.adapters, last.version)
         return Outcome(version=last.version, is_new=False, report=last.report)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
@@ -131,6 +133,8 @@ def train_repository(
             progress=progress,
             should_stop=should_stop,
         )
+        if should_stop():  # asked in the last step: the checkpoint has everything
+            raise TrainingInterruptedError
     facts = report.training_facts(result, recipe, str(placement), torch.get_num_threads())
     with open_engine() as engine:
         verdict = judge(job, result, engine, progress)
@@ -278,13 +282,13 @@ def _same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
 
 def _publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any]) -> Outcome:
     sources = {"base_model": job.files.digest, "corpus": job.corpus.fingerprint, "repository": job.repo_name}
-    with registry.publish_adapter(job.adapters, fingerprint=fingerprint, sources=sources, report=facts) as folder:
+    version = registry.new_version(fingerprint)
+    path = job.adapters / version
+    with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
-    published = registry.newest(job.adapters)
-    assert published is not None
     if facts["promote"]:
-        registry.promote(job.adapters, published.version)
+        registry.promote(job.adapters, version)
     storage.prune(job.adapters, _KEEP_TURNED_DOWN)
     checkpoint.discard(job.run)
-    return Outcome(version=published.version, is_new=True, report=facts)
+    return Outcome(version=version, is_new=True, report=facts)
