@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 
 from rich.console import Console
@@ -33,6 +34,7 @@ class RichProgress:
         self._bars: Bars | None = None
         self._task = TaskID(0)
         self._label = ""
+        atexit.register(self._close)  # an error or Ctrl-C in the middle of a step must not leave the cursor hidden
 
     def start(self, label: str, total: int | None = None, unit: str = "") -> None:
         self._close()

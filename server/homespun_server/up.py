@@ -127,7 +127,7 @@ class _Children:
         """Run a verb to its end on our terminal; returns its exit status. Raises KeyboardInterrupt."""
         process = self._start(verb, [], [source], None)
         if self._stop_request.wait(process) is None:
-            _stop(process)  # it saves what it has
+            _stop(process, signal.SIGINT)  # it saves what it has and tidies the terminal
             raise KeyboardInterrupt
         return process.returncode
 
@@ -221,9 +221,8 @@ def _last_line(log: Path) -> str:
     return lines[-1].removeprefix("homespun: ") if lines else ""
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
+def _stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+    process.send_signal(how)  # nothing happens when it has ended
     try:
         process.wait(_STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
