@@ -22,11 +22,12 @@ from homespun_core.paths import DataDir
 from homespun_core.storage import Manifest
 from homespun_core.types import Document, EvalTask, Progress
 from homespun_indexer import files, filters, tasks
-from homespun_indexer.files import BlobReader, SourceFile
+from homespun_indexer.files import SourceFile
 from homespun_indexer.history import Mainline, mainline, steps
 from homespun_indexer.repository import Repository
 from homespun_indexer.secrets import RULES_VERSION, redact
 from homespun_indexer.tasks import Place
+from homespun_indexer.tree import BlobReader
 
 KIND = "corpus"
 FORMAT = 1

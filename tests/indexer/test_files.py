@@ -12,7 +12,8 @@ import pytest
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_indexer import filters, worktree
-from homespun_indexer.files import BlobReader, read_sources, select, source_files
+from homespun_indexer.files import read_sources, select, source_files
+from homespun_indexer.tree import BlobReader
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo, write
 
