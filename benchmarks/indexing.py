@@ -23,10 +23,10 @@ from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import SearchQuery, SilentProgress
 from homespun_indexer.files import SourceFile, source_files
+from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
-from homespun_indexer.snapshot import index_repository
 from homespun_indexer.tokenizer import load_tokenizer
 
 T = TypeVar("T")

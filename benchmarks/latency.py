@@ -38,10 +38,10 @@ from homespun_core.languages import language_of_path
 from homespun_core.paths import DataDir
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import CompletionRequest, ModelFiles, SearchQuery, SilentProgress, Snippet, Tokenizer
+from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import open_repository
-from homespun_indexer.snapshot import index_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Draft, EngineRequest, Generation

@@ -22,24 +22,15 @@ from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import EvalTask, SearchQuery, SilentProgress, Snippet, Tokenizer
 from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.indexing import index_repository
 from homespun_indexer.lexical import words
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import open_repository
-from homespun_indexer.search import DENSE, LEXICAL, SYMBOLS, WEIGHTS
-from homespun_indexer.snapshot import index_repository
+from homespun_indexer.search import ARMS, DEFINITION, USAGE
 from homespun_indexer.tokenizer import load_tokenizer
 
-ARMS: dict[str, Mapping[str, float]] = {
-    "lexical": {LEXICAL: 1.0},
-    "dense": {DENSE: 1.0},
-    "symbols": {SYMBOLS: 1.0},
-    "lexical+dense .05": {LEXICAL: 1.0, DENSE: 0.05},
-    "lexical+dense .5": {LEXICAL: 1.0, DENSE: 0.5},
-    "lexical+symbols 1": {LEXICAL: 1.0, SYMBOLS: 1.0},
-    "all 1/.5/1": {LEXICAL: 1.0, DENSE: 0.5, SYMBOLS: 1.0},
-    "shipped": WEIGHTS,
-}
+CHOICES: dict[str, tuple[str, ...]] = {"usages": (USAGE,), "definitions": (DEFINITION,), "shipped": ARMS}
 SEEN_CHARS = 3_000, 1_000
 """What the prompt shows of the file itself, about; identifiers in it need no snippet."""
 SNIPPET_TOKENS = 260
@@ -90,16 +81,14 @@ def measure(source: str, root: Path, num_tasks: int, limit: int) -> tuple[str, d
     )
     tasks = corpus.tasks()
     with IndexReader.open(path, tokenizer) as reader:
-        arms = {name: [outcome(reader, tokenizer, t, weights, limit) for t in tasks] for name, weights in ARMS.items()}
+        arms = {name: [outcome(reader, tokenizer, t, chosen, limit) for t in tasks] for name, chosen in CHOICES.items()}
     return f"{'/'.join(Path(source).absolute().parts[-2:])} ({corpus.report['split']}, {len(tasks)} tasks)", arms
 
 
-def outcome(
-    reader: IndexReader, tokenizer: Tokenizer, task: EvalTask, weights: Mapping[str, float], limit: int
-) -> Outcome:
+def outcome(reader: IndexReader, tokenizer: Tokenizer, task: EvalTask, arms: tuple[str, ...], limit: int) -> Outcome:
     query = SearchQuery(prefix=task.prefix, suffix=task.suffix, path=task.path, language=task.language)
     started = time.perf_counter()
-    snippets = reader.search(query, limit, weights=weights)
+    snippets = reader.search(query, limit, arms=arms)
     took = (time.perf_counter() - started) * 1_000
     shown = [cut(s, tokenizer) for s in snippets]
     found = set(words("\n".join(shown)))

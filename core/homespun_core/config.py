@@ -7,15 +7,15 @@ start; a `Settings` object never changes afterwards.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from homespun_core.errors import ConfigError
+from homespun_core.repositories import TABLE, RepositoryConfig, chosen, nearest, parse_repositories
 
 CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
@@ -52,7 +52,9 @@ class Settings:
     branch: str = _setting("", "branch to index (default: the repository's default branch)", INDEX)
     max_file_kb: int = _setting(1_000, "larger files are left out", INDEX, low=1)
     max_repo_mb: int = _setting(2_000, "stop reading a repository after this much source", INDEX, low=1)
+    max_clone_mb: int = _setting(5_000, "stop cloning or fetching when a clone is larger than this", INDEX, low=1)
     git_timeout_s: int = _setting(1_800, "time limit for cloning and fetching", INDEX, low=1)
+    uncommitted: bool = _setting(True, "index what is saved in a working tree and not committed yet", INDEX)
     fetch_minutes: float = _setting(5.0, "how often a watched URL is fetched", INDEX, low=0.1)
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
@@ -65,7 +67,7 @@ class Settings:
     api_token: str = _setting("", "clients must send it as a bearer token (better set as HOMESPUN_API_TOKEN)")
     retrieval: bool = _setting(True, "put snippets of the repository into the prompt", TRAIN, SERVE)
     retrieve_deadline_ms: int = _setting(
-        25, "time allowed for retrieval; on expiry the prompt has no snippets", SERVE, low=0
+        15, "time allowed for retrieval; on expiry the prompt has no snippets", SERVE, low=0
     )
     snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, SERVE, low=0)
     max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, SERVE, low=64)
@@ -94,6 +96,12 @@ class LoadedSettings:
     settings: Settings
     sources: Mapping[str, str]
     """Setting -> where its value came from, for `homespun doctor`; defaults are left out."""
+    repositories: tuple[RepositoryConfig, ...] = ()
+    """Those of the settings file, in its order."""
+
+    def chosen(self, sources: Sequence[str]) -> tuple[RepositoryConfig, ...]:
+        """What a command is about that was given these sources or names; all that are configured when given none."""
+        return chosen(self.repositories, sources)
 
 
 def load_settings(
@@ -112,18 +120,22 @@ def load_settings(
         raise ConfigError(
             f"{CONFIG_NAME}: a repository's own settings are not followed; if you mean it: --config {path}"
         )
+    file = _read_toml(path, required=config is not None)
+    repositories = parse_repositories(file.pop(TABLE, []), str(path), path.absolute().parent)
     layers: list[tuple[str, Mapping[str, object]]] = [
-        (str(path), _read_toml(path, required=config is not None)),
+        (str(path), file),
         ("environment", _read_environ(environ)),
         ("command line", flags),
     ]
     for origin, layer in layers:
         for name, value in layer.items():
             if name not in SETTINGS:
-                raise ConfigError(f"{_spell(name, origin)}: unknown setting{_nearest(name)}")
+                meant = nearest(name, [*SETTINGS, TABLE], "settings")
+                raise ConfigError(f"{_spell(name, origin)}: unknown setting{meant}")
             values[name] = _checked(name, value, origin)
             sources[name] = origin
-    return LoadedSettings(Settings(**values), sources)  # type: ignore[arg-type]  # each value was checked against its field
+    settings = Settings(**values)  # type: ignore[arg-type]  # each value was checked against its field
+    return LoadedSettings(settings, sources, repositories)
 
 
 def add_flags(parser: argparse.ArgumentParser, verbs: Iterable[str]) -> None:
@@ -183,7 +195,7 @@ def _default_note(item: Field[Any]) -> str:
     return f" (default: {value})"
 
 
-def _read_toml(path: Path, *, required: bool) -> Mapping[str, object]:
+def _read_toml(path: Path, *, required: bool) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -246,8 +258,3 @@ def _spell(name: str, origin: str) -> str:
     if origin == "command line":
         return "--" + name.replace("_", "-")
     return f"{origin}: {name}"
-
-
-def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(SETTINGS)}"

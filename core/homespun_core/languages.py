@@ -6,7 +6,6 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +28,9 @@ def languages() -> dict[str, Language]:
 
 def language_of_path(path: str) -> Language | None:
     """By file name, then by extension; None for what isn't source code."""
-    name = PurePosixPath(path).name
-    return _by_filename().get(name) or _by_extension().get(PurePosixPath(path).suffix)
+    name = path.rpartition("/")[2]
+    stem, dot, extension = name.rpartition(".")
+    return _by_filename().get(name) or (_by_extension().get(dot + extension) if stem else None)
 
 
 def language_named(name: str | None) -> Language | None:

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_SCP_LIKE = re.compile(r"^(?:[^@/\s]+@)?([^:/\s]+):(?!//)(.+)$")
-_URL = re.compile(r"^[a-z+]+://(?:[^/]*@)?([^@/:]+)(?::\d+)?/(.+)$", re.IGNORECASE)
+_SCP_LIKE = re.compile(r"^(?:[^@/\s]+@)?(\[[^\]/]*\]|[^:/\s]+):(?!//)(.+)$", re.DOTALL)
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://(?:[^/]*@)?(\[[^\]/]*\]|[^@/:]*)(?::[^/]*)?/*(.*)$", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,20 @@ class DataDir:
 def repo_identity(source: str) -> str:
     """`host/owner/name` of a URL or scp-like address, the absolute path of a local repository; no userinfo, no `.git`.
 
-    Two spellings of one repository give one identity, whichever protocol they name.
+    Two spellings of one repository give one identity, whichever protocol they name. Defined for every text: what git
+    would refuse (no host, a port that is no number, a NUL) has an identity too, and only local ones begin with `/`.
     """
     address = source.strip()
-    for pattern in (_URL, _SCP_LIKE):
-        match = pattern.match(address)
-        if match and not address.lower().startswith("file:"):
-            host, path = match.groups()
-            return f"{host.lower()}/{_strip_git(path)}"
-    path = address.removeprefix("file://")
-    return _strip_git(str(Path(path).expanduser().resolve()))
+    match = _remote(address)
+    if match:
+        host, path = match.groups()
+        return f"{host.lower() or 'nowhere'}/{_strip_git(path)}"
+    return _strip_git(_absolute(re.sub("^file://", "", address, flags=re.IGNORECASE))) or "/"
+
+
+def is_remote(source: str) -> bool:
+    """Whether `source` has the form of a URL or scp-like address. A `file:` URL is local."""
+    return _remote(source.strip()) is not None
 
 
 def repo_id(source: str) -> str:
@@ -76,7 +80,20 @@ def repo_id(source: str) -> str:
     """
     identity = repo_identity(source)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", identity.rpartition("/")[2]).strip(".-") or "repo"
-    return f"{name[:40]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    return f"{name[:40]}-{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def _remote(address: str) -> re.Match[str] | None:
+    if address.lower().startswith("file:"):
+        return None
+    return _URL.match(address) or _SCP_LIKE.match(address)
+
+
+def _absolute(path: str) -> str:
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a user that doesn't exist, a NUL
+        return str(Path.cwd() / path)
 
 
 def _strip_git(path: str) -> str:

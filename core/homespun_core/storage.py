@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,14 +52,26 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """A new file, whole and on disk when this returns. Every file of a snapshot is written here."""
+    with path.open("xb", buffering=0) as handle:
+        view = memoryview(data)
+        while view:
+            view = view[handle.write(view) :]
+        os.fsync(handle.fileno())
+
+
 def file_digest(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @contextmanager
-def publish_dir(final: Path, manifest: Manifest) -> Iterator[Path]:
-    """Yield a temporary directory to fill; on success it becomes `final`, with its manifest.
+def publish_dir(
+    final: Path, manifest: Manifest | Callable[[], Manifest], known: Mapping[str, str] | None = None
+) -> Iterator[Path]:
+    """Yield a temporary directory to fill; on success it becomes `final`, with its manifest (asked for after the block
+    if it is a function). `known` are digests, filled in the block, of linked files, which are not read again.
 
     When `final` appeared meanwhile (another process built the same thing) ours is dropped: equal names mean equal
     content. An exception inside the block leaves nothing behind.
@@ -71,11 +83,7 @@ def publish_dir(final: Path, manifest: Manifest) -> Iterator[Path]:
     tmp.mkdir()
     try:
         yield tmp
-        files = {p.relative_to(tmp).as_posix(): file_digest(p) for p in sorted(tmp.rglob("*")) if p.is_file()}
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        complete = asdict(manifest) | {"files": files, "created": created}
-        (tmp / MANIFEST).write_text(json.dumps(complete, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        _fsync_tree(tmp)
+        _complete(tmp, manifest if isinstance(manifest, Manifest) else manifest(), known or {})
         try:
             tmp.rename(final)
         except OSError:
@@ -90,6 +98,23 @@ def publish_dir(final: Path, manifest: Manifest) -> Iterator[Path]:
         raise StorageError(f"{final.parent}: {FULL_DISK}") from error
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+
+
+def _complete(tmp: Path, manifest: Manifest, known: Mapping[str, str]) -> None:
+    names = sorted(p.relative_to(tmp).as_posix() for p in tmp.rglob("*") if p.is_file())
+    files = {name: known.get(name) or file_digest(tmp / name) for name in names}
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    complete = asdict(manifest) | {"files": files, "created": created}
+    write_bytes(tmp / MANIFEST, (json.dumps(complete, indent=1, sort_keys=True) + "\n").encode())
+    _fsync_tree(tmp)
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no hard links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def read_manifest(snapshot: Path, kind: str, format_version: int) -> Manifest:
@@ -111,13 +136,14 @@ def read_manifest(snapshot: Path, kind: str, format_version: int) -> Manifest:
     return manifest
 
 
-def verify(snapshot: Path, manifest: Manifest) -> None:
-    """Compare every file with the manifest. Raises StorageError naming the first that is missing or differs."""
+def verify(snapshot: Path, manifest: Manifest, known: Collection[str] = ()) -> None:
+    """Compare every file with the manifest; those whose digest is in `known` must only be there. Raises StorageError
+    naming the first that is missing or differs."""
     for name, expected in manifest.files.items():
         path = snapshot / name
         if not path.is_file():
             raise StorageError(f"{path}: missing; delete {snapshot} to rebuild it")
-        if file_digest(path) != expected:
+        if expected not in known and file_digest(path) != expected:
             raise StorageError(f"{path}: damaged (checksum differs from the manifest); delete {snapshot} to rebuild it")
 
 

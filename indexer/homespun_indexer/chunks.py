@@ -8,15 +8,16 @@ order.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 
+import numpy as np
 from tree_sitter import Node
 
 from homespun_core.languages import language_named
-from homespun_indexer.parse import Definition, ParsedFile, last_row, parse
+from homespun_indexer.imports import Import, in_text
+from homespun_indexer.parse import Definition, ParsedFile, parse
 
 MAX_CHARS = 1_200
 MAX_LINES = 40
@@ -42,73 +43,107 @@ class Symbol:
     line: int
     signature: str
     """With the signatures of its members, one a line, where it has some."""
+    end_line: int = 0
+    parent: str = ""
+    """Name of the definition around it; "" at top level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkedFile:
     pieces: tuple[Piece, ...]
     symbols: tuple[Symbol, ...]
+    imports: tuple[Import, ...] = ()
 
 
 def chunk_file(text: str, language: str) -> ChunkedFile:
     """`text` has `\\n` line ends."""
-    lines = text.split("\n")
     known = language_named(language)
     parsed = parse(text, known) if known else None
     definitions = parsed.definitions() if parsed else []
-    sizes = _Sizes(lines)
-    atoms = _split(parsed, sizes) if parsed else _windows(1, len(lines), sizes)
-    spans = [s for s in (_trimmed(start, end, lines) for start, end in _merged(atoms, sizes)) if s is not None]
-    return ChunkedFile(pieces=tuple(_piece(span, definitions) for span in spans), symbols=tuple(_symbols(definitions)))
+    sizes = _Sizes(text)
+    atoms = _split(parsed, sizes) if parsed else _windows(1, sizes.last_line, sizes)
+    spans = [s for s in (_trimmed(start, end, sizes) for start, end in _merged(atoms, sizes)) if s is not None]
+    return ChunkedFile(
+        pieces=tuple(_pieces(spans, definitions)),
+        symbols=tuple(_symbols(definitions)),
+        imports=in_text(text, known.name) if known else (),
+    )
+
+
+_ASCII_SPACE = b" \t\r\x0b\x0c\x1c\x1d\x1e\x1f"
+_WIDE_SPACE = "\x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+_NOT_COUNTED = _ASCII_SPACE + bytes(range(0x80, 0xC0))
+"""White space, and the bytes of UTF-8 that continue a character."""
 
 
 class _Sizes:
     """Non-blank characters of any range of lines."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self.last_line = len(lines)
-        self._sums = list(accumulate((len("".join(line.split())) for line in lines), initial=0))
+    def __init__(self, text: str) -> None:
+        if not text.isascii():
+            for space in _WIDE_SPACE:
+                text = text.replace(space, "")
+        counted = np.frombuffer(text.encode().translate(None, _NOT_COUNTED) + b"\n", dtype=np.uint8)
+        breaks = np.flatnonzero(counted == ord("\n"))
+        self.last_line = len(breaks)
+        self._sums: list[int] = [0, *(breaks - np.arange(len(breaks))).tolist()]
+
+    def is_blank(self, line: int) -> bool:
+        return self._sums[line] == self._sums[line - 1]
 
     def fits(self, start: int, end: int) -> bool:
         return end - start < MAX_LINES and self._sums[end] - self._sums[start - 1] <= MAX_CHARS
 
     def furthest(self, start: int) -> int:
         """The last line of the longest range from `start` that fits: at least `start` itself."""
-        end = bisect_right(self._sums, self._sums[start - 1] + MAX_CHARS) - 1
-        return max(start, min(end, start + MAX_LINES - 1, self.last_line))
+        most = min(start + MAX_LINES, len(self._sums))
+        return max(start, bisect_right(self._sums, self._sums[start - 1] + MAX_CHARS, start, most) - 1)
 
 
-def _split(parsed: ParsedFile, sizes: _Sizes) -> Iterator[tuple[int, int]]:
-    return _split_node(parsed.root, 1, sizes.last_line, sizes, depth=0)
+def _split(parsed: ParsedFile, sizes: _Sizes) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
+    if sizes.fits(1, sizes.last_line):
+        ranges.append((1, sizes.last_line))
+    else:
+        _split_node(parsed.root, 1, sizes.last_line, _Cut(sizes, parsed.comments, ranges), 0)
+    return ranges
 
 
-def _split_node(node: Node, start: int, end: int, sizes: _Sizes, depth: int) -> Iterator[tuple[int, int]]:
-    """Ranges that cover lines `start` to `end`, all of which belong to `node`."""
-    if sizes.fits(start, end):
-        yield start, end
-        return
-    parts = _parts(node, start, end) if depth < _MAX_DEPTH else []
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    sizes: _Sizes
+    comments: frozenset[int]
+    ranges: list[tuple[int, int]]
+    """What was cut so far."""
+
+
+def _split_node(node: Node, start: int, end: int, cut: _Cut, depth: int) -> None:
+    """Add ranges that cover lines `start` to `end`, all of which belong to `node` and don't fit in one chunk."""
+    parts = _parts(node, start, end, cut.comments) if depth < _MAX_DEPTH else []
     if len(parts) <= 1 and (not parts or parts[0][1] is None):
-        yield from _windows(start, end, sizes)
-        return
-    bounds = [line for line, _ in parts] + [end + 1]
-    for (first, after), (_, child) in zip(pairwise(bounds), parts, strict=True):
-        if child is None:
-            yield from _windows(first, after - 1, sizes)
+        parts = [(start, None)]
+    for index, (first, child) in enumerate(parts):
+        last = parts[index + 1][0] - 1 if index + 1 < len(parts) else end
+        if cut.sizes.fits(first, last):
+            cut.ranges.append((first, last))
+        elif child is None:
+            cut.ranges.extend(_windows(first, last, cut.sizes))
         else:
-            yield from _split_node(child, first, after - 1, sizes, depth + 1)
+            _split_node(child, first, last, cut, depth + 1)
 
 
-def _parts(node: Node, start: int, end: int) -> list[tuple[int, Node | None]]:
+def _parts(node: Node, start: int, end: int, comments: frozenset[int]) -> list[tuple[int, Node | None]]:
     """(first line, child to split further if it is too large) in order; a comment belongs to what follows it."""
     parts: list[tuple[int, Node | None]] = []
     comment: int | None = None
     covered = start - 1
     for child in node.children:
-        first, last = child.start_point.row + 1, last_row(child) + 1
+        first = child.start_point[0] + 1
+        row, column = child.end_point
+        last = row if column == 0 and row >= first else row + 1  # as `last_row`
         if first < start or first > end or (first <= covered and last <= covered):
             continue
-        if child.type.endswith("comment"):
+        if child.kind_id in comments:
             comment = comment or max(first, covered + 1)
             continue
         if first > covered:
@@ -128,7 +163,7 @@ def _windows(start: int, end: int, sizes: _Sizes) -> Iterator[tuple[int, int]]:
         start = last + 1
 
 
-def _merged(atoms: Iterator[tuple[int, int]], sizes: _Sizes) -> Iterator[tuple[int, int]]:
+def _merged(atoms: Iterable[tuple[int, int]], sizes: _Sizes) -> Iterator[tuple[int, int]]:
     start = end = 0
     for first, last in atoms:
         if start and sizes.fits(start, last):
@@ -141,22 +176,36 @@ def _merged(atoms: Iterator[tuple[int, int]], sizes: _Sizes) -> Iterator[tuple[i
         yield start, end
 
 
-def _trimmed(start: int, end: int, lines: Sequence[str]) -> tuple[int, int] | None:
-    while start <= end and not lines[start - 1].strip():
+def _trimmed(start: int, end: int, sizes: _Sizes) -> tuple[int, int] | None:
+    while start <= end and sizes.is_blank(start):
         start += 1
-    while end >= start and not lines[end - 1].strip():
+    while end >= start and sizes.is_blank(end):
         end -= 1
     return (start, end) if start <= end else None
 
 
-def _piece(span: tuple[int, int], definitions: Sequence[Definition]) -> Piece:
-    start, end = span
-    return Piece(
-        start_line=start,
-        end_line=end,
-        scope=tuple(d.scope for d in definitions if d.start_line < start <= d.end_line),
-        defines=tuple(dict.fromkeys(d.name for d in definitions if start <= d.start_line <= end)),
-    )
+def _pieces(spans: Sequence[tuple[int, int]], definitions: Sequence[Definition]) -> Iterator[Piece]:
+    starts = [d.start_line for d in definitions]
+    for start, end in spans:
+        first, behind = bisect_left(starts, start), bisect_right(starts, end)
+        yield Piece(
+            start_line=start,
+            end_line=end,
+            scope=_scope(definitions, first - 1, start),
+            defines=tuple(dict.fromkeys([d.name for d in definitions[first:behind]])),
+        )
+
+
+def _scope(definitions: Sequence[Definition], index: int, line: int) -> tuple[str, ...]:
+    """Of those that start before `line`, of which `index` is the last, the ones that contain it: they are around one
+    another, and so around that last one."""
+    scope: list[str] = []
+    around = index if index >= 0 else None
+    while around is not None:
+        if definitions[around].end_line >= line:
+            scope.append(definitions[around].scope)
+        around = definitions[around].parent
+    return tuple(reversed(scope))
 
 
 _MAX_MEMBERS = 12
@@ -168,7 +217,11 @@ def _symbols(definitions: Sequence[Definition]) -> Iterator[Symbol]:
         if definition.parent is not None:
             members.setdefault(definition.parent, []).append(definition.signature)
     for index, definition in enumerate(definitions):
-        inner = [f"    {signature}" for signature in members.get(index, [])[:_MAX_MEMBERS]]
+        inner = [f"    {signature}" for signature in members.get(index, ())[:_MAX_MEMBERS]]
         yield Symbol(
-            name=definition.name, line=definition.start_line, signature="\n".join([definition.signature, *inner])
+            name=definition.name,
+            line=definition.start_line,
+            end_line=definition.end_line,
+            signature="\n".join([definition.signature, *inner]),
+            parent="" if definition.parent is None else definitions[definition.parent].name,
         )

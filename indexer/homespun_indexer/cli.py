@@ -1,26 +1,32 @@
-"""`homespun index REPO...`: build or refresh the index of repositories, and say what went in and what didn't."""
+"""`homespun index [REPO...]`: build or refresh the index of repositories, and say what went in and what didn't."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, Settings, add_flags, settings_from_args
-from homespun_core.errors import HomespunError
+from homespun_core.errors import HomespunError, explain_os_error
 from homespun_core.paths import DataDir
+from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import Manifest, locked, read_manifest
 from homespun_core.types import Progress, SilentProgress
+from homespun_indexer.indexing import IndexMemory, index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
-from homespun_indexer.repository import Repository, open_repository
-from homespun_indexer.snapshot import FORMAT, KIND, index_repository
+from homespun_indexer.repository import Repository, hide_credentials, open_repository
+from homespun_indexer.snapshot import FORMAT, KIND
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_indexer.watch import watch
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,52 +41,88 @@ class Indexed:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "repositories", nargs="+", metavar="REPO", help="directory of a git repository, or an https or ssh URL"
+        "repositories",
+        nargs="*",
+        metavar="REPO",
+        help="directory of a git repository, https or ssh URL, or name of a configured one (default: all of those)",
     )
     parser.add_argument("--watch", action="store_true", help="go on until stopped, and keep the index fresh")
     add_flags(parser, (INDEX,))
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = settings_from_args(args).settings
-    repos = []
-    for source in args.repositories:
-        indexed = index_once(source, settings, progress_for_terminal())
-        print(summary(indexed), flush=True)
-        repos.append((source, indexed.repo))
+    """1 when one of the repositories couldn't be indexed; the others are all the same."""
+    loaded = settings_from_args(args)
+    configure_logging(loaded.settings.log_level)
+    followed = [Followed(config, loaded.settings) for config in loaded.chosen(args.repositories)]
+    resolve_base_model(loaded.settings.base_model, loaded.settings.fim_family)  # a wrong one is said once
+    done = [repository.refresh(progress_for_terminal()) for repository in followed]
     if args.watch:
-        keep_fresh(repos, settings)
-    return 0
+        keep_fresh(followed)
+    return 0 if all(done) else 1
 
 
-def keep_fresh(repos: Sequence[tuple[str, Repository]], settings: Settings) -> None:
-    """Index again whenever one of the repositories changes. Doesn't return."""
-    threads = [threading.Thread(target=_follow, args=(source, repo, settings), daemon=True) for source, repo in repos]
+class Followed:
+    """A repository that is indexed again and again. For one thread."""
+
+    def __init__(self, config: RepositoryConfig, settings: Settings) -> None:
+        self._config, self._settings = config, settings
+        self._memory = IndexMemory()
+        self._repo: Repository | None = None
+        """As it was when it was last indexed; None: it never could be opened."""
+
+    def refresh(self, progress: Progress) -> bool:
+        """Index it and say what went in; or say in one line what is wrong with it, and return False."""
+        shown = self._config.name or hide_credentials(self._config.source)
+        try:
+            indexed = index_once(self._config, self._settings, progress, self._memory)
+        except (HomespunError, OSError) as error:  # the next change or fetch may find it mended
+            known = explain_os_error(error) if isinstance(error, OSError) else None
+            print(f"homespun: {known or error}", file=sys.stderr, flush=True)
+            return False
+        except Exception as error:  # a job loop: a bug that one repository hits mustn't end the others
+            print(f"homespun: {shown}: {error!r}; please report this", file=sys.stderr, flush=True)
+            logger.debug("%s", shown, exc_info=True)
+            return False
+        self._repo = indexed.repo
+        print(summary(indexed), flush=True)
+        return True
+
+    def follow(self, stop: threading.Event) -> None:
+        """A local repository by its events, a cloned one, or one that can't be opened, by trying every few minutes."""
+        while not stop.is_set():
+            if self._repo is not None and self._repo.is_local and _is_watched(self._repo, self._again, stop):
+                return
+            if not stop.wait(self._settings.fetch_minutes * 60):
+                self._again()
+
+    def _again(self) -> None:
+        self.refresh(SilentProgress())
+
+
+def keep_fresh(repositories: Sequence[Followed]) -> None:
+    """Index again whenever one of the repositories changes, each in a thread of its own. Doesn't return."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=repo.follow, args=(stop,), daemon=True) for repo in repositories]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _follow(source: str, repo: Repository, settings: Settings) -> None:
-    """A local repository by its events, a cloned one by fetching it every few minutes."""
-    stop = threading.Event()
-
-    def refresh() -> None:
-        try:
-            print(summary(index_once(source, settings, SilentProgress())), flush=True)
-        except (HomespunError, OSError) as error:  # the next change or fetch may find it mended
-            print(f"homespun: {error}", file=sys.stderr, flush=True)
-        except Exception as error:  # noqa: BLE001 - a job loop: it mustn't end because one round found a bug
-            print(f"homespun: {source}: {error!r}", file=sys.stderr, flush=True)
-
-    if repo.is_local:
+def _is_watched(repo: Repository, refresh: Callable[[], None], stop: threading.Event) -> bool:
+    """True when the watch has ended because it was to stop, False when there is nothing to watch at the moment."""
+    try:
         watch(repo, refresh, stop)
-    while not stop.wait(settings.fetch_minutes * 60):
-        refresh()
+    except OSError as error:
+        print(f"homespun: {repo.name}: can't be watched ({error}); trying again later", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
-def index_once(source: str, settings: Settings, progress: Progress) -> Indexed:
+def index_once(
+    config: RepositoryConfig, settings: Settings, progress: Progress, memory: IndexMemory | None = None
+) -> Indexed:
     """Open (or clone, or fetch) a repository and bring its index up to date.
 
     Raises HomespunError: the base model or the repository can't be used, or another process is indexing it.
@@ -88,10 +130,24 @@ def index_once(source: str, settings: Settings, progress: Progress) -> Indexed:
     started = time.monotonic()
     data = DataDir(settings.data_root)
     model = resolve_base_model(settings.base_model, settings.fim_family)
-    tokenizer = load_tokenizer(model)
-    repo = open_repository(source, data, branch=settings.branch, timeout_s=settings.git_timeout_s, progress=progress)
+    repo = open_repository(
+        config,
+        data,
+        branch=settings.branch,
+        timeout_s=settings.git_timeout_s,
+        max_clone_mb=settings.max_clone_mb,
+        progress=progress,
+    )
     with locked(data.locks / f"index-{repo.id}.lock", f"indexing of {repo.name}"):
-        path = index_repository(repo, settings=settings, data=data, model=model, tokenizer=tokenizer, progress=progress)
+        path = index_repository(
+            repo,
+            settings=settings,
+            data=data,
+            model=model,
+            tokenizer=load_tokenizer(model),
+            progress=progress,
+            memory=memory,
+        )
     manifest = read_manifest(path, KIND, FORMAT)
     return Indexed(repo=repo, path=path, manifest=manifest, seconds=time.monotonic() - started)
 

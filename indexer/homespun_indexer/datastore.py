@@ -1,136 +1,199 @@
 """What stood in the code after the longest context that matches: drafts for speculative decoding.
 
-The token ids of all files, with a separator between them, and a suffix array over them. Suffixes are ordered by their
-first DEPTH tokens only: contexts that match longer than that aren't told apart, and building takes five sorts instead
-of twenty.
+The token ids of all files, with a separator between them, and a suffix array over them. Two things keep it small and
+fast to build. Suffixes that start with one of the most common tokens (a line break, a bracket, `self`), which make up
+half of all code, aren't listed: a context is looked up from its first uncommon token on, and what stood before that is
+compared in place. And suffixes are ordered by their first DEPTH tokens only.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-DEPTH = 32
-"""Tokens of context compared at most; a power of two."""
+DEPTH = 16
+"""Tokens that suffixes are ordered by. Contexts may be longer: what they add is compared with the hits, if these are
+few."""
 MIN_MATCH = 3
 """Shorter contexts say too little about what follows."""
+MAX_CONTEXT = 48
+"""More is never looked at."""
 MAX_HITS = 64
-SEPARATOR = -1
+_LISTED_SHARE = 0.5
 
 
 class Datastore:
-    """Safe for concurrent reading."""
+    """Of one segment. Safe for concurrent reading.
 
-    def __init__(self, tokens: NDArray[np.int32], suffixes: NDArray[np.int32]) -> None:
-        self._tokens = tokens
-        self._suffixes = suffixes
+    Tokens are big-endian, `width` bytes each, one more than their id: so zero is the separator, and bytes compare as
+    tokens do.
+    """
 
-    @staticmethod
-    def build(files: Sequence[NDArray[np.int32]]) -> Datastore:
-        separator = np.array([SEPARATOR], dtype=np.int32)
-        tokens = np.concatenate([separator, *(part for ids in files for part in (ids, separator))]).astype(np.int32)
-        return Datastore(tokens, suffix_array(tokens, DEPTH))
-
-    def save(self, folder: Path) -> None:
-        folder.mkdir()
-        np.save(folder / "tokens.npy", self._tokens)
-        np.save(folder / "suffixes.npy", self._suffixes)
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        tokens: NDArray[np.uint8] = arrays["tokens"]
+        self._width = tokens.shape[1]
+        self._bytes = tokens.reshape(-1).data
+        self._suffixes = arrays["suffixes"].data
+        self._is_common: NDArray[np.uint8] = arrays["common_tokens"]
+        self.num_tokens = len(tokens)
 
     @staticmethod
-    def load(folder: Path) -> Datastore:
-        return Datastore(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "suffixes.npy", mmap_mode="r"))
+    def build(files: Sequence[NDArray[np.int32]]) -> dict[str, NDArray[Any]]:
+        """The arrays for files given as token ids. File i starts at the sum of the lengths before it, plus i + 1."""
+        separator = np.zeros(1, np.uint32)
+        tokens = np.concatenate(
+            [separator, *(part for ids in files for part in (ids.astype(np.uint32) + np.uint32(1), separator))]
+        )
+        is_common = _common(tokens)
+        width = 2 if int(tokens.max()) < 1 << 16 else 4
+        return {
+            "tokens": tokens.astype(f">u{width}").view(np.uint8).reshape(-1, width),
+            "suffixes": sorted_suffixes(tokens, np.flatnonzero(~is_common[tokens]).astype(np.uint32)),
+            "common_tokens": is_common.astype(np.uint8),
+        }
 
-    @property
-    def num_tokens(self) -> int:
-        return len(self._tokens)
-
-    def draft(self, ids: Sequence[int], max_tokens: int) -> list[int]:
-        """Up to `max_tokens` ids that followed the longest suffix of `ids` found anywhere; empty when that is too
-        short.
-
-        Where it was found several times, each next token is the one that most of the places agree on that agreed so
-        far.
-        """
-        length, start, end = self._longest_match(np.asarray(ids[-DEPTH:], dtype=np.int32))
-        if length < MIN_MATCH or max_tokens <= 0:
-            return []
-        step = max(1, (end - start) // MAX_HITS)
-        places = self._suffixes[start:end:step][:MAX_HITS].astype(np.int64) + length
-        return self._vote(places, max_tokens)
-
-    def _vote(self, places: NDArray[np.int64], max_tokens: int) -> list[int]:
-        drafted: list[int] = []
-        while len(drafted) < max_tokens:
-            following = self._tokens[places]
-            # Ties go to the smaller id, so that the answer depends on the tokens alone.
-            token, _ = max(Counter(following.tolist()).items(), key=lambda item: (item[1], -item[0]))
-            if token == SEPARATOR:
-                break
-            drafted.append(token)
-            places = places[following == token] + 1
-        return drafted
-
-    def _longest_match(self, context: NDArray[np.int32]) -> tuple[int, int, int]:
-        """(length, start, end): the longest suffix of `context` that occurs, and its range in the suffix array.
-
-        If a suffix occurs, so do all shorter ones: the length is found by bisection.
-        """
-        best = (0, 0, 0)
-        low, high = MIN_MATCH, len(context)
-        while low <= high:
+    def find(self, context: Sequence[int]) -> tuple[int, list[int]]:
+        """The length of the longest end of `context` found anywhere, and where it is followed by what: at most
+        MAX_HITS positions. (0, []) when it is shorter than MIN_MATCH."""
+        wanted = self._encoded(context)
+        earliest = max(0, len(context) - DEPTH)
+        starts = [i for i in range(earliest, len(context)) if not self._common(context[i])]
+        low, high, best = 0, len(starts) - 1, (0, 0, 0)
+        while low <= high:  # if the end from one token on occurs, so do all shorter ones
             middle = (low + high) // 2
-            start, end = self._range(context[len(context) - middle :])
-            if start < end:
-                best, low = (middle, start, end), middle + 1
+            found = self._range(wanted[starts[middle] * self._width :])
+            if found[0] < found[1]:
+                best, high = (len(context) - starts[middle], *found), middle - 1
             else:
-                high = middle - 1
-        return best
+                low = middle + 1
+        length, first, last = best
+        return self._extended(wanted, length, first, last) if length else (0, [])
 
-    def _range(self, pattern: NDArray[np.int32]) -> tuple[int, int]:
+    def following(self, positions: Sequence[int]) -> list[int]:
+        """The token id at each position; -1 at the end of a file."""
+        width, data = self._width, self._bytes
+        return [int.from_bytes(data[p * width : p * width + width], "big") - 1 for p in positions]
+
+    def _extended(self, wanted: bytes, length: int, first: int, last: int) -> tuple[int, list[int]]:
+        """Those hits that match furthest to the left of the listed suffix as well."""
+        step = max(1, (last - first) // MAX_HITS)
+        places = [self._suffixes[i] for i in range(first, last, step)][:MAX_HITS]
+        before = [self._common_end(wanted, len(wanted) // self._width - length, place) for place in places]
+        longest = max(before)
+        if length + longest < MIN_MATCH:
+            return 0, []
+        return length + longest, [p + length for p, b in zip(places, before, strict=True) if b == longest]
+
+    def _common_end(self, wanted: bytes, start: int, place: int) -> int:
+        """How many tokens before `wanted[start]` and before `place` are the same."""
+        width, count = self._width, 0
+        while count < min(start, place):
+            a, b = (start - count - 1) * width, (place - count - 1) * width
+            if wanted[a : a + width] != self._bytes[b : b + width]:
+                break
+            count += 1
+        return count
+
+    def _encoded(self, context: Sequence[int]) -> bytes:
+        limit = (1 << 8 * self._width) - 2
+        return b"".join((token + 1 if 0 <= token <= limit else 0).to_bytes(self._width, "big") for token in context)
+
+    def _common(self, token: int) -> bool:
+        return 0 <= token < len(self._is_common) - 1 and bool(self._is_common[token + 1])
+
+    def _range(self, pattern: bytes) -> tuple[int, int]:
         """Where the suffixes that begin with `pattern` stand."""
-        if bool((pattern < 0).any()):
-            return 0, 0
-        wanted = pattern.tolist()
-        start = self._bisect(wanted, before=True)
-        return start, self._bisect(wanted, before=False)
+        return self._bisect(pattern, before=True), self._bisect(pattern, before=False)
 
-    def _bisect(self, wanted: list[int], *, before: bool) -> int:
-        low, high = 0, len(self._suffixes)
+    def _bisect(self, pattern: bytes, *, before: bool) -> int:
+        width, size, data, suffixes = self._width, len(pattern), self._bytes, self._suffixes
+        low, high = 0, len(suffixes)
         while low < high:
             middle = (low + high) // 2
-            place = int(self._suffixes[middle])
-            found = self._tokens[place : place + len(wanted)].tolist()
-            if found < wanted or (not before and found == wanted):
+            place = suffixes[middle] * width
+            found = bytes(data[place : place + size])
+            if found < pattern or (not before and found == pattern):
                 low = middle + 1
             else:
                 high = middle
         return low
 
 
-def suffix_array(tokens: NDArray[np.int32], depth: int) -> NDArray[np.int32]:
-    """Positions ordered by the `depth` tokens that start there, equal ones by position. Prefix doubling: each round
-    orders by twice as many tokens, from the ranks of the round before."""
-    ranks = np.unique(tokens, return_inverse=True)[1].astype(np.int64)
-    length = 1
-    while length < depth:
-        following = np.zeros_like(ranks)
-        following[:-length] = ranks[length:] + 1  # past the end comes before everything
-        keys = ranks * (int(ranks.max(initial=0)) + 2) + following
-        order = np.argsort(keys)
-        ranks = _ranked(keys, order)
-        if int(ranks.max(initial=0)) == len(tokens) - 1:  # all different: deeper rounds change nothing
+def vote(places: Sequence[tuple[Datastore, list[int]]], max_tokens: int) -> list[int]:
+    """Up to `max_tokens` ids: each is the one that most of the places agree on that agreed so far. Ties go to the
+    smaller id, so that the answer depends on the tokens alone."""
+    drafted: list[int] = []
+    while len(drafted) < max_tokens:
+        following = [(store, list(zip(found, store.following(found), strict=True))) for store, found in places]
+        counts = Counter(token for _, pairs in following for _, token in pairs)
+        token = max(counts, key=lambda t: (counts[t], -t))
+        if token < 0:
             break
-        length *= 2
-    # Ties by position; as part of the key, since numpy's fastest sort isn't stable.
-    return np.argsort(ranks * max(1, len(tokens)) + np.arange(len(tokens))).astype(np.int32)
+        drafted.append(token)
+        places = [(store, [p + 1 for p, t in pairs if t == token]) for store, pairs in following]
+    return drafted
 
 
-def _ranked(keys: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    ordered = keys[order]
-    ranks = np.empty_like(keys)
-    ranks[order] = np.concatenate([[0], np.cumsum(ordered[1:] != ordered[:-1])])
-    return ranks
+def counted(places: Sequence[tuple[Datastore, list[int]]]) -> dict[int, int]:
+    """How often each token follows, most frequent first."""
+    counts = Counter(token for store, found in places for token in store.following(found) if token >= 0)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _common(tokens: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """By token (id + 1): whether it is one of the most frequent, which together make up half of the text; the separator
+    is."""
+    counts = np.bincount(tokens)
+    counts[0] = 0
+    order = np.argsort(-counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order]
+    is_common = np.zeros(len(counts), np.bool_)
+    is_common[order] = before + counts[order] <= counts.sum() * (1 - _LISTED_SHARE)
+    is_common[0] = True
+    return is_common
+
+
+def sorted_suffixes(tokens: NDArray[np.uint32], positions: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """`positions` (ascending), ordered by the DEPTH tokens that start there, equal ones by position.
+
+    Each round sorts by the group a suffix has fallen into so far and its next tokens, both in one 64-bit number, which
+    is what numpy sorts fastest; only groups of several go on to the next round.
+    """
+    following, step = _following(tokens)
+    order, active = positions.copy(), np.arange(len(positions), dtype=np.uint32)
+    group = np.zeros(len(order), np.uint32)
+    for depth in range(0, DEPTH, step):
+        members = order[active]
+        keys = group[active].astype(np.uint64)
+        keys <<= np.uint64(32)
+        keys |= following[np.minimum(members + np.uint32(depth), np.uint32(len(following) - 1))]
+        ranked = np.argsort(keys)
+        order[active], keys = members[ranked], keys[ranked]
+        is_first, is_last = _group_ends(keys)
+        group[active] = active[is_first][np.cumsum(is_first) - 1]
+        active = active[~(is_first & is_last)]
+        if not len(active):
+            break
+    tied = np.lexsort((order[active], group[active]))  # groups stay where they are
+    order[active] = order[active][tied]
+    return order
+
+
+def _following(tokens: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], int]:
+    """For each position the next two tokens as one number, or one where ids don't fit into 16 bits; and how many."""
+    if int(tokens.max(initial=0)) >= 1 << 16:
+        return np.append(tokens, np.uint32(0)), 1
+    following = np.append(tokens, np.uint32(0)) << np.uint32(16)
+    following[:-2] |= tokens[1:]
+    return following, 2
+
+
+def _group_ends(keys: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of the sorted keys are the first of their kind, and which the last."""
+    differs = np.ones(len(keys) + 1, np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=differs[1:-1])
+    return differs[:-1], differs[1:]

@@ -14,10 +14,26 @@ from dataclasses import dataclass, field
 
 from homespun_core.config import Settings
 from homespun_core.languages import language_of_path
+from homespun_core.repositories import SourceRules
 from homespun_indexer import filters
-from homespun_indexer.patterns import Pattern, is_ignored, parse_attributes, parse_ignore
+from homespun_indexer.patterns import (
+    MAX_PATTERNS,
+    Pattern,
+    is_ignored,
+    parse_attributes,
+    parse_globs,
+    parse_ignore,
+)
 from homespun_indexer.repository import Repository
-from homespun_indexer.tree import IGNORE_FILE, RULE_FILE_LIMIT, BlobReader, Entry, is_rule_file, list_entries
+from homespun_indexer.tree import (
+    IGNORE_FILE,
+    RULE_FILE_LIMIT,
+    BlobReader,
+    Entry,
+    TreeMemory,
+    is_rule_file,
+    list_entries,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +72,7 @@ def source_files(repo: Repository, *, settings: Settings, commit: str | None = N
 def read_sources(
     repo: Repository, *, settings: Settings, commit: str | None = None
 ) -> tuple[Selection, list[SourceFile], dict[str, str]]:
-    """Selection, files that count, and (path -> reason) the candidates whose text doesn't."""
+    """Selection, files that count, and (path -> reason) the candidates whose text doesn't, or can't be read."""
     selection = select(repo, settings=settings, commit=commit)
     found: list[SourceFile] = []
     refused: dict[str, str] = {}
@@ -69,16 +85,18 @@ def read_sources(
     return selection, found, refused
 
 
-def select(repo: Repository, *, settings: Settings, commit: str | None = None) -> Selection:
+def select(
+    repo: Repository, *, settings: Settings, commit: str | None = None, memory: TreeMemory | None = None
+) -> Selection:
     """Candidates sorted by path, and why the other files are left out."""
-    entries = list_entries(repo, commit, max_bytes=settings.max_file_kb * 1_000)
-    rules = _Rules(repo, entries)
+    entries = list_entries(repo, commit, max_bytes=settings.max_file_kb * 1_000, memory=memory or TreeMemory())
+    wanted, rules = _Wanted(repo.rules), _Rules(repo, entries)
     candidates: list[Candidate] = []
     skipped: dict[str, str] = {}
-    room = settings.max_repo_mb * 1_000_000
+    room = (repo.max_repo_mb or settings.max_repo_mb) * 1_000_000
     for entry in entries:
         language = language_of_path(entry.path)
-        reason = _reason(entry, rules, settings, known=language is not None)
+        reason = _reason(entry, language.name if language else None, wanted, rules, settings)
         if reason is None and entry.size > room:
             reason = filters.REPOSITORY_LIMIT
         if reason is not None or language is None:
@@ -92,15 +110,59 @@ def select(repo: Repository, *, settings: Settings, commit: str | None = None) -
     return Selection(candidates=tuple(candidates), skipped=skipped)
 
 
-def read_contents(repo: Repository, wanted: Iterable[Candidate]) -> Iterator[tuple[Candidate, bytes]]:
-    """Each candidate with its bytes, through one git process."""
-    with BlobReader(repo) as blobs:
+def read_contents(repo: Repository, wanted: Iterable[Candidate]) -> Iterator[tuple[Candidate, bytes | None]]:
+    """Each candidate with its bytes; None for one that can't be read, because the repository is damaged there."""
+    source = _Source(repo)
+    try:
         for candidate in wanted:
-            yield candidate, blobs.read(candidate.blob) if candidate.content is None else candidate.content
+            yield candidate, source.read(candidate) if candidate.content is None else candidate.content
+    finally:
+        source.close()
 
 
 def count_reasons(skipped: Mapping[str, str]) -> dict[str, int]:
     return dict(Counter(skipped.values()).most_common())
+
+
+class _Source:
+    """Blobs through one git process, and another when a damaged object has ended it."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._blobs: BlobReader | None = None
+
+    def read(self, candidate: Candidate) -> bytes | None:
+        try:
+            if self._blobs is None:
+                self._blobs = BlobReader(self._repo).__enter__()
+            raw = self._blobs.find(candidate.blob)
+        except OSError:  # git has ended: the pipe is broken
+            raw = None
+        if raw is not None and len(raw) == candidate.size:
+            return raw
+        logger.warning("%s: %s can't be read; run `git fsck` in the repository", self._repo.name, candidate.path)
+        self.close()
+        return None
+
+    def close(self) -> None:
+        blobs, self._blobs = self._blobs, None
+        if blobs is not None:
+            blobs.__exit__(None, None, None)
+
+
+class _Wanted:
+    """What the configuration says about the files of a repository."""
+
+    def __init__(self, rules: SourceRules) -> None:
+        self._languages = frozenset(rules.languages)
+        self._include, self._exclude = parse_globs(rules.include), parse_globs(rules.exclude)
+
+    def reason(self, path: str, language: str) -> str | None:
+        if self._languages and language not in self._languages:
+            return filters.OTHER_LANGUAGE
+        if self._include and not is_ignored(path, self._include):
+            return filters.NOT_INCLUDED
+        return filters.EXCLUDED if is_ignored(path, self._exclude) else None
 
 
 class _Rules:
@@ -110,26 +172,34 @@ class _Rules:
         self._ignored: list[Pattern] = []
         self._attributes: list[tuple[Pattern, str, bool]] = []
         files = [e for e in entries if e.mode.startswith("100") and not e.is_missing and e.size < RULE_FILE_LIMIT]
-        rule_files = [e for e in files if is_rule_file(e.path)]
-        if not rule_files:
-            return
-        with BlobReader(repo) as blobs:
-            for entry in rule_files:
-                raw = blobs.read(entry.blob) if entry.content is None else entry.content
-                text = raw.decode("utf-8", "replace")
-                if entry.path == IGNORE_FILE:
-                    self._ignored += parse_ignore(text)
-                else:
-                    self._attributes += parse_attributes(text, filters.folder(entry.path), _ATTRIBUTES)
+        self._read(repo, [e for e in files if is_rule_file(e.path)])
+
+    def _read(self, repo: Repository, rule_files: Iterable[Entry]) -> None:
+        """Folders in the order of their depth: deeper ones override."""
+        texts = _rule_texts(repo, sorted(rule_files, key=lambda e: (e.path != IGNORE_FILE, e.path.count("/"))))
+        for path, text in texts:
+            room = MAX_PATTERNS - len(self._ignored) - len(self._attributes)
+            if path == IGNORE_FILE:
+                self._ignored += parse_ignore(text, limit=room)
+            else:
+                self._attributes += parse_attributes(text, filters.folder(path), _ATTRIBUTES, limit=room)
 
     def reason(self, path: str) -> str | None:
         if is_ignored(path, self._ignored):
             return filters.IGNORED
-        values = {name: value for pattern, name, value in self._attributes if pattern.expression.match(path)}
+        found = [rule for rule in self._attributes if rule[0].literal in path and rule[0].matches(path)]
+        values = {name: value for _, name, value in found}
         return next((_ATTRIBUTES[name] for name, value in values.items() if value), None)
 
 
-def _reason(entry: Entry, rules: _Rules, settings: Settings, *, known: bool) -> str | None:
+def _rule_texts(repo: Repository, rule_files: Iterable[Entry]) -> Iterator[tuple[str, str]]:
+    wanted = [Candidate(path=e.path, language="", blob=e.blob, size=e.size, content=e.content) for e in rule_files]
+    for candidate, raw in read_contents(repo, wanted):
+        if raw is not None:
+            yield candidate.path, raw.decode("utf-8", "replace")
+
+
+def _reason(entry: Entry, language: str | None, wanted: _Wanted, rules: _Rules, settings: Settings) -> str | None:
     if entry.mode == "120000":
         return filters.SYMLINK
     if entry.mode == "160000":
@@ -137,8 +207,10 @@ def _reason(entry: Entry, rules: _Rules, settings: Settings, *, known: bool) -> 
     reason = filters.path_reason(entry.path)
     if reason is not None:
         return reason
-    if not known:
+    if language is None:
         return filters.UNKNOWN_LANGUAGE
     if entry.is_missing:
         return filters.MISSING
-    return filters.TOO_LARGE if entry.size > settings.max_file_kb * 1_000 else rules.reason(entry.path)
+    if entry.size > settings.max_file_kb * 1_000:
+        return filters.TOO_LARGE
+    return wanted.reason(entry.path, language) or rules.reason(entry.path)

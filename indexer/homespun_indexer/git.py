@@ -8,17 +8,20 @@ transport at all (objects missing from a partial clone stay missing), cloning an
 command as a URL) and file:// (a hostile repository as a path) are refused by git itself as well.
 
 What that costs the user: credential helpers of ~/.gitconfig aren't consulted. Private repositories are cloned over ssh,
-whose keys, agent and ~/.ssh/config work as always.
+whose keys, agent and ~/.ssh/config work as always, or over https with a token, which git is given in its environment:
+arguments can be read by everybody on the machine.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from homespun_core.errors import RepositoryError
@@ -28,7 +31,8 @@ _OVERRIDES = (
     "core.fsmonitor=false",
     "core.untrackedCache=false",
     "core.symlinks=false",
-    "core.sshCommand=ssh -oBatchMode=yes",  # no prompt for a password or a host key; ~/.ssh is read
+    # No prompt for a password or a host key, an end when the network is gone; ~/.ssh is read.
+    "core.sshCommand=ssh -oBatchMode=yes -oConnectTimeout=30 -oServerAliveInterval=15 -oServerAliveCountMax=4",
     "core.attributesFile=/dev/null",
     "core.excludesFile=/dev/null",  # this one and the next three name files: a pipe would be waited for
     "diff.orderFile=/dev/null",
@@ -42,6 +46,8 @@ _OVERRIDES = (
     "fetch.recurseSubmodules=false",
     "submodule.recurse=false",
     "http.followRedirects=false",
+    "http.lowSpeedLimit=1",  # bytes a second: a busy host that only keeps the connection alive is waited for
+    "http.lowSpeedTime=60",
     "transfer.fsckObjects=true",
     "fetch.fsckObjects=true",
     # Harmless mistakes of old tools that well-known repositories carry in their history.
@@ -76,6 +82,10 @@ _QUICK_S = 120
 """Time limit of commands that only read a repository."""
 _LONG_S = 600
 """The same for those whose output is read as it comes."""
+_LOOK_S = 0.2
+"""How often a transfer's size is looked at: at 1 GB/s it can overshoot by 200 MB."""
+_END_S = 5
+"""Time to tidy up that a git which we end is given."""
 
 
 class GitFailed(RepositoryError):
@@ -87,6 +97,19 @@ class GitFailed(RepositoryError):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """How large a directory may become while git writes into it."""
+
+    folder: Path
+    max_mb: int
+
+    def check(self) -> None:
+        """Raises GitFailed."""
+        if _size(self.folder) > self.max_mb * 1_000_000:
+            raise GitFailed(f"larger than {self.max_mb:,} MB; raise max_clone_mb if it is meant to be")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Git:
     """Git in one repository that the user named (`safe.directory` trusts exactly that, whoever owns it), or in none."""
@@ -95,32 +118,54 @@ class Git:
     work_tree: Path | None = None
     protocols: Sequence[str] = ()
     """Transports that may be used; reading needs none."""
+    secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Configuration (name, value) that goes by environment, since it holds credentials."""
 
     def text(self, *args: str, timeout_s: int = _QUICK_S) -> str:
         return self.output(*args, timeout_s=timeout_s).decode("utf-8", "replace")
 
     def output(self, *args: str, timeout_s: int = _QUICK_S, stdin: bytes = b"") -> bytes:
-        """Output of a command. Raises GitFailed, and RepositoryError where git is missing or too slow."""
+        """Output of a command. Raises GitFailed, and RepositoryError where git is missing."""
+        return self._finished(args, timeout_s, stdin, None)
+
+    def transfer(self, *args: str, timeout_s: int, cap: Cap) -> None:
+        """A command that uses the network, ended when it takes too long or what it writes gets too large. Raises as
+        `output` does."""
+        self._finished(args, timeout_s, b"", cap)
+
+    def _finished(self, args: Sequence[str], timeout_s: float, stdin: bytes, cap: Cap | None) -> bytes:
+        process = self._started(args)
         try:
-            done = subprocess.run(
+            out, err = _communicate(process, stdin, timeout_s, cap)
+        finally:
+            _end(process)
+        if process.returncode != 0:
+            raise GitFailed(self._scrubbed(_last_line(err)))
+        return out
+
+    def _started(self, args: Sequence[str]) -> subprocess.Popen[bytes]:
+        """In a process group of its own: git's helpers must end with it."""
+        try:
+            return subprocess.Popen(
                 self._command(args),
                 cwd=self._folder(),
                 env=self._environment(),
-                input=stdin,
-                capture_output=True,
-                timeout=timeout_s,
-                check=False,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                process_group=0,
             )
         except FileNotFoundError:
             folder = self._folder()
             if folder is not None and not folder.is_dir():
                 raise RepositoryError(f"{folder}: no such directory any more") from None
             raise RepositoryError("git: not found; install git 2.35 or newer") from None
-        except subprocess.TimeoutExpired:
-            raise GitFailed(f"no answer within {timeout_s} s") from None
-        if done.returncode != 0:
-            raise GitFailed(_last_line(done.stderr))
-        return done.stdout
+
+    def _scrubbed(self, message: str) -> str:
+        for _, value in self.secrets:
+            for secret in {value, value.rpartition(" ")[2]} - {""}:
+                message = message.replace(secret, "…")
+        return message
 
     @contextmanager
     def running(self, *args: str, timeout_s: float = _LONG_S) -> Iterator[subprocess.Popen[bytes]]:
@@ -181,7 +226,64 @@ class Git:
         """Ours without the GIT_* variables that a hook or a test runner may have set: GIT_DIR would point us
         elsewhere."""
         kept = {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith("GIT_")}
-        return kept | _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": ":".join(self.protocols)}
+        own = {"GIT_ALLOW_PROTOCOL": ":".join(self.protocols), "GIT_CONFIG_COUNT": str(len(self.secrets))}
+        for i, (name, value) in enumerate(self.secrets):
+            own |= {f"GIT_CONFIG_KEY_{i}": name, f"GIT_CONFIG_VALUE_{i}": value}
+        return kept | _ENVIRONMENT | own
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], stdin: bytes, timeout_s: float, cap: Cap | None
+) -> tuple[bytes, bytes]:
+    """What the process said, once it has ended. Raises GitFailed at the limits of time and size; it runs on then."""
+    deadline = time.monotonic() + timeout_s
+    look_s = _LOOK_S
+    given: bytes | None = stdin
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return process.communicate(given, timeout=max(0.0, left if cap is None else min(left, look_s)))
+        except subprocess.TimeoutExpired:
+            given = None  # communicate goes on with what it was given first
+        if time.monotonic() >= deadline:
+            raise GitFailed(f"no answer within {timeout_s:g} s")
+        if cap is not None:
+            began = time.monotonic()
+            cap.check()
+            look_s = max(_LOOK_S, 10 * (time.monotonic() - began))  # a clone of many files is looked at less often
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the whole group, politely at first: git removes its temporary files. Nothing to do when it has ended."""
+    if process.poll() is None:
+        _signal_group(process, signal.SIGTERM)
+        deadline = time.monotonic() + _END_S
+        # WNOWAIT: as long as it isn't reaped, its number is its group's and nobody else's.
+        while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # the latter on macOS, when only the unreaped one is left
+        os.killpg(process.pid, number)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below `folder`; what vanishes meanwhile is left out, 0 where there is nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(parent) / name).lstat().st_size
+    return total
 
 
 def _last_line(stderr: bytes) -> str:

@@ -7,8 +7,9 @@ one step: its parts aren't told apart, and none of them can leak into another. R
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import IO
 
 from homespun_core.languages import languages
 from homespun_indexer.git import GitFailed
@@ -22,6 +23,7 @@ _BOT = re.compile(
 )
 _REVERT = re.compile(r"^(revert\b|this reverts commit)", re.IGNORECASE)
 _MARK = "\x01"
+LOOKED_AT = 4_000
 MAX_STEP_LINES = 3_000
 """A step that adds more is an import, a reformatting or a merged branch, not somebody writing code."""
 
@@ -86,6 +88,36 @@ def mainline(repo: Repository, limit: int) -> Mainline:
         return Mainline(commits=(repo.head,), times=(0,))
     rows = [line.split() for line in lines]
     return Mainline(commits=tuple(r[0] for r in rows), times=tuple(int(r[1]) for r in rows))
+
+
+def last_changed(repo: Repository, commit: str, paths: Collection[str]) -> dict[str, int]:
+    """When each path was last changed, in seconds since 1970, as far as the last LOOKED_AT commits tell; a path that
+    they don't touch gets the time of the oldest of them."""
+    found: dict[str, int] = {}
+    at, wanted = 0, set(paths)
+    command = ["log", f"--max-count={LOOKED_AT}", "--no-renames", "--name-only", "-z", "--diff-merges=off"]
+    with repo.git.running(*command, f"--format={_MARK}%ct", "--end-of-options", commit, "--") as process:
+        assert process.stdout is not None
+        for field_ in _fields(process.stdout):
+            text = field_.decode("utf-8", "replace").removeprefix("\n")
+            if text.startswith(_MARK):
+                at = int(text[1:])
+            elif text in wanted:
+                found[text] = at
+                wanted.discard(text)
+                if not wanted:
+                    break
+    return found | (dict.fromkeys(wanted, at) if at else {})
+
+
+def _fields(stream: IO[bytes]) -> Iterator[bytes]:
+    """What stands between NUL bytes."""
+    rest = b""
+    while block := stream.read(1 << 16):
+        *whole, rest = (rest + block).split(b"\0")
+        yield from whole
+    if rest:
+        yield rest
 
 
 def steps(repo: Repository, max_commits: int) -> Iterator[Step]:

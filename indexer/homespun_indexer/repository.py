@@ -3,20 +3,25 @@ place."""
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import logging
 import os
 import re
 import shutil
+import stat
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir, repo_id, repo_identity
+from homespun_core.repositories import RepositoryConfig, SourceRules
 from homespun_core.storage import sweep
 from homespun_core.types import Progress
-from homespun_indexer.git import Git, GitFailed
+from homespun_indexer.git import Cap, Git, GitFailed
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +29,10 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _HELPER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _SCP_LIKE = re.compile(r"^(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9][\w.-]*:(?!//)[^-\s].*$")
 _USERINFO = re.compile(r"//[^/\s]*@")
+_ASK_S = 120
+"""Time limit of asking a host for its default branch."""
+_TOKEN_BYTES = 10_000
+_EVERYTHING = SourceRules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,11 @@ class Repository:
     head: str
     """Commit id, hex."""
     branch: str
+    groups: tuple[str, ...] = ()
+    """Access groups that may see its code; empty is everybody."""
+    rules: SourceRules = _EVERYTHING
+    max_repo_mb: int | None = None
+    """Its own limit; None is the setting's."""
 
     @property
     def is_local(self) -> bool:
@@ -51,20 +65,54 @@ class Repository:
         return Git(git_dir=self.git_dir, work_tree=self.work_tree)
 
 
-def open_repository(source: str, data: DataDir, *, branch: str = "", timeout_s: int, progress: Progress) -> Repository:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remote:
+    """A URL that may be asked, without credentials in it, and the limits of asking."""
+
+    url: str
+    timeout_s: int
+    max_clone_mb: int
+    secrets: tuple[tuple[str, str], ...]
+
+    @property
+    def git(self) -> Git:
+        return self.within(None)
+
+    def within(self, clone: Path | None) -> Git:
+        protocols = ("http",) if _is_loopback_http(self.url) else ("https", "ssh")
+        return Git(git_dir=clone, protocols=protocols, secrets=self.secrets)
+
+
+def open_repository(
+    source: str | RepositoryConfig,
+    data: DataDir,
+    *,
+    branch: str = "",
+    timeout_s: int,
+    max_clone_mb: int = 5_000,
+    progress: Progress,
+) -> Repository:
     """The repository at `source`: a directory (anywhere inside a repository), or an https or ssh URL.
 
     A URL is cloned into the data directory the first time and fetched after that: one branch, no tags, no submodules,
     no LFS. While it can't be reached, what was fetched before is read. The user's git configuration isn't read (see
-    `git`), so private URLs need ssh keys. Raises RepositoryError: not a repository, no commits, unreachable, unknown
-    branch, or a source that isn't one of the above.
+    `git`), so private URLs need ssh keys or a configured token. What the repository's own configuration says beats
+    `branch`, `timeout_s` and `max_clone_mb`. Raises RepositoryError: not a repository, no commits, unreachable, too
+    large, unknown branch, an unusable token, or a source that isn't one of the above.
     """
-    source = source.strip()
-    local = Path(source).expanduser()
-    if source and local.exists():
-        return _open_local(local, branch)
-    _check_remote(source)
-    return _open_remote(source, data, branch, timeout_s, progress)
+    config = source if isinstance(source, RepositoryConfig) else RepositoryConfig(source=source)
+    place, branch = config.source.strip(), config.branch or branch
+    local = _local_path(place)
+    if local is not None:
+        return _open_local(local, branch, config)
+    _check_remote(place)
+    remote = _Remote(
+        url=_without_credentials(place),
+        timeout_s=config.timeout_s or timeout_s,
+        max_clone_mb=config.max_clone_mb or max_clone_mb,
+        secrets=tuple(_secrets(place, config)),
+    )
+    return _open_remote(remote, data, branch, config, progress)
 
 
 def remote_urls(repo: Repository) -> list[str]:
@@ -110,7 +158,66 @@ def _is_loopback_http(source: str) -> bool:
         return False
 
 
-def _open_local(path: Path, branch: str) -> Repository:
+def _local_path(source: str) -> Path | None:
+    try:
+        path = Path(source).expanduser()
+        return path if source and path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long, a user that doesn't exist, a NUL
+        return None
+
+
+def _secrets(url: str, config: RepositoryConfig) -> Iterator[tuple[str, str]]:
+    """The header that logs in, as git configuration that holds for the URL's host alone: a token, or what the URL has.
+
+    Raises RepositoryError when the token is missing, or one is given for a URL that has no use for it.
+    """
+    parts = urlsplit(url)
+    token = _token(config)
+    if token is not None and parts.scheme.lower() not in ("https", "http"):
+        raise RepositoryError(f"{hide_credentials(url)}: a token is for https URLs; remove it, or use the https URL")
+    if parts.scheme.lower() not in ("https", "http"):
+        return
+    if token is not None:
+        login = f"{config.user}:{token}"
+    elif parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    else:
+        return
+    host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/"
+    yield f"http.{host}.extraHeader", f"Authorization: Basic {base64.b64encode(login.encode()).decode()}"
+
+
+def _token(config: RepositoryConfig) -> str | None:
+    if config.token_env is not None:
+        origin, text = f"environment variable {config.token_env}", os.environ.get(config.token_env, "")
+    elif config.token_file is not None:
+        origin, text = str(config.token_file), _read_token(config.token_file)
+    else:
+        return None
+    token = text.strip()
+    if not token or any(ord(c) < 33 for c in token):
+        raise RepositoryError(f"{origin}: holds no token; put the token of {hide_credentials(config.source)} there")
+    return token
+
+
+def _read_token(path: Path) -> str:
+    try:
+        with path.open("rb") as handle:
+            if stat.S_IMODE(os.fstat(handle.fileno()).st_mode) & 0o077:
+                raise RepositoryError(f"{path}: others can read this token; run `chmod 600 {path}`")
+            return handle.read(_TOKEN_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        raise RepositoryError(f"{path}: the token can't be read ({error.strerror}); check token_file") from error
+
+
+def _without_credentials(url: str) -> str:
+    """https logs in by header. In ssh addresses the user is part of the address, and a password has no use."""
+    if urlsplit(url).scheme.lower() in ("https", "http"):
+        return hide_credentials(url)
+    return re.sub(r"(//[^/\s:@]*):[^/\s]*@", r"\1@", url)
+
+
+def _open_local(path: Path, branch: str, config: RepositoryConfig) -> Repository:
     top, git_dir = _find_git_dir(path)
     git = Git(git_dir=git_dir, work_tree=top)
     checked_out = _checked_out(git)
@@ -118,7 +225,7 @@ def _open_local(path: Path, branch: str) -> Repository:
     wanted = branch or checked_out
     head = _commit(git, f"refs/heads/{branch}" if branch else "HEAD", str(place), branch)
     work_tree = top if wanted == checked_out else None
-    return _repository(str(place), git_dir=git_dir, work_tree=work_tree, head=head, branch=wanted)
+    return _repository(str(place), config, git_dir=git_dir, work_tree=work_tree, head=head, branch=wanted)
 
 
 def _find_git_dir(path: Path) -> tuple[Path | None, Path]:
@@ -147,16 +254,18 @@ def _git_dir_of(dot_git: Path) -> Path:
     return target
 
 
-def _open_remote(url: str, data: DataDir, branch: str, timeout_s: int, progress: Progress) -> Repository:
+def _open_remote(
+    remote: _Remote, data: DataDir, branch: str, config: RepositoryConfig, progress: Progress
+) -> Repository:
+    url = remote.url
     clone = data.clone(repo_id(url))
-    git = Git(protocols=("http",) if _is_loopback_http(url) else ("https", "ssh"))
     progress.start(f"{'Fetching' if clone.is_dir() else 'Cloning'} {hide_credentials(url)}")
     try:
-        branch = branch or _default_branch(git, url, timeout_s)
+        branch = branch or _default_branch(remote)
         if not clone.is_dir():
-            _clone(git, url, branch, clone, timeout_s)
+            _clone(remote, branch, clone)
         else:
-            _fetch(git, url, branch, clone, timeout_s)
+            _fetch(remote, branch, clone)
     except GitFailed as error:
         branch = branch or _checked_out(Git(git_dir=clone))
         if _is_branch_unknown(error) or not _has_branch(clone, branch):
@@ -165,30 +274,32 @@ def _open_remote(url: str, data: DataDir, branch: str, timeout_s: int, progress:
         logger.warning("%s: can't be fetched (%s); going on with what was fetched before", shown, reason)
     progress.finish()
     head = _commit(Git(git_dir=clone), f"refs/heads/{branch}", hide_credentials(url), branch)
-    return _repository(url, git_dir=clone, work_tree=None, head=head, branch=branch)
+    return _repository(url, config, git_dir=clone, work_tree=None, head=head, branch=branch)
 
 
-def _default_branch(git: Git, url: str, timeout_s: int) -> str:
-    lines = git.text("ls-remote", "--symref", "--", url, "HEAD", timeout_s=timeout_s).splitlines()
-    for line in lines:
+def _default_branch(remote: _Remote) -> str:
+    asked = remote.git.text("ls-remote", "--symref", "--", remote.url, "HEAD", timeout_s=min(_ASK_S, remote.timeout_s))
+    for line in asked.splitlines():
         if line.startswith("ref: refs/heads/"):
             return line.split("\t")[0].removeprefix("ref: refs/heads/")
     raise RepositoryError(
-        f"{hide_credentials(url)}: the repository has no commits yet; push something or name a --branch"
+        f"{hide_credentials(remote.url)}: the repository has no commits yet; push something or name a --branch"
     )
 
 
-def _clone(git: Git, url: str, branch: str, clone: Path, timeout_s: int) -> None:
+def _clone(remote: _Remote, branch: str, clone: Path) -> None:
     """Into a temporary directory first: a clone that was interrupted is thrown away, never mistaken for one."""
     clone.parent.mkdir(parents=True, exist_ok=True)
     sweep(clone.parent)
     tmp = clone.parent / f".tmp-{clone.name}-{os.getpid()}"
     shutil.rmtree(tmp, ignore_errors=True)
     options = ["--bare", "--no-tags", "--single-branch", f"--branch={branch}", "--no-recurse-submodules", "--template="]
+    cap = Cap(tmp, remote.max_clone_mb)
     try:
-        git.text("clone", "--quiet", *options, "--", url, str(tmp), timeout_s=timeout_s)
-        # Never keep a credential from the URL on disk; fetches name the URL again.
-        Git(git_dir=tmp).text("config", "remote.origin.url", hide_credentials(url))
+        remote.git.transfer(
+            "clone", "--quiet", *options, "--", remote.url, str(tmp), timeout_s=remote.timeout_s, cap=cap
+        )
+        cap.check()  # it may have been faster than we looked
         try:
             tmp.rename(clone)
         except OSError:
@@ -198,17 +309,37 @@ def _clone(git: Git, url: str, branch: str, clone: Path, timeout_s: int) -> None
         shutil.rmtree(tmp, ignore_errors=True)
 
 
-def _fetch(git: Git, url: str, branch: str, clone: Path, timeout_s: int) -> None:
+def _fetch(remote: _Remote, branch: str, clone: Path) -> None:
+    options = ["--quiet", "--prune", "--no-tags", "--no-auto-gc", "--no-recurse-submodules", "--no-write-fetch-head"]
     refspec = f"+refs/heads/{branch}:refs/heads/{branch}"
-    inside = Git(git_dir=clone, protocols=git.protocols)
-    inside.text("fetch", "--quiet", "--prune", "--no-tags", "--no-auto-gc", "--", url, refspec, timeout_s=timeout_s)
+    cap = Cap(clone, remote.max_clone_mb)
+    cap.check()
+    started = time.time()
+    try:
+        remote.within(clone).transfer("fetch", *options, "--", remote.url, refspec, timeout_s=remote.timeout_s, cap=cap)
+    except GitFailed:
+        _discard_partial(clone, started)
+        raise
+
+
+def _discard_partial(clone: Path, since: float) -> None:
+    """What a fetch that was killed couldn't remove itself; otherwise one that never gets through would fill the
+    disk."""
+    for partial in (clone / "objects").rglob("tmp_*"):
+        try:
+            if partial.stat().st_mtime >= since - 1:
+                shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+        except OSError:  # gone meanwhile, or another's; its size counts until it is removed
+            continue
 
 
 def _explained(url: str, branch: str, error: GitFailed) -> RepositoryError:
     shown, reason = hide_credentials(url), hide_credentials(error.reason)
     if _is_branch_unknown(error):
         return RepositoryError(f"{shown}: has no branch {branch!r}")
-    return RepositoryError(f"{shown}: can't be read ({reason}); check the address, the network and your ssh key")
+    return RepositoryError(
+        f"{shown}: can't be read ({reason}); check the address, the network and your ssh key or token"
+    )
 
 
 def _is_branch_unknown(error: GitFailed) -> bool:
@@ -239,14 +370,19 @@ def _commit(git: Git, ref: str, shown: str, branch: str) -> str:
         raise RepositoryError(f"{shown}: the repository has no commits yet; commit something first") from error
 
 
-def _repository(source: str, *, git_dir: Path, work_tree: Path | None, head: str, branch: str) -> Repository:
+def _repository(
+    source: str, config: RepositoryConfig, *, git_dir: Path, work_tree: Path | None, head: str, branch: str
+) -> Repository:
     identity = repo_identity(source)
     return Repository(
         id=repo_id(source),
         identity=identity,
-        name=identity.rpartition("/")[2],
+        name=config.name or identity.rpartition("/")[2],
         git_dir=git_dir,
         work_tree=work_tree,
         head=head,
         branch=branch,
+        groups=config.groups,
+        rules=config.rules,
+        max_repo_mb=config.max_repo_mb,
     )

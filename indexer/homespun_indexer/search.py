@@ -1,32 +1,28 @@
 """How snippets are chosen: pure functions from query and rankings to a selection. The weights are data, set by
-measurement.
-
-Numbers behind them: benchmarks/retrieval.py.
+measurement (benchmarks/retrieval.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import accumulate
 
 from homespun_core.types import SearchQuery
 from homespun_indexer.lexical import terms_of, words
 
-Key = TypeVar("Key", bound=Hashable)
-
-LEXICAL, DENSE, SYMBOLS = "lexical", "dense", "symbols"
-WEIGHTS: Mapping[str, float] = {LEXICAL: 1.0, DENSE: 0.0, SYMBOLS: 0.9}
-"""Dense vectors of token embeddings bring nothing (names found, in points, against words alone, three repositories:
--0.6 to +0.4 at 0.05, -4.3 to -3.8 at 0.5), so they aren't asked until an embedder is better. A definition in the place
-of a usage costs 0.7 to 3.2 points; at 0.9 definitions come where usages run out."""
+USAGE, DEFINITION = "usage", "definition"
+"""Kinds of snippets: code that looks like what is being written, and what the names in it are."""
+ARMS = (USAGE, DEFINITION)
+MAX_DEFINITIONS = 4
+"""They come after the usages, so they cost a prompt nothing but room to spare: 0.8 points more of the names that were
+written, for 55 tokens, in each of two repositories. Before the usages they cost more than they brought."""
 
 CANDIDATES = 40
-"""Hits an arm contributes at most, as in Tabby."""
+"""Chunks that snippets are chosen from."""
 MAX_PER_FILE = 2
-_RRF_K = 60
 _PREFIX_LINES, _SUFFIX_LINES = 20, 8
-_NAME_LINES = 5
 # Share of a line's unknown identifiers that three snippets hold, mean of three repositories, 2,400 places
 # (benchmarks/retrieval.py): 23.5 % with equal weights, 28.3 % halving every ten lines above and flat below, 31.5 % with
 # the half-lives here, 32.3 % with the line at the cursor counting double.
@@ -73,24 +69,6 @@ def _add(weights: dict[str, float], line: str, weight: float) -> None:
             weights[term] = max(weights.get(term, 0.0), weight)
 
 
-def used_names(near: Window) -> list[str]:
-    """Identifiers of the last lines, nearest to the cursor first."""
-    found: dict[str, None] = {}
-    for line in reversed(near.above[-_NAME_LINES:]):
-        found.update(dict.fromkeys(reversed(words(line))))
-    return list(found)
-
-
-def fuse(rankings: Mapping[str, Sequence[Key]], weights: Mapping[str, float]) -> list[tuple[Key, float]]:
-    """Weighted reciprocal rank fusion, best first; equal scores keep the order of the rankings."""
-    scores: dict[Key, float] = {}
-    for arm, ranking in rankings.items():
-        weight = weights.get(arm, 0.0)
-        for rank, key in enumerate(ranking if weight > 0 else (), 1):
-            scores[key] = scores.get(key, 0.0) + weight / (_RRF_K + rank)
-    return sorted(scores.items(), key=lambda item: -item[1])
-
-
 def is_duplicate(text: str, chosen: Iterable[str]) -> bool:
     """Whether nearly all lines of the shorter text stand in the other one."""
     lines = _line_set(text)
@@ -112,34 +90,33 @@ def overlaps_cursor(text: str, near: Window) -> bool:
     return "\n".join(before) in "\n".join(stripped for line in text.split("\n") if (stripped := line.strip()))
 
 
-def focus(lines: Sequence[str], weights: Mapping[str, float]) -> tuple[int, int]:
+def focus(lines: Sequence[str], num_own: int, weights: Mapping[str, float]) -> tuple[int, int]:
     """The range of lines to show: what matches the query best, and what follows it rather than what precedes it.
 
-    What followed a similar place is what the cursor is about to need (RepoCoder moves its windows down for the same
-    reason).
+    `lines` are the `num_own` lines of a chunk and those after it in the file: what followed a similar place is what the
+    cursor is about to need (RepoCoder moves its windows down for the same reason). Going on into the next chunk where
+    there is room found 0.7 points more names in one repository and no fewer in another (benchmarks/retrieval.py).
     """
-    if _fits(lines):
-        return 0, len(lines)
-    scores = [sum(weights.get(t, 0.0) for w in words(line) for t in terms_of(w)) for line in lines]
+    ends = list(_ends(lines))
+    if ends[0] >= num_own:
+        return 0, ends[0]
+    scores = (
+        sum(weights.get(term, 0.0) for word in words(line) for term in terms_of(word)) for line in lines[:num_own]
+    )
+    before = list(accumulate(scores, initial=0.0))
     best, best_score = 0, -1.0
-    for start in range(len(lines)):
-        end = _end(lines, start)
+    for start, end in enumerate(ends[:num_own]):
         # The first half of a range counts double, so that its second half shows what comes next.
-        score = sum(scores[start:end]) + sum(scores[start : (start + end) // 2])
+        middle, last = min(num_own, (start + end) // 2), min(num_own, end)
+        score = before[last] + before[middle] - 2 * before[start]
         if score > best_score + 1e-9:
             best, best_score = start, score
-        if end == len(lines):
-            break
-    return best, _end(lines, best)
+    return best, ends[best]
 
 
-def _fits(lines: Sequence[str]) -> bool:
-    return len(lines) <= SNIPPET_LINES and sum(len(line) + 1 for line in lines) <= SNIPPET_CHARS
-
-
-def _end(lines: Sequence[str], start: int) -> int:
-    """Where the longest range from `start` that fits ends; one line at least."""
-    chars, end = 0, start
-    while end < len(lines) and end - start < SNIPPET_LINES and (chars := chars + len(lines[end]) + 1) <= SNIPPET_CHARS:
-        end += 1
-    return max(end, start + 1)
+def _ends(lines: Sequence[str]) -> Iterator[int]:
+    """For each line, where the longest range from it ends that fits into a snippet; one line at least."""
+    chars = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    for start in range(len(lines)):
+        room = bisect_right(chars, chars[start] + SNIPPET_CHARS) - 1
+        yield max(start + 1, min(room, start + SNIPPET_LINES))

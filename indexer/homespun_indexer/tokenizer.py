@@ -14,10 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
 from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
+from homespun_indexer.pretokens import WordEncoder
 
 # What control tokens look like in the families we know: <...>, [...], <｜...｜>, SentencePiece's ▁<...>. Other added
 # tokens are runs of text (Gemma's spaces and newlines) that must go on working.
@@ -40,6 +43,7 @@ class GuardedTokenizer:
         self._inner = tokenizers.Tokenizer.from_str(json.dumps(_without_dummy_space(spec)))
         self._inner.no_truncation()
         self._inner.no_padding()
+        self._words = self._word_encoder(spec)
 
     @property
     def digest(self) -> str:
@@ -55,6 +59,28 @@ class GuardedTokenizer:
         """Each text by itself, on all cores."""
         encodings = self._inner.encode_batch(list(texts), add_special_tokens=False)
         return [self._checked(text, encoding.ids) for text, encoding in zip(texts, encodings, strict=True)]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """As `encode_many`, faster on code."""
+        plain = [i for i, text in enumerate(texts) if self._words is not None and self._is_plain(text)]
+        rest = sorted(set(range(len(texts))).difference(plain))
+        found: dict[int, NDArray[np.int32]] = {}
+        if self._words is not None:
+            found.update(zip(plain, self._words.encode([texts[i] for i in plain]), strict=True))
+        encoded = self.encode_many([texts[i] for i in rest])
+        found.update((i, np.asarray(ids, np.int32)) for i, ids in zip(rest, encoded, strict=True))
+        return [found[i] for i in range(len(texts))]
+
+    def _word_encoder(self, spec: dict[str, Any]) -> WordEncoder | None:
+        if not all(map(_is_control, spec.get("added_tokens", []))):
+            return None  # those that aren't control tokens are meant to be found in text
+        return WordEncoder.for_tokenizer(spec, self._encode_words)
+
+    def _encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._inner.encode_batch_fast(list(words), add_special_tokens=False)]
+
+    def _is_plain(self, text: str) -> bool:
+        return text.isascii() and not any(token in text for token in self._control)
 
     def _checked(self, text: str, ids: list[int]) -> list[int]:
         """`ids` when no control token is among them (nearly always), else `text` encoded in pieces that hold none."""

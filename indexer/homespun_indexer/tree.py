@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from homespun_core.errors import RepositoryError
 from homespun_core.languages import language_of_path
@@ -17,6 +19,8 @@ _ATTRIBUTES_FILE = ".gitattributes"
 RULE_FILE_LIMIT = 1_000_000
 _BATCH_S = 4 * 3_600
 """Time limit of a BlobReader: what is done with the files between two of them counts as well."""
+_SAME_TIME_NS = 2_000_000_000
+"""The coarsest clock of a common file system (FAT)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +36,40 @@ class Entry:
     """Not in the object database: a partial clone, or a damaged one."""
 
 
-def list_entries(repo: Repository, commit: str | None, *, max_bytes: int) -> list[Entry]:
+class TreeMemory:
+    """What one process saw of one repository, so that its next look reads only what changed. For one thread."""
+
+    def __init__(self) -> None:
+        self._commit: tuple[str, list[Entry]] = ("", [])
+        self._seen: dict[str, tuple[tuple[int, ...], Entry]] = {}
+
+    def committed(self, repo: Repository, commit: str) -> list[Entry]:
+        if self._commit[0] != commit:
+            self._commit = (commit, list(_committed(repo, commit)))
+        return self._commit[1]
+
+    def find(self, path: str, state: tuple[int, ...] | None, before: Entry | None) -> Entry | None:
+        """The entry of a file of the working tree, unless it may have changed, or we no longer have its bytes."""
+        known, entry = self._seen.get(path, (None, None))
+        if entry is None or state is None or known != state:
+            return None
+        return entry if entry.content is not None or (before is not None and before.blob == entry.blob) else None
+
+    def keep(self, path: str, state: tuple[int, ...] | None, entry: Entry) -> None:
+        """Not when the file was just written: it could be written again at what the file system calls the same time."""
+        if state is not None and time.time_ns() - max(state[-2:]) > _SAME_TIME_NS:
+            self._seen[path] = (state, entry)
+
+    def forget_others(self, paths: Collection[str]) -> None:
+        self._seen = {path: seen for path, seen in self._seen.items() if path in paths}
+
+
+def list_entries(repo: Repository, commit: str | None, *, max_bytes: int, memory: TreeMemory) -> list[Entry]:
     """Everything in the commit (None: head and working tree), sorted by path. Files of the working tree that are larger
     than `max_bytes` have no content, and no blob that git knows."""
-    entries = {entry.path: entry for entry in _committed(repo, commit or repo.head)}
+    entries = {entry.path: entry for entry in memory.committed(repo, commit or repo.head)}
     if commit is None and repo.work_tree is not None:
-        entries = _with_work_tree(repo, entries, max_bytes)
+        entries = _with_work_tree(repo, repo.work_tree, entries, max_bytes, memory)
     return [entries[path] for path in sorted(entries)]
 
 
@@ -100,28 +132,40 @@ def _committed(repo: Repository, commit: str) -> Iterator[Entry]:
         )
 
 
-def _with_work_tree(repo: Repository, committed: dict[str, Entry], max_bytes: int) -> dict[str, Entry]:
+def _with_work_tree(
+    repo: Repository, root: Path, committed: dict[str, Entry], max_bytes: int, memory: TreeMemory
+) -> dict[str, Entry]:
     """The working tree's files: tracked or not ignored. A file left out of a sparse checkout counts as committed."""
-    assert repo.work_tree is not None
     entries = {}
     for listed in worktree.list_paths(repo.git):
         before = committed.get(listed.path)
-        if listed.is_sparse and before is not None:
+        if before is not None and (listed.is_sparse or _counts_as_committed(before)):
             entries[listed.path] = before
             continue
-        if before is not None and (before.mode in ("120000", "160000") or _is_never_read(listed.path)):
-            entries[listed.path] = before
+        state = worktree.state(root, listed.path)
+        entry = memory.find(listed.path, state, before) or _read(root, listed.path, max_bytes, len(repo.head))
+        if entry is None:
             continue
-        limit = RULE_FILE_LIMIT if is_rule_file(listed.path) else max_bytes
-        found = worktree.read_file(repo.work_tree, listed.path, limit)
-        if found is None:
-            continue
-        if found.content is None:
-            entries[listed.path] = Entry(path=listed.path, mode="100644", blob="", size=found.size)
-            continue
-        entry = _entry_of(listed.path, found.content, len(repo.head))
-        entries[listed.path] = replace(entry, content=None) if before and before.blob == entry.blob else entry
+        if before is not None and before.blob == entry.blob:
+            entry = replace(entry, content=None)
+        memory.keep(listed.path, state, entry)
+        entries[listed.path] = entry
+    memory.forget_others(entries.keys())
     return entries
+
+
+def _counts_as_committed(entry: Entry) -> bool:
+    """Whether the working tree's version needn't be read: links aren't followed, other files' bytes don't matter."""
+    return entry.mode in ("120000", "160000") or _is_never_read(entry.path)
+
+
+def _read(root: Path, path: str, max_bytes: int, id_length: int) -> Entry | None:
+    found = worktree.read_file(root, path, RULE_FILE_LIMIT if is_rule_file(path) else max_bytes)
+    if found is None:
+        return None
+    if found.content is None:
+        return Entry(path=path, mode="100644", blob="", size=found.size)
+    return _entry_of(path, found.content, id_length)
 
 
 def _is_never_read(path: str) -> bool:

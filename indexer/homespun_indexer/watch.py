@@ -1,14 +1,18 @@
 """Notices when a local repository changes: a file saved, a commit made, a branch switched.
 
 Events of the operating system where there are enough of them to be had (inotify's limit is a setting of the machine), a
-look at all files every few seconds otherwise.
+look at all files every few seconds otherwise. That look leaves out other people's code (`node_modules`). The events
+can't: watchdog has no way to, so there it costs watches.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +20,15 @@ from pathlib import Path
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
-from watchdog.observers.polling import PollingObserver
+from watchdog.observers.polling import PollingObserverVFS
 
 from homespun_indexer.filters import is_vendored
 from homespun_indexer.repository import Repository
 
 logger = logging.getLogger(__name__)
 
-DEBOUNCE_S = 1.0
-_MAX_WAIT_S = 10.0
+DEBOUNCE_S = 0.1
+_MAX_WAIT_S = 2.0
 """A tree that never comes to rest (a build writing into it) is reported at least this often."""
 _POLL_S = 5.0
 _WRITES = frozenset({"created", "modified", "moved", "deleted", "closed"})
@@ -55,10 +59,14 @@ def watch(
 
 
 def _settle(changed: threading.Event, stop: threading.Event, debounce_s: float) -> None:
-    """Return when nothing has changed for `debounce_s`."""
-    for _ in range(max(1, int(_MAX_WAIT_S / max(debounce_s, 0.01)))):
+    """Return when nothing has changed for `debounce_s`, or something has for _MAX_WAIT_S."""
+    deadline = time.monotonic() + _MAX_WAIT_S
+    while True:
         changed.clear()
         if stop.wait(debounce_s) or not changed.is_set():
+            return
+        if time.monotonic() > deadline:
+            changed.clear()  # what comes from now on is reported after this
             return
 
 
@@ -114,21 +122,56 @@ def _started(repo: Repository, handler: _Handler, *, force_polling: bool) -> Bas
         try:
             _schedule(observer, repo, handler)
             observer.start()
+            _check_room(observer)
             return observer
         except OSError as error:
+            _stop(observer)
             if error.errno not in (errno.ENOSPC, errno.EMFILE, errno.ENOSYS):
                 raise
-            observer.unschedule_all()
             logger.warning(
                 "%s: can't watch all directories (%s; see fs.inotify.max_user_watches); looking every %.0f s",
                 repo.name,
                 error.strerror,
                 _POLL_S,
             )
-    polling = PollingObserver(timeout=min(_POLL_S, 1.0) if force_polling else _POLL_S)
+    polling = PollingObserverVFS(os.lstat, _entries, polling_interval=min(_POLL_S, 1.0) if force_polling else _POLL_S)
     _schedule(polling, repo, handler)
     polling.start()
     return polling
+
+
+def _check_room(observer: BaseObserver) -> None:
+    """Raises OSError (ENOSPC) when there are no watches left: watchdog 7.1 says so about the top of a tree only, and
+    silently goes without the folders below that it had none for."""
+    if not sys.platform.startswith("linux"):
+        return
+    probe = observer.schedule(FileSystemEventHandler(), os.sep)
+    observer.unschedule(probe)
+
+
+def _stop(observer: BaseObserver) -> None:
+    observer.unschedule_all()
+    if observer.is_alive():
+        observer.stop()
+        observer.join(timeout=10)
+
+
+def _entries(folder: str | None) -> Iterator[os.DirEntry[str]]:
+    """What polling looks at: not at other people's code, nor at git's objects."""
+    assert folder is not None
+    with os.scandir(folder) as found:
+        entries = list(found)
+    is_git = any(entry.name == "objects" for entry in entries) and any(entry.name == "HEAD" for entry in entries)
+    left_out = _is_git_content if is_git else _is_others_code
+    return iter([entry for entry in entries if not left_out(entry.name)])
+
+
+def _is_git_content(name: str) -> bool:
+    return name in ("objects", "lfs", "modules")
+
+
+def _is_others_code(name: str) -> bool:
+    return name != ".git" and is_vendored(f"{name}/")
 
 
 def _schedule(observer: BaseObserver, repo: Repository, handler: _Handler) -> None:

@@ -34,22 +34,28 @@ class Read:
 def list_paths(git: Git) -> list[Listed]:
     """Tracked files, and untracked ones that aren't ignored. Some may not exist any more."""
     try:
-        tracked = git.output("ls-files", "-z", "-t", "--cached", "--full-name")
-        untracked = git.output("ls-files", "-z", "--others", "--exclude-standard", "--full-name")
+        listing = git.output("ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard", "--full-name")
     except GitFailed as error:
         raise RepositoryError(
             f"{git.work_tree}: the files can't be listed ({error.reason});"
             f" if it is the index that is damaged, delete {git.git_dir}/index and run `git reset`"
         ) from error
-    found = {}
-    for line in filter(None, tracked.split(b"\0")):
+    found: dict[str, Listed] = {}
+    for line in filter(None, listing.split(b"\0")):
         tag, _, path = line.decode("utf-8", "replace").partition(" ")
-        found[path] = Listed(path, is_sparse=tag == "S")
-    for raw in filter(None, untracked.split(b"\0")):
-        path = raw.decode("utf-8", "replace")
         if not path.endswith("/"):  # another repository inside this one
-            found.setdefault(path, Listed(path, is_sparse=False))
+            found.setdefault(path, Listed(path, is_sparse=tag == "S"))
     return list(found.values())
+
+
+def state(root: Path, path: str) -> tuple[int, ...] | None:
+    """Changes whenever the file does, as far as its file system tells; the last two numbers are times in nanoseconds.
+    None when it is gone."""
+    try:
+        info = os.lstat(f"{root}/{path}")
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def read_file(root: Path, path: str, max_bytes: int) -> Read | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homespun_core import __version__
 from homespun_core.config import Settings
-from homespun_core.errors import ConfigError, ServiceError
+from homespun_core.errors import ServiceError
 from homespun_core.types import ModelFiles
 from homespun_server import routes
 from homespun_server.dialects import BadRequestError, error_body
 from homespun_server.engine.protocol import EngineBusyError
+from homespun_server.exposure import check_exposure, is_loopback
 from homespun_server.runtime import EngineLoader, Runtime, load_torch_engine
 
 logger = logging.getLogger(__name__)
@@ -58,23 +58,6 @@ def build_app(
     app.add_exception_handler(Exception, _bug)
     app.add_middleware(_Gate, settings=settings)
     return app
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def check_exposure(settings: Settings) -> None:
-    if not is_loopback(settings.host) and not settings.api_token:
-        raise ConfigError(
-            f"host: {settings.host} can be reached by others, who could read indexed code through completions;"
-            " set HOMESPUN_API_TOKEN, or listen on 127.0.0.1"
-        )
 
 
 class _Gate:

@@ -22,7 +22,8 @@ from homespun_core.config import Settings
 from homespun_core.errors import ServiceError
 from homespun_core.paths import DataDir
 from homespun_indexer.model_files import resolve_base_model
-from homespun_server.app import build_app, check_exposure
+from homespun_server.app import build_app
+from homespun_server.exposure import check_exposure
 from homespun_server.runtime import Runtime
 
 logger = logging.getLogger(__name__)

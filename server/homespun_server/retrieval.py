@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 from weakref import ReferenceType, ref
 
@@ -65,7 +66,8 @@ class Retriever:
         return found
 
     async def _within_deadline(self, reader: IndexReader, query: SearchQuery) -> Found:
-        future = asyncio.get_running_loop().run_in_executor(self._threads, reader.search, query, self._limit)
+        search = partial(reader.search, query, self._limit, deadline_s=self._deadline_s)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, search)
         future.add_done_callback(_log_failure)
         await asyncio.wait([future], timeout=self._deadline_s)
         if not future.done():

@@ -16,6 +16,7 @@ from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.engine.protocol import Engine
+from homespun_server.exposure import is_loopback
 from homespun_server.metrics import Metrics
 from homespun_server.services import Completer
 from homespun_server.snapshots import SnapshotWatcher
@@ -89,7 +90,11 @@ class Runtime:
         format = resolve_family(tokenizer, model.config, name=model.name, forced=model.family)
         engine = self._load_engine(model, settings)
         watcher = SnapshotWatcher(
-            DataDir(settings.data_root), tokenizer=tokenizer, engine=engine, base_digest=model.digest
+            DataDir(settings.data_root),
+            tokenizer=tokenizer,
+            engine=engine,
+            base_digest=model.digest,
+            is_private=is_loopback(settings.host),
         )
         completer = Completer(
             engine=engine,

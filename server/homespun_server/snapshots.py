@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from homespun_core import registry, storage
-from homespun_core.errors import HomespunError, ModelError
+from homespun_core.errors import HomespunError, ModelError, StorageError
 from homespun_core.paths import DataDir, repo_identity
 from homespun_core.types import SearchQuery, Tokenizer
 from homespun_indexer.reader import IndexReader
@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 _Opened = TypeVar("_Opened")
 
-_POLL_S = 0.5
+_POLL_S = 0.1
+"""A pointer costs microseconds to read, and a saved file is to be found within 300 ms."""
 _GRACE_S = 30.0
 """How long something replaced stays open for requests that chose it before: far above any completion's deadline."""
 
@@ -91,11 +92,14 @@ class SnapshotWatcher:
         tokenizer: Tokenizer,
         engine: Engine,
         base_digest: str,
+        is_private: bool = True,
         poll_s: float = _POLL_S,
         grace_s: float = _GRACE_S,
     ) -> None:
         self.repositories: tuple[LiveRepository, ...] = ()
         self._data, self._tokenizer, self._engine, self._base_digest = data, tokenizer, engine, base_digest
+        self._is_private = is_private
+        """Whether only the person who runs this server can reach it."""
         self._poll_s, self._grace_s = poll_s, grace_s
         self._failed: dict[Path, _Failure] = {}
         """By the directory whose pointer leads to it."""
@@ -157,7 +161,7 @@ class SnapshotWatcher:
         path = self._news(parent, now.index_path)
         if path is None:
             return now if _is_published(parent) else replace(now, reader=None, index_path=None)
-        reader = self._tried(path, self._open_index)
+        reader = self._tried(path, lambda path: self._open_index(path, now.reader))
         if reader is None:
             return now
         sources = reader.manifest.sources
@@ -171,9 +175,15 @@ class SnapshotWatcher:
             index_path=path,
         )
 
-    def _open_index(self, path: Path) -> IndexReader:
+    def _open_index(self, path: Path, previous: IndexReader | None) -> IndexReader:
         """Warm: the first search reads its files from the disk, which took longer than a completion waits for it."""
-        reader = IndexReader.open(path, self._tokenizer)
+        reader = IndexReader.open(path, self._tokenizer, previous)
+        owner = reader.manifest.sources.get("uncommitted_of")
+        if owner and not self._is_private:
+            raise StorageError(
+                f"{path}: holds what {owner} has saved and not committed, which only a server on loopback may serve;"
+                " index a clone, or with --no-uncommitted"
+            )
         reader.search(SearchQuery(prefix="import os\n", suffix="", path=None, language=None), 1)
         return reader
 

@@ -42,28 +42,31 @@ _TRAIN_NICENESS = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "repository", nargs="+", metavar="REPO", help="path or URL of a git repository (several are fine)"
+        "repository",
+        nargs="*",
+        metavar="REPO",
+        help="path or URL of a git repository, or name of a configured one (default: all of those)",
     )
     parser.add_argument("--no-train", action="store_true", help="index and serve only")
     add_flags(parser, (INDEX, TRAIN, SERVE))
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = settings_from_args(args).settings
+    loaded = settings_from_args(args)
+    settings, sources = loaded.settings, [repository.source for repository in loaded.chosen(args.repository)]
     data = DataDir(settings.data_root)
     stop = _StopRequest()
     children = _Children(settings, args.config, stop)
     with locked(data.locks / "up.lock", "homespun up"), _server(children, data, stop) as (server, url):
         _say(f"serving on {url} (base model; snippets and adapter follow)")
-        for verb in ("index",) if args.no_train else ("index", "train"):
-            for source in args.repository:
-                status = children.run(verb, source)
-                if status != 0 and verb == "index":
-                    return status
-                if status != 0:
-                    _say(f"training ended with status {status}; serving goes on without a new adapter")
+        statuses = {source: children.run("index", source) for source in sources}
+        if all(statuses.values()):
+            return next(iter(statuses.values()))
+        for source in sources if not args.no_train else ():
+            if statuses[source] == 0 and (status := children.run("train", source)) != 0:
+                _say(f"training ended with status {status}; serving goes on without a new adapter")
         _show_editors(url)
-        return _keep_going(server, children, data, args.repository, stop)
+        return _keep_going(server, children, data, sources, stop)
 
 
 def _keep_going(

@@ -29,3 +29,33 @@ def test_same_names_of_other_owners_or_hosts_differ() -> None:
 def test_a_repository_id_is_one_safe_path_part(source: str) -> None:
     name = repo_id("https://host/" + source)
     assert "/" not in name and not name.startswith((".", "-")) and len(name) < 64
+
+
+@pytest.mark.parametrize(
+    ("source", "identity"),
+    [
+        ("https://[::1]:8443/team/app.git", "[::1]/team/app"),
+        ("git@[fe80::1]:team/app.git", "[fe80::1]/team/app"),
+        ("https://git.example.com:port/team/app", "git.example.com/team/app"),
+        ("https://git.example.com:/team/app", "git.example.com/team/app"),
+        ("https://git.example.com", "git.example.com/"),
+        ("https:///team/app", "nowhere/team/app"),
+        ("svn+ssh://git.example.com/team/app", "git.example.com/team/app"),
+        ("FILE:///src/app.git", "/src/app"),
+    ],
+)
+def test_odd_addresses_have_an_identity_too(source: str, identity: str) -> None:
+    assert repo_identity(source) == identity
+
+
+@pytest.mark.parametrize("source", ["~nobody-by-this-name/app", "a\0b", "\ud800", "x" * 10_000])
+def test_paths_that_cannot_exist_are_local_ones(source: str) -> None:
+    assert repo_identity(source).startswith("/")
+    assert repo_id(source) == repo_id(source)
+
+
+@given(st.text(max_size=50))
+def test_a_url_is_never_taken_for_a_path(rest: str) -> None:
+    assert not repo_identity("https://" + rest).startswith("/")
+    assert repo_identity(rest)
+    repo_id(rest)

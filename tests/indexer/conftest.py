@@ -8,10 +8,10 @@ import pytest
 
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
-from homespun_core.types import ModelFiles, SilentProgress
+from homespun_core.types import ModelFiles, Progress, SilentProgress
+from homespun_indexer.indexing import IndexMemory, index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import Repository, open_repository
-from homespun_indexer.snapshot import index_repository
 from homespun_indexer.tokenizer import GuardedTokenizer, load_tokenizer
 
 
@@ -46,6 +46,8 @@ class Indexer:
         settings: Settings | None = None,
         commit: str | None = None,
         exclude: frozenset[str] = frozenset(),
+        memory: IndexMemory | None = None,
+        progress: Progress | None = None,
     ) -> Path:
         return index_repository(
             self.open(path),
@@ -53,9 +55,10 @@ class Indexer:
             data=self.data,
             model=self.model,
             tokenizer=self.tokenizer,
-            progress=SilentProgress(),
+            progress=progress or SilentProgress(),
             commit=commit,
             exclude=exclude,
+            memory=memory,
         )
 
 

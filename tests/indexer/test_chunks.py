@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from homespun_core.languages import languages
 from homespun_indexer import chunks, parse
 from homespun_indexer.chunks import MAX_CHARS, MAX_LINES, chunk_file
+from homespun_indexer.imports import Import
 from tests.repos import SHOP
 
 LINES = st.sampled_from(
@@ -122,3 +123,25 @@ def test_symbols_are_signatures_with_members() -> None:
     assert symbols["add"].signature == "def add(self, item, quantity=1):"
     assert symbols["add"].line == 13
     assert chunks.MAX_LINES == 40
+
+
+def test_a_symbol_knows_its_end_and_what_is_around_it() -> None:
+    symbols = chunk_file("class A:\n    def f(self):\n        return 1\n\n\ndef g():\n    pass\n", "python").symbols
+    assert [(s.name, s.parent, s.line, s.end_line) for s in symbols] == [
+        ("A", "", 1, 3),
+        ("f", "A", 2, 3),
+        ("g", "", 6, 7),
+    ]
+
+
+def test_a_file_knows_its_imports() -> None:
+    assert chunk_file("from a import b\n", "python").imports == (Import("a", "b"),)
+    assert chunk_file("import a\n", "sql").imports == ()
+
+
+def test_white_space_of_any_kind_is_not_counted() -> None:
+    """Sizes are counted over UTF-8, where a character has several bytes and a space may have three."""
+    line = "é\u2003ü\u00a0x\u3000" * 20
+    fits = "\n".join([line] * (MAX_CHARS // 60))
+    assert len(chunk_file(fits, "sql").pieces) == 1
+    assert len(chunk_file(fits + "\nxx", "sql").pieces) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +12,16 @@ import pytest
 from rich.console import Console
 
 from homespun_core.config import Settings
-from homespun_core.errors import HomespunError, RepositoryError, StorageError
+from homespun_core.errors import ConfigError, RepositoryError
 from homespun_core.paths import DataDir, repo_id
 from homespun_core.progress import PlainProgress
+from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import current, locked
 from homespun_core.types import SilentProgress
 from homespun_indexer import cli
-from homespun_indexer.cli import add_arguments, run
+from homespun_indexer.cli import Followed, add_arguments, run
 from homespun_indexer.progress import RichProgress, progress_for_terminal
-from homespun_indexer.repository import open_repository
+from homespun_indexer.repository import Repository
 from tests.repos import SHOP, make_repo
 
 
@@ -52,18 +54,66 @@ def test_several_repositories_are_indexed_in_turn(
     assert "other: 1 files" in capsys.readouterr().out
 
 
-def test_a_mistake_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RepositoryError) as caught:
-        index(str(tmp_path), "--data-dir", str(tmp_path / "data"))
-    assert "\n" not in str(caught.value)
-    assert isinstance(caught.value, HomespunError)
+def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert index(str(tmp_path), "--data-dir", str(tmp_path / "data")) == 1
+    (line,) = errors(capsys)
+    assert "not a git repository" in line
 
 
-def test_two_at_once_on_one_repository_are_refused(shop: Path, tmp_path: Path) -> None:
+def test_a_repository_that_fails_leaves_the_others_alone(
+    tmp_path: Path, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "https://127.0.0.1:1/team/app.git"
+    assert index(str(tmp_path / "gone"), url, str(shop), "--data-dir", str(tmp_path / "data")) == 1
+    captured = capsys.readouterr()
+    assert "shop: 4 files, " in captured.out
+    said = [line for line in captured.err.splitlines() if line.startswith("homespun: ")]
+    assert len(said) == 2 and "gone" in said[0] and "team/app" in said[1]
+
+
+def test_two_at_once_on_one_repository_are_refused(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = DataDir(tmp_path / "data")
-    held = locked(data.locks / f"index-{repo_id(str(shop))}.lock", "a test")
-    with held, pytest.raises(StorageError, match="indexing of shop is already running"):
-        index(str(shop), "--data-dir", str(data.root))
+    with locked(data.locks / f"index-{repo_id(str(shop))}.lock", "a test"):
+        assert index(str(shop), "--data-dir", str(data.root)) == 1
+    assert "indexing of shop is already running" in errors(capsys)[0]
+
+
+def test_without_a_name_the_configured_ones_are_indexed(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_repo(tmp_path / "other", {"a.go": "package a\n"})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "homespun.toml").write_text(CONFIGURED)
+    assert index("--data-dir", str(tmp_path / "data")) == 0
+    said = capsys.readouterr().out
+    assert "till: 2 files, " in said and "excluded 1" in said and "other language 1" in said
+    assert "other: 1 files" in said
+    assert index("till", "--data-dir", str(tmp_path / "data")) == 0
+    said = capsys.readouterr().out
+    assert "till: 2 files, " in said and "other: " not in said
+
+
+CONFIGURED = """
+[[repository]]
+source = "shop"
+name = "till"
+languages = ["python"]
+exclude = ["*/report.py"]
+[[repository]]
+source = "other"
+"""
+
+
+def test_without_any_repository_the_remedy_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no repository given: .* \[\[repository\]\] tables"):
+        index("--data-dir", str(tmp_path / "data"))
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("homespun: ")]
 
 
 def test_pipes_get_lines_and_terminals_get_bars() -> None:
@@ -84,21 +134,36 @@ def test_pipes_get_lines_and_terminals_get_bars() -> None:
 def test_no_error_ends_the_watch(
     shop: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class StoppedError(BaseException):
-        pass
+    followed = Followed(RepositoryConfig(source=str(shop)), Settings(data_dir=str(shop.parent / "data")))
+    assert followed.refresh(SilentProgress())
+    capsys.readouterr()
 
     def fail(*_: object) -> None:
         raise error
 
-    def twice(_repo: object, refresh: Callable[[], None], _stop: object) -> None:
+    def twice(_repo: object, refresh: Callable[[], None], stop: threading.Event) -> None:
         refresh()
         refresh()
-        raise StoppedError
+        stop.set()
 
     monkeypatch.setattr(cli, "index_once", fail)
     monkeypatch.setattr(cli, "watch", twice)
-    repo = open_repository(str(shop), DataDir(shop), timeout_s=20, progress=SilentProgress())
-    with pytest.raises(StoppedError):
-        cli._follow(str(shop), repo, Settings())
-    said = capsys.readouterr().err.splitlines()
+    followed.follow(threading.Event())
+    said = errors(capsys)
     assert len(said) == 2 and all(str(error) in line for line in said)
+
+
+def test_a_repository_that_was_not_there_is_found_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data_dir=str(tmp_path / "data"), fetch_minutes=0.001)
+    followed = Followed(RepositoryConfig(source=str(tmp_path / "late")), settings)
+    assert not followed.refresh(SilentProgress())
+    make_repo(tmp_path / "late", SHOP)
+    watched = []
+
+    def once(repo: Repository, _refresh: object, stop: threading.Event) -> None:
+        watched.append(repo.name)
+        stop.set()
+
+    monkeypatch.setattr(cli, "watch", once)
+    followed.follow(threading.Event())
+    assert watched == ["late"]

@@ -3,83 +3,190 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_indexer.datastore import DEPTH, MAX_HITS, MIN_MATCH, SEPARATOR, Datastore, suffix_array
+from homespun_indexer.datastore import DEPTH, MAX_HITS, MIN_MATCH, Datastore, counted, sorted_suffixes, vote
 
 FILES = st.lists(st.lists(st.integers(0, 3), max_size=40), min_size=1, max_size=4)
+WIDE = 70_000
+"""An id that doesn't fit into 16 bits."""
 
 
 def build(files: list[list[int]]) -> Datastore:
-    return Datastore.build([np.array(ids, dtype=np.int32) for ids in files])
+    return Datastore(Datastore.build([np.array(ids, np.int32) for ids in files]))
 
 
-def slow_draft(files: list[list[int]], context: list[int], max_tokens: int) -> list[int]:
-    """Every place of the longest suffix that occurs; then vote, token by token."""
-    for length in range(min(len(context), DEPTH), MIN_MATCH - 1, -1):
-        wanted = context[-length:]
-        places = [
-            (file, start + length)
-            for file, ids in enumerate(files)
-            for start in range(len(ids) - length + 1)
-            if ids[start : start + length] == wanted
+def listed(files: list[list[int]]) -> set[int]:
+    """The ids that contexts are looked up by: all but the most frequent ones, which together make up half."""
+    counts = Counter(token for ids in files for token in ids)
+    room, common = counts.total() / 2, set()
+    before = 0
+    for token, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        before += count
+        if before > room:
+            break
+        common.add(token)
+    return set(counts) - common
+
+
+def slow_find(files: list[list[int]], context: list[int]) -> tuple[int, set[tuple[int, int]]]:
+    """The length of the longest end of `context` that occurs, and the places (file, number) of what follows it.
+
+    It counts only with a listed token among its last DEPTH: up to there an end is found, and before that it is
+    compared in place, with the hits of the longest that was found.
+    """
+    known = listed(files)
+    best: list[tuple[int, int]] = []
+    length = 0
+    for start in range(max(0, len(context) - DEPTH), len(context)):
+        wanted = context[start:]
+        if wanted[0] not in known:
+            continue
+        best = [
+            (f, at + len(wanted))
+            for f, ids in enumerate(files)
+            for at in range(len(ids) - len(wanted) + 1)
+            if ids[at : at + len(wanted)] == wanted
         ]
-        if places:
-            return slow_vote(files, places, max_tokens)
-    return []
+        if best:
+            length = len(wanted)
+            break
+    lengths = {(f, end): common_end(files[f][:end], context) for f, end in best}
+    longest = max(lengths.values(), default=0)
+    assert longest >= length
+    if longest < MIN_MATCH:
+        return 0, set()
+    return longest, {place for place, reached in lengths.items() if reached == longest}
 
 
-def slow_vote(files: list[list[int]], places: list[tuple[int, int]], max_tokens: int) -> list[int]:
+def common_end(a: list[int], b: list[int]) -> int:
+    count = 0
+    while count < min(len(a), len(b)) and a[-1 - count] == b[-1 - count]:
+        count += 1
+    return count
+
+
+def placed(files: list[list[int]], positions: list[int]) -> set[tuple[int, int]]:
+    """Positions as (file, number of the token in it)."""
+    starts = [1 + sum(len(ids) + 1 for ids in files[:f]) for f in range(len(files))]
+    numbers = [max(f for f, start in enumerate(starts) if start <= position) for position in positions]
+    return {(f, position - starts[f]) for f, position in zip(numbers, positions, strict=True)}
+
+
+@settings(max_examples=400)
+@given(FILES, st.lists(st.integers(0, 4), max_size=40), st.sampled_from([1, WIDE]))
+def test_the_longest_match_is_the_one_of_brute_force(files: list[list[int]], context: list[int], scale: int) -> None:
+    """With ids of 16 bits and of more."""
+    files, context = [[i * scale for i in ids] for ids in files], [i * scale for i in context]
+    length, positions = build(files).find(context)
+    assert (length, placed(files, positions)) == slow_find(files, context)
+
+
+@settings(max_examples=200)
+@given(FILES, st.data())
+def test_what_stands_in_a_file_is_followed_by_what_follows_it(files: list[list[int]], data: st.DataObject) -> None:
+    """Contexts that occur are found, at full length, unless they consist of common tokens alone."""
+    ids = files[data.draw(st.integers(0, len(files) - 1))]
+    end = data.draw(st.integers(0, len(ids)))
+    context = ids[max(0, end - 20) : end]
+    length, positions = build(files).find(context)
+    if len(context) >= MIN_MATCH and listed(files) & set(context[-DEPTH:]):
+        assert length == len(context)
+    assert all(files[f][at - length : at] == context[len(context) - length :] for f, at in placed(files, positions))
+
+
+def slow_vote(files: list[list[int]], places: set[tuple[int, int]], max_tokens: int) -> list[int]:
     drafted: list[int] = []
     while len(drafted) < max_tokens:
-        following = [files[f][p] if p < len(files[f]) else SEPARATOR for f, p in places]
-        token = max(Counter(following).items(), key=lambda item: (item[1], -item[0]))[0]
-        if token == SEPARATOR:
+        following = {(f, p): files[f][p] if p < len(files[f]) else -1 for f, p in places}
+        token = max(Counter(following.values()).items(), key=lambda item: (item[1], -item[0]))[0]
+        if token < 0:
             break
         drafted.append(token)
-        places = [(f, p + 1) for (f, p), t in zip(places, following, strict=True) if t == token]
+        places = {(f, p + 1) for (f, p), t in following.items() if t == token}
     return drafted
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(FILES, st.lists(st.integers(0, 3), max_size=40), st.integers(0, 6))
-def test_a_draft_is_the_longest_match_by_brute_force(
-    files: list[list[int]], context: list[int], max_tokens: int
-) -> None:
-    assert build(files).draft(context, max_tokens) == slow_draft(files, context, max_tokens)
+@settings(max_examples=200)
+@given(FILES, st.lists(st.integers(0, 3), max_size=12), st.integers(1, 6))
+def test_a_draft_is_what_most_places_agree_on(files: list[list[int]], context: list[int], max_tokens: int) -> None:
+    store = build(files)
+    _, positions = store.find(context)
+    _, places = slow_find(files, context)
+    assert (vote([(store, positions)], max_tokens) if positions else []) == (
+        slow_vote(files, places, max_tokens) if places else []
+    )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.lists(st.integers(-1, 2), max_size=80), st.sampled_from([1, 2, 4, 32]))
-def test_suffixes_are_ordered_by_their_first_tokens_then_by_place(tokens: list[int], depth: int) -> None:
-    ordered = suffix_array(np.array(tokens, dtype=np.int32), depth).tolist()
-    assert ordered == sorted(range(len(tokens)), key=lambda i: (tokens[i : i + depth], i))
+def test_stores_vote_together() -> None:
+    first, second = build([[7, 8, 9, 1]]), build([[7, 8, 9, 2, 5], [7, 8, 9, 2, 6]])
+    places = [(store, store.find([7, 8, 9])[1]) for store in (first, second)]
+    assert vote(places, 2) == [2, 5]
+    assert counted(places) == {2: 2, 1: 1}
 
 
-def test_short_matches_draft_nothing() -> None:
+def test_the_end_of_a_file_is_not_counted_and_ends_a_draft() -> None:
+    store = build([[7, 8, 9], [7, 8, 9], [1, 7, 8, 9, 4]])
+    _, found = store.find([7, 8, 9])
+    assert sorted(store.following(found)) == [-1, -1, 4]
+    assert counted([(store, found)]) == {4: 1}
+    assert vote([(store, found)], 3) == []
+
+
+def test_short_matches_find_nothing() -> None:
     store = build([[1, 2, 3, 4, 5]])
-    assert store.draft([9, 2, 3], 4) == []
-    assert store.draft([1, 2, 3], 4) == [4, 5]
-    assert store.draft([], 4) == []
+    assert store.find([9, 2, 3]) == (0, [])
+    assert store.find([]) == (0, [])
+    assert store.find([1, 2, 3]) == (3, [4])
 
 
-def test_a_draft_does_not_cross_files() -> None:
-    assert build([[1, 2, 3], [4, 5, 6]]).draft([1, 2, 3], 4) == []
+@pytest.mark.parametrize("unknown", [-1, 65_535, 65_536, 1 << 31])
+def test_ids_that_no_file_has_match_nothing_and_never_the_end_of_a_file(unknown: int) -> None:
+    store = build([[1, 2, 3, 4], [5, 6, 7, 8]])
+    assert store.find([2, 3, 4, unknown]) == (0, [])
+    assert store.find([unknown, 5, 6, 7]) == (3, [9])
+    assert store.find([3, 4, unknown, 5]) == (0, [])
 
 
-def test_the_majority_decides_and_a_few_hits_stand_for_many() -> None:
-    files = [[1, 2, 3, 7]] * 5 + [[1, 2, 3, 8, 9]] * 500
-    assert build(files).draft([1, 2, 3], 2) == [8, 9]
-    assert MAX_HITS < 505
+def test_a_match_does_not_cross_files() -> None:
+    assert build([[1, 2, 3], [4, 5, 6]]).find([2, 3, 4, 5]) == (0, [])
 
 
-def test_it_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
-    store = build([[1, 2, 3, 4], [1, 2, 3, 5]])
-    store.save(tmp_path / "d")
-    loaded = Datastore.load(tmp_path / "d")
-    assert loaded.num_tokens == store.num_tokens == 11
-    assert loaded.draft([1, 2, 3], 1) == store.draft([1, 2, 3], 1) == [4]
+def test_a_few_hits_stand_for_many() -> None:
+    store = build([[1, 2, 3, 7]] * 5 + [[1, 2, 3, 8, 9]] * 500)
+    length, found = store.find([1, 2, 3])
+    assert (length, len(found)) == (3, MAX_HITS)
+    assert vote([(store, found)], 2) == [8, 9]
+
+
+@pytest.mark.parametrize(("largest", "width"), [(65_534, 2), (65_535, 4), (150_000, 4)])
+def test_the_width_follows_the_vocabulary(largest: int, width: int) -> None:
+    files = [[largest, 5, 6, 7, largest]]
+    arrays = Datastore.build([np.array(ids, np.int32) for ids in files])
+    assert arrays["tokens"].shape[1] == width
+    length, found = Datastore(arrays).find([largest, 5, 6, 7])
+    assert (length, Datastore(arrays).following(found)) == (4, [largest])
+
+
+def test_no_tokens_make_a_store_in_which_nothing_is_found() -> None:
+    for files in ([], [[]], [[], []]):
+        store = build(files)
+        assert store.num_tokens == len(files) + 1
+        assert store.find([1, 2, 3]) == (0, [])
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.sampled_from([1, 30_000]), st.data())
+def test_suffixes_are_ordered_by_their_first_tokens_then_by_place(
+    tokens: list[int], scale: int, data: st.DataObject
+) -> None:
+    """The end of all tokens counts as separators; ids of 16 bits, of which two are compared at a time, and of more."""
+    scaled = [token * scale for token in tokens]
+    wanted = sorted(data.draw(st.sets(st.integers(0, len(tokens) - 1))))
+    ordered = sorted_suffixes(np.array(scaled, np.uint32), np.array(wanted, np.uint32)).tolist()
+    padded = scaled + [0] * DEPTH
+    assert ordered == sorted(wanted, key=lambda i: (padded[i : i + DEPTH], i))

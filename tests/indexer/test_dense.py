@@ -1,73 +1,70 @@
-"""Static vectors: near for texts of the same words, exact search over them."""
+"""Exact search over vectors: what is nearest, what is dead, what survives as bytes."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from homespun_core.errors import ModelError
-from homespun_indexer.dense import DenseIndex, Embedder, StaticEmbedder, embedding_table
-from homespun_indexer.model_files import builtin_path
-from homespun_indexer.tokenizer import GuardedTokenizer
-
-TEXTS = [
-    "def read_config(path): return json.load(open(path))",
-    "def write_report(rows): print(len(rows))",
-    "class Basket: items = []",
-    "SELECT name FROM customers WHERE id = 1",
-]
+from homespun_indexer.dense import DenseIndex, Vectors
 
 
-@pytest.fixture(scope="module")
-def fitted() -> tuple[StaticEmbedder, np.ndarray]:
-    tokenizer = GuardedTokenizer((builtin_path() / "tokenizer.json").read_text(encoding="utf-8"))
-    documents = [np.asarray(tokenizer.encode(t), np.int32) for t in TEXTS]
-    return StaticEmbedder.fit(tokenizer, embedding_table(str(builtin_path())), documents)
+def unit_vectors(num_rows: int, dimensions: int = 16) -> Vectors:
+    vectors = np.random.default_rng(0).standard_normal((num_rows, dimensions)).astype(np.float32)
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
-def test_vectors_have_unit_length_and_are_those_of_their_text(fitted: tuple[Embedder, np.ndarray]) -> None:
-    embedder, vectors = fitted
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert np.allclose(embedder.embed(TEXTS), vectors, atol=1e-5)
+def marked(num_rows: int, rows: list[int]) -> NDArray[np.bool_]:
+    mask = np.zeros(num_rows, np.bool_)
+    mask[rows] = True
+    return mask
 
 
-def test_a_text_is_nearest_to_its_own_words(fitted: tuple[Embedder, np.ndarray], tmp_path: Path) -> None:
-    embedder, vectors = fitted
-    DenseIndex.build(vectors).save(tmp_path / "v.faiss")
-    index = DenseIndex.load(tmp_path / "v.faiss")
-    for number, text in enumerate(TEXTS):
-        found = index.search(embedder.embed([text])[0], 2)
-        assert found[0][0] == number
-        assert found[0][1] >= found[1][1]
-    assert len(index.search(embedder.embed(["x"])[0], 10)) == len(TEXTS)
+def test_the_nearest_come_first_and_all_of_them_when_asked_for_more_than_there_are() -> None:
+    vectors = unit_vectors(20)
+    index = DenseIndex.build(vectors)
+    found = index.search(vectors[7], 100)
+    assert found[0][1] == pytest.approx(1, abs=1e-3)
+    assert [row for row, _ in found] == np.argsort(-(vectors @ vectors[7])).tolist()
 
 
-def test_it_comes_back_from_disk_as_it_was(fitted: tuple[StaticEmbedder, np.ndarray], tmp_path: Path) -> None:
-    embedder = fitted[0]
-    embedder.save(tmp_path)
-    tokenizer = GuardedTokenizer((builtin_path() / "tokenizer.json").read_text(encoding="utf-8"))
-    loaded = StaticEmbedder.load(tmp_path, tokenizer, embedding_table(str(builtin_path())))
-    assert np.array_equal(loaded.embed(TEXTS), embedder.embed(TEXTS))
-    assert loaded.digest == embedder.digest
+def test_equal_vectors_come_in_the_order_of_their_rows() -> None:
+    vectors = np.repeat(unit_vectors(1), 5, axis=0)
+    assert [row for row, _ in DenseIndex.build(vectors).search(vectors[0], 5)] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
-def test_tables_are_read_in_every_number_format(tmp_path: Path, dtype: str) -> None:
-    values = np.array([[1.0, -2.0], [0.5, 3.0]], np.float32)
-    raw = {
-        "F32": values.tobytes(),
-        "F16": values.astype(np.float16).tobytes(),
-        "BF16": (values.view(np.uint32) >> 16).astype(np.uint16).tobytes(),
-    }[dtype]
-    entry = {"dtype": dtype, "shape": [2, 2], "data_offsets": [0, len(raw)]}
-    header = json.dumps({"__metadata__": {}, "model.embed_tokens.weight": entry}).encode()
-    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + raw)
-    assert np.array_equal(embedding_table(str(tmp_path)), values)
+@pytest.mark.parametrize("num_rows", [7, 8, 9, 500])
+def test_dead_rows_are_passed_over_and_take_no_places(num_rows: int) -> None:
+    vectors = unit_vectors(num_rows)
+    index = DenseIndex.build(vectors)
+    order = [row for row, _ in index.search(vectors[3], num_rows)]
+    dead = marked(num_rows, [*order[:2], num_rows - 1])
+    found = [row for row, _ in index.search(vectors[3], 3, dead)]
+    assert found == [row for row in order if not dead[row]][:3]
 
 
-def test_a_model_without_embeddings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no token embeddings"):
-        embedding_table(str(tmp_path))
+def test_one_search_with_dead_rows_changes_nothing_for_the_next() -> None:
+    vectors = unit_vectors(30)
+    index = DenseIndex.build(vectors)
+    before = index.search(vectors[0], 5)
+    assert index.search(vectors[0], 5, marked(30, [0]))[0][0] != 0
+    assert index.search(vectors[0], 5) == before
+    assert index.search(vectors[0], 5, marked(30, [])) == before
+
+
+def test_nothing_is_found_where_all_is_dead_or_nothing_is_there() -> None:
+    vectors = unit_vectors(4)
+    assert DenseIndex.build(vectors).search(vectors[0], 3, marked(4, [0, 1, 2, 3])) == []
+    assert DenseIndex.build(vectors[:0]).search(vectors[0], 3) == []
+    assert DenseIndex.build(vectors).search(vectors[0], 0) == []
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 50])
+def test_it_comes_back_from_bytes_as_it_was(num_rows: int) -> None:
+    vectors = unit_vectors(max(1, num_rows))
+    index = DenseIndex.build(vectors[:num_rows])
+    loaded = DenseIndex.from_bytes(index.to_bytes())
+    assert (loaded.num_rows, loaded.dimensions) == (num_rows, 16)
+    assert loaded.search(vectors[0], 5) == index.search(vectors[0], 5)
+    assert loaded.to_bytes() == index.to_bytes()

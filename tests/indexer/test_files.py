@@ -11,8 +11,12 @@ import pytest
 
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
+from homespun_core.paths import DataDir
+from homespun_core.repositories import RepositoryConfig, SourceRules
+from homespun_core.types import SilentProgress
 from homespun_indexer import filters, worktree
 from homespun_indexer.files import read_sources, select, source_files
+from homespun_indexer.repository import open_repository
 from homespun_indexer.tree import BlobReader
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo, write
@@ -80,6 +84,57 @@ def test_the_repository_says_what_to_leave_out(tmp_path: Path, indexer: Indexer)
         "sub/x.py": filters.GENERATED,
         "sub/y.py": None,
     }
+
+
+def test_the_configuration_says_what_counts(tmp_path: Path, data: DataDir, caplog: pytest.LogCaptureFixture) -> None:
+    code = {n: CODE + f"# {n}\n" for n in ("src/a.py", "src/old/b.py", "src/c_test.py", "lib/d.py", "src/legacy/e.py")}
+    files = code | {"src/f.go": "package f\n", "src/.gitattributes": "legacy/** linguist-vendored\n"}
+    path = make_repo(tmp_path / "r", files)
+    rules = SourceRules(languages=("python",), include=("src/**",), exclude=("*_test.py", "old/"))
+    config = RepositoryConfig(source=str(path), rules=rules)
+    repo = open_repository(config, data, timeout_s=20, progress=SilentProgress())
+    caplog.set_level("DEBUG")
+    selection = select(repo, settings=Settings())
+    assert [c.path for c in selection.candidates] == ["src/a.py"]
+    assert selection.skipped == {
+        "lib/d.py": filters.NOT_INCLUDED,
+        "src/.gitattributes": filters.UNKNOWN_LANGUAGE,
+        "src/c_test.py": filters.EXCLUDED,
+        "src/f.go": filters.OTHER_LANGUAGE,
+        "src/legacy/e.py": filters.VENDORED,
+        "src/old/b.py": filters.EXCLUDED,
+    }
+    assert "skipped lib/d.py: not in include" in caplog.text
+
+
+def test_a_repository_can_have_a_size_limit_of_its_own(tmp_path: Path, data: DataDir) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": CODE * 15_000, "b.py": CODE * 14_000, "c.py": CODE})
+    repo = open_repository(
+        RepositoryConfig(source=str(path), max_repo_mb=1), data, timeout_s=20, progress=SilentProgress()
+    )
+    assert select(repo, settings=Settings()).skipped == {"b.py": filters.REPOSITORY_LIMIT}
+
+
+def test_patterns_of_all_folders_share_one_limit(
+    tmp_path: Path, indexer: Indexer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else a repository of many folders could have as many patterns as it likes."""
+    many = "".join(f"x{i}.py linguist-generated\n" for i in range(600))
+    path = make_repo(
+        tmp_path / "r", {"a/.gitattributes": many, "b/.gitattributes": many, "b/x0.py": CODE, "c.py": CODE}
+    )
+    assert paths(indexer, path) == ["c.py"]
+    assert "b: patterns after the first 1000 of the repository are not followed" in caplog.text
+
+
+def test_deeper_attributes_override(tmp_path: Path, indexer: Indexer) -> None:
+    files = {
+        ".gitattributes": "*.py linguist-generated\n",
+        "!/.gitattributes": "a.py -linguist-generated\n",  # sorts before the root's
+        "!/a.py": CODE,
+        "b.py": CODE + "b = 1\n",
+    }
+    assert paths(indexer, make_repo(tmp_path / "r", files)) == ["!/a.py"]
 
 
 def test_line_ends_and_byte_order_marks_are_normalised(tmp_path: Path, indexer: Indexer) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.server
 import os
 import socket
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,16 +18,18 @@ import pytest
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir, repo_id, repo_identity
+from homespun_core.repositories import RepositoryConfig, SourceRules
 from homespun_core.types import SilentProgress
 from homespun_indexer.corpus import build_corpus
 from homespun_indexer.files import source_files
-from homespun_indexer.git import Git, GitFailed
-from homespun_indexer.repository import Repository, hide_credentials, open_repository, remote_urls
+from homespun_indexer.git import Cap, Git, GitFailed
+from homespun_indexer.repository import Repository, _secrets, hide_credentials, open_repository, remote_urls
 from tests.repos import commit, git, make_repo
 
 
-def opened(source: str | Path, data: DataDir, branch: str = "") -> Repository:
-    return open_repository(str(source), data, branch=branch, timeout_s=20, progress=SilentProgress())
+def opened(source: str | Path | RepositoryConfig, data: DataDir, branch: str = "") -> Repository:
+    wanted = source if isinstance(source, RepositoryConfig) else str(source)
+    return open_repository(wanted, data, branch=branch, timeout_s=20, progress=SilentProgress())
 
 
 def test_a_local_repository_is_read_in_place(tmp_path: Path, data: DataDir) -> None:
@@ -248,6 +252,35 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class _Guarded(_Quiet):
+    """Answers the person with the token alone."""
+
+    def do_GET(self) -> None:
+        expected = f"Basic {base64.b64encode(LOGIN.encode()).decode()}"
+        if self.headers["Authorization"] == expected:
+            super().do_GET()
+            return
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", "Basic")
+        self.end_headers()
+
+
+TOKEN = "glpat-0123456789"
+LOGIN = f"oauth2:{TOKEN}"
+
+
+@contextmanager
+def _serving(root: Path, handler: type[http.server.SimpleHTTPRequestHandler]) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A repository to commit to, and the URL at which its published state can be cloned (git's dumb http protocol)."""
@@ -255,13 +288,15 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     origin = make_repo(tmp_path / "origin", {"a.py": "x = 1\n"})
     git(tmp_path, "clone", "--quiet", "--bare", str(origin), str(root / "shop.git"))
     git(root / "shop.git", "update-server-info")
-    handler = functools.partial(_Quiet, directory=str(root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield origin, f"http://127.0.0.1:{server.server_address[1]}/shop.git"
-        server.shutdown()
-        thread.join()
+    with _serving(root, _Quiet) as host:
+        yield origin, f"{host}/shop.git"
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, served: tuple[Path, str]) -> Iterator[str]:
+    """The URL of the same repository at a host that wants a token."""
+    with _serving(tmp_path / "served", _Guarded) as host:
+        yield f"{host}/shop.git"
 
 
 def _publish(origin: Path, tmp_path: Path) -> None:
@@ -378,3 +413,160 @@ def test_an_error_of_git_passes_through_context_managers() -> None:
     with pytest.raises(GitFailed, match="why") as caught, block():
         raise GitFailed("why")
     assert caught.value.reason == "why"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text(f"{TOKEN}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def arguments(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The words of every command that is run from here on."""
+    words: list[str] = []
+    started = Git._started
+
+    def noted(self: Git, args: Sequence[str]) -> subprocess.Popen[bytes]:
+        words.extend(self._command(args))
+        return started(self, args)
+
+    monkeypatch.setattr(Git, "_started", noted)
+    return words
+
+
+def test_a_token_opens_a_private_repository_and_stays_secret(
+    data: DataDir,
+    guarded: str,
+    token_file: Path,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    cloned = opened(RepositoryConfig(source=guarded, token_file=token_file), data)
+    monkeypatch.setenv("SHOP_TOKEN", TOKEN)
+    assert opened(RepositoryConfig(source=guarded, token_env="SHOP_TOKEN"), data) == cloned
+    assert opened(guarded.replace("http://", f"http://{LOGIN}@"), data) == cloned
+    assert "fetch" in arguments and "clone" in arguments
+    encoded = base64.b64encode(LOGIN.encode()).decode()
+    written = [f.read_text("latin-1") for f in data.root.rglob("*") if f.is_file()]
+    for place in (*arguments, *written, caplog.text, repr(cloned)):
+        assert TOKEN not in place and encoded not in place
+
+
+def test_without_the_right_token_a_private_repository_stays_shut(
+    data: DataDir, guarded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "wrong-0123456789")
+    for source in (RepositoryConfig(source=guarded), RepositoryConfig(source=guarded, token_env="SHOP_TOKEN")):
+        with pytest.raises(RepositoryError, match=r"can't be read .* token") as caught:
+            opened(source, data)
+        assert "wrong-0123456789" not in str(caught.value)
+
+
+def test_a_token_goes_to_its_own_host_only(tmp_path: Path, data: DataDir, guarded: str, token_file: Path) -> None:
+    """A header for every host would be sent along a redirection, or to another host that git is told to ask."""
+    remote = RepositoryConfig(source=guarded, token_file=token_file)
+    ((name, _),) = _secrets(guarded, remote)
+    assert name == f"http.{guarded.removesuffix('shop.git')}.extraHeader"
+
+
+def test_what_git_says_is_scrubbed() -> None:
+    encoded = base64.b64encode(LOGIN.encode()).decode()
+    git = Git(secrets=(("http.https://h/.extraHeader", f"Authorization: Basic {encoded}"),))
+    with pytest.raises(GitFailed) as caught:
+        git.text("rev-parse", "--verify", f"--{encoded}")
+    assert encoded not in str(caught.value)
+    assert encoded not in repr(git)
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "message"),
+    [
+        (0o640, TOKEN, "others can read this token; run `chmod 600 "),
+        (0o600, "\n", "holds no token; put the token of"),
+        (0o600, "two words", "holds no token"),
+        (None, "", "the token can't be read (No such file or directory); check token_file"),
+    ],
+)
+def test_an_unusable_token_file_is_refused(
+    tmp_path: Path, data: DataDir, mode: int | None, content: str, message: str
+) -> None:
+    path = tmp_path / "token"
+    if mode is not None:
+        path.write_text(content)
+        path.chmod(mode)
+    with pytest.raises(RepositoryError) as caught:
+        opened(RepositoryConfig(source="https://git.example.com/a", token_file=path), data)
+    assert str(path) in str(caught.value) and message in str(caught.value)
+
+
+def test_a_token_that_would_not_be_used_is_refused(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", TOKEN)
+    with pytest.raises(RepositoryError, match="a token is for https URLs"):
+        opened(RepositoryConfig(source="ssh://git.example.com/a", token_env="SHOP_TOKEN"), data)
+    monkeypatch.delenv("SHOP_TOKEN")
+    with pytest.raises(RepositoryError, match="environment variable SHOP_TOKEN: holds no token"):
+        opened(RepositoryConfig(source="https://git.example.com/a", token_env="SHOP_TOKEN"), data)
+
+
+def test_a_password_in_an_ssh_address_is_dropped(data: DataDir, arguments: list[str]) -> None:
+    with pytest.raises(RepositoryError, match="can't be read") as caught:
+        opened("ssh://ada:hunter2@127.0.0.1:1/shop.git", data)
+    assert "hunter2" not in f"{arguments} {caught.value}"
+    assert "ssh://ada@127.0.0.1:1/shop.git" in arguments
+
+
+def test_a_configured_repository_is_what_its_table_says(tmp_path: Path, data: DataDir) -> None:
+    path = make_repo(tmp_path / "shop", {"a.py": "x = 1\n"})
+    git(path, "branch", "develop")
+    rules = SourceRules(languages=("python",), exclude=("old/",))
+    config = RepositoryConfig(source=str(path), name="till", branch="develop", groups=("staff",), rules=rules)
+    repo = opened(config, data, branch="main")
+    assert (repo.name, repo.branch, repo.groups, repo.rules) == ("till", "develop", ("staff",), rules)
+    assert repo.id == opened(path, data).id
+
+
+def test_a_clone_stops_growing_at_its_limit(tmp_path: Path, data: DataDir, served: tuple[Path, str]) -> None:
+    origin, url = served
+    small = RepositoryConfig(source=url, max_clone_mb=1)
+    before = opened(small, data)
+    commit(origin, {"big.bin": os.urandom(3_000_000)}, day=1)
+    _publish(origin, tmp_path)
+    with pytest.raises(RepositoryError, match="larger than 1 MB; raise max_clone_mb"):
+        opened(small, DataDir(tmp_path / "other"))
+    assert list(DataDir(tmp_path / "other").clone("x").parent.iterdir()) == []
+    (before.git_dir / "objects" / "filler").write_bytes(bytes(1_100_000))
+    assert opened(small, data).head == before.head
+
+
+def test_a_transfer_is_ended_while_it_grows(tmp_path: Path) -> None:
+    """Ours is a command that writes for ever, as a hostile host can make git do."""
+    (tmp_path / "out").mkdir()
+    script = f"while :; do head -c 100000 /dev/zero >> {tmp_path / 'out' / 'pack'}; sleep 0.01; done"
+    endless = Git(secrets=(("alias.endless", f"!{script}"),))
+    with pytest.raises(GitFailed, match="larger than 2 MB"):
+        endless.transfer("endless", timeout_s=60, cap=Cap(tmp_path / "out", 2))
+    size = (tmp_path / "out" / "pack").stat().st_size
+    threading.Event().wait(0.3)
+    assert (tmp_path / "out" / "pack").stat().st_size == size
+
+
+def test_what_a_failed_fetch_left_is_removed(
+    data: DataDir, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = opened(served[1], data)
+    pack = repo.git_dir / "objects" / "pack"
+    pack.mkdir(exist_ok=True)
+
+    def killed(*_: object, **__: object) -> None:
+        (pack / "tmp_pack_x").write_bytes(b"x")
+        (repo.git_dir / "objects" / "tmp_objdir-incoming-x").mkdir()
+        raise GitFailed("killed")
+
+    monkeypatch.setattr(Git, "transfer", killed)
+    assert opened(served[1], data).head == repo.head
+    assert not [*(repo.git_dir / "objects").rglob("tmp_*")]

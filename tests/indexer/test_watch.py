@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from watchdog.observers.api import BaseObserver, EventEmitter, ObservedWatch
+from watchdog.utils.dirsnapshot import DirectorySnapshot
 
 from homespun_indexer import watch as watching
 from homespun_indexer.watch import watch
@@ -109,23 +114,91 @@ def test_a_change_during_the_callback_is_reported_after_it(indexer: Indexer, pat
     assert most[0] == 1
 
 
-def test_without_inotify_it_polls(indexer: Indexer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Exhausted:
-        def schedule(self, *_: object, **__: object) -> None:
-            pass
+class Exhausted(BaseObserver):
+    """An observer on a machine with no watch left: for the top of the tree, or only for what lies below it, of which
+    watchdog says nothing."""
 
-        def start(self) -> None:
-            raise OSError(28, "inotify watch limit reached")
+    free = 0
 
-        def unschedule_all(self) -> None:
-            pass
+    def __init__(self) -> None:
+        super().__init__(EventEmitter)
 
+    def schedule(self, *args: Any, **kwargs: Any) -> ObservedWatch:
+        if not Exhausted.free:
+            raise OSError(errno.ENOSPC, "inotify watch limit reached")
+        Exhausted.free -= 1
+        return ObservedWatch("/", recursive=True)
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_without_inotify_it_polls(
+    indexer: Indexer, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, free: int
+) -> None:
+    monkeypatch.setattr(Exhausted, "free", free)
     monkeypatch.setattr(watching, "Observer", Exhausted)
     monkeypatch.setattr(watching, "_POLL_S", 0.2)
     count = Count()
     with watched(indexer, path, count):
         write(path, {"a.py": "x = 2\n"})
         assert count.reaches(1)
+    assert "can't watch all directories (inotify watch limit reached; see fs.inotify" in caplog.text
+
+
+def test_polling_looks_at_our_code_only(indexer: Indexer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link to the folder above would be followed 40 levels deep, two of them 2^40 ways."""
+    write(path, {"node_modules/x/index.js": "1", "src/b.py": "x = 1\n"})
+    for name in ("up", "again"):
+        (path / "src" / name).symlink_to("..")
+    seen = {Path(str(p)) for p in DirectorySnapshot(str(path), listdir=watching._entries, stat=os.lstat).paths}
+    assert {path / "src" / "b.py", path / ".git" / "HEAD", path / ".git" / "refs" / "heads" / "main"} <= seen
+    assert not any({"node_modules", "objects"} & set(p.relative_to(path).parts) for p in seen)
+    assert max(len(p.relative_to(path).parts) for p in seen) < 6
+
+
+@pytest.mark.parametrize("force_polling", [False, True])
+def test_saving_by_rename_is_noticed(indexer: Indexer, path: Path, force_polling: bool) -> None:
+    """As vim, emacs and IDEs do it: a new file that takes the old one's place."""
+    (path / "node_modules").mkdir()
+    write(path, {"node_modules/new": "x = 2\n"})
+    count = Count()
+    with watched(indexer, path, count, force_polling=force_polling):
+        (path / "node_modules" / "new").rename(path / "a.py")
+        assert count.reaches(1)
+
+
+@pytest.mark.parametrize("force_polling", [False, True])
+def test_a_renamed_folder_is_noticed_and_what_is_saved_in_it_then(
+    indexer: Indexer, path: Path, force_polling: bool
+) -> None:
+    write(path, {"old/deep/b.py": "x = 1\n"})
+    count = Count()
+    with watched(indexer, path, count, force_polling=force_polling):
+        (path / "old").rename(path / "new")
+        assert count.reaches(1)
+        time.sleep(0.5)
+        before = count.calls
+        write(path, {"new/deep/b.py": "x = 23\n"})
+        assert count.reaches(before + 1)
+
+
+def test_a_tree_that_never_rests_is_reported_all_the_same(
+    indexer: Indexer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_MAX_WAIT_S", 0.3)
+    count, done = Count(), threading.Event()
+
+    def write_on() -> None:
+        while not done.wait(0.02):
+            write(path, {"log.py": f"x = {time.monotonic_ns()}\n"})
+
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    try:
+        with watched(indexer, path, count):
+            assert count.reaches(2)
+    finally:
+        done.set()
+        writer.join()
 
 
 def test_a_linked_worktree_notices_its_own_commits(indexer: Indexer, path: Path, tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from homespun_core.config import Settings
 from homespun_core.fim import FimFormat, resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles, SilentProgress, Tokenizer
+from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import Repository, open_repository
-from homespun_indexer.snapshot import index_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.engine.torch_engine import TorchEngine
 

@@ -12,14 +12,15 @@ from pathlib import Path
 from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
 from homespun_core.paths import DataDir
+from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import locked
 from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet
 from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
-from homespun_indexer.snapshot import index_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest
@@ -41,10 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 also when the adapter is turned down, or there is too little code: the command did what it is for."""
-    settings = settings_from_args(args).settings
+    loaded = settings_from_args(args)
+    settings, repository = loaded.settings, loaded.chosen([args.repository])[0]
     configure_logging(settings.log_level)
     try:
-        outcome = train(args.repository, settings, progress_for_terminal())
+        outcome = train(repository, settings, progress_for_terminal())
     except TooLittleCode as reason:
         print(f"homespun: {reason}", flush=True)
         return 0
@@ -55,11 +57,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def train(source: str, settings: Settings, progress: Progress) -> Outcome:
+def train(source: str | RepositoryConfig, settings: Settings, progress: Progress) -> Outcome:
     """Corpus, index as of its cut, adapter, gate, registry. Raises HomespunError and TrainingInterruptedError."""
     data = DataDir(settings.data_root)
     files = resolve_base_model(settings.base_model, settings.fim_family)
-    repo = open_repository(source, data, branch=settings.branch, timeout_s=settings.git_timeout_s, progress=progress)
+    repo = open_repository(
+        source,
+        data,
+        branch=settings.branch,
+        timeout_s=settings.git_timeout_s,
+        max_clone_mb=settings.max_clone_mb,
+        progress=progress,
+    )
     with (
         locked(data.locks / f"train-{repo.id}.lock", f"training on {repo.name}"),
         prepared(repo, files, settings, data, progress) as job,

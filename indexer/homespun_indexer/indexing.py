@@ -1,0 +1,340 @@
+"""From a repository to its index: only what changed is read, and the result is published whole, by rename.
+
+A snapshot's name is a digest of its content (path and blob of every candidate) and of the options that shape its bytes,
+so equal work is recognised before it is done. Snapshots of the current state lie in `index/<repo>/`, those of a given
+commit (for training and evaluation) in `index/<repo>/frozen/`, where newer states don't push them out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import shutil
+import time
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from homespun_core import storage
+from homespun_core.config import Settings
+from homespun_core.errors import RepositoryError, StorageError
+from homespun_core.paths import DataDir
+from homespun_core.storage import Manifest
+from homespun_core.types import ModelFiles, Progress, Tokenizer
+from homespun_indexer import files, layout
+from homespun_indexer.build import Job, build_segments, num_processes
+from homespun_indexer.chunks import MAX_CHARS, MAX_LINES
+from homespun_indexer.files import Candidate
+from homespun_indexer.history import last_changed
+from homespun_indexer.repository import Repository, remote_urls
+from homespun_indexer.segment import IndexedFile, counts_of, read_table
+from homespun_indexer.snapshot import (
+    FORMAT,
+    KIND,
+    IndexState,
+    LiveSegment,
+    read_segments,
+    why_new,
+    write_segments,
+)
+from homespun_indexer.tree import TreeMemory
+
+logger = logging.getLogger(__name__)
+
+_COMPACTED = "-c"
+"""Ends the name of a snapshot that has the same content as the one without it, in better segments."""
+_KEEP = 3
+_KEEP_FROZEN = 4
+
+
+@dataclass(slots=True)
+class IndexMemory:
+    """What one process knows of one repository's index. With it, indexing a saved file costs what the file holds."""
+
+    tree: TreeMemory = field(default_factory=TreeMemory)
+    verified: set[Path] = field(default_factory=set)
+    """Snapshots of which every byte was checked, or written, by this process."""
+    tables: dict[str, Sequence[IndexedFile]] = field(default_factory=dict)
+    """The files of segments, by the segment's name."""
+
+    def keep(self, segments: Collection[str]) -> None:
+        """Forget what no longer is."""
+        self.verified = {path for path in self.verified if path.exists()}
+        self.tables = {name: table for name, table in self.tables.items() if name in segments}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is to be indexed, and the digests that name the result."""
+
+    selection: files.Selection
+    options: str
+    content: str
+
+    @property
+    def generation(self) -> str:
+        return storage.fingerprint(self.options, self.content)[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """The snapshot that the next one is made of. `digests` are those of its files."""
+
+    path: Path
+    segments: tuple[LiveSegment, ...]
+    digests: Mapping[str, str]
+
+
+def index_repository(
+    repo: Repository,
+    *,
+    settings: Settings,
+    data: DataDir,
+    model: ModelFiles,
+    tokenizer: Tokenizer,
+    progress: Progress,
+    commit: str | None = None,
+    exclude: frozenset[str] = frozenset(),
+    memory: IndexMemory | None = None,
+) -> Path:
+    """The index of the repository's current state, made current; or of `commit`, not made current. Built only if
+    needed.
+
+    `exclude` leaves paths out: a corpus that holds out whole files needs an index that hasn't seen them.
+    Raises RepositoryError when there is nothing to index, saying what was skipped and why.
+    """
+    indexing = _Indexing(
+        repo=repo,
+        parent=data.index(repo.id) / "frozen" if commit else data.index(repo.id),
+        cache=data.cache / "blobs.sqlite",
+        model=model,
+        tokenizer=tokenizer,
+        progress=progress,
+        commit=commit,
+        memory=memory or IndexMemory(),
+    )
+    return indexing.run(settings, exclude)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Indexing:
+    """One call of `index_repository`."""
+
+    repo: Repository
+    parent: Path
+    cache: Path
+    model: ModelFiles
+    tokenizer: Tokenizer
+    progress: Progress
+    commit: str | None
+    memory: IndexMemory
+
+    def run(self, settings: Settings, exclude: frozenset[str]) -> Path:
+        plan = self._plan(settings, exclude)
+        state, found = self._state(plan)
+        logger.debug("index of %s: %s", self.repo.name, state)
+        if found is not None:
+            return self._use(found)
+        current = storage.current(self.parent) if state is IndexState.CONTENT else None
+        base = self._base(current) if current and self._is_whole(current) else None
+        made = self._compacted(plan, self._use(self._publish(plan, plan.generation, base, frozenset())))
+        self.memory.keep({segment.name for segment in read_segments(made)})
+        return made
+
+    def _plan(self, settings: Settings, exclude: frozenset[str]) -> _Plan:
+        selection = files.select(self.repo, settings=settings, commit=self.commit, memory=self.memory.tree)
+        kept = tuple(c for c in selection.candidates if c.path not in exclude)
+        if not kept:
+            raise self._nothing(files.count_reasons(selection.skipped))
+        options = (FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest)
+        known_as = (self.repo.name, remote_urls(self.repo), self.repo.groups)
+        return _Plan(
+            selection=files.Selection(candidates=kept, skipped=selection.skipped),
+            options=storage.fingerprint(*options, *known_as),
+            content=storage.fingerprint([[c.path, c.blob] for c in kept]),
+        )
+
+    def _nothing(self, reasons: Mapping[str, int]) -> RepositoryError:
+        skipped = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it has no files"
+        return RepositoryError(f"{self.repo.identity}: no source files to index ({skipped})")
+
+    def _state(self, plan: _Plan) -> tuple[IndexState, Path | None]:
+        """Why a snapshot has to be built; or the one there is, every byte of which is checked before it is called
+        equal."""
+        for name in (plan.generation + _COMPACTED, plan.generation):
+            path = self.parent / name
+            if not (path / storage.MANIFEST).is_file():
+                continue
+            if self._is_whole(path):
+                return IndexState.EQUAL, path
+            shutil.rmtree(path, ignore_errors=True)
+            return IndexState.CORRUPT, None
+        return why_new(storage.current(self.parent), plan.options), None
+
+    def _is_whole(self, path: Path) -> bool:
+        if path not in self.memory.verified:
+            try:
+                storage.verify(path, storage.read_manifest(path, KIND, FORMAT))
+            except StorageError:
+                return False
+            self.memory.verified.add(path)
+        return True
+
+    def _base(self, path: Path) -> _Base:
+        digests = storage.read_manifest(path, KIND, FORMAT).files
+        return _Base(path=path, segments=read_segments(path), digests=digests)
+
+    def _publish(self, plan: _Plan, name: str, base: _Base | None, worn: frozenset[int]) -> Path:
+        """Segments of `base` stay, but for those in `worn`, whose living files are indexed again."""
+        kept, fresh = self._divided(plan, base, worn)
+        final = self.parent / name
+        known: dict[str, str] = {}
+        segments = list(kept)
+        with storage.publish_dir(final, lambda: self._manifest(plan, segments), known) as tmp:
+            for segment in kept:
+                assert base is not None
+                storage.link(base.path / segment.name, tmp / segment.name)
+                known[segment.name] = base.digests[segment.name]
+            segments += self._build(plan, fresh, self._known_times(base), tmp)
+            write_segments(tmp, segments)
+        self.memory.verified.add(final)
+        return final
+
+    def _divided(
+        self, plan: _Plan, base: _Base | None, worn: frozenset[int]
+    ) -> tuple[list[LiveSegment], list[Candidate]]:
+        """The segments of the base that stay, with what is dead in them by now; and what has to be indexed."""
+        wanted = {c.path: c for c in plan.selection.candidates}
+        old = base.segments if base else ()
+        tables = [self._table(base.path, segment) for segment in old] if base else []
+        dead = [_dead(table, segment, wanted) for table, segment in zip(tables, old, strict=True)]
+        living = [_living(table, d) for table, d in zip(tables, dead, strict=True)]
+        new_bytes = sum(c.size for c in wanted.values()) - sum(f.size for files in living for f in files)
+        uses = [layout.Use(_size(t), _size(t) - _size(ls)) for t, ls in zip(tables, living, strict=True)]
+        again = worn or layout.absorbed(uses, new_bytes)
+        stays = [i for i in range(len(old)) if i not in again and living[i]]
+        held = {file.path for i in stays for file in living[i]}
+        kept = [replace(old[i], dead=dead[i]) for i in stays]
+        return kept, [c for path, c in wanted.items() if path not in held]
+
+    def _table(self, snapshot: Path, segment: LiveSegment) -> Sequence[IndexedFile]:
+        if segment.name not in self.memory.tables:
+            self.memory.tables[segment.name] = read_table(snapshot / segment.name)
+        return self.memory.tables[segment.name]
+
+    def _known_times(self, base: _Base | None) -> dict[tuple[str, str], int]:
+        """When files of the base were last changed, by path and blob."""
+        return {
+            (file.path, file.blob): time
+            for segment in (base.segments if base else ())
+            for file, time in zip(self.memory.tables[segment.name], segment.changed, strict=True)
+        }
+
+    def _build(
+        self, plan: _Plan, fresh: Sequence[Candidate], times: Mapping[tuple[str, str], int], folder: Path
+    ) -> list[LiveSegment]:
+        if not fresh:
+            return []
+        groups = [fresh[part] for part in layout.cut([c.size for c in fresh], num_processes())]
+        names = [storage.fingerprint(plan.options, [[c.path, c.blob] for c in group])[:16] for group in groups]
+        jobs = [
+            Job(repo=self.repo, candidates=group, target=folder / name, cache=self.cache)
+            for group, name in zip(groups, names, strict=True)
+        ]
+        with ThreadPoolExecutor(1) as beside:  # git reads the history while we read the files
+            changed = beside.submit(self._changed, fresh, times)
+            tables = build_segments(jobs, self.tokenizer, self.model, self.progress)
+        self.memory.tables.update(zip(names, tables, strict=True))
+        found = changed.result()
+        return [
+            LiveSegment(name, frozenset(), tuple(found.get(c.path, 0) for c in group))
+            for name, group in zip(names, groups, strict=True)
+        ]
+
+    def _changed(self, fresh: Sequence[Candidate], known: Mapping[tuple[str, str], int]) -> dict[str, int]:
+        """When each path was last changed: now, if that isn't committed."""
+        found = {c.path: known.get((c.path, c.blob), 0) for c in fresh}
+        found |= {c.path: int(time.time()) for c in fresh if c.content is not None and not found[c.path]}
+        asked = [path for path, at in found.items() if not at]
+        try:
+            return found | (last_changed(self.repo, self.commit or self.repo.head, asked) if asked else {})
+        except RepositoryError:  # a damaged history: the files are there all the same
+            return found
+
+    def _manifest(self, plan: _Plan, segments: Sequence[LiveSegment]) -> Manifest:
+        live = [file for s in segments for file in _living(self.memory.tables[s.name], s.dead)]
+        refused = {file.path: file.reason for file in live if file.reason is not None}
+        reasons = files.count_reasons({**plan.selection.skipped, **refused})
+        if len(refused) == len(live):
+            raise self._nothing(reasons)
+        return Manifest(
+            kind=KIND,
+            format_version=FORMAT,
+            fingerprint=plan.generation,
+            sources=self._sources(plan),
+            info=counts_of(live) | {"skipped": reasons, "segments": len(segments)},
+        )
+
+    def _sources(self, plan: _Plan) -> dict[str, str]:
+        """`git_urls` and `groups` hold one a line. `uncommitted_of` names the only person who may be served all of
+        it."""
+        return {
+            "repository": self.repo.identity,
+            "name": self.repo.name,
+            "branch": self.repo.branch,
+            "commit": self.commit or self.repo.head,
+            "git_urls": "\n".join(remote_urls(self.repo)),
+            "base_model": self.model.name,
+            "tokenizer": self.tokenizer.digest,
+            "options": plan.options,
+            "content": plan.content,
+            "groups": "\n".join(self.repo.groups),
+            "uncommitted_of": self._owner() if any(c.content is not None for c in plan.selection.candidates) else "",
+        }
+
+    def _owner(self) -> str:
+        """Whose working tree it is: what isn't committed yet is nobody else's to see."""
+        owner = (self.repo.work_tree or self.repo.git_dir).stat().st_uid
+        try:
+            return pwd.getpwuid(owner).pw_name
+        except KeyError:  # a user of another machine, as in containers
+            return f"user {owner}"
+
+    def _use(self, path: Path) -> Path:
+        storage.sweep(self.parent)  # of a process that died between publishing and here, too
+        os.utime(path)  # used now: the last to be pruned
+        if self.commit is None:
+            storage.set_current(self.parent, path.name)
+        storage.prune(self.parent, _KEEP_FROZEN if self.commit else _KEEP)
+        return path
+
+    def _compacted(self, plan: _Plan, path: Path) -> Path:
+        """The same content in fewer and fuller segments, when it is time for that. What `path` holds is served
+        meanwhile."""
+        base = self._base(path)
+        tables = [self._table(path, segment) for segment in base.segments]
+        uses = [layout.Use(_size(t), _size([t[i] for i in s.dead])) for t, s in zip(tables, base.segments, strict=True)]
+        worn = layout.worn(uses)
+        if not worn:
+            return path
+        logger.info("index of %s: %d of %d segments are built again", self.repo.name, len(worn), len(uses))
+        return self._use(self._publish(plan, plan.generation + _COMPACTED, base, worn))
+
+
+def _dead(table: Sequence[IndexedFile], segment: LiveSegment, wanted: Mapping[str, Candidate]) -> frozenset[int]:
+    """The files that were dead already, and those that are gone or have other content now."""
+    return segment.dead | {
+        number
+        for number, file in enumerate(table)
+        if (now := wanted.get(file.path)) is None or now.blob != file.blob or now.language != file.language
+    }
+
+
+def _living(table: Sequence[IndexedFile], dead: frozenset[int]) -> list[IndexedFile]:
+    return [file for number, file in enumerate(table) if number not in dead]
+
+
+def _size(table: Sequence[IndexedFile]) -> int:
+    return sum(file.size for file in table)

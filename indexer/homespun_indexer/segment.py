@@ -1,0 +1,237 @@
+"""Segments: immutable indexes of some files of a repository, one file on disk each.
+
+An index is a list of segments and, for each, the files of it that are dead: changed or deleted since. What changed goes
+into a new segment, so that a push costs what it changed, not what the repository holds.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homespun_indexer import arrays, records
+from homespun_indexer.analysis import AnalysedFile
+from homespun_indexer.chunks import ChunkedFile
+from homespun_indexer.datastore import Datastore
+from homespun_indexer.imports import Import
+from homespun_indexer.lexical import Postings, term_hash, words
+
+_LEVEL = 3
+"""Of zlib: a quarter of the size for a fifth of the time that its best costs."""
+_TEXTS_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedFile:
+    """A file of a segment. The numbers are 0 where `reason` says why its text doesn't count."""
+
+    path: str
+    language: str
+    blob: str
+    size: int
+    reason: str | None
+    num_lines: int
+    num_chunks: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """All that is known of a chunk. Lines are 1-based and inclusive; bytes count in the text with `\\n` line ends."""
+
+    path: str
+    language: str
+    blob: str
+    start_line: int
+    end_line: int
+    start_byte: int
+    end_byte: int
+    text: str
+    scope: tuple[str, ...]
+    """The definitions around it, outermost first."""
+    defines: tuple[str, ...]
+    references: tuple[str, ...]
+    """Names that stand in it and that it doesn't define, in order."""
+    imports: tuple[Import, ...]
+    """Of its file."""
+    previous: int | None
+    next: int | None
+    """Numbers in the segment of the chunks before and after it in the file."""
+    digest: int
+    """64 bits of BLAKE2 over its text: equal in all files and repositories that hold it."""
+
+
+def write_segment(path: Path, files: Iterable[AnalysedFile]) -> list[IndexedFile]:
+    """Returns the table of the files, in the order they were given."""
+    table: list[IndexedFile] = []
+    packed: list[bytes] = []
+    details: list[bytes] = []
+    chunks: list[tuple[int, int, int, int, int]] = []
+    hashes: list[int] = []
+    documents: list[str] = []
+    symbols: list[tuple[int, int, int]] = []
+    tokens: list[NDArray[np.int32]] = []
+    for number, file in enumerate(files):
+        chunked = file.analysis.chunked
+        raw, starts = file.text.encode(), _line_starts(file.text)
+        for piece in chunked.pieces:
+            start, end = starts[piece.start_line - 1], starts[piece.end_line] - 1  # without the last line break
+            chunks.append((number, piece.start_line, piece.end_line, start, end))
+            text = raw[start:end]
+            hashes.append(int.from_bytes(blake2b(text, digest_size=8).digest(), "little"))
+            documents.append("\n".join((file.candidate.path, *piece.scope, text.decode())))
+        symbols += [(term_hash(symbol.name), number, i) for i, symbol in enumerate(chunked.symbols)]
+        tokens.append(np.concatenate([np.zeros(0, np.int32), *file.analysis.tokens]))
+        packed.append(zlib.compress(raw, _LEVEL))
+        details.append(zlib.compress(records.pack(chunked), _LEVEL))
+        table.append(_row(file, len(tokens[-1])))
+    columns: dict[str, NDArray[Any]] = {
+        "files": np.frombuffer(zlib.compress(json.dumps([astuple(f) for f in table]).encode(), _LEVEL), np.uint8),
+        "chunks": np.array(chunks, np.int32).reshape(-1, 5),
+        "chunk_hashes": np.array(hashes, np.uint64),
+        **_joined("texts", packed),
+        **_joined("details", details),
+        **_symbol_columns(symbols),
+        **Postings.build(documents),
+        **Datastore.build(tokens),
+    }
+    arrays.write(path, columns)
+    return table
+
+
+class Segment:
+    """A segment, opened. Safe for concurrent reading. Check its digest before."""
+
+    def __init__(self, path: Path) -> None:
+        self._arrays = arrays.mapped(path)
+        rows = json.loads(zlib.decompress(self._arrays["files"].tobytes()))
+        self.files = [IndexedFile(*row) for row in rows]
+        self.chunks: NDArray[np.int32] = self._arrays["chunks"]
+        """A row a chunk: file, first and last line, first byte and the byte after the last."""
+        self.postings = Postings(self._arrays)
+        self.datastore = Datastore(self._arrays)
+        self.file_of_chunk = np.ascontiguousarray(self.chunks[:, 0])
+        lengths = np.array([file.num_tokens + 1 for file in self.files], np.int64)
+        self._token_starts = 1 + np.cumsum(lengths) - lengths
+        self.text = lru_cache(_TEXTS_KEPT)(self._text)
+        self.details = lru_cache(_TEXTS_KEPT)(self._details)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(file.size for file in self.files)
+
+    def defined(self, name: str) -> list[tuple[int, int]]:
+        """Where a name is defined: (file, number among the file's symbols), in the order of the files."""
+        hashes, wanted = self._arrays["symbol_hashes"], np.uint64(term_hash(name))
+        start = end = int(hashes.searchsorted(wanted))
+        while end < len(hashes) and hashes[end] == wanted:
+            end += 1
+        return [(int(file), int(number)) for file, number in self._arrays["symbol_places"][start:end]]
+
+    def chunk_text(self, chunk: int) -> str:
+        file, _, _, start, end = self.chunks[chunk].tolist()
+        return self.text(file)[start:end].decode()
+
+    def chunk(self, number: int) -> Chunk:
+        file, start_line, end_line, start, end = self.chunks[number].tolist()
+        first, last = np.searchsorted(self.file_of_chunk, (file, file + 1)).tolist()
+        details, text = self.details(file), self.chunk_text(number)
+        piece = details.pieces[number - first]
+        return Chunk(
+            path=self.files[file].path,
+            language=self.files[file].language,
+            blob=self.files[file].blob,
+            start_line=start_line,
+            end_line=end_line,
+            start_byte=start,
+            end_byte=end,
+            text=text,
+            scope=piece.scope,
+            defines=piece.defines,
+            references=tuple(dict.fromkeys(word for word in words(text) if word not in piece.defines)),
+            imports=details.imports,
+            previous=number - 1 if number > first else None,
+            next=number + 1 if number + 1 < last else None,
+            digest=int(self._arrays["chunk_hashes"][number]),
+        )
+
+    def file_of_token(self, position: int) -> int:
+        return int(np.searchsorted(self._token_starts, position, "right")) - 1
+
+    def _text(self, file: int) -> bytes:
+        return zlib.decompress(self._part("texts", file))
+
+    def _details(self, file: int) -> ChunkedFile:
+        return records.unpack(zlib.decompress(self._part("details", file)))
+
+    def _part(self, name: str, number: int) -> bytes:
+        start, end = self._arrays[f"{name}_starts"][number : number + 2].tolist()
+        return bytes(self._arrays[name][start:end])
+
+
+def counts_of(files: Sequence[IndexedFile]) -> dict[str, object]:
+    """For people: what an index of these files holds."""
+    counted = [file for file in files if file.reason is None]
+    return {
+        "files": len(counted),
+        "lines": sum(file.num_lines for file in counted),
+        "chunks": sum(file.num_chunks for file in counted),
+        "tokens": sum(file.num_tokens for file in counted),
+        "bytes": sum(file.size for file in counted),
+        "languages": dict(Counter(file.language for file in counted).most_common()),
+    }
+
+
+def _row(file: AnalysedFile, num_tokens: int) -> IndexedFile:
+    candidate, analysis = file.candidate, file.analysis
+    num_lines = file.text.count("\n") + (not file.text.endswith("\n")) if analysis.reason is None else 0
+    return IndexedFile(
+        path=candidate.path,
+        language=candidate.language,
+        blob=candidate.blob,
+        size=candidate.size,
+        reason=analysis.reason,
+        num_lines=num_lines,
+        num_chunks=len(analysis.chunked.pieces),
+        num_tokens=num_tokens,
+    )
+
+
+def _line_starts(text: str) -> list[int]:
+    """Byte offset of each line, and of the line that would follow the last."""
+    starts, total = [0], 0
+    for line in text.split("\n"):
+        total += len(line.encode()) + 1
+        starts.append(total)
+    return starts
+
+
+def _joined(name: str, parts: Sequence[bytes]) -> dict[str, NDArray[Any]]:
+    ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
+    return {
+        name: np.frombuffer(b"".join(parts), np.uint8),
+        f"{name}_starts": np.concatenate([[0], ends]).astype(np.uint32),
+    }
+
+
+def _symbol_columns(symbols: Sequence[tuple[int, int, int]]) -> dict[str, NDArray[Any]]:
+    ordered = sorted(symbols)
+    return {
+        "symbol_hashes": np.array([row[0] for row in ordered], np.uint64),
+        "symbol_places": np.array([row[1:] for row in ordered], np.uint32).reshape(-1, 2),
+    }
+
+
+def read_table(path: Path) -> list[IndexedFile]:
+    """The files of a segment."""
+    return Segment(path).files

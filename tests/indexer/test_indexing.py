@@ -1,0 +1,649 @@
+"""Building an index: only what changed, all or nothing, and always what a first build would have made."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from homespun_core import storage
+from homespun_core.config import Settings
+from homespun_core.errors import HomespunError, RepositoryError, StorageError
+from homespun_core.paths import DataDir
+from homespun_core.types import ModelFiles, Progress, SearchQuery, SilentProgress
+from homespun_indexer import analysis, build, cache, files, indexing, layout, tree
+from homespun_indexer.chunks import ChunkedFile, chunk_file
+from homespun_indexer.indexing import IndexMemory
+from homespun_indexer.reader import IndexReader
+from homespun_indexer.segment import IndexedFile
+from homespun_indexer.snapshot import FORMAT, KIND, read_segments
+from homespun_indexer.tokenizer import GuardedTokenizer
+from tests.indexer.answers import answers, texts_of
+from tests.indexer.conftest import Indexer
+from tests.repos import SHOP, commit, git, make_repo, write
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    return make_repo(tmp_path / "shop", SHOP)
+
+
+@pytest.fixture
+def analysed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that were parsed."""
+    seen: list[str] = []
+
+    def counted(text: str, language: str) -> ChunkedFile:
+        seen.append(text)
+        return chunk_file(text, language)
+
+    monkeypatch.setattr(analysis, "chunk_file", counted)
+    return seen
+
+
+def segments(path: Path) -> dict[str, bytes]:
+    return {segment.name: (path / segment.name).read_bytes() for segment in read_segments(path)}
+
+
+def damage(path: Path) -> Path:
+    """Flip a bit in the middle of a segment."""
+    file = path / read_segments(path)[0].name
+    bad = bytearray(file.read_bytes())
+    bad[len(bad) // 2] ^= 4
+    file.unlink()  # a hard link may be part of other snapshots
+    file.write_bytes(bad)
+    return file
+
+
+def leftovers(parent: Path) -> list[Path]:
+    return list(parent.glob(".tmp-*"))
+
+
+# What it is, and when it is built.
+
+
+def test_the_manifest_says_what_it_was_made_from(shop: Path, indexer: Indexer) -> None:
+    git(shop, "remote", "add", "origin", "https://ada:secret@example.com/shop.git")
+    path = indexer.index(shop)
+    manifest = storage.read_manifest(path, KIND, FORMAT)
+    repo = indexer.open(shop)
+    assert manifest.sources["repository"] == repo.identity
+    assert manifest.sources["commit"] == repo.head
+    assert manifest.sources["git_urls"] == "https://example.com/shop.git"
+    assert manifest.info["files"] == 4
+    assert manifest.info["languages"] == {"python": 3, "typescript": 1}
+    assert manifest.info["skipped"] == {"unknown language": 1}
+    assert storage.current(indexer.data.index(repo.id)) == path
+
+
+def test_an_unchanged_repository_is_not_read_again(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = indexer.index(shop)
+    monkeypatch.setattr(indexing._Indexing, "_publish", lambda *_: pytest.fail("built again"))
+    assert indexer.index(shop) == path
+    commit(shop, {"README.md": "# Other words\n"}, day=1)  # no source file
+    assert indexer.index(shop) == path
+
+
+def test_the_state_says_why_an_index_is_built(
+    shop: Path, indexer: Indexer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("DEBUG", logger="homespun_indexer.indexing")
+
+    def state() -> str:
+        caplog.clear()
+        indexer.index(shop)
+        (message,) = [m for m in caplog.messages if m.startswith("index of shop: ")]
+        return message.rpartition(" ")[2]
+
+    assert state() == "missing"
+    assert state() == "equal"
+    path = indexer.index(shop)
+    damage(path)
+    assert state() == "corrupt"
+    (path / read_segments(path)[0].name).unlink()
+    assert state() == "corrupt"
+    write(shop, {"new.py": "x = 1\n"})
+    assert state() == "content"
+    monkeypatch.setattr(indexing, "MAX_LINES", 30)
+    assert state() == "options"
+    monkeypatch.setattr(indexing, "FORMAT", FORMAT + 1)
+    monkeypatch.setattr("homespun_indexer.snapshot.FORMAT", FORMAT + 1)
+    assert state() == "format"
+    shutil.rmtree(indexer.data.index_root)
+    assert state() == "missing"
+
+
+def test_a_damaged_index_is_built_again(shop: Path, indexer: Indexer) -> None:
+    path = indexer.index(shop)
+    good = segments(path)
+    damage(path)
+    with pytest.raises(StorageError, match="damaged"):
+        IndexReader.open(path)
+    assert indexer.index(shop) == path
+    assert segments(path) == good
+
+
+def test_a_damaged_index_is_not_built_upon(shop: Path, indexer: Indexer) -> None:
+    damage(indexer.index(shop))
+    write(shop, {"new.py": "value_of_new = 1\n"})
+    second = indexer.index(shop)
+    IndexReader.open(second).close()
+    assert "discounted_price" in texts_of(second) and "value_of_new" in texts_of(second)
+
+
+def test_a_commit_is_frozen_and_never_current(shop: Path, indexer: Indexer) -> None:
+    first = git(shop, "rev-parse", "HEAD")
+    write(shop, {"later.py": "LATER = 1\n"})
+    now = indexer.index(shop)
+    frozen = indexer.index(shop, commit=first)
+    repo = indexer.open(shop)
+    assert "LATER" in texts_of(now)
+    assert "LATER" not in texts_of(frozen)
+    assert storage.current(indexer.data.index(repo.id)) == now
+    for i in range(5):  # newer states push older ones out, but not what was made for a commit
+        write(shop, {"later.py": f"LATER = {i}\n"})
+        indexer.index(shop)
+    assert frozen.exists()
+    kept = [p for p in indexer.data.index(repo.id).iterdir() if (p / storage.MANIFEST).is_file()]
+    assert len(kept) == 3
+
+
+def test_excluded_paths_are_not_in_the_index(shop: Path, indexer: Indexer) -> None:
+    head = git(shop, "rev-parse", "HEAD")
+    path = indexer.index(shop, commit=head, exclude=frozenset({"shop/prices.py"}))
+    assert "discounted_price" not in texts_of(path)
+    assert path != indexer.index(shop, commit=head)
+
+
+def test_nothing_to_index_says_what_was_skipped(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"README.md": "hello\n", "logo.png": b"\x89PNG", "empty.py": "\n"})
+    with pytest.raises(RepositoryError, match=r"no source files to index \(2 unknown language, 1 empty\)"):
+        indexer.index(path)
+    (path / "empty.py").unlink()
+    with pytest.raises(RepositoryError, match="2 unknown language"):
+        indexer.index(path)
+    assert not leftovers(indexer.data.index(indexer.open(path).id))
+
+
+def test_settings_that_let_less_in_make_another_index(shop: Path, indexer: Indexer) -> None:
+    write(shop, {"big.py": "x = 1\n" * 400})
+    assert indexer.index(shop) != indexer.index(shop, settings=replace(Settings(), max_file_kb=2))
+
+
+def test_another_base_model_has_its_own_tokens(shop: Path, indexer: Indexer, data: DataDir) -> None:
+    spec = json.loads((Path(indexer.model.path) / "tokenizer.json").read_text(encoding="utf-8"))
+    spec["added_tokens"].append(dict(spec["added_tokens"][0], id=len(spec["model"]["vocab"]), content="<|extra|>"))
+    other = GuardedTokenizer(json.dumps(spec))
+    first = indexer.index(shop)
+    path = Indexer(data, indexer.model, other).index(shop)
+    assert path != first
+    with IndexReader.open(path, other) as reader:
+        assert reader.draft(other.encode("def discounted_price(item, percent):\n    full_price ="), 4)
+
+
+# The cache.
+
+
+def test_an_index_from_the_cache_is_the_same_byte_for_byte(shop: Path, indexer: Indexer) -> None:
+    first = segments(indexer.index(shop))
+    shutil.rmtree(indexer.data.index_root)
+    assert segments(indexer.index(shop)) == first
+    shutil.rmtree(indexer.data.root)
+    assert segments(indexer.index(shop)) == first
+
+
+def test_only_changed_files_are_analysed(shop: Path, indexer: Indexer, analysed: list[str]) -> None:
+    indexer.index(shop)
+    assert len(analysed) == 4
+    analysed.clear()
+    changed = SHOP["shop/prices.py"] + "\nnew_value = 1\n"
+    write(shop, {"shop/prices.py": changed})
+    assert "new_value" in texts_of(indexer.index(shop))
+    assert analysed == [changed]
+    commit(shop, {}, day=1)
+    git(shop, "mv", "shop/prices.py", "shop/costs.py")
+    indexer.index(shop)
+    assert analysed == [changed]
+
+
+def test_a_fork_analyses_only_what_it_has_of_its_own(
+    shop: Path, tmp_path: Path, indexer: Indexer, analysed: list[str]
+) -> None:
+    indexer.index(shop)
+    analysed.clear()
+    git(tmp_path, "clone", "--quiet", str(shop), "fork")
+    write(tmp_path / "fork", {"own.py": "own_value = 1\n"})
+    assert "own_value" in texts_of(indexer.index(tmp_path / "fork"))
+    assert analysed == ["own_value = 1\n"]
+
+
+def test_segments_outlive_the_cache(
+    shop: Path, indexer: Indexer, analysed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    first = indexer.index(shop)
+    shutil.rmtree(indexer.data.cache)
+    analysed.clear()
+    write(shop, {"new.py": "new_value = 1\n"})
+    second = indexer.index(shop)
+    assert analysed == ["new_value = 1\n"]
+    assert segments(first).items() < segments(second).items()
+
+
+@pytest.mark.parametrize("damage", [b"not a database at all, but long enough to be looked at" * 100, b""])
+def test_a_damaged_cache_is_rebuilt(shop: Path, indexer: Indexer, damage: bytes) -> None:
+    first = indexer.index(shop)
+    shutil.rmtree(indexer.data.index_root)
+    for extra in indexer.data.cache.glob("blobs.sqlite-*"):
+        extra.unlink()
+    (indexer.data.cache / "blobs.sqlite").write_bytes(damage)
+    assert indexer.index(shop).name == first.name
+
+
+def test_a_flipped_bit_in_the_cache_is_noticed(shop: Path, indexer: Indexer) -> None:
+    first = segments(indexer.index(shop))
+    file = indexer.data.cache / "blobs.sqlite"
+    good = file.read_bytes()
+    for share in (0.3, 0.5, 0.7, 0.9):
+        bad = bytearray(good)
+        bad[int(len(bad) * share)] ^= 1
+        file.write_bytes(bad)
+        shutil.rmtree(indexer.data.index_root)
+        assert segments(indexer.index(shop)) == first
+
+
+def test_a_locked_cache_is_done_without_and_kept(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = indexer.index(shop)
+    shutil.rmtree(indexer.data.index_root)
+    file = indexer.data.cache / "blobs.sqlite"
+    write(shop, {"new.py": "value = 1\n"})
+    monkeypatch.setattr(cache, "_LOCK_S", 0.05)
+    inode = file.stat().st_ino
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert indexer.index(shop).name != first.name
+        other.rollback()
+        (known,) = other.execute("SELECT count(*) FROM analyses").fetchone()
+    assert known > 0 and file.stat().st_ino == inode
+    assert "locked; going on without it" in caplog.text
+
+
+# Step by step it becomes what a first build would make.
+
+_NAMES = ["alpha", "beta", "gamma", "delta", "omega", "sigma"]
+
+
+def _function(chance: random.Random) -> str:
+    name, other = chance.sample(_NAMES, 2)
+    lines = [f"    {other}_{i} = read_{name}(path, {chance.randrange(4)})\n" for i in range(chance.randrange(1, 14))]
+    return f"def load_{name}_{chance.randrange(9)}(path, {other}):\n{''.join(lines)}    return {other}\n\n\n"
+
+
+def _file(chance: random.Random) -> str:
+    return "".join(_function(chance) for _ in range(chance.randrange(1, 5)))
+
+
+ASKED = [f"value = read_{name}(path, {i}" for i, name in enumerate(_NAMES)]
+ASKED += [f"def load_{name}_{i}(path, " for i, name in enumerate(_NAMES)]
+ASKED += ["    return omega\n\n\ndef load_", "sigma_1 = read_alpha(path, 1)\n    sigma_2 = ", "kept_for_ever("]
+
+
+class Edits:
+    """A repository to which random things happen."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self.path, self.chance = path, random.Random(seed)
+        self.day = 0
+        start = {f"p{i}/file_{i}.py": _file(self.chance) for i in range(8)}
+        make_repo(path, start | {"kept.py": "def kept_for_ever(x):\n    return x + 1\n", "odd.py": "# größe\nx = 1\n"})
+
+    def step(self) -> None:
+        for _ in range(self.chance.randrange(1, 4)):
+            names = ["add", "change", "change", "delete", "rename", "copy", "spoil", "commit", "revert", "reset"]
+            getattr(self, f"_{self.chance.choice(names)}")()
+
+    def places(self) -> list[str]:
+        """Beginnings of files, long enough to match a single place in the text."""
+        found = []
+        for file in sorted(self.path.rglob("*.py")):
+            lines = file.read_text().split("\n")
+            if len(lines) > 3:
+                cut = "\n".join(lines[: self.chance.randrange(3, len(lines))]).rstrip()
+                found.append(cut[: len(cut) - self.chance.randrange(5)])
+        return found
+
+    def _any(self) -> Path:
+        return self.chance.choice(sorted(self.path.rglob("file_*.py")) or [self.path / "kept.py"])
+
+    def _new(self) -> Path:
+        return self.path / f"p{self.chance.randrange(4)}" / f"file_{self.chance.randrange(40)}.py"
+
+    def _add(self) -> None:
+        write(self.path, {str(self._new().relative_to(self.path)): _file(self.chance)})
+
+    def _change(self) -> None:
+        file = self._any()
+        functions = file.read_text().split("\n\n\n")
+        functions[self.chance.randrange(len(functions))] = _function(self.chance).rstrip()
+        file.write_text("\n\n\n".join(functions))
+
+    def _delete(self) -> None:
+        if (file := self._any()).name != "kept.py":
+            file.unlink()
+
+    def _rename(self) -> None:
+        file, new = self._any(), self._new()
+        new.parent.mkdir(exist_ok=True)
+        if file.name != "kept.py":
+            file.rename(new)
+
+    def _copy(self) -> None:
+        new = self._new()
+        new.parent.mkdir(exist_ok=True)
+        shutil.copyfile(self._any(), new)
+
+    def _spoil(self) -> None:
+        """A file whose text doesn't count any more, or hardly."""
+        self._any().write_text(self.chance.choice(["", "\n\n", "# generated code, do not edit\nx = 1\n", "x\0y\n"]))
+
+    def _commit(self) -> None:
+        self.day += 1
+        commit(self.path, {}, day=self.day)
+
+    def _revert(self) -> None:
+        git(self.path, "checkout", "--quiet", "--", ".")
+
+    def _reset(self) -> None:
+        """As after a force-push: the last commit never was."""
+        if git(self.path, "rev-list", "--count", "HEAD") != "1":
+            git(self.path, "reset", "--quiet", "--hard", "HEAD~1")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, tokenizer: GuardedTokenizer) -> None:
+    """Several segments are made one after the other, in this process."""
+
+    def build_here(jobs: Sequence[build.Job], model: ModelFiles, progress: Progress) -> list[list[IndexedFile]]:
+        return [build._build(job, tokenizer, progress) for job in jobs]
+
+    monkeypatch.setattr(build, "_build_all", build_here)
+
+
+@pytest.fixture
+def tiny_segments(monkeypatch: pytest.MonkeyPatch, in_process: None) -> None:
+    """What happens to large repositories happens to files of a few hundred bytes."""
+    monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 1_500)
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 800)
+    monkeypatch.setattr(layout, "_SMALL_BYTES", 1_600)
+    monkeypatch.setattr(indexing, "num_processes", lambda: 3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_every_step_an_index_answers_as_one_built_anew(
+    tmp_path: Path, indexer: Indexer, tiny_segments: None, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(tree, "_SAME_TIME_NS", 30_000_000)  # what was seen is remembered from one step to the next
+    edits, memory = Edits(tmp_path / "r", seed), IndexMemory()
+    previous, counts = None, set()
+    for i in range(12):
+        path = indexer.index(edits.path, memory=None if i % 4 == 3 else memory)
+        cold = Indexer(DataDir(tmp_path / f"cold{i}"), indexer.model, indexer.tokenizer).index(edits.path)
+        reader, other = IndexReader.open(path, previous=previous), IndexReader.open(cold)
+        asked = [*ASKED, *edits.places()]
+        assert answers(reader, indexer.tokenizer, asked) == answers(other, indexer.tokenizer, asked), i
+        for name in ("num_files", "num_chunks", "num_tokens"):
+            assert getattr(reader, name) == getattr(other, name)
+        assert {**reader.manifest.info, "segments": 0} == {**other.manifest.info, "segments": 0}
+        counts.add(tuple(len(part.dead) for part in reader._parts))
+        previous = reader
+        edits.step()
+    assert max(map(len, counts)) > 2 and max(map(max, counts)) > 0
+
+
+# What changed in between.
+
+
+def test_what_was_deleted_or_forced_away_is_found_no_more(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)  # segments stay, with what is dead in them
+    monkeypatch.setattr(layout, "_MAX_DEAD_SHARE", 1.0)
+    secret = "def withdrawn_function(account):\n    return account.withdraw_everything(all_of=account)\n"
+    indexer.index(shop)
+    commit(shop, {"mistake.py": secret, "other.py": "other_value = 1\n"}, day=1)
+    ids, asked = indexer.tokenizer.encode("def withdrawn_function(account):\n    return"), ["x = withdrawn_function(y"]
+    with IndexReader.open(indexer.index(shop)) as reader:
+        assert reader.draft(ids, 4)
+        assert "mistake.py" in str(answers(reader, indexer.tokenizer, asked))
+    (shop / "mistake.py").unlink()
+    path = indexer.index(shop)
+    with IndexReader.open(path) as reader:
+        assert [len(part.dead) for part in reader._parts] == [0, 1]
+        assert not reader.draft(ids, 4) and not reader.continuations(ids)
+        assert "mistake.py" not in str(answers(reader, indexer.tokenizer, asked))
+    git(shop, "reset", "--quiet", "--hard", "HEAD~1")
+    path = indexer.index(shop)
+    assert "other_value" not in texts_of(path)
+    assert not any(b"withdrawn" in content for content in segments(path).values())
+
+
+def test_a_change_of_one_file_leaves_the_large_segments_as_they_are(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    first = indexer.index(shop)
+    write(shop, {"new.py": "new_value = 1\n"})
+    second = indexer.index(shop)
+    (large,) = read_segments(first)
+    assert [segment.name for segment in read_segments(second)][0] == large.name
+    assert (first / large.name).stat().st_ino == (second / large.name).stat().st_ino
+    digests = storage.read_manifest(second, KIND, FORMAT).files
+    storage.verify(second, storage.read_manifest(second, KIND, FORMAT))
+    assert digests[large.name] == storage.read_manifest(first, KIND, FORMAT).files[large.name]
+
+
+def test_pruning_the_old_generation_leaves_the_new_one_whole(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    first = indexer.index(shop)
+    name = read_segments(first)[0].name
+    for i in range(3):
+        write(shop, {"new.py": f"new_value = {i}\n"})
+        last = indexer.index(shop)
+    assert not first.exists()
+    assert name in segments(last)
+    IndexReader.open(last).close()
+
+
+def test_a_file_system_without_hard_links_gets_copies(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    first = indexer.index(shop)
+    write(shop, {"new.py": "new_value = 1\n"})
+    second = indexer.index(shop)
+    (large,) = read_segments(first)
+    assert (first / large.name).stat().st_ino != (second / large.name).stat().st_ino
+    assert segments(first).items() < segments(second).items()
+    IndexReader.open(second).close()
+
+
+def test_many_small_saves_are_compacted_and_answers_stay(
+    shop: Path, tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    indexer.index(shop)
+    readers = []
+    for i in range(6):
+        write(shop, {f"new_{i}.py": f"def new_function_{i}(price):\n    return price * {i}\n" * (7 - i)})
+        path = indexer.index(shop)
+        readers.append((IndexReader.open(path), len(read_segments(path)), path.name))
+    assert [number for _, number, _ in readers] == [2, 3, 4, 1, 2, 3]
+    assert [name.endswith("-c") for _, _, name in readers] == [False, False, False, True, False, False]
+    asked = ["x = new_function_2(price", "return price_of("]
+    cold = Indexer(DataDir(tmp_path / "cold"), indexer.model, indexer.tokenizer).index(shop)
+    with IndexReader.open(cold) as other:
+        expected = answers(other, indexer.tokenizer, asked)
+    assert answers(readers[-1][0], indexer.tokenizer, asked) == expected
+    for i, (reader, _, _) in enumerate(readers):  # of generations that are gone by now, too
+        assert reader.num_files == 5 + i
+        assert f"new_{i}.py" in str(answers(reader, indexer.tokenizer, [f"x = new_function_{i}(price"]))
+
+
+def test_an_unchanged_repository_stays_compacted(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    for i in range(4):
+        indexer.index(shop)
+        write(shop, {f"new_{i}.py": f"new_value_{i} = {i}\n" * (5 - i)})
+    path = indexer.index(shop)
+    assert path.name.endswith("-c") and len(read_segments(path)) == 1
+    monkeypatch.setattr(indexing._Indexing, "_publish", lambda *_: pytest.fail("built again"))
+    assert indexer.index(shop) == path
+
+
+def test_readers_share_the_segments_that_stay(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    first = IndexReader.open(indexer.index(shop), indexer.tokenizer)
+    write(shop, {"new.py": "new_value = 1\n"})
+    read: list[Path] = []
+    digest = storage.file_digest
+    path = indexer.index(shop)
+    monkeypatch.setattr(storage, "file_digest", lambda path: read.append(path) or digest(path))
+    second = IndexReader.open(path, indexer.tokenizer, first)
+    assert second._parts[0].segment is first._parts[0].segment
+    assert len(second._parts) == 2
+    assert path / read_segments(path)[0].name not in read
+    assert path / read_segments(path)[1].name in read
+    first.close()
+    assert second.search(SearchQuery(prefix="price_of(item)", suffix="", path=None, language=None), 3)
+
+
+def test_readers_see_whole_generations_while_new_ones_are_built(shop: Path, indexer: Indexer) -> None:
+    stop = threading.Event()
+    parent = indexer.index(shop).parent
+    failures: list[Exception] = []
+
+    def read() -> None:
+        reader: IndexReader | None = None
+        while not stop.is_set():
+            path = storage.current(parent)
+            try:
+                assert path is not None
+                reader = IndexReader.open(path, previous=reader)
+            except (AssertionError, StorageError, OSError) as error:
+                if path is not None and path.exists():  # pruned between the two lines above: a reader asks again
+                    failures.append(error)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for i in range(6):
+        write(shop, {"new.py": f"x = {i}\n"})
+        indexer.index(shop)
+    stop.set()
+    thread.join()
+    assert failures == []
+
+
+def test_a_damaged_blob_is_read_again_when_the_repository_was_repaired(shop: Path, indexer: Indexer) -> None:
+    """A file that couldn't be read once was left out until it changed."""
+    blob = git(shop, "rev-parse", "HEAD:shop/prices.py")
+    loose = shop / ".git" / "objects" / blob[:2] / blob[2:]
+    good = loose.read_bytes()
+    loose.chmod(0o644)
+    loose.write_bytes(good[: len(good) // 2])
+    head = git(shop, "rev-parse", "HEAD")
+    assert "discounted_price" not in texts_of(indexer.index(shop, commit=head))
+    loose.write_bytes(good)
+    assert "discounted_price" in texts_of(indexer.index(shop, commit=head))
+
+
+# Side by side, in processes of their own.
+
+
+@pytest.fixture
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 600)
+    monkeypatch.setattr(indexing, "num_processes", lambda: 2)
+
+
+def test_segments_built_side_by_side_answer_as_one(
+    shop: Path, tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["x = price_of(item", "class Basket:", SHOP["shop/report.py"][:150]]
+    with IndexReader.open(indexer.index(shop)) as reader:
+        assert len(reader._parts) == 1
+        expected = answers(reader, indexer.tokenizer, asked)
+    monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 600)
+    monkeypatch.setattr(indexing, "num_processes", lambda: 2)
+    path = Indexer(DataDir(tmp_path / "other"), indexer.model, indexer.tokenizer).index(shop)
+    with IndexReader.open(path) as reader:
+        assert len(reader._parts) == 2
+        assert answers(reader, indexer.tokenizer, asked) == expected
+    assert multiprocessing.active_children() == []
+
+
+class Interrupting(SilentProgress):
+    """Ctrl-C, as soon as processes are at work."""
+
+    def advance(self, done: int, note: str = "") -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_no_processes_and_no_files(shop: Path, indexer: Indexer, two_processes: None) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        indexer.index(shop, progress=Interrupting())
+    assert multiprocessing.active_children() == []
+    parent = indexer.data.index(indexer.open(shop).id)
+    assert list(parent.iterdir()) == []
+
+
+class Killing(SilentProgress):
+    """The kernel ends a process, as it does when memory runs out."""
+
+    def advance(self, done: int, note: str = "") -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+
+def test_a_worker_that_is_killed_ends_the_build_with_an_error_that_says_so(
+    shop: Path, indexer: Indexer, two_processes: None
+) -> None:
+    with pytest.raises(HomespunError, match="memory"):
+        indexer.index(shop, progress=Killing())
+    assert multiprocessing.active_children() == []
+    assert list(indexer.data.index(indexer.open(shop).id).iterdir()) == []
+
+
+def test_an_error_in_a_worker_reaches_the_caller_as_itself(shop: Path, tmp_path: Path, indexer: Indexer) -> None:
+    repo = indexer.open(shop)
+    found = files.select(repo, settings=Settings()).candidates
+    targets = [tmp_path / "one", tmp_path / "two"]
+    targets[1].write_bytes(b"")
+    jobs = [build.Job(repo=repo, candidates=found, target=target, cache=tmp_path / "cache") for target in targets]
+    with pytest.raises(FileExistsError, match="two"):
+        build.build_segments(jobs, indexer.tokenizer, indexer.model, SilentProgress())
+    assert multiprocessing.active_children() == []
