@@ -109,7 +109,7 @@ endif
 lock: | .venv/bin/pip
 	$(BIN)/python -m venv --clear .venv-lock
 	$(call install_torch,.venv-lock/bin/python)
-	.venv-lock/bin/python $(PIP) -e server/homespun_base_model -e '.[lsp,server,trainer,dev]'
+	.venv-lock/bin/python $(PIP) -e server/homespun_base_model -e '.[lsp,server,trainer,dev,bench]'
 	{ echo "# Exact versions of everything, dependencies of dependencies included. Made by 'make lock'; don't edit."; \
 	  .venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
 	rm -rf .venv-lock

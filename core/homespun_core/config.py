@@ -54,6 +54,9 @@ class Settings:
     max_repo_mb: int = _setting(2_000, "stop reading a repository after this much source", INDEX, low=1)
     max_clone_mb: int = _setting(5_000, "stop cloning or fetching when a clone is larger than this", INDEX, low=1)
     git_timeout_s: int = _setting(1_800, "time limit for cloning and fetching", INDEX, low=1)
+    embedder: str = _setting(
+        "none", "also find snippets by vectors: none, builtin, or a sentence-transformers directory", INDEX
+    )
     uncommitted: bool = _setting(True, "index what is saved in a working tree and not committed yet", INDEX)
     fetch_minutes: float = _setting(5.0, "how often a watched URL is fetched", INDEX, low=0.1)
 

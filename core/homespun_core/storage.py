@@ -180,7 +180,9 @@ def current(parent: Path) -> Path | None:
 def prune(parent: Path, keep: int) -> None:
     """Delete the oldest snapshots of `parent` beyond `keep`, never the current one."""
     live = current(parent)
-    snapshots = [p for p in parent.iterdir() if (p / MANIFEST).is_file() and p != live]
+    # A temporary one is being written by another process, or litter.
+    named = [p for p in parent.iterdir() if not p.name.startswith(_TMP_PREFIX)]
+    snapshots = [p for p in named if (p / MANIFEST).is_file() and p != live]
     snapshots.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     for old in snapshots[max(0, keep - 1) :]:
         remove(old)

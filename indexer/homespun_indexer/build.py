@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from homespun_core.types import ModelFiles, Progress, Tokenizer
 from homespun_indexer import files
 from homespun_indexer.analysis import AnalysedFile, analyse
 from homespun_indexer.cache import BlobCache
+from homespun_indexer.embedders import NONE, embedded, load_embedder
 from homespun_indexer.files import Candidate
 from homespun_indexer.repository import Repository
 from homespun_indexer.segment import IndexedFile, write_segment
@@ -45,6 +47,8 @@ class Job:
     candidates: Sequence[Candidate]
     target: Path
     cache: Path
+    embedder: str = NONE
+    """The setting."""
 
 
 def num_processes() -> int:
@@ -65,7 +69,9 @@ def build_segments(
 def _build(job: Job, tokenizer: Tokenizer, progress: Progress | _Counter) -> list[IndexedFile]:
     with BlobCache(job.cache) as cache:
         contents = files.read_contents(job.repo, job.candidates)
-        return write_segment(job.target, _counted(analyse(contents, tokenizer, cache), progress))
+        embedder = load_embedder(job.embedder)
+        embed = partial(embedded, embedder, cache) if embedder is not None else None
+        return write_segment(job.target, _counted(analyse(contents, tokenizer, cache), progress), embed)
 
 
 def _counted(analysed: Iterator[AnalysedFile], progress: Progress | _Counter) -> Iterator[AnalysedFile]:

@@ -8,8 +8,9 @@ compared in place. And suffixes are ordered by their first DEPTH tokens only.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,26 +63,33 @@ class Datastore:
         wanted = self._encoded(context)
         earliest = max(0, len(context) - DEPTH)
         starts = [i for i in range(earliest, len(context)) if not self._common(context[i])]
-        low, high, best = 0, len(starts) - 1, (0, 0, 0)
-        while low <= high:  # if the end from one token on occurs, so do all shorter ones
+        low, high, found = 0, len(starts), None
+        while low < high:  # if the end from one token on occurs, so do all shorter ones
             middle = (low + high) // 2
-            found = self._range(wanted[starts[middle] * self._width :])
-            if found[0] < found[1]:
-                best, high = (len(context) - starts[middle], *found), middle - 1
+            pattern = wanted[starts[middle] * self._width :]
+            first = bisect_left(self._suffixes, pattern, key=self._reader(len(pattern)))
+            if first < len(self._suffixes) and self._reader(len(pattern))(self._suffixes[first]) == pattern:
+                found, high = (pattern, first), middle
             else:
                 low = middle + 1
-        length, first, last = best
-        return self._extended(wanted, length, first, last) if length else (0, [])
+        return self._extended(wanted, *found) if found else (0, [])
 
     def following(self, positions: Sequence[int]) -> list[int]:
         """The token id at each position; -1 at the end of a file."""
         width, data = self._width, self._bytes
         return [int.from_bytes(data[p * width : p * width + width], "big") - 1 for p in positions]
 
-    def _extended(self, wanted: bytes, length: int, first: int, last: int) -> tuple[int, list[int]]:
-        """Those hits that match furthest to the left of the listed suffix as well."""
+    def _reader(self, size: int) -> Callable[[int], bytes]:
+        """The bytes of the tokens that start at a position."""
+        data, width = self._bytes, self._width
+        return lambda place: bytes(data[place * width : place * width + size])
+
+    def _extended(self, wanted: bytes, pattern: bytes, first: int) -> tuple[int, list[int]]:
+        """Those suffixes beginning with `pattern`, from the `first` on, that match furthest to the left of it."""
+        last = bisect_right(self._suffixes, pattern, first, key=self._reader(len(pattern)))
         step = max(1, (last - first) // MAX_HITS)
         places = [self._suffixes[i] for i in range(first, last, step)][:MAX_HITS]
+        length = len(pattern) // self._width
         before = [self._common_end(wanted, len(wanted) // self._width - length, place) for place in places]
         longest = max(before)
         if length + longest < MIN_MATCH:
@@ -105,29 +113,12 @@ class Datastore:
     def _common(self, token: int) -> bool:
         return 0 <= token < len(self._is_common) - 1 and bool(self._is_common[token + 1])
 
-    def _range(self, pattern: bytes) -> tuple[int, int]:
-        """Where the suffixes that begin with `pattern` stand."""
-        return self._bisect(pattern, before=True), self._bisect(pattern, before=False)
-
-    def _bisect(self, pattern: bytes, *, before: bool) -> int:
-        width, size, data, suffixes = self._width, len(pattern), self._bytes, self._suffixes
-        low, high = 0, len(suffixes)
-        while low < high:
-            middle = (low + high) // 2
-            place = suffixes[middle] * width
-            found = bytes(data[place : place + size])
-            if found < pattern or (not before and found == pattern):
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
 
 def vote(places: Sequence[tuple[Datastore, list[int]]], max_tokens: int) -> list[int]:
     """Up to `max_tokens` ids: each is the one that most of the places agree on that agreed so far. Ties go to the
     smaller id, so that the answer depends on the tokens alone."""
     drafted: list[int] = []
-    while len(drafted) < max_tokens:
+    while places and len(drafted) < max_tokens:
         following = [(store, list(zip(found, store.following(found), strict=True))) for store, found in places]
         counts = Counter(token for _, pairs in following for _, token in pairs)
         token = max(counts, key=lambda t: (counts[t], -t))

@@ -25,9 +25,12 @@ class Definition:
     file: int
     number: int
     path: str
+    language: str
     parent: str
     """Name of the definition around it; "" at top level."""
 
+
+_FAMILIES = {"typescript": "javascript", "tsx": "javascript", "c": "cpp", "kotlin": "java", "scala": "java"}
 
 Find = Callable[[str], Sequence[Definition]]
 """All definitions of a name, in the order of their paths."""
@@ -46,11 +49,17 @@ def definitions_in_reach(query: SearchQuery, resolver: Resolver, find: Find) -> 
     return [d for d in dict.fromkeys(found) if d.path != query.path]
 
 
+def _family(language: str) -> str:
+    """Languages that use one another's definitions."""
+    return _FAMILIES.get(language, language)
+
+
 class _Scope:
     """What the file being edited can see."""
 
     def __init__(self, query: SearchQuery, language: str, resolver: Resolver) -> None:
         self._path, self._language, self._resolver = query.path or "", language, resolver
+        self.family = _family(language)
         imports = in_text(query.prefix[:_IMPORT_CHARS], language)
         self._named = {imported.local: imported for imported in imports if imported.name != "*"}
         self._all = [imported for imported in imports if imported.name == "*"]
@@ -70,7 +79,8 @@ class _Scope:
 def _of_reach(reach: Reach, scope: _Scope, find: Find) -> Iterator[Definition]:
     own, owner = scope.imported(reach.name), scope.imported(reach.qualifier)
     imported = own if own is not None and not reach.qualifier else owner
-    places = find(own.name if imported is own and own is not None and own.name else reach.name)
+    name = own.name if imported is own and own is not None and own.name else reach.name
+    places = [p for p in find(name) if _family(p.language) == scope.family]
     if imported is not None:
         files = scope.files(imported)
         inside = [p for p in places if p.path in files]
@@ -79,5 +89,5 @@ def _of_reach(reach: Reach, scope: _Scope, find: Find) -> Iterator[Definition]:
         yield from [p for p in places if p.parent == reach.qualifier][:1]
     else:
         top = [p for p in places if not p.parent] or list(places)
-        visible = scope.visible() if len(top) > 1 else set()
+        visible = scope.visible() if top else set()
         yield from [p for p in top if p.path in visible][:1] or (top if len(top) <= _MAX_PLACES else [])

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from homespun_core.errors import ConfigError, ModelError
+from homespun_indexer.cache import BlobCache
 from homespun_indexer.dense import Vectors
 from homespun_indexer.model_files import builtin_path
 
@@ -35,6 +36,7 @@ _HEADER_LIMIT = 100_000_000
 """safetensors' own limit."""
 _SIF = 1e-3
 """How rare a token must be to weigh half (Arora et al. 2017)."""
+_CACHED_TOGETHER = 500
 _MAX_TOKENS = 512
 """Of a text given to a transformer; no chunk has many more."""
 
@@ -68,6 +70,21 @@ def load_embedder(setting: str) -> Embedder | None:
     if not folder.is_dir():
         raise ConfigError(f"embedder: {setting!r} is no directory; give none, builtin, or a model's directory")
     return _from_folder(folder.resolve())
+
+
+def embedded(embedder: Embedder, cache: BlobCache, texts: Sequence[str], digests: Sequence[int]) -> Vectors:
+    """The vectors of chunks, each embedded once for all files, branches and repositories that hold it."""
+    keys = [f"{embedder.digest} {digest:016x}" for digest in digests]
+    known: dict[str, bytes] = {}
+    for start in range(0, len(keys), _CACHED_TOGETHER):
+        known |= cache.get(keys[start : start + _CACHED_TOGETHER])
+    new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    made = embedder.embed(list(new.values()))
+    fresh = {key: vector.astype("<f4").tobytes() for key, vector in zip(new, made, strict=True)}
+    cache.put(fresh)
+    found = known | fresh
+    vectors = np.frombuffer(b"".join(found[key] for key in keys), "<f4")
+    return vectors.reshape(len(keys), embedder.dimensions)
 
 
 class StaticEmbedder:

@@ -26,6 +26,7 @@ from homespun_core.types import ModelFiles, Progress, Tokenizer
 from homespun_indexer import files, layout
 from homespun_indexer.build import Job, build_segments, num_processes
 from homespun_indexer.chunks import MAX_CHARS, MAX_LINES
+from homespun_indexer.embedders import load_embedder
 from homespun_indexer.files import Candidate
 from homespun_indexer.history import last_changed
 from homespun_indexer.repository import Repository, remote_urls
@@ -72,6 +73,8 @@ class _Plan:
     selection: files.Selection
     options: str
     content: str
+    embedder_digest: str
+    """Empty without an embedder."""
 
     @property
     def generation(self) -> str:
@@ -114,6 +117,7 @@ def index_repository(
         progress=progress,
         commit=commit,
         memory=memory or IndexMemory(),
+        embedder=settings.embedder,
     )
     return indexing.run(settings, exclude)
 
@@ -130,6 +134,8 @@ class _Indexing:
     progress: Progress
     commit: str | None
     memory: IndexMemory
+    embedder: str
+    """The setting."""
 
     def run(self, settings: Settings, exclude: frozenset[str]) -> Path:
         plan = self._plan(settings, exclude)
@@ -139,7 +145,7 @@ class _Indexing:
             return self._use(found)
         current = storage.current(self.parent) if state is IndexState.CONTENT else None
         base = self._base(current) if current and self._is_whole(current) else None
-        made = self._compacted(plan, self._use(self._publish(plan, plan.generation, base, frozenset())))
+        made = self._compacted(plan, self._use(self._publish(plan, state, base, frozenset())))
         self.memory.keep({segment.name for segment in read_segments(made)})
         return made
 
@@ -148,12 +154,15 @@ class _Indexing:
         kept = tuple(c for c in selection.candidates if c.path not in exclude)
         if not kept:
             raise self._nothing(files.count_reasons(selection.skipped))
-        options = (FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest)
+        embedder = load_embedder(self.embedder)
+        digest = embedder.digest if embedder is not None else ""
+        options = (FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest, digest)
         known_as = (self.repo.name, remote_urls(self.repo), self.repo.groups)
         return _Plan(
             selection=files.Selection(candidates=kept, skipped=selection.skipped),
             options=storage.fingerprint(*options, *known_as),
             content=storage.fingerprint([[c.path, c.blob] for c in kept]),
+            embedder_digest=digest,
         )
 
     def _nothing(self, reasons: Mapping[str, int]) -> RepositoryError:
@@ -186,13 +195,13 @@ class _Indexing:
         digests = storage.read_manifest(path, KIND, FORMAT).files
         return _Base(path=path, segments=read_segments(path), digests=digests)
 
-    def _publish(self, plan: _Plan, name: str, base: _Base | None, worn: frozenset[int]) -> Path:
+    def _publish(self, plan: _Plan, state: IndexState, base: _Base | None, worn: frozenset[int]) -> Path:
         """Segments of `base` stay, but for those in `worn`, whose living files are indexed again."""
         kept, fresh = self._divided(plan, base, worn)
-        final = self.parent / name
+        final = self.parent / (plan.generation + (_COMPACTED if state is IndexState.WORN else ""))
         known: dict[str, str] = {}
         segments = list(kept)
-        with storage.publish_dir(final, lambda: self._manifest(plan, segments), known) as tmp:
+        with storage.publish_dir(final, lambda: self._manifest(plan, state, segments), known) as tmp:
             for segment in kept:
                 assert base is not None
                 storage.link(base.path / segment.name, tmp / segment.name)
@@ -200,6 +209,7 @@ class _Indexing:
             segments += self._build(plan, fresh, self._known_times(base), tmp)
             write_segments(tmp, segments)
         self.memory.verified.add(final)
+        self.memory.tables = {segment.name: self.memory.tables[segment.name] for segment in segments}
         return final
 
     def _divided(
@@ -240,7 +250,7 @@ class _Indexing:
         groups = [fresh[part] for part in layout.cut([c.size for c in fresh], num_processes())]
         names = [storage.fingerprint(plan.options, [[c.path, c.blob] for c in group])[:16] for group in groups]
         jobs = [
-            Job(repo=self.repo, candidates=group, target=folder / name, cache=self.cache)
+            Job(repo=self.repo, candidates=group, target=folder / name, cache=self.cache, embedder=self.embedder)
             for group, name in zip(groups, names, strict=True)
         ]
         with ThreadPoolExecutor(1) as beside:  # git reads the history while we read the files
@@ -263,7 +273,7 @@ class _Indexing:
         except RepositoryError:  # a damaged history: the files are there all the same
             return found
 
-    def _manifest(self, plan: _Plan, segments: Sequence[LiveSegment]) -> Manifest:
+    def _manifest(self, plan: _Plan, state: IndexState, segments: Sequence[LiveSegment]) -> Manifest:
         live = [file for s in segments for file in _living(self.memory.tables[s.name], s.dead)]
         refused = {file.path: file.reason for file in live if file.reason is not None}
         reasons = files.count_reasons({**plan.selection.skipped, **refused})
@@ -274,7 +284,7 @@ class _Indexing:
             format_version=FORMAT,
             fingerprint=plan.generation,
             sources=self._sources(plan),
-            info=counts_of(live) | {"skipped": reasons, "segments": len(segments)},
+            info=counts_of(live) | {"skipped": reasons, "segments": len(segments), "state": state.value},
         )
 
     def _sources(self, plan: _Plan) -> dict[str, str]:
@@ -290,6 +300,8 @@ class _Indexing:
             "tokenizer": self.tokenizer.digest,
             "options": plan.options,
             "content": plan.content,
+            "embedder": self.embedder,
+            "embedder_digest": plan.embedder_digest,
             "groups": "\n".join(self.repo.groups),
             "uncommitted_of": self._owner() if any(c.content is not None for c in plan.selection.candidates) else "",
         }
@@ -320,7 +332,7 @@ class _Indexing:
         if not worn:
             return path
         logger.info("index of %s: %d of %d segments are built again", self.repo.name, len(worn), len(uses))
-        return self._use(self._publish(plan, plan.generation + _COMPACTED, base, worn))
+        return self._use(self._publish(plan, IndexState.WORN, base, worn))
 
 
 def _dead(table: Sequence[IndexedFile], segment: LiveSegment, wanted: Mapping[str, Candidate]) -> frozenset[int]:

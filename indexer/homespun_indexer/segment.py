@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -23,6 +23,7 @@ from homespun_indexer import arrays, records
 from homespun_indexer.analysis import AnalysedFile
 from homespun_indexer.chunks import ChunkedFile
 from homespun_indexer.datastore import Datastore
+from homespun_indexer.dense import DenseIndex, Vectors
 from homespun_indexer.imports import Import
 from homespun_indexer.lexical import Postings, term_hash, words
 
@@ -71,7 +72,11 @@ class Chunk:
     """64 bits of BLAKE2 over its text: equal in all files and repositories that hold it."""
 
 
-def write_segment(path: Path, files: Iterable[AnalysedFile]) -> list[IndexedFile]:
+Embed = Callable[[Sequence[str], Sequence[int]], Vectors]
+"""Unit vectors of chunks, given by their texts and digests."""
+
+
+def write_segment(path: Path, files: Iterable[AnalysedFile], embed: Embed | None = None) -> list[IndexedFile]:
     """Returns the table of the files, in the order they were given."""
     table: list[IndexedFile] = []
     packed: list[bytes] = []
@@ -79,6 +84,7 @@ def write_segment(path: Path, files: Iterable[AnalysedFile]) -> list[IndexedFile
     chunks: list[tuple[int, int, int, int, int]] = []
     hashes: list[int] = []
     documents: list[str] = []
+    bodies: list[str] = []
     symbols: list[tuple[int, int, int]] = []
     tokens: list[NDArray[np.int32]] = []
     for number, file in enumerate(files):
@@ -90,6 +96,8 @@ def write_segment(path: Path, files: Iterable[AnalysedFile]) -> list[IndexedFile
             text = raw[start:end]
             hashes.append(int.from_bytes(blake2b(text, digest_size=8).digest(), "little"))
             documents.append("\n".join((file.candidate.path, *piece.scope, text.decode())))
+            if embed is not None:
+                bodies.append(text.decode())
         symbols += [(term_hash(symbol.name), number, i) for i, symbol in enumerate(chunked.symbols)]
         tokens.append(np.concatenate([np.zeros(0, np.int32), *file.analysis.tokens]))
         packed.append(zlib.compress(raw, _LEVEL))
@@ -105,6 +113,9 @@ def write_segment(path: Path, files: Iterable[AnalysedFile]) -> list[IndexedFile
         **Postings.build(documents),
         **Datastore.build(tokens),
     }
+    if embed is not None:
+        vectors = DenseIndex.build(embed(bodies, hashes)).to_bytes()
+        columns["vectors"] = np.frombuffer(vectors, np.uint8)
     arrays.write(path, columns)
     return table
 
@@ -121,6 +132,7 @@ class Segment:
         self.postings = Postings(self._arrays)
         self.datastore = Datastore(self._arrays)
         self.file_of_chunk = np.ascontiguousarray(self.chunks[:, 0])
+        self.dense = DenseIndex.from_bytes(self._arrays["vectors"].tobytes()) if "vectors" in self._arrays else None
         lengths = np.array([file.num_tokens + 1 for file in self.files], np.int64)
         self._token_starts = 1 + np.cumsum(lengths) - lengths
         self.text = lru_cache(_TEXTS_KEPT)(self._text)

@@ -30,6 +30,8 @@ class IndexState(StrEnum):
     OPTIONS = "options"
     CONTENT = "content"
     EQUAL = "equal"
+    WORN = "worn"
+    """The same content, in too many segments, or with too much in them that is dead."""
 
 
 @dataclass(frozen=True, slots=True)

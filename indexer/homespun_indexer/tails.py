@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
 
-Key = TypeVar("Key")
+from homespun_indexer.parts import Hit
 
 MAX_TAIL = 3
 """Tokens; a bonus for six and more added nothing."""
+LOOKED_AT = 16
+"""Of the best hits: as good as all 40, and a third of the time, since texts are compressed."""
 TAIL_BONUS = 0.1
 """For each token, as a share of the best BM25 score. Names found by three snippets, in points against BM25's own order:
 caddy +2.8 [1.1, 4.6], hugo +3.8 [1.5, 6.1], nova +1.5 [0.3, 2.7], mitmproxy +1.2 [-2.1, 4.2], scrapy +0.4 [-1.0, 1.8],
-wagtail -0.4 [-1.6, 0.9]. 0.05 and 0.15 are no better."""
+wagtail -0.4 [-1.6, 0.9], kafka +0.9 [-1.4, 3.3]. Of these only kafka had no say in the rule. With 0.05 and 0.15
+the same within noise."""
+
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _NEAR_CHARS = 400
 
@@ -34,7 +38,7 @@ def num_repeated(ends: Sequence[str], text: str) -> int:
     return next((number for number, end in enumerate(ends) if end not in flat), len(ends))
 
 
-def reordered(hits: Sequence[tuple[Key, float]], text_of: Callable[[Key], str], prefix: str) -> list[tuple[Key, float]]:
+def reordered(hits: Sequence[Hit], text_of: Callable[[Hit], str], prefix: str) -> list[Hit]:
     """`hits` (best first, by BM25 score) as they come when those that repeat what is before the cursor are moved up.
 
     Scores are raised by the bonus; equal ones keep their order.
@@ -42,9 +46,9 @@ def reordered(hits: Sequence[tuple[Key, float]], text_of: Callable[[Key], str], 
     ends = tails(prefix)
     if not hits or not ends:
         return list(hits)
-    bonus = TAIL_BONUS * hits[0][1]
-    raised = [(key, score + bonus * num_repeated(ends, text_of(key))) for key, score in hits]
-    return sorted(raised, key=lambda hit: -hit[1])
+    bonus = TAIL_BONUS * hits[0].score
+    raised = [replace(hit, score=hit.score + bonus * num_repeated(ends, text_of(hit))) for hit in hits[:LOOKED_AT]]
+    return sorted([*raised, *hits[LOOKED_AT:]], key=lambda hit: -hit.score)
 
 
 def _flat(text: str) -> str:

@@ -30,7 +30,6 @@ _PACKAGES = (
     "peft",
     "tokenizers",
     "faiss-cpu",
-    "bm25s",
     "tree-sitter",
     "fastapi",
     "uvicorn",

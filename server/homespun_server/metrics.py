@@ -47,6 +47,12 @@ class Metrics:
         )
         self.queue_depth = Gauge("homespun_queue_depth", "Completions that wait for the engine", registry=registry)
         self.index_age = Gauge("homespun_index_age_seconds", "Age of the oldest live index", registry=registry)
+        self.indexes = Counter(
+            "homespun_indexes",
+            "Indexes put live, by why they were built (missing, corrupt, format, options, content, worn)",
+            ["state"],
+            registry=registry,
+        )
         self.adapters = Gauge("homespun_adapters", "Adapters that are live", registry=registry)
         Gauge("homespun_build_info", "Version", ["version"], registry=registry).labels(__version__).set(1)
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from homespun_core import registry, storage
 from homespun_core.errors import HomespunError, ModelError, StorageError
 from homespun_core.paths import DataDir, repo_identity
+from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
 from homespun_indexer.reader import IndexReader
 from homespun_server.engine.protocol import Engine
@@ -93,12 +94,13 @@ class SnapshotWatcher:
         engine: Engine,
         base_digest: str,
         is_private: bool = True,
+        on_index: Callable[[Manifest], None] | None = None,
         poll_s: float = _POLL_S,
         grace_s: float = _GRACE_S,
     ) -> None:
         self.repositories: tuple[LiveRepository, ...] = ()
         self._data, self._tokenizer, self._engine, self._base_digest = data, tokenizer, engine, base_digest
-        self._is_private = is_private
+        self._is_private, self._on_index = is_private, on_index
         """Whether only the person who runs this server can reach it."""
         self._poll_s, self._grace_s = poll_s, grace_s
         self._failed: dict[Path, _Failure] = {}
@@ -166,6 +168,8 @@ class SnapshotWatcher:
             return now
         sources = reader.manifest.sources
         logger.info("index of %s: generation %s is live", now.id, path.name)
+        if self._on_index is not None:
+            self._on_index(reader.manifest)
         return replace(
             now,
             identity=sources.get("repository"),

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,89 @@ def test_an_exception_while_writing_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_manifest_may_be_known_only_when_the_rest_is_written(tmp_path: Path) -> None:
+    lines = 0
+    manifest = Manifest(kind="index", format_version=1, fingerprint="f", sources={})
+    with storage.publish_dir(tmp_path / "g1", lambda: replace(manifest, info={"lines": lines})) as tmp:
+        storage.write_bytes(tmp / "data", b"a\nb\n")
+        lines = 2
+    assert storage.read_manifest(tmp_path / "g1", "index", 1).info == {"lines": 2}
+
+
+def test_a_manifest_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    def refuse() -> Manifest:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), storage.publish_dir(tmp_path / "g1", refuse) as tmp:
+        storage.write_bytes(tmp / "data", b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_linked_files_with_known_digests_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / "g1", "some text")
+    digest = storage.read_manifest(tmp_path / "g1", "index", 1).files["sub/data"]
+    read: list[str] = []
+    file_digest = storage.file_digest
+
+    def noted(path: Path) -> str:
+        read.append(path.name)
+        return file_digest(path)
+
+    monkeypatch.setattr(storage, "file_digest", noted)
+    known: dict[str, str] = {}
+    with storage.publish_dir(tmp_path / "g2", MANIFEST, known) as tmp:
+        storage.link(tmp_path / "g1" / "sub" / "data", tmp / "old")
+        storage.write_bytes(tmp / "new", b"new")
+        known["old"] = digest
+    assert read == ["new"]
+    manifest = storage.read_manifest(tmp_path / "g2", "index", 1)
+    assert manifest.files["old"] == digest
+    assert (tmp_path / "g2" / "old").stat().st_ino == (tmp_path / "g1" / "sub" / "data").stat().st_ino
+    read.clear()
+    storage.verify(tmp_path / "g2", manifest, known=[digest])
+    assert read == ["new"]
+    storage.verify(tmp_path / "g2", manifest)
+
+
+def test_files_of_a_known_digest_must_still_be_there(tmp_path: Path) -> None:
+    publish(tmp_path / "g1")
+    manifest = storage.read_manifest(tmp_path / "g1", "index", 1)
+    (tmp_path / "g1" / "sub" / "data").unlink()
+    with pytest.raises(StorageError, match="missing"):
+        storage.verify(tmp_path / "g1", manifest, known=manifest.files.values())
+
+
+def test_a_link_outlives_the_snapshot_it_was_made_from(tmp_path: Path) -> None:
+    publish(tmp_path / "g1", "shared")
+    with storage.publish_dir(tmp_path / "g2", MANIFEST) as tmp:
+        storage.link(tmp_path / "g1" / "sub" / "data", tmp / "data")
+    storage.remove(tmp_path / "g1")
+    storage.verify(tmp_path / "g2", storage.read_manifest(tmp_path / "g2", "index", 1))
+    assert (tmp_path / "g2" / "data").read_text() == "shared"
+
+
+def test_without_hard_links_a_link_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    (tmp_path / "a").write_text("text")
+    storage.link(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "a").write_text("other")
+    assert (tmp_path / "b").read_text() == "text"
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000])
+def test_bytes_are_written_whole_and_never_over_a_file(tmp_path: Path, size: int) -> None:
+    """What is there may be linked into another snapshot."""
+    data = os.urandom(size)
+    storage.write_bytes(tmp_path / "a", data)
+    assert (tmp_path / "a").read_bytes() == data
+    with pytest.raises(FileExistsError):
+        storage.write_bytes(tmp_path / "a", b"other")
+    assert (tmp_path / "a").read_bytes() == data
+
+
 def test_publishing_what_is_there_already_keeps_the_first(tmp_path: Path) -> None:
     publish(tmp_path / "g1", "first")
     publish(tmp_path / "g1", "second")
@@ -102,6 +186,29 @@ def test_prune_keeps_the_current_and_the_newest(tmp_path: Path) -> None:
     storage.set_current(tmp_path, "a")
     storage.prune(tmp_path, keep=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["CURRENT", "a", "d"]
+
+
+def test_prune_leaves_alone_what_is_being_written(tmp_path: Path) -> None:
+    """It has its manifest already, a moment before it gets its name."""
+    for i, name in enumerate(["a", "b"]):
+        publish(tmp_path / name)
+        os.utime(tmp_path / name, (i, i))
+    storage.set_current(tmp_path, "b")
+    unfinished = tmp_path / f".tmp-c-{os.getpid()}"
+    publish(tmp_path / "c")
+    (tmp_path / "c").rename(unfinished)
+    storage.prune(tmp_path, keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [unfinished.name, "CURRENT", "a", "b"]
+    os.utime(unfinished, (0, 0))
+    storage.prune(tmp_path, keep=2)
+    assert unfinished.exists()
+
+
+def test_a_removed_snapshot_is_gone_at_once(tmp_path: Path) -> None:
+    publish(tmp_path / "a")
+    storage.remove(tmp_path / "a")
+    storage.remove(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_is_exclusive_says_who_holds_it_and_goes_with_the_block(tmp_path: Path) -> None:

@@ -22,11 +22,20 @@ def texts_of(path: Path) -> str:
         )
 
 
+class _Score(float):
+    """Equal when nobody would notice the difference: sums are rounded otherwise when segments are cut otherwise."""
+
+    __hash__ = float.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float) and abs(float(self) - float(other)) < 2e-3
+
+
 def answers(reader: IndexReader, tokenizer: GuardedTokenizer, asked: Iterable[str]) -> dict[str, object]:
     """By what was typed: snippets, and drafts where it is long.
 
-    A match of few tokens may be of tokens that are common in one segment, and so not looked up, and rare in another: how
-    an index is laid out shows there.
+    A match of few tokens may be of tokens that are common in one segment, and so not looked up, and rare in another:
+    how an index is laid out shows there.
     """
     return {text: (_found(reader, text), _drafted(reader, tokenizer, text)) for text in asked}
 
@@ -34,7 +43,7 @@ def answers(reader: IndexReader, tokenizer: GuardedTokenizer, asked: Iterable[st
 def _found(reader: IndexReader, text: str) -> list[tuple[object, ...]]:
     query = SearchQuery(prefix=text, suffix="", path="somewhere/else.py", language="python")
     found = reader.search(query, 8)
-    return [(s.path, s.start_line, s.text, s.source, round(s.score, 3)) for s in found]
+    return [(s.path, s.start_line, s.text, s.source, _Score(s.score)) for s in found]
 
 
 def _drafted(reader: IndexReader, tokenizer: GuardedTokenizer, text: str) -> tuple[object, ...]:

@@ -82,16 +82,19 @@ def main(repository: str, template: str, results: str) -> None:
         data = DataDir(Path(shutil.copytree(template, Path(results) / str(number))))
         pid = os.fork()
         if pid == 0:
+            ended = 1
             try:
                 repo = open_repository(repository, data, timeout_s=20, progress=SilentProgress())
                 Faults(number, die).install(setattr, (*CALLS, *DELETING))
                 index_repository(
                     repo, settings=Settings(), data=data, model=model, tokenizer=tokenizer, progress=SilentProgress()
                 )
-                os._exit(0)
-            except BaseException:  # whatever it is, this process must not go on as if it were the other one
+                ended = 0
+            except BaseException:
                 traceback.print_exc()
-                os._exit(1)
+                raise
+            finally:  # whatever happened, this process must not go on as if it were the other one
+                os._exit(ended)
         ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         print(ended, flush=True)
         if ended != DIED:

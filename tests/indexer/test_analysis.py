@@ -204,5 +204,3 @@ def test_piece_texts_are_the_text_cut_before_each_piece(lines: list[str], data: 
     assert len(found) == len(pieces)
     for piece, following in zip(pieces[1:], found[1:], strict=True):
         assert following.split("\n")[0] == lines[piece.start_line - 1]
-
-

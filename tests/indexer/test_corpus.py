@@ -15,6 +15,7 @@ from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError, StorageError
 from homespun_core.types import SilentProgress
 from homespun_indexer.corpus import CorpusReader, build_corpus
+from tests.indexer.answers import texts_of
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo
 
@@ -158,7 +159,7 @@ def test_a_short_history_holds_out_files(tmp_path: Path, indexer: Indexer) -> No
     assert read.held_out.isdisjoint(d.path for d in read.documents())
     assert len(read.tasks()) == 20
     index = indexer.index(path, commit=read.cut, exclude=read.held_out)
-    frozen = (index / "texts.bin").read_text().split("\n")
+    frozen = texts_of(index).split("\n")
     assert all(t.prefix.rpartition("\n")[2] + t.middle not in frozen for t in read.tasks())
 
 
@@ -170,7 +171,7 @@ def test_a_copy_of_a_held_out_file_is_held_out_too(tmp_path: Path, indexer: Inde
     assert texts.isdisjoint(files[p.rpartition("/")[2]] for p in read.held_out)
     assert {p.removeprefix("copy/") for p in read.held_out} == {p for p in read.held_out if not p.startswith("copy/")}
     index = indexer.index(path, commit=read.cut, exclude=read.held_out)
-    frozen = (index / "texts.bin").read_text().split("\n")
+    frozen = texts_of(index).split("\n")
     assert all(t.prefix.rpartition("\n")[2] + t.middle not in frozen for t in read.tasks())
 
 

@@ -7,6 +7,8 @@ import multiprocessing
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -389,6 +391,7 @@ def tiny_segments(monkeypatch: pytest.MonkeyPatch, in_process: None) -> None:
     monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 1_500)
     monkeypatch.setattr(layout, "_QUICK_BYTES", 800)
     monkeypatch.setattr(layout, "_SMALL_BYTES", 1_600)
+    monkeypatch.setattr(layout, "_MAX_DEAD_SHARE", 0.8)
     monkeypatch.setattr(indexing, "num_processes", lambda: 3)
 
 
@@ -407,7 +410,8 @@ def test_after_every_step_an_index_answers_as_one_built_anew(
         assert answers(reader, indexer.tokenizer, asked) == answers(other, indexer.tokenizer, asked), i
         for name in ("num_files", "num_chunks", "num_tokens"):
             assert getattr(reader, name) == getattr(other, name)
-        assert {**reader.manifest.info, "segments": 0} == {**other.manifest.info, "segments": 0}
+        how = {"segments": None, "state": None}
+        assert {**reader.manifest.info, **how} == {**other.manifest.info, **how}
         counts.add(tuple(len(part.dead) for part in reader._parts))
         previous = reader
         edits.step()
@@ -449,7 +453,7 @@ def test_a_change_of_one_file_leaves_the_large_segments_as_they_are(
     write(shop, {"new.py": "new_value = 1\n"})
     second = indexer.index(shop)
     (large,) = read_segments(first)
-    assert [segment.name for segment in read_segments(second)][0] == large.name
+    assert read_segments(second)[0].name == large.name
     assert (first / large.name).stat().st_ino == (second / large.name).stat().st_ino
     digests = storage.read_manifest(second, KIND, FORMAT).files
     storage.verify(second, storage.read_manifest(second, KIND, FORMAT))
@@ -509,9 +513,7 @@ def test_many_small_saves_are_compacted_and_answers_stay(
         assert f"new_{i}.py" in str(answers(reader, indexer.tokenizer, [f"x = new_function_{i}(price"]))
 
 
-def test_an_unchanged_repository_stays_compacted(
-    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unchanged_repository_stays_compacted(shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
     for i in range(4):
         indexer.index(shop)
@@ -522,16 +524,29 @@ def test_an_unchanged_repository_stays_compacted(
     assert indexer.index(shop) == path
 
 
-def test_readers_share_the_segments_that_stay(
-    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_holds_the_current_segments_only(shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that follows a working tree for days remembered every segment it had ever made."""
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    memory = IndexMemory()
+    for i in range(6):
+        write(shop, {"new.py": f"new_value = {i}\n"})
+        path = indexer.index(shop, memory=memory)
+        assert memory.tables.keys() == {segment.name for segment in read_segments(path)}
+
+
+def test_readers_share_the_segments_that_stay(shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
     first = IndexReader.open(indexer.index(shop), indexer.tokenizer)
     write(shop, {"new.py": "new_value = 1\n"})
+    path = indexer.index(shop)
     read: list[Path] = []
     digest = storage.file_digest
-    path = indexer.index(shop)
-    monkeypatch.setattr(storage, "file_digest", lambda path: read.append(path) or digest(path))
+
+    def noted(path: Path) -> str:
+        read.append(path)
+        return digest(path)
+
+    monkeypatch.setattr(storage, "file_digest", noted)
     second = IndexReader.open(path, indexer.tokenizer, first)
     assert second._parts[0].segment is first._parts[0].segment
     assert len(second._parts) == 2
@@ -590,6 +605,22 @@ def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "num_processes", lambda: 2)
 
 
+class Noting:
+    """A Progress that keeps what was said to be done."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+        assert total == 4 and unit == "files"
+
+    def advance(self, done: int, note: str = "") -> None:
+        self.done.append(done)
+
+    def finish(self, note: str = "") -> None:
+        assert note == "4 files"
+
+
 def test_segments_built_side_by_side_answer_as_one(
     shop: Path, tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -599,7 +630,9 @@ def test_segments_built_side_by_side_answer_as_one(
         expected = answers(reader, indexer.tokenizer, asked)
     monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 600)
     monkeypatch.setattr(indexing, "num_processes", lambda: 2)
-    path = Indexer(DataDir(tmp_path / "other"), indexer.model, indexer.tokenizer).index(shop)
+    progress = Noting()
+    path = Indexer(DataDir(tmp_path / "other"), indexer.model, indexer.tokenizer).index(shop, progress=progress)
+    assert progress.done == sorted(progress.done) and progress.done[-1] == 4
     with IndexReader.open(path) as reader:
         assert len(reader._parts) == 2
         assert answers(reader, indexer.tokenizer, asked) == expected
@@ -619,6 +652,48 @@ def test_ctrl_c_leaves_no_processes_and_no_files(shop: Path, indexer: Indexer, t
     assert multiprocessing.active_children() == []
     parent = indexer.data.index(indexer.open(shop).id)
     assert list(parent.iterdir()) == []
+
+
+FOLLOWED_BY_DEATH = """
+import multiprocessing, sys, time
+from pathlib import Path
+from homespun_core.config import Settings
+from homespun_core.paths import DataDir
+from homespun_core.types import SilentProgress
+from homespun_indexer import indexing, layout
+from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.repository import open_repository
+from homespun_indexer.tokenizer import load_tokenizer
+
+class Waiting(SilentProgress):
+    def advance(self, done, note=""):
+        if done:  # the processes are set up, and all their files are done
+            print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+            time.sleep(60)
+
+if __name__ == "__main__":
+    layout._MIN_SEGMENT_BYTES, indexing.num_processes = 600, lambda: 2
+    data, model = DataDir(Path(sys.argv[2])), resolve_base_model("builtin", "auto")
+    repo = open_repository(sys.argv[1], data, timeout_s=20, progress=SilentProgress())
+    indexing.index_repository(
+        repo, settings=Settings(), data=data, model=model, tokenizer=load_tokenizer(model), progress=Waiting()
+    )
+"""
+
+
+def test_kill_nine_leaves_no_processes_behind(shop: Path, tmp_path: Path, indexer: Indexer) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FOLLOWED_BY_DEATH)
+    command = [sys.executable, str(script), str(shop), str(indexer.data.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        workers = list(map(int, process.stdout.readline().split()))
+        process.kill()
+    assert len(workers) == 2
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in workers):  # else pytest's limit ends this
+        time.sleep(0.01)
+    assert "price_of" in texts_of(indexer.index(shop))
+    assert not leftovers(indexer.data.index(indexer.open(shop).id))
 
 
 class Killing(SilentProgress):

@@ -70,9 +70,7 @@ def work(tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch) -> W
     return Work(tmp_path, indexer)
 
 
-def test_a_full_disk_at_any_call_leaves_a_whole_index_and_the_next_run_is_as_ever(
-    work: Work, tmp_path: Path
-) -> None:
+def test_a_full_disk_at_any_call_leaves_a_whole_index_and_the_next_run_is_as_ever(work: Work, tmp_path: Path) -> None:
     for number in itertools.count(1):
         root = tmp_path / "full" / str(number)
         indexer = work.copy(root)

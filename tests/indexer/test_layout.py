@@ -69,9 +69,7 @@ def test_no_range_is_much_larger_than_the_others(sizes: list[int], processes: in
         ([Use(100 * MB, 99 * MB + 700 * KB)], 10 * KB, {0}),
     ],
 )
-def test_new_source_takes_the_smallest_segments_along(
-    segments: list[Use], new_bytes: int, expected: set[int]
-) -> None:
+def test_new_source_takes_the_smallest_segments_along(segments: list[Use], new_bytes: int, expected: set[int]) -> None:
     assert absorbed(segments, new_bytes) == expected
 
 

@@ -128,8 +128,7 @@ def test_dead_documents_are_not_counted(documents: list[str], data: st.DataObjec
     postings = Postings(Postings.build(documents))
     rows = rows_of(postings, [name.lower() for name in VOCABULARY])
     expected = [
-        sum(name.lower() in terms(d) for d, lives in zip(documents, alive, strict=True) if lives)
-        for name in VOCABULARY
+        sum(name.lower() in terms(d) for d, lives in zip(documents, alive, strict=True) if lives) for name in VOCABULARY
     ]
     assert postings.counts(rows, alive).tolist() == expected
     everything = np.ones(len(documents), np.bool_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ MODEL = resolve_base_model("builtin", "auto")
 BUILTIN = load_tokenizer(MODEL)
 CONTROLS = ["<|endoftext|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|repo_name|>", "<|file_sep|>"]
 CODE = st.lists(
-    st.sampled_from(
-        ["def ", "return", "self", ".", "(x)", "  ", "    ", "\n", "\n\n", "\t", "\r\n", "\r", "'", '"', "'s", "'LL", "''"]
-        + ["x1", "12", "3.4e-5", "_a", "__b__", "=", "==", "->", "# ", "//", "\\", "{", "}", ";", "~~~", "\x0b", "\x0c"]
-        + ["\x00", "\x1c", "\x1d", "\x1e", "\x1f", "\x7f", "İ", "é", "\u2028", "\xa0"]
+    st.one_of(
+        st.sampled_from(keyword.kwlist),
+        st.sampled_from("\"' \n\t\r\x0b\x0c\x00\x1c\x1d\x1e\x1f\x7f\xa0\u2028éİ=#/\\{}()[];:~.,_x19"),
+        st.sampled_from(["  ", "    ", "        ", "\n\n", "\r\n", "'s", "'LL", "3.4e-5", "__name__", "->", "=="]),
     ),
     max_size=25,
 ).map("".join)
@@ -74,9 +75,7 @@ def test_no_texts_and_empty_texts_are_encoded_too() -> None:
 
 
 CORPUS = ["def total(self):\n    return sum(x for x in self.items)\n", "HTTPServer isn't 12345", "a  b\n\n\tc"] * 20
-QWEN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def trained(pre_tokenizer: Any, *, normalizer: Any = None, added: Iterable[AddedToken] = ()) -> dict[str, Any]:
@@ -189,5 +188,3 @@ def test_too_many_words_are_forgotten_and_learned_again(monkeypatch: pytest.Monk
         assert len(words._numbers) <= 10
     many = " ".join(f"w{chr(97 + i)}" for i in range(26))
     assert words.encode([many])[0].tolist() == list(many.encode())
-
-

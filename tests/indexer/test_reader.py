@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from homespun_core.errors import StorageError
+from homespun_core.paths import DataDir
 from homespun_core.types import SearchQuery, Snippet
+from homespun_indexer import layout
 from homespun_indexer.reader import IndexReader
-from homespun_indexer.search import DENSE, LEXICAL, SYMBOLS
+from homespun_indexer.search import ARMS, DEFINITION, USAGE
 from homespun_indexer.tokenizer import GuardedTokenizer
 from tests.indexer.conftest import Indexer
 from tests.repos import SHOP, make_repo, write
@@ -31,11 +34,12 @@ def test_usages_that_look_like_the_query_come_back(shop: IndexReader) -> None:
     assert found[0].path == "shop/prices.py"
     assert "discounted_price" in found[0].text
     assert found[0].source == "usage"
-    assert [s.score for s in found] == sorted((s.score for s in found), reverse=True)
+    usages = [s.score for s in found if s.source == USAGE]
+    assert usages == sorted(usages, reverse=True)
 
 
 def test_snippets_say_where_they_stand(shop: IndexReader) -> None:
-    for snippet in shop.search(query("basket = Basket()\nbasket.total("), 5, weights={LEXICAL: 1.0}):
+    for snippet in shop.search(query("basket = Basket()\nbasket.total("), 5, arms=[USAGE]):
         lines = SHOP[snippet.path].split("\n")
         shown = snippet.text.split("\n")
         assert lines[snippet.start_line - 1 : snippet.start_line - 1 + len(shown)] == shown
@@ -45,14 +49,14 @@ def test_definitions_of_used_names_come_back_as_signatures(tmp_path: Path, index
     # Names that stand in a large share of the chunks need no definition, so there have to be some chunks.
     filler = {f"other/file_{i}.py": f"def filler_{i}():\n    return {i} * 7\n" for i in range(60)}
     with IndexReader.open(indexer.index(make_repo(tmp_path / "shop", SHOP | filler))) as reader:
-        found = reader.search(query("cost = discounted_price("), 3, weights={SYMBOLS: 1.0})
+        found = reader.search(query("cost = discounted_price("), 3, arms=[DEFINITION])
     assert [(s.text, s.source) for s in found] == [("def discounted_price(item, percent):", "definition")]
 
 
 @pytest.mark.parametrize("path", ["shop/prices.py", "monorepo/shop/prices.py", "prices.py"])
-@pytest.mark.parametrize("arm", [LEXICAL, DENSE, SYMBOLS])
+@pytest.mark.parametrize("arm", ARMS)
 def test_nothing_of_the_current_file_comes_back(shop: IndexReader, path: str, arm: str) -> None:
-    found = shop.search(query("def price_of(item):\n    return PRICES", path=path), 10, weights={arm: 1.0})
+    found = shop.search(query("def price_of(item):\n    return PRICES", path=path), 10, arms=[arm])
     assert all(s.path != "shop/prices.py" for s in found)
 
 
@@ -60,7 +64,7 @@ def test_the_place_being_written_does_not_come_back_when_its_path_is_unknown(sho
     text = SHOP["shop/prices.py"]
     at = text.index("return full_price - ")
     for path in (None, "renamed_since.py"):
-        found = shop.search(query(text[:at], text[at:], path), 10, weights={LEXICAL: 1.0, DENSE: 1.0})
+        found = shop.search(query(text[:at], text[at:], path), 10, arms=[USAGE])
         assert all(s.path != "shop/prices.py" for s in found)
 
 
@@ -79,16 +83,18 @@ def test_at_most_two_of_a_file_and_no_near_duplicates(tmp_path: Path, indexer: I
 
 
 def test_the_limit_holds_and_nothing_is_found_for_nothing(shop: IndexReader) -> None:
-    assert len(shop.search(query("item quantity total price"), 1)) == 1
+    assert len(shop.search(query("item quantity total price"), 1, arms=[USAGE])) == 1
     assert shop.search(query("item quantity total price"), 0) == []
     assert shop.search(query(""), 3) == []
     assert shop.search(query("\n  \n", "\n"), 3) == []
     assert shop.search(query("zzz_unknown_name"), 3) == []
 
 
-def test_every_arm_answers(shop: IndexReader) -> None:
-    ask = query("total = price_of(item) * quantity\n", path="new.py")
-    assert all(shop.search(ask, 3, weights={arm: 1.0}) for arm in (LEXICAL, DENSE))
+def test_an_arm_that_the_deadline_leaves_no_time_for_is_not_asked(tmp_path: Path, indexer: Indexer) -> None:
+    with IndexReader.open(indexer.index(make_repo(tmp_path / "shop", SHOP))) as reader:
+        ask = query("from shop.prices import discounted_price\n\ncost = discounted_price(", path="new.py")
+        assert {s.source for s in reader.search(ask, 3)} == {USAGE, DEFINITION}
+        assert {s.source for s in reader.search(ask, 3, deadline_s=0.0)} == {USAGE}
 
 
 def test_drafts_continue_what_stands_in_the_repository(shop: IndexReader, tokenizer: GuardedTokenizer) -> None:
@@ -123,15 +129,75 @@ def test_an_index_for_another_tokenizer_is_refused(tmp_path: Path, indexer: Inde
 
 def test_a_single_flipped_bit_anywhere_is_noticed(tmp_path: Path, indexer: Indexer) -> None:
     path = indexer.index(make_repo(tmp_path / "shop", SHOP))
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json"):
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json")
+    assert len(files) == 2
+    for file in files:
         good = file.read_bytes()
-        bad = bytearray(good)
-        bad[len(bad) // 2] ^= 4
-        file.write_bytes(bad)
-        with pytest.raises(StorageError, match="damaged"):
-            IndexReader.open(path)
+        for place in range(0, len(good), 1 + len(good) // 20):
+            bad = bytearray(good)
+            bad[place] ^= 4
+            file.write_bytes(bad)
+            with pytest.raises(StorageError, match="damaged"):
+                IndexReader.open(path)
         file.write_bytes(good)
     IndexReader.open(path).close()
+
+
+def test_what_a_reader_has_open_is_not_checked_again_for_the_next(tmp_path: Path, indexer: Indexer) -> None:
+    """A segment that it has open is the one that was checked, whatever became of the file since."""
+    path = indexer.index(make_repo(tmp_path / "shop", SHOP))
+    reader = IndexReader.open(path)
+    (segment,) = (p for p in path.iterdir() if p.suffix != ".json")
+    segment.write_bytes(segment.read_bytes())
+    with IndexReader.open(path, previous=reader) as other:
+        assert other.search(query("price_of(item)"), 3) == reader.search(query("price_of(item)"), 3)
+    segment.unlink()
+    with pytest.raises(StorageError, match="missing"):
+        IndexReader.open(path, previous=reader)
+
+
+@pytest.fixture
+def in_layers(tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Callable[[], None]]:
+    """A repository, and what adds a segment to its index for each call."""
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    monkeypatch.setattr(layout, "_MAX_SMALL", 100)
+    path = make_repo(tmp_path / "layers", {"start.py": "start = 1\n"})
+
+    def add_segment() -> None:
+        indexer.index(path)
+
+    return path, add_segment
+
+
+def test_equal_hits_are_chosen_by_their_place_however_the_index_is_laid_out(
+    tmp_path: Path, indexer: Indexer, in_layers: tuple[Path, Callable[[], None]]
+) -> None:
+    """More of them than are looked at."""
+    path, add_segment = in_layers
+    for first in (40, 0):
+        write(path, {f"copy_{i:03}.py": "value = read_settings(path)\n" for i in range(first, first + 40)})
+        add_segment()
+    cold = Indexer(DataDir(tmp_path / "cold"), indexer.model, indexer.tokenizer).index(path)
+    with IndexReader.open(indexer.index(path)) as reader, IndexReader.open(cold) as other:
+        assert len(reader._parts) == 2
+        ask = query("x = read_settings(")
+        assert [s.path for s in reader.search(ask, 1)] == [s.path for s in other.search(ask, 1)] == ["copy_000.py"]
+
+
+def test_definitions_in_dead_files_do_not_hide_living_ones(
+    indexer: Indexer, in_layers: tuple[Path, Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_MAX_DEAD_SHARE", 1.0)
+    path, add_segment = in_layers
+    text = "def load_everything(path):\n    return path\n"
+    write(path, {f"old_{i:02}.py": text for i in range(40)} | {"young.py": text})
+    add_segment()
+    for old in path.glob("old_*.py"):
+        old.unlink()
+    with IndexReader.open(indexer.index(path)) as reader:
+        assert max(len(part.dead) for part in reader._parts) == 40
+        found = reader.search(query("from young import load_everything\n\nload_everything("), 3, arms=[DEFINITION])
+    assert [s.path for s in found] == ["young.py"]
 
 
 def test_a_reader_survives_the_pruning_of_its_snapshot(tmp_path: Path, indexer: Indexer) -> None:

@@ -10,11 +10,9 @@ from homespun_indexer.search import (
     SNIPPET_CHARS,
     SNIPPET_LINES,
     focus,
-    fuse,
     is_duplicate,
     overlaps_cursor,
     term_weights,
-    used_names,
     window,
 )
 
@@ -39,28 +37,6 @@ def test_terms_near_the_cursor_weigh_more() -> None:
     assert weights["name"] == weights["near_name"]
 
 
-def test_used_names_come_nearest_first_and_once() -> None:
-    assert used_names(window(query("a_1 = b_1\nc_1 = a_1(d_1"))) == ["d_1", "a_1", "c_1", "b_1"]
-
-
-def test_fusion_adds_weighted_reciprocal_ranks() -> None:
-    fused = dict(fuse({"x": ["a", "b"], "y": ["b"]}, {"x": 1.0, "y": 0.5}))
-    assert fused == {"a": 1 / 61, "b": 1 / 62 + 0.5 / 61}
-
-
-@given(st.dictionaries(st.sampled_from("xyz"), st.lists(st.integers(0, 20), unique=True)))
-def test_fusion_keeps_every_candidate_once_best_first(rankings: dict[str, list[int]]) -> None:
-    fused = fuse(rankings, {"x": 1.0, "y": 0.5, "z": 0.0})
-    keys = [key for key, _ in fused]
-    assert len(keys) == len(set(keys))
-    assert set(keys) == {key for arm in "xy" for key in rankings.get(arm, [])}
-    assert [score for _, score in fused] == sorted((score for _, score in fused), reverse=True)
-
-
-def test_an_arm_alone_keeps_its_order() -> None:
-    assert [key for key, _ in fuse({"x": [3, 1, 2]}, {"x": 0.3})] == [3, 1, 2]
-
-
 def test_near_duplicates_are_seen_through_changed_lines_and_indentation() -> None:
     text = "".join(f"value_{i} = {i}\n" for i in range(10))
     assert is_duplicate("  " + text.replace("value_3 = 3", "other = 1"), [text])
@@ -82,10 +58,12 @@ LINES = st.lists(
 )
 
 
-@given(LINES)
-def test_focus_is_a_range_of_lines_that_fits(lines: list[str]) -> None:
-    start, end = focus(lines, {"match_me": 1.0, "match": 0.5})
-    assert 0 <= start < end <= len(lines)
+@given(LINES, st.integers(0, 40))
+def test_focus_is_a_range_of_lines_that_fits_and_starts_in_the_chunk(lines: list[str], num_following: int) -> None:
+    """And reaches beyond the chunk only where there is room."""
+    num_own = max(1, len(lines) - num_following)
+    start, end = focus(lines, num_own, {"match_me": 1.0, "match": 0.5})
+    assert 0 <= start < num_own and start < end <= len(lines)
     assert end - start <= SNIPPET_LINES
     assert sum(len(line) + 1 for line in lines[start:end]) <= SNIPPET_CHARS or end - start == 1
 
@@ -93,6 +71,14 @@ def test_focus_is_a_range_of_lines_that_fits(lines: list[str]) -> None:
 def test_focus_shows_the_match_and_what_follows_it() -> None:
     lines = [f"filler_{i} = {i}" for i in range(100)]
     lines[50] = "the_match(value)"
-    start, end = focus(lines, {"the_match": 1.0})
-    assert start <= 50 < end
-    assert 50 - start < end - 50
+    for num_own in (100, 60, 51):
+        start, end = focus(lines, num_own, {"the_match": 1.0})
+        assert start <= 50 < end
+        assert 50 - start < end - 50
+
+
+def test_focus_looks_for_matches_in_the_chunk_only_and_goes_on_after_it() -> None:
+    lines = [f"filler_{i} = {i}" for i in range(60)]
+    lines[40] = "the_match(value)"
+    assert focus(lines, 10, {"the_match": 1.0})[0] == 0
+    assert focus(lines, 10, {"the_match": 1.0})[1] > 10

@@ -19,9 +19,11 @@ class Reader:
     def __init__(self, search: Search) -> None:
         self._search = search
         self.asked: list[SearchQuery] = []
+        self.deadline_s = 0.0
 
-    def search(self, query: SearchQuery, limit: int) -> list[Snippet]:
+    def search(self, query: SearchQuery, limit: int, *, deadline_s: float) -> list[Snippet]:
         self.asked.append(query)
+        self.deadline_s = deadline_s
         return self._search(query, limit)
 
 
@@ -66,8 +68,10 @@ async def test_a_slow_search_costs_the_deadline_and_the_snippets_only() -> None:
         return _snippets(query, limit)
 
     retriever, started = Retriever(deadline_ms=20, limit=1), time.monotonic()
-    assert await _search(retriever, Reader(slow), _query("a")) == Found((), "timeout")
+    reader = Reader(slow)
+    assert await _search(retriever, reader, _query("a")) == Found((), "timeout")
     assert time.monotonic() - started < 0.2
+    assert reader.deadline_s == 0.02  # so that it doesn't begin what nobody waits for
     retriever.close()
 
 

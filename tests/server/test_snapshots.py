@@ -62,6 +62,11 @@ def _only(watcher: SnapshotWatcher) -> LiveRepository:
     return repository
 
 
+def _segment(snapshot: Path) -> Path:
+    (segment,) = (path for path in snapshot.iterdir() if path.suffix != ".json")
+    return segment
+
+
 def test_what_is_there_at_start_is_live_and_can_be_searched(make_watcher: MakeWatcher, indexed: Indexed) -> None:
     watcher = make_watcher()
     watcher.scan()
@@ -96,15 +101,14 @@ def test_a_damaged_index_is_logged_once_and_the_old_one_keeps_serving(
     old = _only(watcher)
     assert old.index_path is not None
     broken = shutil.copytree(old.index_path, old.index_path.parent / "0123456789abcdef")
-    with (broken / "texts.bin").open("r+b") as file:
-        file.write(b"\0\0\0")
+    (broken / "segments.json").write_bytes(b"[]")  # segments themselves are shared with the reader that has them open
     storage.set_current(broken.parent, broken.name)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             watcher.scan()
     assert _only(watcher).reader is old.reader
     (warning,) = caplog.messages
-    assert "texts.bin" in warning and "damaged" in warning and "\n" not in warning
+    assert "segments.json" in warning and "damaged" in warning and "\n" not in warning
     assert len(watcher.problems) == 1
 
 
@@ -112,12 +116,12 @@ def test_an_index_that_is_built_again_after_damage_goes_live(make_watcher: MakeW
     (index,) = data.index_root.iterdir()
     good = storage.current(index)
     assert good is not None
-    whole = (good / "texts.bin").read_bytes()
-    (good / "texts.bin").write_bytes(b"x")
+    whole = _segment(good).read_bytes()
+    _segment(good).write_bytes(b"x")
     watcher = make_watcher()
     watcher.scan()
     assert watcher.repositories == () and watcher.problems
-    (good / "texts.bin").write_bytes(whole)
+    _segment(good).write_bytes(whole)
     manifest = good / storage.MANIFEST
     manifest.write_text(manifest.read_text() + "\n")  # written again, as a new build does
     watcher.scan()

@@ -1,0 +1,121 @@
+"""Usages: chunks that look like what is being written, from all segments of an index."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homespun_core.types import SearchQuery, Snippet
+from homespun_indexer import lexical, search, tails
+from homespun_indexer.dense import Vectors
+from homespun_indexer.embedders import Embedder
+from homespun_indexer.parts import Hit, Part, Place
+from homespun_indexer.search import USAGE, Window
+
+
+class Usages:
+    """Safe for concurrent use."""
+
+    def __init__(self, parts: Sequence[Part], embedder: Embedder | None) -> None:
+        self._parts, self._embedder = parts, embedder
+        self.num_chunks = sum(
+            len(part.segment.chunks) if part.alive is None else int(part.alive.sum()) for part in parts
+        )
+
+    def find(self, query: SearchQuery, limit: int, own: frozenset[Place], until: float) -> list[Snippet]:
+        """At most `limit`, best first. `own` are the files being edited; after `until` no vectors are searched."""
+        near = search.window(query)
+        terms = search.term_weights(near)
+        ranked = tails.reordered(self._by_terms(terms, own), self._text, query.prefix)
+        if self._embedder is not None and time.monotonic() < until:
+            ranked = search.fuse(ranked, self._by_vector(self._embedder, near, own))
+        return self._chosen(ranked, near, terms, limit, own)
+
+    def _by_terms(self, terms: Mapping[str, float], own: frozenset[Place]) -> list[Hit]:
+        hashes = np.fromiter(map(lexical.term_hash, terms), np.uint64, len(terms))
+        rows = [part.segment.postings.find(hashes) for part in self._parts]
+        counts = [part.segment.postings.counts(row, part.alive) for part, row in zip(self._parts, rows, strict=True)]
+        weights = lexical.weight_of(np.sum(counts, axis=0), self.num_chunks)
+        wanted = np.fromiter(terms.values(), np.float32, len(terms)) * weights
+        found: list[Hit] = []
+        for number, (part, row) in enumerate(zip(self._parts, rows, strict=True)):
+            scores = part.segment.postings.scores(row, wanted)
+            dead = self._dead(number, own)
+            if dead is not None:
+                scores[dead] = 0.0
+            found += [Hit(float(scores[chunk]), number, int(chunk)) for chunk in _top(scores, search.CANDIDATES)]
+        return self._best(found)
+
+    def _by_vector(self, embedder: Embedder, near: Window, own: frozenset[Place]) -> list[Hit]:
+        vector = _blended(embedder.embed(search.nested(near)))
+        found: list[Hit] = []
+        for number, part in enumerate(self._parts):
+            dense = part.segment.dense
+            hits = dense.search(vector, search.CANDIDATES, self._dead(number, own)) if dense is not None else []
+            found += [Hit(similarity, number, chunk) for chunk, similarity in hits if similarity > 0]
+        return self._best(found)
+
+    def _dead(self, number: int, own: frozenset[Place]) -> NDArray[np.bool_] | None:
+        """The chunks of a part that may not be found; None for none."""
+        part = self._parts[number]
+        files = [file for p, file in own if p == number]
+        if not files:
+            return None if part.alive is None else ~part.alive
+        dead = np.isin(part.segment.file_of_chunk, files)
+        return dead if part.alive is None else dead | ~part.alive
+
+    def _best(self, found: Iterable[Hit]) -> list[Hit]:
+        """Rounded, then by place: how an index is laid out in segments must not change what it finds."""
+        best = heapq.nlargest(search.CANDIDATES, found, key=lambda hit: hit.score)
+        return sorted(best, key=lambda hit: (-round(hit.score, 3), *self._place(hit)))
+
+    def _place(self, hit: Hit) -> tuple[str, int]:
+        segment = self._parts[hit.part].segment
+        file, line = segment.chunks[hit.chunk, :2].tolist()
+        return segment.files[file].path, line
+
+    def _text(self, hit: Hit) -> str:
+        return self._parts[hit.part].segment.chunk_text(hit.chunk)
+
+    def _chosen(
+        self, ranked: Iterable[Hit], near: Window, terms: Mapping[str, float], limit: int, own: frozenset[Place]
+    ) -> list[Snippet]:
+        """The best hits that say something that those before them don't."""
+        chosen: list[Snippet] = []
+        for hit in ranked:
+            if not own and search.overlaps_cursor(self._text(hit), near):
+                continue
+            snippet = self._snippet(hit, terms)
+            if sum(s.path == snippet.path for s in chosen) >= search.MAX_PER_FILE:
+                continue
+            if search.is_duplicate(snippet.text, (s.text for s in chosen)):
+                continue
+            chosen.append(snippet)
+            if len(chosen) == limit:
+                break
+        return chosen
+
+    def _snippet(self, hit: Hit, terms: Mapping[str, float]) -> Snippet:
+        segment = self._parts[hit.part].segment
+        file, first, last, *_ = segment.chunks[hit.chunk].tolist()
+        lines = segment.text(file).decode().split("\n")[first - 1 : last + search.SNIPPET_LINES]
+        start, end = search.focus(lines, last - first + 1, terms)
+        text, path = "\n".join(lines[start:end]), segment.files[file].path
+        return Snippet(path=path, start_line=first + start, text=text, score=hit.score, source=USAGE)
+
+
+def _top(scores: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
+    """The documents with the best scores above 0, in no order."""
+    first = np.argpartition(scores, -limit)[-limit:] if len(scores) > limit else np.arange(len(scores))
+    return first[scores[first] > 0]
+
+
+def _blended(vectors: Vectors) -> Vectors:
+    """One query of the vectors of `search.nested`: what is nearest to the cursor counts several times."""
+    weights = np.asarray(search.NESTED_WEIGHTS, np.float32)[: len(vectors)]
+    mixed: Vectors = (weights[:, None] * vectors).sum(axis=0)
+    return mixed / max(float(np.linalg.norm(mixed)), 1e-9)
