@@ -152,7 +152,7 @@ def snippets_of(frozen: Frozen, limit: int) -> dict[str, list[Sequence[Snippet]]
 def others(tasks: Sequence[EvalTask], found: Sequence[Sequence[Snippet]]) -> list[Sequence[Snippet]]:
     """For each task what was found for one drawn from those of other commits, but nothing of its own file."""
     rng = random.Random(0)
-    drawn = []
+    drawn: list[Sequence[Snippet]] = []
     for task in tasks:
         elsewhere = [number for number, other in enumerate(tasks) if other.commit != task.commit and found[number]]
         snippets = found[rng.choice(elsewhere)] if elsewhere else ()

@@ -50,7 +50,7 @@ class Datastore:
             [separator, *(part for ids in files for part in (ids.astype(np.uint32) + np.uint32(1), separator))]
         )
         is_common = _common(tokens)
-        width = 2 if int(tokens.max()) < 1 << 16 else 4
+        width = 2 if int(tokens.max()) < (1 << 16) - 1 else 4
         return {
             "tokens": tokens.astype(f">u{width}").view(np.uint8).reshape(-1, width),
             "suffixes": sorted_suffixes(tokens, np.flatnonzero(~is_common[tokens]).astype(np.uint32)),
@@ -107,8 +107,9 @@ class Datastore:
         return count
 
     def _encoded(self, context: Sequence[int]) -> bytes:
-        limit = (1 << 8 * self._width) - 2
-        return b"".join((token + 1 if 0 <= token <= limit else 0).to_bytes(self._width, "big") for token in context)
+        unknown = (1 << 8 * self._width) - 1  # stands nowhere: the largest token is smaller
+        shifted = (token + 1 if 0 <= token < unknown - 1 else unknown for token in context)
+        return b"".join(token.to_bytes(self._width, "big") for token in shifted)
 
     def _common(self, token: int) -> bool:
         return 0 <= token < len(self._is_common) - 1 and bool(self._is_common[token + 1])

@@ -89,7 +89,8 @@ def select(
     repo: Repository, *, settings: Settings, commit: str | None = None, memory: TreeMemory | None = None
 ) -> Selection:
     """Candidates sorted by path, and why the other files are left out."""
-    entries = list_entries(repo, commit, max_bytes=settings.max_file_kb * 1_000, memory=memory or TreeMemory())
+    at = commit if commit or settings.uncommitted else repo.head
+    entries = list_entries(repo, at, max_bytes=settings.max_file_kb * 1_000, memory=memory or TreeMemory())
     wanted, rules = _Wanted(repo.rules), _Rules(repo, entries)
     candidates: list[Candidate] = []
     skipped: dict[str, str] = {}

@@ -12,7 +12,7 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from homespun_core.errors import RepositoryError, StorageError
 from homespun_core.paths import DataDir
 from homespun_core.storage import Manifest
 from homespun_core.types import ModelFiles, Progress, Tokenizer
-from homespun_indexer import files, layout
+from homespun_indexer import files, filters, layout
 from homespun_indexer.build import Job, build_segments, num_processes
 from homespun_indexer.chunks import MAX_CHARS, MAX_LINES
 from homespun_indexer.embedders import load_embedder
@@ -59,11 +59,6 @@ class IndexMemory:
     """Snapshots of which every byte was checked, or written, by this process."""
     tables: dict[str, Sequence[IndexedFile]] = field(default_factory=dict)
     """The files of segments, by the segment's name."""
-
-    def keep(self, segments: Collection[str]) -> None:
-        """Forget what no longer is."""
-        self.verified = {path for path in self.verified if path.exists()}
-        self.tables = {name: table for name, table in self.tables.items() if name in segments}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +140,7 @@ class _Indexing:
             return self._use(found)
         current = storage.current(self.parent) if state is IndexState.CONTENT else None
         base = self._base(current) if current and self._is_whole(current) else None
-        made = self._compacted(plan, self._use(self._publish(plan, state, base, frozenset())))
-        self.memory.keep({segment.name for segment in read_segments(made)})
-        return made
+        return self._compacted(plan, self._use(self._publish(plan, state, base, frozenset())))
 
     def _plan(self, settings: Settings, exclude: frozenset[str]) -> _Plan:
         selection = files.select(self.repo, settings=settings, commit=self.commit, memory=self.memory.tree)
@@ -176,9 +169,10 @@ class _Indexing:
             path = self.parent / name
             if not (path / storage.MANIFEST).is_file():
                 continue
-            if self._is_whole(path):
+            if self._is_whole(path) and not self._is_repaired(plan, path):
                 return IndexState.EQUAL, path
             shutil.rmtree(path, ignore_errors=True)
+            self.memory.verified.discard(path)
             return IndexState.CORRUPT, None
         return why_new(storage.current(self.parent), plan.options), None
 
@@ -190,6 +184,13 @@ class _Indexing:
                 return False
             self.memory.verified.add(path)
         return True
+
+    def _is_repaired(self, plan: _Plan, path: Path) -> bool:
+        """Whether something can be read now that couldn't be when this snapshot was built."""
+        tables = [_living(self._table(path, segment), segment.dead) for segment in read_segments(path)]
+        damaged = {file.path for table in tables for file in table if file.reason == filters.DAMAGED}
+        again = [c for c in plan.selection.candidates if c.path in damaged]
+        return any(raw is not None for _, raw in files.read_contents(self.repo, again))
 
     def _base(self, path: Path) -> _Base:
         digests = storage.read_manifest(path, KIND, FORMAT).files
@@ -340,7 +341,9 @@ def _dead(table: Sequence[IndexedFile], segment: LiveSegment, wanted: Mapping[st
     return segment.dead | {
         number
         for number, file in enumerate(table)
-        if (now := wanted.get(file.path)) is None or now.blob != file.blob or now.language != file.language
+        if (now := wanted.get(file.path)) is None
+        or (now.blob, now.language) != (file.blob, file.language)
+        or file.reason == filters.DAMAGED
     }
 
 

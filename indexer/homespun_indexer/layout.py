@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-IN_FLIGHT_BYTES = 48_000_000
-"""Source that is being worked on at the same time, by all processes together; a process needs ten times its part."""
+_MAX_SEGMENT_BYTES = 24_000_000
+"""A process needs some twenty times the source of the segment it builds."""
 _MIN_SEGMENT_BYTES = 2_000_000
 """Less isn't worth a process."""
 _QUICK_BYTES = 400_000
@@ -35,7 +35,7 @@ class Use:
 def cut(sizes: Sequence[int], num_processes: int) -> list[slice]:
     """Files, given by their sizes, as ranges of about equal size: segments to be built side by side."""
     total = sum(sizes)
-    rounds = -(-total // IN_FLIGHT_BYTES)
+    rounds = -(-total // (_MAX_SEGMENT_BYTES * num_processes))
     wanted = max(1, min(num_processes * rounds, -(-total // _MIN_SEGMENT_BYTES)))
     ranges: list[slice] = []
     start = done = 0

@@ -112,13 +112,14 @@ class Postings:
             found[common] = np.count_nonzero(self._common[rows.common[common]][:, alive], axis=1)
         return found
 
-    def scores(self, rows: Rows, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Sum over the terms of weight times contribution (0 to K1 + 1), for every document."""
-        scaled = weights * np.float32((K1 + 1) / _FULL)
+    def scores(self, rows: Rows, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum over the terms of weight times contribution (0 to K1 + 1), for every document. In double precision, so
+        that the order of adding up, which differs between segments, doesn't show."""
+        scaled = weights * ((K1 + 1) / _FULL)
         common = rows.common >= 0
         # Not a matrix product: that wakes up BLAS's threads, which on a busy machine costs more than all of this.
-        scores: NDArray[np.float32] = np.einsum(
-            "i,ij->j", scaled[common], self._common[rows.common[common]].astype(np.float32)
+        scores: NDArray[np.float64] = np.einsum(
+            "i,ij->j", scaled[common], self._common[rows.common[common]].astype(np.float64)
         )
         for i in np.flatnonzero(rows.rare >= 0):
             start, end = self._starts[rows.rare[i]], self._starts[rows.rare[i] + 1]
@@ -126,10 +127,10 @@ class Postings:
         return scores
 
 
-def weight_of(counts: NDArray[np.int64], num_documents: int) -> NDArray[np.float32]:
+def weight_of(counts: NDArray[np.int64], num_documents: int) -> NDArray[np.float64]:
     """BM25's inverse document frequency for terms in so many of all documents; 0 for those in none."""
-    weights = np.log(1 + (num_documents - counts + 0.5) / (counts + 0.5))
-    return np.where(counts > 0, weights, 0).astype(np.float32)
+    weights: NDArray[np.float64] = np.log(1 + (num_documents - counts + 0.5) / (counts + 0.5))
+    return np.where(counts > 0, weights, 0.0)
 
 
 def _inverted(

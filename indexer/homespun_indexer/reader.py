@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -159,10 +160,10 @@ class IndexReader:
     def _definitions(self, name: str) -> list[Definition]:
         found = []
         for number, part in enumerate(self._parts):
-            for file, symbol in part.segment.defined(name)[:_MAX_PLACES]:
-                if file not in part.dead:
-                    known, parent = part.segment.files[file], part.segment.details(file).symbols[symbol].parent
-                    found.append(Definition(number, file, symbol, known.path, known.language, parent))
+            living = (place for place in part.segment.defined(name) if place[0] not in part.dead)
+            for file, symbol in islice(living, _MAX_PLACES):
+                known, parent = part.segment.files[file], part.segment.details(file).symbols[symbol].parent
+                found.append(Definition(number, file, symbol, known.path, known.language, parent))
         return sorted(found, key=lambda d: (d.path, d.number))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from homespun_indexer.dense import Vectors
 from homespun_indexer.embedders import Embedder
 from homespun_indexer.parts import Hit, Part, Place
 from homespun_indexer.search import USAGE, Window
+
+_DIGITS = 3
+"""Scores that differ less are equal."""
 
 
 class Usages:
@@ -40,7 +43,7 @@ class Usages:
         rows = [part.segment.postings.find(hashes) for part in self._parts]
         counts = [part.segment.postings.counts(row, part.alive) for part, row in zip(self._parts, rows, strict=True)]
         weights = lexical.weight_of(np.sum(counts, axis=0), self.num_chunks)
-        wanted = np.fromiter(terms.values(), np.float32, len(terms)) * weights
+        wanted = np.fromiter(terms.values(), np.float64, len(terms)) * weights
         found: list[Hit] = []
         for number, (part, row) in enumerate(zip(self._parts, rows, strict=True)):
             scores = part.segment.postings.scores(row, wanted)
@@ -70,8 +73,8 @@ class Usages:
 
     def _best(self, found: Iterable[Hit]) -> list[Hit]:
         """Rounded, then by place: how an index is laid out in segments must not change what it finds."""
-        best = heapq.nlargest(search.CANDIDATES, found, key=lambda hit: hit.score)
-        return sorted(best, key=lambda hit: (-round(hit.score, 3), *self._place(hit)))
+        rounded = (replace(hit, score=round(hit.score, _DIGITS)) for hit in found)
+        return sorted(rounded, key=lambda hit: (-hit.score, *self._place(hit)))[: search.CANDIDATES]
 
     def _place(self, hit: Hit) -> tuple[str, int]:
         segment = self._parts[hit.part].segment
@@ -108,10 +111,10 @@ class Usages:
         return Snippet(path=path, start_line=first + start, text=text, score=hit.score, source=USAGE)
 
 
-def _top(scores: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
-    """The documents with the best scores above 0, in no order."""
-    first = np.argpartition(scores, -limit)[-limit:] if len(scores) > limit else np.arange(len(scores))
-    return first[scores[first] > 0]
+def _top(scores: NDArray[np.float64], limit: int) -> NDArray[np.int64]:
+    """The documents with the best scores above 0, in no order, and all that are as good as the last of them."""
+    least = float(np.partition(scores, -limit)[-limit]) if len(scores) > limit else 0.0
+    return np.flatnonzero((scores > 0) & (scores >= least - 10.0**-_DIGITS))
 
 
 def _blended(vectors: Vectors) -> Vectors:

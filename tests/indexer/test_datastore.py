@@ -163,7 +163,7 @@ def test_a_few_hits_stand_for_many() -> None:
     assert vote([(store, found)], 2) == [8, 9]
 
 
-@pytest.mark.parametrize(("largest", "width"), [(65_534, 2), (65_535, 4), (150_000, 4)])
+@pytest.mark.parametrize(("largest", "width"), [(65_533, 2), (65_534, 4), (150_000, 4)])
 def test_the_width_follows_the_vocabulary(largest: int, width: int) -> None:
     files = [[largest, 5, 6, 7, largest]]
     arrays = Datastore.build([np.array(ids, np.int32) for ids in files])
@@ -190,3 +190,9 @@ def test_suffixes_are_ordered_by_their_first_tokens_then_by_place(
     ordered = sorted_suffixes(np.array(scaled, np.uint32), np.array(wanted, np.uint32)).tolist()
     padded = scaled + [0] * DEPTH
     assert ordered == sorted(wanted, key=lambda i: (padded[i : i + DEPTH], i))
+
+
+def test_no_places_draft_nothing() -> None:
+    """It failed, so that every draft did for which nothing was found."""
+    assert vote([], 4) == []
+    assert counted([]) == {}

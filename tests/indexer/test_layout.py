@@ -46,7 +46,7 @@ def test_a_cut_covers_every_file_once_in_order_in_few_ranges(sizes: list[int], p
     parts = cut(sizes, processes)
     assert [i for part in parts for i in range(len(sizes))[part]] == list(range(len(sizes)))
     assert all(part.start < part.stop for part in parts)
-    rounds = -(-sum(sizes) // layout.IN_FLIGHT_BYTES)
+    rounds = -(-sum(sizes) // (layout._MAX_SEGMENT_BYTES * processes))
     assert len(parts) <= max(1, processes * rounds)
 
 

@@ -47,7 +47,7 @@ def rows_of(postings: Postings, names: Sequence[str]) -> Rows:
     return postings.find(np.array([term_hash(name) for name in names], np.uint64))
 
 
-def scores_of(postings: Postings, query: Mapping[str, float]) -> NDArray[np.float32]:
+def scores_of(postings: Postings, query: Mapping[str, float]) -> NDArray[np.float64]:
     rows = rows_of(postings, list(query))
     weights = np.array(list(query.values()), np.float32) * weight_of(
         postings.counts(rows, None), postings.num_documents

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from homespun_indexer.tails import TAIL_BONUS, num_repeated, reordered, tails
+from homespun_indexer.parts import Hit
+from homespun_indexer.tails import LOOKED_AT, TAIL_BONUS, num_repeated, reordered, tails
 
 
 @pytest.mark.parametrize(
@@ -30,20 +31,30 @@ def test_repetition_counts_until_the_first_tail_that_is_missing() -> None:
     assert num_repeated(ends, "rows") == 0
 
 
+def order(scores: list[float], texts: list[str], prefix: str) -> list[int]:
+    """Numbers of the hits as they come."""
+    hits = [Hit(score, 0, number) for number, score in enumerate(scores)]
+    return [hit.chunk for hit in reordered(hits, lambda hit: texts[hit.chunk], prefix)]
+
+
+SAME_WORDS, SAME_ORDER = "rows = self.total", "total = self.rows(2)"
+
+
 def test_a_chunk_that_repeats_the_code_passes_one_of_slightly_better_score() -> None:
-    texts = {"same words": "rows = self.total", "same order": "total = self.rows(2)"}
-    hits = [("same words", 10.0), ("same order", 9.0)]
-    assert [key for key, _ in reordered(hits, texts.__getitem__, "total = self.rows(")] == ["same order", "same words"]
+    assert order([10.0, 9.0], [SAME_WORDS, SAME_ORDER], "total = self.rows(") == [1, 0]
 
 
 def test_a_much_better_score_keeps_its_place() -> None:
-    texts = {"far ahead": "nothing of it", "same order": "total = self.rows(2)"}
-    hits = [("far ahead", 10.0), ("same order", 10.0 * (1 - 3 * TAIL_BONUS) - 0.1)]
-    assert [key for key, _ in reordered(hits, texts.__getitem__, "total = self.rows(")] == ["far ahead", "same order"]
+    behind = 10.0 * (1 - 3 * TAIL_BONUS) - 0.1
+    assert order([10.0, behind], ["nothing of it", SAME_ORDER], "total = self.rows(") == [0, 1]
 
 
 def test_equal_hits_keep_their_order_and_nothing_is_lost() -> None:
-    hits = [("a", 3.0), ("b", 3.0), ("c", 3.0)]
-    assert [key for key, _ in reordered(hits, lambda _: "x", "x")] == ["a", "b", "c"]
-    assert reordered(hits, lambda _: "x", "") == hits
-    assert reordered([], lambda _: "x", "x") == []
+    assert order([3.0, 3.0, 3.0], ["x"] * 3, "x") == [0, 1, 2]
+    assert order([3.0, 2.0], ["x"] * 2, "") == [0, 1]
+    assert order([], [], "x") == []
+
+
+def test_only_the_best_hits_are_looked_at() -> None:
+    texts = ["no"] * LOOKED_AT + [SAME_ORDER]
+    assert order([1.0] * (LOOKED_AT + 1), texts, "total = self.rows(") == list(range(LOOKED_AT + 1))

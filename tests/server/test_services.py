@@ -153,7 +153,7 @@ async def test_the_line_ends_of_the_file_are_kept(make_completer: MakeCompleter)
 async def test_a_retrieval_timeout_still_completes(
     make_completer: MakeCompleter, loom: LiveRepository, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(query: object, limit: int) -> list[Snippet]:
+    def slow(query: object, limit: int, deadline_s: float) -> list[Snippet]:
         time.sleep(0.5)
         return []
 
