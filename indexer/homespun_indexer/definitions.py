@@ -10,6 +10,7 @@ from homespun_core.types import SearchQuery
 from homespun_indexer.imports import Import, in_text
 from homespun_indexer.imports_paths import Resolver
 from homespun_indexer.reach import Reach, names_in_reach
+from homespun_indexer.segment import parent_hash
 
 _MAX_PLACES = 2
 """A name defined more often (`get`, `__init__`), of which no import tells the file, may mean any of them."""
@@ -26,8 +27,8 @@ class Definition:
     number: int
     path: str
     language: str
-    parent: str
-    """Name of the definition around it; "" at top level."""
+    parent: int
+    """`parent_hash` of the definition around it; 0 at top level."""
 
 
 _FAMILIES = {"typescript": "javascript", "tsx": "javascript", "c": "cpp", "kotlin": "java", "scala": "java"}
@@ -80,13 +81,14 @@ def _of_reach(reach: Reach, scope: _Scope, find: Find) -> Iterator[Definition]:
     own, owner = scope.imported(reach.name), scope.imported(reach.qualifier)
     imported = own if own is not None and not reach.qualifier else owner
     name = own.name if imported is own and own is not None and own.name else reach.name
+    owner_hash = parent_hash(reach.qualifier)
     places = [p for p in find(name) if _family(p.language) == scope.family]
     if imported is not None:
         files = scope.files(imported)
         inside = [p for p in places if p.path in files]
-        yield from sorted(inside, key=lambda p: (p.parent != reach.qualifier, files.index(p.path)))[:1]
+        yield from sorted(inside, key=lambda p: (p.parent != owner_hash, files.index(p.path)))[:1]
     elif reach.qualifier:
-        yield from [p for p in places if p.parent == reach.qualifier][:1]
+        yield from [p for p in places if p.parent == owner_hash][:1]
     else:
         top = [p for p in places if not p.parent] or list(places)
         visible = scope.visible() if top else set()

@@ -68,6 +68,9 @@ class Rows:
     rare: NDArray[np.int64]
     common: NDArray[np.int64]
 
+    def those(self, chosen: NDArray[np.bool_]) -> Rows:
+        return Rows(self.rare[chosen], self.common[chosen])
+
 
 class Postings:
     """Which documents hold which terms, and what each contributes. Documents are numbered as they were given;
@@ -121,9 +124,10 @@ class Postings:
         scores: NDArray[np.float64] = np.einsum(
             "i,ij->j", scaled[common], self._common[rows.common[common]].astype(np.float64)
         )
-        for i in np.flatnonzero(rows.rare >= 0):
-            start, end = self._starts[rows.rare[i]], self._starts[rows.rare[i] + 1]
-            np.add.at(scores, self._documents[start:end], self._impacts[start:end] * scaled[i])
+        rare = np.flatnonzero(rows.rare >= 0)
+        starts, ends = (self._starts[rows.rare[rare] + i].astype(np.int64) for i in (0, 1))
+        held = _ranges(starts, ends - starts)
+        np.add.at(scores, self._documents[held], self._impacts[held] * np.repeat(scaled[rare], ends - starts))
         return scores
 
 

@@ -12,7 +12,8 @@ MAX_NAMES = 12
 _LINES_BEFORE = 5
 _LINES_AFTER = 3
 _MAX_LINE = 400
-_MAX_LOOKED_BACK = 40
+_MAX_READ = 20_000
+_MAX_LOOKED_BACK = 16
 """Places of a name that are looked at for its type: it is declared close to its use, or at the start of the file."""
 
 _C_WORDS = (
@@ -66,7 +67,7 @@ def names_in_reach(prefix: str, suffix: str, language: str) -> tuple[Reach, ...]
     """Best first, at most MAX_NAMES: what the cursor hangs on, then calls and types, the nearer line first. The word
     that is being written is left out."""
     words = _WORDS.get(language, _OTHER_WORDS) | _CONTAINERS
-    declared = _without_last_word(prefix)
+    declared = _without_last_word(prefix[-_MAX_READ:])
     found = dict.fromkeys(
         reach
         for reach in [*_receiver(declared), *_around(declared, suffix, language)]

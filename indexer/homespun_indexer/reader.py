@@ -161,8 +161,8 @@ class IndexReader:
         found = []
         for number, part in enumerate(self._parts):
             living = (place for place in part.segment.defined(name) if place[0] not in part.dead)
-            for file, symbol in islice(living, _MAX_PLACES):
-                known, parent = part.segment.files[file], part.segment.details(file).symbols[symbol].parent
+            for file, symbol, parent in islice(living, _MAX_PLACES):
+                known = part.segment.files[file]
                 found.append(Definition(number, file, symbol, known.path, known.language, parent))
         return sorted(found, key=lambda d: (d.path, d.number))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from homespun_indexer.search import USAGE, Window
 
 _DIGITS = 3
 """Scores that differ less are equal."""
+_MAX_BYTES = 4 * (search.SNIPPET_CHARS + 1)
+"""Of what follows a chunk: more than a snippet can show, so that where it is cut doesn't matter."""
 
 
 class Usages:
@@ -44,13 +46,16 @@ class Usages:
         counts = [part.segment.postings.counts(row, part.alive) for part, row in zip(self._parts, rows, strict=True)]
         weights = lexical.weight_of(np.sum(counts, axis=0), self.num_chunks)
         wanted = np.fromiter(terms.values(), np.float64, len(terms)) * weights
+        counting = wanted > search.LEAST_WEIGHT * wanted.max(initial=0.0)
         found: list[Hit] = []
         for number, (part, row) in enumerate(zip(self._parts, rows, strict=True)):
-            scores = part.segment.postings.scores(row, wanted)
-            dead = self._dead(number, own)
-            if dead is not None:
-                scores[dead] = 0.0
-            found += [Hit(float(scores[chunk]), number, int(chunk)) for chunk in _top(scores, search.CANDIDATES)]
+            scores = part.segment.postings.scores(row.those(counting), wanted[counting])
+            if part.alive is not None:
+                scores *= part.alive
+            for file in (file for p, file in own if p == number):
+                scores[part.segment.chunks_of(file)] = 0.0
+            chunks = _top(scores, search.CANDIDATES)
+            found += map(Hit, scores[chunks].round(_DIGITS).tolist(), repeat(number), chunks.tolist())
         return self._best(found)
 
     def _by_vector(self, embedder: Embedder, near: Window, own: frozenset[Place]) -> list[Hit]:
@@ -59,7 +64,7 @@ class Usages:
         for number, part in enumerate(self._parts):
             dense = part.segment.dense
             hits = dense.search(vector, search.CANDIDATES, self._dead(number, own)) if dense is not None else []
-            found += [Hit(similarity, number, chunk) for chunk, similarity in hits if similarity > 0]
+            found += [Hit(round(similarity, _DIGITS), number, chunk) for chunk, similarity in hits if similarity > 0]
         return self._best(found)
 
     def _dead(self, number: int, own: frozenset[Place]) -> NDArray[np.bool_] | None:
@@ -68,13 +73,17 @@ class Usages:
         files = [file for p, file in own if p == number]
         if not files:
             return None if part.alive is None else ~part.alive
-        dead = np.isin(part.segment.file_of_chunk, files)
-        return dead if part.alive is None else dead | ~part.alive
+        dead = np.zeros(len(part.segment.chunks), np.bool_) if part.alive is None else ~part.alive
+        for file in files:
+            dead[part.segment.chunks_of(file)] = True
+        return dead
 
-    def _best(self, found: Iterable[Hit]) -> list[Hit]:
-        """Rounded, then by place: how an index is laid out in segments must not change what it finds."""
-        rounded = (replace(hit, score=round(hit.score, _DIGITS)) for hit in found)
-        return sorted(rounded, key=lambda hit: (-hit.score, *self._place(hit)))[: search.CANDIDATES]
+    def _best(self, found: Sequence[Hit]) -> list[Hit]:
+        """By score, equal ones by place: how an index is laid out in segments must not change what it finds."""
+        ranked = sorted(found, key=lambda hit: -hit.score)
+        least = ranked[min(len(ranked), search.CANDIDATES) - 1].score if ranked else 0.0
+        best = [hit for hit in ranked if hit.score >= least]
+        return sorted(best, key=lambda hit: (-hit.score, *self._place(hit)))[: search.CANDIDATES]
 
     def _place(self, hit: Hit) -> tuple[str, int]:
         segment = self._parts[hit.part].segment
@@ -104,8 +113,9 @@ class Usages:
 
     def _snippet(self, hit: Hit, terms: Mapping[str, float]) -> Snippet:
         segment = self._parts[hit.part].segment
-        file, first, last, *_ = segment.chunks[hit.chunk].tolist()
-        lines = segment.text(file).decode().split("\n")[first - 1 : last + search.SNIPPET_LINES]
+        file, first, last, start_byte, end_byte = segment.chunks[hit.chunk].tolist()
+        raw = segment.text(file, start_byte, end_byte + _MAX_BYTES)
+        lines = raw.decode("utf-8", "ignore").split("\n")[: last - first + 1 + search.SNIPPET_LINES]
         start, end = search.focus(lines, last - first + 1, terms)
         text, path = "\n".join(lines[start:end]), segment.files[file].path
         return Snippet(path=path, start_line=first + start, text=text, score=hit.score, source=USAGE)

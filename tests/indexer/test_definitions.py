@@ -9,6 +9,7 @@ import pytest
 from homespun_core.types import SearchQuery
 from homespun_indexer.definitions import Definition, definitions_in_reach
 from homespun_indexer.imports_paths import Resolver
+from homespun_indexer.segment import parent_hash
 
 
 def found(
@@ -18,7 +19,10 @@ def found(
     paths = {path, *others, *(where for of_name in places.values() for where, _ in of_name)}
 
     def find(name: str) -> list[Definition]:
-        return [Definition(0, i, 0, where, language, parent) for i, (where, parent) in enumerate(places.get(name, ()))]
+        return [
+            Definition(0, i, 0, where, language, parent_hash(parent))
+            for i, (where, parent) in enumerate(places.get(name, ()))
+        ]
 
     query = SearchQuery(prefix=prefix, suffix="\n", path=path, language=language)
     return [definition.path for definition in definitions_in_reach(query, Resolver(paths), find)]
@@ -78,7 +82,7 @@ def test_the_file_itself_is_left_out() -> None:
 
 def test_definitions_of_another_language_are_left_out() -> None:
     def find(name: str) -> list[Definition]:
-        return [Definition(0, 0, 0, "a.js", "javascript", "")] if name == "total" else []
+        return [Definition(0, 0, 0, "a.js", "javascript", 0)] if name == "total" else []
 
     for language, path, expected in (("python", "b.py", []), ("typescript", "b.ts", ["a.js"])):
         query = SearchQuery(prefix="x = total(", suffix="", path=path, language=language)
