@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from homespun_core.errors import RepositoryError
@@ -147,7 +147,7 @@ def _with_work_tree(
         if entry is None:
             continue
         if before is not None and before.blob == entry.blob:
-            entry = replace(entry, content=None)
+            entry = before
         memory.keep(listed.path, state, entry)
         entries[listed.path] = entry
     memory.forget_others(entries.keys())

@@ -27,7 +27,7 @@ from homespun_indexer.repository import Repository
 
 logger = logging.getLogger(__name__)
 
-DEBOUNCE_S = 0.1
+DEBOUNCE_S = 0.05
 _MAX_WAIT_S = 2.0
 """A tree that never comes to rest (a build writing into it) is reported at least this often."""
 _POLL_S = 5.0
