@@ -27,20 +27,40 @@ MAX_HITS = 64
 _LISTED_SHARE = 0.5
 
 
+class Numbers(Sequence[int]):
+    """Integers as they lie on disk: big-endian, `width` bytes each, a row each, so that bytes compare as numbers do."""
+
+    def __init__(self, rows: NDArray[np.uint8]) -> None:
+        self.width = rows.shape[1]
+        self._data = rows.reshape(-1).data
+        self._length = len(rows)
+
+    @staticmethod
+    def packed(numbers: NDArray[np.uint32], width: int) -> NDArray[np.uint8]:
+        """The rows for numbers that fit into `width` bytes."""
+        return numbers.astype(">u4").view(np.uint8).reshape(-1, 4)[:, 4 - width :]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: int) -> int:  # type: ignore[override]  # no slices
+        return int.from_bytes(self._data[place * self.width : (place + 1) * self.width], "big")
+
+    def raw(self, place: int, count: int) -> bytes:
+        """The bytes of `count` numbers; of fewer at the end."""
+        return bytes(self._data[place * self.width : (place + count) * self.width])
+
+
 class Datastore:
     """Of one segment. Safe for concurrent reading.
 
-    Tokens are big-endian, `width` bytes each, one more than their id: so zero is the separator, and bytes compare as
-    tokens do.
+    Tokens are one more than their id, so that zero is the separator.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        tokens: NDArray[np.uint8] = arrays["tokens"]
-        self._width = tokens.shape[1]
-        self._bytes = tokens.reshape(-1).data
-        self._suffixes = arrays["suffixes"].data
+        self._tokens, self._suffixes = Numbers(arrays["tokens"]), Numbers(arrays["suffixes"])
         self._is_common: NDArray[np.uint8] = arrays["common_tokens"]
-        self.num_tokens = len(tokens)
+        self.num_tokens = len(self._tokens)
 
     @staticmethod
     def build(files: Sequence[NDArray[np.int32]]) -> dict[str, NDArray[Any]]:
@@ -50,10 +70,10 @@ class Datastore:
             [separator, *(part for ids in files for part in (ids.astype(np.uint32) + np.uint32(1), separator))]
         )
         is_common = _common(tokens)
-        width = 2 if int(tokens.max()) < (1 << 16) - 1 else 4
+        suffixes = sorted_suffixes(tokens, np.flatnonzero(~is_common[tokens]).astype(np.uint32))
         return {
-            "tokens": tokens.astype(f">u{width}").view(np.uint8).reshape(-1, width),
-            "suffixes": sorted_suffixes(tokens, np.flatnonzero(~is_common[tokens]).astype(np.uint32)),
+            "tokens": Numbers.packed(tokens, 2 if int(tokens.max()) < (1 << 16) - 1 else 3),
+            "suffixes": Numbers.packed(suffixes, 3 if len(tokens) < 1 << 24 else 4),
             "common_tokens": is_common.astype(np.uint8),
         }
 
@@ -66,50 +86,51 @@ class Datastore:
         low, high, found = 0, len(starts), None
         while low < high:  # if the end from one token on occurs, so do all shorter ones
             middle = (low + high) // 2
-            pattern = wanted[starts[middle] * self._width :]
-            first = bisect_left(self._suffixes, pattern, key=self._reader(len(pattern)))
-            if first < len(self._suffixes) and self._reader(len(pattern))(self._suffixes[first]) == pattern:
-                found, high = (pattern, first), middle
+            start = starts[middle]
+            pattern, read = wanted[start * self._tokens.width :], self._reader(len(context) - start)
+            first = bisect_left(self._suffixes, pattern, key=read)
+            if first < len(self._suffixes) and read(self._suffixes[first]) == pattern:
+                found, high = (start, first), middle
             else:
                 low = middle + 1
-        return self._extended(wanted, *found) if found else (0, [])
+        return self._extended(wanted, len(context), *found) if found else (0, [])
 
     def following(self, positions: Sequence[int]) -> list[int]:
         """The token id at each position; -1 at the end of a file."""
-        width, data = self._width, self._bytes
-        return [int.from_bytes(data[p * width : p * width + width], "big") - 1 for p in positions]
+        return [self._tokens[position] - 1 for position in positions]
 
-    def _reader(self, size: int) -> Callable[[int], bytes]:
-        """The bytes of the tokens that start at a position."""
-        data, width = self._bytes, self._width
-        return lambda place: bytes(data[place * width : place * width + size])
+    def _reader(self, count: int) -> Callable[[int], bytes]:
+        """The bytes of so many tokens from a position on."""
+        return lambda place: self._tokens.raw(place, count)
 
-    def _extended(self, wanted: bytes, pattern: bytes, first: int) -> tuple[int, list[int]]:
-        """Those suffixes beginning with `pattern`, from the `first` on, that match furthest to the left of it."""
-        last = bisect_right(self._suffixes, pattern, first, key=self._reader(len(pattern)))
+    def _extended(self, wanted: bytes, end: int, start: int, first: int) -> tuple[int, list[int]]:
+        """Of the suffixes that begin with the context from `start` to `end` (the `first` of them is given), those that
+        match furthest to the left of it as well."""
+        pattern = wanted[start * self._tokens.width :]
+        last = bisect_right(self._suffixes, pattern, first, key=self._reader(end - start))
         step = max(1, (last - first) // MAX_HITS)
         places = [self._suffixes[i] for i in range(first, last, step)][:MAX_HITS]
-        length = len(pattern) // self._width
-        before = [self._common_end(wanted, len(wanted) // self._width - length, place) for place in places]
+        before = [self._common_end(wanted, start, place) for place in places]
         longest = max(before)
+        length = end - start
         if length + longest < MIN_MATCH:
             return 0, []
         return length + longest, [p + length for p, b in zip(places, before, strict=True) if b == longest]
 
     def _common_end(self, wanted: bytes, start: int, place: int) -> int:
         """How many tokens before `wanted[start]` and before `place` are the same."""
-        width, count = self._width, 0
+        width, count = self._tokens.width, 0
         while count < min(start, place):
-            a, b = (start - count - 1) * width, (place - count - 1) * width
-            if wanted[a : a + width] != self._bytes[b : b + width]:
+            at = (start - count - 1) * width
+            if wanted[at : at + width] != self._tokens.raw(place - count - 1, 1):
                 break
             count += 1
         return count
 
     def _encoded(self, context: Sequence[int]) -> bytes:
-        unknown = (1 << 8 * self._width) - 1  # stands nowhere: the largest token is smaller
+        unknown = (1 << 8 * self._tokens.width) - 1  # stands nowhere: the largest token is smaller
         shifted = (token + 1 if 0 <= token < unknown - 1 else unknown for token in context)
-        return b"".join(token.to_bytes(self._width, "big") for token in shifted)
+        return b"".join(token.to_bytes(self._tokens.width, "big") for token in shifted)
 
     def _common(self, token: int) -> bool:
         return 0 <= token < len(self._is_common) - 1 and bool(self._is_common[token + 1])

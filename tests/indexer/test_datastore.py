@@ -163,7 +163,7 @@ def test_a_few_hits_stand_for_many() -> None:
     assert vote([(store, found)], 2) == [8, 9]
 
 
-@pytest.mark.parametrize(("largest", "width"), [(65_533, 2), (65_534, 4), (150_000, 4)])
+@pytest.mark.parametrize(("largest", "width"), [(65_533, 2), (65_534, 3), (150_000, 3)])
 def test_the_width_follows_the_vocabulary(largest: int, width: int) -> None:
     files = [[largest, 5, 6, 7, largest]]
     arrays = Datastore.build([np.array(ids, np.int32) for ids in files])
