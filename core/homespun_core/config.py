@@ -85,10 +85,13 @@ class Settings:
 
     @property
     def data_root(self) -> Path:
-        if self.data_dir:
-            return Path(self.data_dir).expanduser().absolute()
+        """Raises ConfigError where it counts from a home directory that isn't known."""
         base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-        return (Path(base) / "homespun").expanduser().absolute()
+        place = Path(self.data_dir) if self.data_dir else Path(base) / "homespun"
+        try:
+            return place.expanduser().absolute()
+        except RuntimeError:
+            raise ConfigError(f"data_dir: {place}: no such home directory; set HOME or give --data-dir") from None
 
 
 SETTINGS: dict[str, Field[Any]] = {f.name: f for f in fields(Settings)}

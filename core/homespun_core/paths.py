@@ -6,9 +6,14 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 _SCP_LIKE = re.compile(r"^(?:[^@/\s]+@)?(\[[^\]/]*\]|[^:/\s]+):(?!//)(.+)$", re.DOTALL)
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://(?:[^/]*@)?(\[[^\]/]*\]|[^@/:]*)(?::[^/]*)?/*(.*)$", re.IGNORECASE | re.DOTALL)
+
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_USERINFO = re.compile(r"//[^/\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class DataDir:
 def repo_identity(source: str) -> str:
     """`host/owner/name` of a URL or scp-like address, the absolute path of a local repository; no userinfo, no `.git`.
 
+    Locally, only the git directory in a work tree goes by that one's name: `foo` and `foo.git` side by side are two.
     Two spellings of one repository give one identity, whichever protocol they name. Defined for every text: what git
     would refuse (no host, a port that is no number, a NUL) has an identity too, and only local ones begin with `/`.
     """
@@ -65,12 +71,37 @@ def repo_identity(source: str) -> str:
     if match:
         host, path = match.groups()
         return f"{host.lower() or 'nowhere'}/{_strip_git(path)}"
-    return _strip_git(_absolute(re.sub("^file://", "", address, flags=re.IGNORECASE))) or "/"
+    return _absolute(re.sub("^file://", "", address, flags=re.IGNORECASE)).removesuffix("/.git") or "/"
+
+
+def repo_identity_on_disk(source: str) -> str:
+    """`repo_identity` of the whole repository when `source` is a directory (or file) inside a local one."""
+    identity = repo_identity(source)
+    if is_remote(source):
+        return identity
+    place = Path(identity)
+    try:
+        return next((str(p) for p in (place, *place.parents) if _is_top(p)), identity) if place.exists() else identity
+    except OSError:  # where we may not look, or too long a name
+        return identity
 
 
 def is_remote(source: str) -> bool:
     """Whether `source` has the form of a URL or scp-like address. A `file:` URL is local."""
     return _remote(source.strip()) is not None
+
+
+def hide_credentials(text: str) -> str:
+    return _USERINFO.sub("//", text)
+
+
+def why_unreadable(source: str) -> str | None:
+    """What is wrong with a URL that we can't take apart for certain, in words that hold nothing of it but the scheme:
+    where its password ends isn't known either. None for other URLs, and for what isn't one."""
+    scheme = _SCHEME.match(source.strip())
+    if scheme is None or scheme[1].lower() == "file" or _is_clear(source.strip()):
+        return None
+    return f"{scheme[0]}…: the URL can't be read; special characters in a password must be percent-encoded"
 
 
 def repo_id(source: str) -> str:
@@ -79,7 +110,7 @@ def repo_id(source: str) -> str:
     Never a path from the URL: `../` and look-alike names can't collide or escape.
     """
     identity = repo_identity(source)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", identity.rpartition("/")[2]).strip(".-") or "repo"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", identity.rpartition("/")[2].removesuffix(".git")).strip(".-") or "repo"
     return f"{name[:40]}-{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
@@ -87,6 +118,25 @@ def _remote(address: str) -> re.Match[str] | None:
     if address.lower().startswith("file:"):
         return None
     return _URL.match(address) or _SCP_LIKE.match(address)
+
+
+def _is_clear(url: str) -> bool:
+    """Whether every reader of URLs finds the same host in it: an @ after the host may be the end of a password that has
+    a slash."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return "@" not in f"{parts.path}{parts.query}{parts.fragment}" and not re.search(
+        r"[\x00-\x1f]|^[^/]*//[^/]*\s", url
+    )
+
+
+def _is_top(place: Path) -> bool:
+    """Of a work tree, or a bare repository."""
+    is_bare = (place / "HEAD").is_file() and (place / "objects").is_dir() and (place / "refs").is_dir()
+    return is_bare or (place / ".git").exists()
 
 
 def _absolute(path: str) -> str:

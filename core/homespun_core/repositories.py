@@ -10,7 +10,13 @@ from pathlib import Path
 
 from homespun_core.errors import ConfigError
 from homespun_core.languages import language_named, languages
-from homespun_core.paths import is_remote, repo_identity
+from homespun_core.paths import (
+    hide_credentials,
+    is_remote,
+    repo_identity,
+    repo_identity_on_disk,
+    why_unreadable,
+)
 
 TABLE = "repository"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -62,7 +68,7 @@ def parse_repositories(value: object, origin: str, base: Path) -> tuple[Reposito
     if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
         raise ConfigError(f"{origin}: {TABLE}: is not a list of tables; write [[{TABLE}]] above each repository")
     found = tuple(_repository(table, f"{origin}: {TABLE} {n}", base) for n, table in enumerate(value, 1))
-    _refuse_twins([(repo_identity(repo.source), "source", repo.source) for repo in found], origin)
+    _refuse_twins([(repo_identity_on_disk(r.source), "source", hide_credentials(r.source)) for r in found], origin)
     _refuse_twins([(repo.name, "name", repo.name) for repo in found if repo.name], origin)
     return found
 
@@ -70,8 +76,10 @@ def parse_repositories(value: object, origin: str, base: Path) -> tuple[Reposito
 def chosen(configured: Sequence[RepositoryConfig], sources: Sequence[str]) -> tuple[RepositoryConfig, ...]:
     """The repositories a command is about: those named by source or by configured name, or all that are configured.
 
-    Raises ConfigError when there are none.
+    Raises ConfigError when there are none, or one is a URL that can't be read for certain.
     """
+    for unreadable in filter(None, map(why_unreadable, sources)):
+        raise ConfigError(unreadable)
     if not sources and not configured:
         raise ConfigError(
             f"no repository given: name a directory or URL, or write [[{TABLE}]] tables with a source in homespun.toml"
@@ -88,10 +96,11 @@ def nearest(word: str, known: Iterable[str], what: str) -> str:
 
 
 def _configured(configured: Iterable[RepositoryConfig], source: str) -> RepositoryConfig:
-    """A name counts where no such directory exists, so that a path means the same with and without configuration."""
-    identity = repo_identity(source)
+    """A name counts where no such directory exists, so that a path means the same with and without configuration. A
+    folder inside a repository is that repository."""
+    identity, whole = repo_identity(source), repo_identity_on_disk(source)
     for repo in configured:
-        if repo_identity(repo.source) == identity or (repo.name == source and not Path(identity).exists()):
+        if repo_identity_on_disk(repo.source) == whole or (repo.name == source and not Path(identity).exists()):
             return repo
     return RepositoryConfig(source=source)
 
@@ -107,12 +116,14 @@ def _repository(table: Mapping[str, object], where: str, base: Path) -> Reposito
         raise ConfigError(f"{where}: token_file and token_env are both set; keep the one that holds the token")
     values["source"] = _place(str(values["source"]), base)
     if "token_file" in values:
-        values["token_file"] = base / Path(str(values["token_file"])).expanduser()
+        values["token_file"] = base / _expanded(str(values["token_file"]), f"{where}: token_file")
     rules = SourceRules(**{key: values.pop(key) for key in _RULES if key in values})  # type: ignore[arg-type]
     return RepositoryConfig(rules=rules, **values)  # type: ignore[arg-type]  # each value was checked under its key
 
 
 def _checked(key: str, value: object, where: str) -> object:
+    if key == "source" and isinstance(value, str) and (unreadable := why_unreadable(value)):
+        raise ConfigError(f"{where}: {unreadable}")
     if key in _NUMBERS:
         return _number(value, where)
     if key not in _TEXTS:
@@ -135,10 +146,11 @@ def _number(value: object, where: str) -> int:
 
 
 def _text(value: object, where: str) -> str:
+    shown = hide_credentials(repr(value))
     if not isinstance(value, str):
-        raise ConfigError(f"{where}: {value!r} is not text")
+        raise ConfigError(f"{where}: {shown} is not text")
     if not value.strip() or any(ord(c) < 32 for c in value):
-        raise ConfigError(f"{where}: {value!r} is empty or has control characters; write one line of text")
+        raise ConfigError(f"{where}: {shown} is empty or has control characters; write one line of text")
     return value.strip()
 
 
@@ -153,6 +165,13 @@ def _language(name: str, where: str) -> str:
     if language is None:
         raise ConfigError(f"{where}: {name!r} is not a known language{nearest(name, languages(), 'languages')}")
     return language.name
+
+
+def _expanded(path: str, where: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{where}: {path!r}: no such home directory; set HOME or write the whole path") from None
 
 
 def _place(source: str, base: Path) -> str:

@@ -79,7 +79,6 @@ def publish_dir(
     final.parent.mkdir(parents=True, exist_ok=True)
     sweep(final.parent)
     tmp = final.parent / f"{_TMP_PREFIX}{final.name}-{os.getpid()}"
-    shutil.rmtree(tmp, ignore_errors=True)  # of a dead process with our id: containers reuse small ones
     tmp.mkdir()
     try:
         yield tmp
@@ -168,13 +167,14 @@ def set_current(parent: Path, name: str) -> None:
 
 
 def current(parent: Path) -> Path | None:
-    """The current snapshot of `parent`; None when none was published (or it was deleted since)."""
+    """The current snapshot of `parent`; None when none was published, it was deleted since or the pointer is damaged:
+    publishing anew mends that."""
     try:
         name = (parent / CURRENT).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+        path = parent / name
+        return path if name and (path / MANIFEST).is_file() else None
+    except (OSError, ValueError):
         return None
-    path = parent / name
-    return path if name and (path / MANIFEST).is_file() else None
 
 
 def prune(parent: Path, keep: int) -> None:
@@ -200,10 +200,11 @@ def remove(snapshot: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what writers that no longer run left half-written."""
+    """Remove what writers that no longer run left half-written. Not to be called while this process writes to `parent`
+    (locks see to that): what bears our own id is a dead process's, as containers use small ids again and again."""
     for leftover in parent.glob(f"{_TMP_PREFIX}*"):
         pid = leftover.name.rpartition("-")[2]
-        if pid.isdigit() and _is_running(int(pid)):
+        if pid.isdigit() and int(pid) != os.getpid() and _is_running(int(pid)):
             continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)

@@ -18,6 +18,7 @@ from homespun_indexer import filters, records
 from homespun_indexer.cache import BlobCache
 from homespun_indexer.chunks import MAX_CHARS, MAX_LINES, ChunkedFile, Piece, chunk_file
 from homespun_indexer.files import Candidate
+from homespun_indexer.parse import is_parsing
 from homespun_indexer.tokenizer import GuardedTokenizer
 
 Ids = NDArray[np.int32]
@@ -111,7 +112,8 @@ def _encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
 
 
 def _key(candidate: Candidate, tokenizer: Tokenizer) -> str:
-    parts = f"{records.FORMAT} {MAX_CHARS} {MAX_LINES} {candidate.language} {candidate.blob} {tokenizer.digest}"
+    options = f"{records.FORMAT} {is_parsing()} {MAX_CHARS} {MAX_LINES}"
+    parts = f"{options} {candidate.language} {candidate.blob} {tokenizer.digest}"
     return hashlib.sha256(parts.encode()).hexdigest()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import multiprocessing
 import os
+import resource
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -18,7 +21,7 @@ from typing import Any
 
 from homespun_core.errors import RepositoryError
 from homespun_core.types import ModelFiles, Progress, Tokenizer
-from homespun_indexer import files
+from homespun_indexer import files, parse
 from homespun_indexer.analysis import AnalysedFile, analyse
 from homespun_indexer.cache import BlobCache
 from homespun_indexer.embedders import NONE, embedded, load_embedder
@@ -27,9 +30,14 @@ from homespun_indexer.repository import Repository
 from homespun_indexer.segment import IndexedFile, write_segment
 from homespun_indexer.tokenizer import load_tokenizer
 
+logger = logging.getLogger(__name__)
+
 _MAX_PROCESSES = 16
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.1
+_MAX_MEMORY = 6 << 30
+"""Address space of a process that parses: far above what honest files need, far below what hurts the machine."""
+_ENVIRONMENT_LOCK = threading.Lock()
 _ENVIRONMENT = {
     # Large arrays are made and thrown away all the time: give their memory back to ourselves, not to the system.
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
@@ -58,12 +66,48 @@ def num_processes() -> int:
 def build_segments(
     jobs: Sequence[Job], tokenizer: Tokenizer, model: ModelFiles, progress: Progress
 ) -> list[list[IndexedFile]]:
-    """Write every job's segment; returns their tables of files. `model` is where other processes find the tokenizer."""
+    """Write every job's segment; returns their tables of files. `model` is where other processes find the tokenizer.
+
+    Only what a developer saves or pulls is parsed in this process: parsers are native code, and a hostile file can
+    crash one or have it eat all memory, so what comes from elsewhere is parsed where that does no harm.
+    """
     total = sum(len(job.candidates) for job in jobs)
     progress.start("Reading and parsing", total=total, unit="files")
-    tables = _build_all(jobs, model, progress) if len(jobs) > 1 else [_build(jobs[0], tokenizer, progress)]
+    is_ours = len(jobs) == 1 and jobs[0].repo.is_local
+    tables = [_build(jobs[0], tokenizer, progress)] if is_ours else _build_apart(jobs, tokenizer, model, progress)
     progress.finish(f"{total:,} files")
     return tables
+
+
+def _build_apart(
+    jobs: Sequence[Job], tokenizer: Tokenizer, model: ModelFiles, progress: Progress
+) -> list[list[IndexedFile]]:
+    try:
+        context = multiprocessing.get_context("spawn")  # fork doesn't go with threads, which we and our libraries have
+        done: Synchronized[int] = context.Value("q", 0)
+    except OSError as error:  # a machine without shared memory
+        logger.warning("no processes beside this one (%s); indexing takes longer", error.strerror)
+        return [_build(job, tokenizer, progress) for job in jobs]
+    start = _Start(model, done, os.getpid(), _MAX_MEMORY)
+    try:
+        return _in_pool(jobs, start, progress)
+    except BrokenProcessPool:
+        logger.warning("%s: a process that parsed it was killed; its parts are tried one by one", jobs[0].repo.name)
+        return [_build_alone(job, start, progress) for job in jobs]
+
+
+def _build_alone(job: Job, start: _Start, progress: Progress) -> list[IndexedFile]:
+    """A job that may be the one that killed its process: then once more without the parsers."""
+    for attempt in (start, replace(start, as_lines=True)):
+        job.target.unlink(missing_ok=True)
+        try:
+            return _in_pool([job], attempt, progress)[0]
+        except BrokenProcessPool:
+            logger.warning("%s: a file crashed its parser; that part is read as lines", job.repo.name)
+    raise RepositoryError(
+        f"{job.repo.identity}: a process that read it was killed, probably for want of memory; free some"
+        " and run the same command again, finished work is kept"
+    )
 
 
 def _build(job: Job, tokenizer: Tokenizer, progress: Progress | _Counter) -> list[IndexedFile]:
@@ -91,23 +135,28 @@ class _Counter:
             self._value.value += 1
 
 
-def _build_all(jobs: Sequence[Job], model: ModelFiles, progress: Progress) -> list[list[IndexedFile]]:
-    context = multiprocessing.get_context("spawn")  # fork doesn't go with threads, which we and our libraries have
-    done: Synchronized[int] = context.Value("q", 0)
-    with _environment(), ProcessPoolExecutor(min(num_processes(), len(jobs)), context, _prepare, (model, done)) as pool:
-        futures = [pool.submit(_build_here, job) for job in jobs]
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What a process of the pool is started with."""
+
+    model: ModelFiles
+    done: Synchronized[int]
+    parent: int
+    max_memory: int
+    as_lines: bool = False
+
+
+def _in_pool(jobs: Sequence[Job], start: _Start, progress: Progress) -> list[list[IndexedFile]]:
+    context = multiprocessing.get_context("spawn")
+    arguments = (start.model, start.done, start.parent, start.max_memory, start.as_lines)
+    with ProcessPoolExecutor(min(num_processes(), len(jobs)), context, _prepare, arguments) as pool:
+        with _environment():
+            futures = [pool.submit(_build_here, job) for job in jobs]
         processes = list(pool._processes.values())  # all of them are started by now
         try:
-            _follow(futures, done, progress)
-        except BrokenProcessPool as error:
-            raise RepositoryError(
-                f"{jobs[0].repo.identity}: a process that read it was killed, probably for want of memory; free some"
-                " and run the same command again, finished work is kept"
-            ) from error
-        except (
-            BaseException
-        ):  # Ctrl-C among them: what is begun is ended, and with that the pool is broken and the rest
-            for process in processes:  # isn't begun; leaving the block waits for the processes
+            _follow(futures, start.done, progress)
+        except BaseException:  # Ctrl-C among them: what is begun is ended; the pool is broken then, and the rest isn't
+            for process in processes:  # begun; leaving the block waits for the processes
                 process.kill()
             raise
         return [future.result() for future in futures]
@@ -126,28 +175,36 @@ def _follow(futures: Sequence[Future[Any]], done: Synchronized[int], progress: P
 @contextmanager
 def _environment() -> Iterator[None]:
     """For processes started in the block: memory allocators read it once, when a process begins."""
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with _ENVIRONMENT_LOCK:
+        before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+        os.environ.update(_ENVIRONMENT)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 _tokenizer: Tokenizer
 _counter: _Counter
 
 
-def _prepare(model: ModelFiles, done: Synchronized[int]) -> None:
+def _prepare(model: ModelFiles, done: Synchronized[int], parent: int, max_memory: int, as_lines: bool) -> None:
     """Once in each process of the pool."""
     global _tokenizer, _counter
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphans, even after kill -9
+    if os.getppid() != parent:  # it was killed before we could ask for that
+        os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, too, and ends us
     os.umask(0o077)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or hard > max_memory:
+        resource.setrlimit(resource.RLIMIT_AS, (max_memory, hard))
+    if as_lines:
+        parse.read_as_lines()
     _tokenizer, _counter = load_tokenizer(model), _Counter(done)
 
 

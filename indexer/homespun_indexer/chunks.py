@@ -21,6 +21,7 @@ from homespun_indexer.parse import Definition, ParsedFile, parse
 
 MAX_CHARS = 1_200
 MAX_LINES = 40
+_MAX_SCOPES, _MAX_SCOPE_CHARS = 8, 200
 _MAX_DEPTH = 60
 """Deeper nesting is cut by lines; it is generated code, or somebody trying our stack."""
 
@@ -197,15 +198,15 @@ def _pieces(spans: Sequence[tuple[int, int]], definitions: Sequence[Definition])
 
 
 def _scope(definitions: Sequence[Definition], index: int, line: int) -> tuple[str, ...]:
-    """Of those that start before `line`, of which `index` is the last, the ones that contain it: they are around one
-    another, and so around that last one."""
+    """Of those that start before `line`, of which `index` is the last, the innermost that contain it, outermost first:
+    they are around one another, and so around that last one."""
     scope: list[str] = []
     around = index if index >= 0 else None
     while around is not None:
         if definitions[around].end_line >= line:
-            scope.append(definitions[around].scope)
+            scope.append(definitions[around].scope[:_MAX_SCOPE_CHARS])
         around = definitions[around].parent
-    return tuple(reversed(scope))
+    return tuple(reversed(scope[:_MAX_SCOPES]))
 
 
 _MAX_MEMBERS = 12

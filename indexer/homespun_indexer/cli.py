@@ -7,24 +7,24 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, Settings, add_flags, settings_from_args
 from homespun_core.errors import HomespunError, explain_os_error
-from homespun_core.paths import DataDir
+from homespun_core.paths import DataDir, hide_credentials
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import Manifest, locked, read_manifest
-from homespun_core.types import Progress, SilentProgress
+from homespun_core.types import ModelFiles, Progress, SilentProgress, Tokenizer
 from homespun_indexer.indexing import IndexMemory, index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
-from homespun_indexer.repository import Repository, hide_credentials, open_repository
+from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.snapshot import FORMAT, KIND
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_indexer.watch import watch
+from homespun_indexer.watch import FIRST_PAUSE_S, LONGEST_PAUSE_S, After, watch
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,21 @@ class Indexed:
     path: Path
     manifest: Manifest
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """Loaded once a process: hashing and reading it takes 0.1 s, more than indexing a saved file."""
+
+    files: ModelFiles
+    tokenizer: Tokenizer
+    """For one thread."""
+
+    @staticmethod
+    def load(settings: Settings) -> BaseModel:
+        """Raises ModelError."""
+        files = resolve_base_model(settings.base_model, settings.fim_family)
+        return BaseModel(files, load_tokenizer(files))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,36 +83,60 @@ class Followed:
     def __init__(self, config: RepositoryConfig, settings: Settings) -> None:
         self._config, self._settings = config, settings
         self._memory = IndexMemory()
-        self._repo: Repository | None = None
-        """As it was when it was last indexed; None: it never could be opened."""
+        self._model: BaseModel | None = None
+        self._last: Indexed | None = None
+        """None: it never could be indexed."""
 
     def refresh(self, progress: Progress) -> bool:
         """Index it and say what went in; or say in one line what is wrong with it, and return False."""
         shown = self._config.name or hide_credentials(self._config.source)
         try:
-            indexed = index_once(self._config, self._settings, progress, self._memory)
+            self._model = self._model or BaseModel.load(self._settings)
+            indexed = index_once(self._config, self._settings, progress, self._memory, self._model)
         except (HomespunError, OSError) as error:  # the next change or fetch may find it mended
             known = explain_os_error(error) if isinstance(error, OSError) else None
             print(f"homespun: {known or error}", file=sys.stderr, flush=True)
             return False
         except Exception as error:  # a job loop: a bug that one repository hits mustn't end the others
-            print(f"homespun: {shown}: {error!r}; please report this", file=sys.stderr, flush=True)
+            what = hide_credentials(repr(error))
+            print(f"homespun: {shown}: {what}; please report this", file=sys.stderr, flush=True)
             logger.debug("%s", shown, exc_info=True)
             return False
-        self._repo = indexed.repo
-        print(summary(indexed), flush=True)
+        if self._last is None or indexed.path != self._last.path:
+            print(summary(indexed), flush=True)
+        self._last = indexed
         return True
 
     def follow(self, stop: threading.Event) -> None:
-        """A local repository by its events, a cloned one, or one that can't be opened, by trying every few minutes."""
+        """A local repository by its events, a cloned one by trying every few minutes; what fails, soon again."""
+        if self._last is None:
+            stop.wait(min(FIRST_PAUSE_S, self._fetch_s))
         while not stop.is_set():
-            if self._repo is not None and self._repo.is_local and _is_watched(self._repo, self._again, stop):
-                return
-            if not stop.wait(self._settings.fetch_minutes * 60):
-                self._again()
+            if self._last is not None:
+                self._wait(self._last.repo, stop)
+            self._refresh_until_done(stop)
 
-    def _again(self) -> None:
-        self.refresh(SilentProgress())
+    @property
+    def _fetch_s(self) -> float:
+        return self._settings.fetch_minutes * 60
+
+    def _wait(self, repo: Repository, stop: threading.Event) -> None:
+        """Until it is time to open the repository again."""
+        if not repo.is_local or not _is_watched(repo, lambda: self._again(repo), stop):
+            stop.wait(self._fetch_s)
+
+    def _refresh_until_done(self, stop: threading.Event) -> None:
+        pauses = _pauses()
+        while not stop.is_set() and not self.refresh(SilentProgress()):
+            stop.wait(min(next(pauses), self._fetch_s))
+
+    def _again(self, watched: Repository) -> After:
+        if not self.refresh(SilentProgress()):
+            return After.FAILED
+        assert self._last is not None
+        repo = self._last.repo
+        is_same = (repo.work_tree, repo.git_dir) == (watched.work_tree, watched.git_dir)
+        return After.DONE if is_same else After.MOVED
 
 
 def keep_fresh(repositories: Sequence[Followed]) -> None:
@@ -110,8 +149,15 @@ def keep_fresh(repositories: Sequence[Followed]) -> None:
         thread.join()
 
 
-def _is_watched(repo: Repository, refresh: Callable[[], None], stop: threading.Event) -> bool:
-    """True when the watch has ended because it was to stop, False when there is nothing to watch at the moment."""
+def _pauses() -> Iterator[float]:
+    pause = FIRST_PAUSE_S
+    while True:
+        yield pause
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _is_watched(repo: Repository, refresh: Callable[[], After], stop: threading.Event) -> bool:
+    """True when the watch has ended, False when there is nothing to watch at the moment."""
     try:
         watch(repo, refresh, stop)
     except OSError as error:
@@ -121,7 +167,11 @@ def _is_watched(repo: Repository, refresh: Callable[[], None], stop: threading.E
 
 
 def index_once(
-    config: RepositoryConfig, settings: Settings, progress: Progress, memory: IndexMemory | None = None
+    config: RepositoryConfig,
+    settings: Settings,
+    progress: Progress,
+    memory: IndexMemory | None = None,
+    model: BaseModel | None = None,
 ) -> Indexed:
     """Open (or clone, or fetch) a repository and bring its index up to date.
 
@@ -129,7 +179,7 @@ def index_once(
     """
     started = time.monotonic()
     data = DataDir(settings.data_root)
-    model = resolve_base_model(settings.base_model, settings.fim_family)
+    model = model or BaseModel.load(settings)
     repo = open_repository(
         config,
         data,
@@ -143,8 +193,8 @@ def index_once(
             repo,
             settings=settings,
             data=data,
-            model=model,
-            tokenizer=load_tokenizer(model),
+            model=model.files,
+            tokenizer=model.tokenizer,
             progress=progress,
             memory=memory,
         )

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from homespun_indexer.tasks import Place
 from homespun_indexer.tree import BlobReader
 
 KIND = "corpus"
-FORMAT = 1
-"""1: documents.jsonl, tasks.jsonl, report.json."""
+FORMAT = 2
+"""2: documents.jsonl, tasks.jsonl, report.json."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -42,6 +42,7 @@ _MAX_STEPS = 4_000
 _HELD_OUT_SHARE = 0.1
 _MIN_TASKS = 20
 """Fewer say nothing; the other kind of split is tried then."""
+_DELETED = "deleted since"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,8 @@ class Split:
 def build_corpus(repo: Repository, *, settings: Settings, data: DataDir, progress: Progress) -> Path:
     """The corpus of the repository's committed state, made current. One that exists for it already is used again."""
     parent = data.corpus(repo.id)
-    options = (FORMAT, RULES_VERSION, settings.eval_tasks, settings.seed, settings.max_file_kb, settings.max_repo_mb)
+    limits = (settings.max_file_kb, repo.max_repo_mb or settings.max_repo_mb)
+    options = (FORMAT, RULES_VERSION, settings.eval_tasks, settings.seed, *limits, repo.rules.key())
     fingerprint = storage.fingerprint(repo.identity, repo.head, list(options))
     final = parent / fingerprint[:16]
     if not _is_good(final):
@@ -167,6 +169,7 @@ def _split_by_time(repo: Repository, settings: Settings, progress: Progress) -> 
     line = mainline(repo, 2 * _MAX_STEPS)
     limit = _oldest_cut(line)
     wanted = settings.eval_tasks * _CANDIDATES_PER_TASK
+    left_out = _left_out(repo, settings)
     found: list[Place] = []
     refused: Counter[str] = Counter()
     position = {commit: i for i, commit in enumerate(line.commits)}
@@ -176,7 +179,7 @@ def _split_by_time(repo: Repository, settings: Settings, progress: Progress) -> 
         if position.get(step.commit, limit) >= limit:
             break
         cut, num_steps = position[step.commit] + 1, num_steps + 1
-        found += tasks.spread(tasks.places(step, refused), settings.seed)  # MAX_PER_COMMIT of each
+        found += tasks.spread(tasks.places(step, refused, left_out), settings.seed)  # MAX_PER_COMMIT of each
         progress.advance(num_steps)
         if len(found) >= wanted and len(spread := tasks.spread(found, settings.seed)) >= wanted:
             found = spread
@@ -191,6 +194,13 @@ def _split_by_time(repo: Repository, settings: Settings, progress: Progress) -> 
         refused=dict(refused),
         num_steps=num_steps,
     )
+
+
+def _left_out(repo: Repository, settings: Settings) -> Callable[[str], str | None]:
+    """Why a path makes no tasks; None if it does: only the files that count at the head do, by the rules of today."""
+    selection = files.select(repo, settings=settings, commit=repo.head)
+    selected = frozenset(c.path for c in selection.candidates)
+    return lambda path: None if path in selected else selection.skipped.get(path, _DELETED)
 
 
 def _oldest_cut(line: Mainline) -> int:

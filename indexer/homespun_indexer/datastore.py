@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -77,20 +78,20 @@ class Datastore:
             "common_tokens": is_common.astype(np.uint8),
         }
 
-    def find(self, context: Sequence[int]) -> tuple[int, list[int]]:
+    def find(self, context: Sequence[int], is_alive: Callable[[int], bool] | None = None) -> tuple[int, list[int]]:
         """The length of the longest end of `context` found anywhere, and where it is followed by what: at most
-        MAX_HITS positions. (0, []) when it is shorter than MIN_MATCH."""
+        MAX_HITS positions. (0, []) when it is shorter than MIN_MATCH. Positions that aren't alive don't count."""
         wanted = self._encoded(context)
         earliest = max(0, len(context) - DEPTH)
         starts = [i for i in range(earliest, len(context)) if not self._common(context[i])]
-        low, high, found = 0, len(starts), None
+        low, high = 0, len(starts)
+        found: tuple[int, list[int]] | None = None
         while low < high:  # if the end from one token on occurs, so do all shorter ones
             middle = (low + high) // 2
             start = starts[middle]
-            pattern, read = wanted[start * self._tokens.width :], self._reader(len(context) - start)
-            first = bisect_left(self._suffixes, pattern, key=read)
-            if first < len(self._suffixes) and read(self._suffixes[first]) == pattern:
-                found, high = (start, first), middle
+            places = self._places(wanted[start * self._tokens.width :], len(context) - start, is_alive)
+            if places:
+                found, high = (start, places), middle
             else:
                 low = middle + 1
         return self._extended(wanted, len(context), *found) if found else (0, [])
@@ -103,13 +104,19 @@ class Datastore:
         """The bytes of so many tokens from a position on."""
         return lambda place: self._tokens.raw(place, count)
 
-    def _extended(self, wanted: bytes, end: int, start: int, first: int) -> tuple[int, list[int]]:
-        """Of the suffixes that begin with the context from `start` to `end` (the `first` of them is given), those that
-        match furthest to the left of it as well."""
-        pattern = wanted[start * self._tokens.width :]
-        last = bisect_right(self._suffixes, pattern, first, key=self._reader(end - start))
-        step = max(1, (last - first) // MAX_HITS)
-        places = [self._suffixes[i] for i in range(first, last, step)][:MAX_HITS]
+    def _places(self, pattern: bytes, count: int, is_alive: Callable[[int], bool] | None) -> list[int]:
+        """Where suffixes begin with the `count` tokens of `pattern`; a few for all."""
+        read = self._reader(count)
+        first = bisect_left(self._suffixes, pattern, key=read)
+        if first == len(self._suffixes) or read(self._suffixes[first]) != pattern:
+            return []
+        last = bisect_right(self._suffixes, pattern, first, key=read)
+        step = 1 if is_alive else max(1, (last - first) // MAX_HITS)
+        places = (self._suffixes[i] for i in range(first, last, step))
+        return list(islice(filter(is_alive, places) if is_alive else places, MAX_HITS))
+
+    def _extended(self, wanted: bytes, end: int, start: int, places: Sequence[int]) -> tuple[int, list[int]]:
+        """Of the places of the context from `start` to `end`, those that match furthest to the left of it as well."""
         before = [self._common_end(wanted, start, place) for place in places]
         longest = max(before)
         length = end - start

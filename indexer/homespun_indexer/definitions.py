@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from homespun_core.languages import language_of_path
@@ -33,8 +33,8 @@ class Definition:
 
 _FAMILIES = {"typescript": "javascript", "tsx": "javascript", "c": "cpp", "kotlin": "java", "scala": "java"}
 
-Find = Callable[[str], Sequence[Definition]]
-"""All definitions of a name, in the order of their paths."""
+Find = Callable[[str, Collection[str] | None, int | None], Sequence[Definition]]
+"""The definitions of a name, in the order of their paths; in these files only, of this parent only."""
 
 
 def definitions_in_reach(query: SearchQuery, resolver: Resolver, find: Find) -> list[Definition]:
@@ -81,15 +81,25 @@ def _of_reach(reach: Reach, scope: _Scope, find: Find) -> Iterator[Definition]:
     own, owner = scope.imported(reach.name), scope.imported(reach.qualifier)
     imported = own if own is not None and not reach.qualifier else owner
     name = own.name if imported is own and own is not None and own.name else reach.name
-    owner_hash = parent_hash(reach.qualifier)
-    places = [p for p in find(name) if _family(p.language) == scope.family]
     if imported is not None:
-        files = scope.files(imported)
-        inside = [p for p in places if p.path in files]
-        yield from sorted(inside, key=lambda p: (p.parent != owner_hash, files.index(p.path)))[:1]
+        files, around = scope.files(imported), parent_hash(reach.qualifier)
+        inside = find(name, files, None) if files else ()
+        yield from sorted(inside, key=lambda p: (p.parent != around, files.index(p.path)))[:1]
     elif reach.qualifier:
-        yield from [p for p in places if p.parent == owner_hash][:1]
+        yield from _in_family(find(name, None, parent_hash(reach.qualifier)), scope)[:1]
     else:
-        top = [p for p in places if not p.parent] or list(places)
-        visible = scope.visible() if top else set()
-        yield from [p for p in top if p.path in visible][:1] or (top if len(top) <= _MAX_PLACES else [])
+        yield from _by_name_alone(name, scope, find)
+
+
+def _by_name_alone(name: str, scope: _Scope, find: Find) -> Sequence[Definition]:
+    """A top-level definition in a file that is visible, or wherever it is if there are few."""
+    visible = scope.visible()
+    near = _in_family(find(name, visible, 0), scope) if visible else []
+    if near:
+        return near[:1]
+    top = _in_family(find(name, None, 0), scope) or _in_family(find(name, None, None), scope)
+    return top if len(top) <= _MAX_PLACES else []
+
+
+def _in_family(places: Sequence[Definition], scope: _Scope) -> list[Definition]:
+    return [place for place in places if _family(place.language) == scope.family]

@@ -14,6 +14,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,11 +66,23 @@ def load_embedder(setting: str) -> Embedder | None:
     if setting == NONE:
         return None
     if setting == BUILTIN:
-        return _builtin()
-    folder = Path(setting).expanduser()
+        return _builtin(builtin_path())
+    folder = Path(setting).expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"embedder: {setting!r} is no directory; give none, builtin, or a model's directory")
-    return _from_folder(folder.resolve())
+    written = max((path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()), default=0)
+    return _loaded(folder, written)
+
+
+def absolute(setting: str) -> str:
+    """The setting as every process understands it, whatever its working directory."""
+    return setting if setting in (NONE, BUILTIN) else str(Path(setting).expanduser().resolve())
+
+
+@lru_cache(maxsize=2)
+def _loaded(folder: Path, written: int) -> Embedder:
+    """Once for each state of the directory: an index is read again at every save."""
+    return _from_folder(folder)
 
 
 def embedded(embedder: Embedder, cache: BlobCache, texts: Sequence[str], digests: Sequence[int]) -> Vectors:
@@ -165,13 +178,13 @@ class _Pooling:
     lower: bool
 
 
-def _builtin() -> StaticEmbedder:
+@cache
+def _builtin(folder: Path) -> StaticEmbedder:
     """The base model's token embeddings, rare tokens weighing more.
 
     Ids of a byte-pair vocabulary are in the order of its merges, so nearly of frequency: `1 / (1 + id)` stands for how
     often a token is seen (Zipf), which needs no corpus and so gives one text the same vector in every index.
     """
-    folder = builtin_path()
     file = folder / "model.safetensors"
     table = next(iter(read_tensors(file, _BASE_MODEL_TABLES).values()), None)
     if table is None:

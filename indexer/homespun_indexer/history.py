@@ -23,6 +23,8 @@ _BOT = re.compile(
 )
 _REVERT = re.compile(r"^(revert\b|this reverts commit)", re.IGNORECASE)
 _MARK = "\x01"
+_TIME_MARK = "//"
+"""No path begins like this."""
 LOOKED_AT = 4_000
 MAX_STEP_LINES = 3_000
 """A step that adds more is an import, a reformatting or a merged branch, not somebody writing code."""
@@ -96,12 +98,12 @@ def last_changed(repo: Repository, commit: str, paths: Collection[str]) -> dict[
     found: dict[str, int] = {}
     at, wanted = 0, set(paths)
     command = ["log", f"--max-count={LOOKED_AT}", "--no-renames", "--name-only", "-z", "--diff-merges=off"]
-    with repo.git.running(*command, f"--format={_MARK}%ct", "--end-of-options", commit, "--") as process:
+    with repo.git.running(*command, f"--format={_TIME_MARK}%ct", "--end-of-options", commit, "--") as process:
         assert process.stdout is not None
         for field_ in _fields(process.stdout):
             text = field_.decode("utf-8", "replace").removeprefix("\n")
-            if text.startswith(_MARK):
-                at = int(text[1:])
+            if text.startswith(_TIME_MARK):
+                at = int(text.removeprefix(_TIME_MARK))
             elif text in wanted:
                 found[text] = at
                 wanted.discard(text)

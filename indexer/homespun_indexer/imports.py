@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+_MAX_RUST_CHARS = 200_000
+"""Of `use` trees in a file: unfinished ones go on into one another, and would be read again and again."""
 _MAX_PLACES = 2_000
 """More in one file than any author writes."""
 
@@ -190,9 +192,12 @@ _RUST_TOKEN = re.compile(r"\s*+(?:(//[^\n]*+)|(r#)?(\w++)|(::|[{},*]))")
 
 def _rust(text: str) -> Iterator[Import]:
     """`mod x;` counts as an import of `self::x`."""
+    room = _MAX_RUST_CHARS
     for start in _lines_with(text, "use ", "mod "):
         found = _RUST_USE.match(text, start)
         if found and found[1] == "use":
+            if (room := room - len(found[2])) < 0:
+                return
             yield from _rust_tree(found[2])
         elif found and found[3] and found[2].strip().isidentifier():
             yield Import(f"self::{found[2].strip()}", "")

@@ -26,7 +26,7 @@ from homespun_core.types import ModelFiles, Progress, Tokenizer
 from homespun_indexer import files, filters, layout
 from homespun_indexer.build import Job, build_segments, num_processes
 from homespun_indexer.chunks import MAX_CHARS, MAX_LINES
-from homespun_indexer.embedders import load_embedder
+from homespun_indexer.embedders import absolute, load_embedder
 from homespun_indexer.files import Candidate
 from homespun_indexer.history import last_changed
 from homespun_indexer.repository import Repository, remote_urls
@@ -112,7 +112,7 @@ def index_repository(
         progress=progress,
         commit=commit,
         memory=memory or IndexMemory(),
-        embedder=settings.embedder,
+        embedder=absolute(settings.embedder),
     )
     return indexing.run(settings, exclude)
 
@@ -150,11 +150,12 @@ class _Indexing:
         embedder = load_embedder(self.embedder)
         digest = embedder.digest if embedder is not None else ""
         options = (FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest, digest)
-        known_as = (self.repo.name, remote_urls(self.repo), self.repo.groups)
+        is_private = any(c.content is not None for c in kept)
+        sources = (self.repo.name, self.repo.branch, self.commit or self.repo.head, remote_urls(self.repo))
         return _Plan(
             selection=files.Selection(candidates=kept, skipped=selection.skipped),
-            options=storage.fingerprint(*options, *known_as),
-            content=storage.fingerprint([[c.path, c.blob] for c in kept]),
+            options=storage.fingerprint(*options),
+            content=storage.fingerprint([[c.path, c.blob] for c in kept], *sources, self.repo.groups, is_private),
             embedder_digest=digest,
         )
 
@@ -224,7 +225,8 @@ class _Indexing:
         living = [_living(table, d) for table, d in zip(tables, dead, strict=True)]
         new_bytes = sum(c.size for c in wanted.values()) - sum(f.size for files in living for f in files)
         uses = [layout.Use(_size(t), _size(t) - _size(ls)) for t, ls in zip(tables, living, strict=True)]
-        again = worn or layout.absorbed(uses, new_bytes)
+        is_new = sum(map(len, living)) < len(wanted)
+        again = worn or (layout.absorbed(uses, new_bytes) if is_new else frozenset())
         stays = [i for i in range(len(old)) if i not in again and living[i]]
         held = {file.path for i in stays for file in living[i]}
         kept = [replace(old[i], dead=dead[i]) for i in stays]

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 PARSE_TIMEOUT_S = 2.0
 _READ_BYTES = 1 << 16
+_is_parsing = True
 _MAX_SIGNATURE = 400
 _MAX_DEPTH = 200
 
@@ -307,9 +308,13 @@ class ParsedFile:
 
 
 def parse(text: str, language: Language) -> ParsedFile | None:
-    """None where there is no grammar, it isn't installed, or parsing takes longer than PARSE_TIMEOUT_S."""
+    """None where there is no grammar, it isn't installed, or parsing takes longer than PARSE_TIMEOUT_S.
+
+    The limit isn't hard: tree-sitter seldom asks, and never in 10 kB of `x=>` lines, on which its C grammar spends 2
+    GB.
+    """
     syntax = _syntax(language)
-    if syntax is None:
+    if syntax is None or not _is_parsing:
         return None
     source = text.encode()
     deadline = time.monotonic() + PARSE_TIMEOUT_S
@@ -325,6 +330,16 @@ def parse(text: str, language: Language) -> ParsedFile | None:
         logger.info("parsing %s took more than %.0f s; its file is read as lines", language.name, PARSE_TIMEOUT_S)
         return None
     return ParsedFile(tree, source, syntax)
+
+
+def read_as_lines() -> None:
+    """No more parsing in this process: a file has crashed a parser."""
+    global _is_parsing
+    _is_parsing = False
+
+
+def is_parsing() -> bool:
+    return _is_parsing
 
 
 def last_row(node: Node) -> int:

@@ -31,8 +31,13 @@ class Part:
         self.segment = opened or Segment(path)
         self.digest = digest
         self.dead = live.dead
+        self.changed = live.changed
         self.alive = None if not live.dead else ~np.isin(self.segment.file_of_chunk, list(live.dead))
         """By chunk; None: all are."""
+
+    def is_alive(self, token: int) -> bool:
+        """Whether the file is alive that has this position of the datastore."""
+        return self.segment.file_of_token(token) not in self.dead
 
     def files(self) -> Iterator[tuple[int, IndexedFile]]:
         return ((i, f) for i, f in enumerate(self.segment.files) if i not in self.dead and f.reason is None)

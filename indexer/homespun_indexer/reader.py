@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
 from homespun_core import storage
-from homespun_core.errors import StorageError
+from homespun_core.errors import HomespunError, StorageError
 from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Snippet, Tokenizer
 from homespun_indexer import datastore, search
@@ -19,11 +19,12 @@ from homespun_indexer.embedders import Embedder, load_embedder
 from homespun_indexer.imports_paths import Resolver
 from homespun_indexer.parts import Part, Place
 from homespun_indexer.search import DEFINITION, USAGE
+from homespun_indexer.segment import Chunk
 from homespun_indexer.snapshot import FORMAT, KIND, read_segments
 from homespun_indexer.usages import Usages
 
-_MAX_PLACES = 32
-"""Of a name in one segment; some (`get`, `__init__`) are defined thousands of times."""
+logger = logging.getLogger(__name__)
+
 _MAX_SIGNATURE_CHARS = 500
 """About 150 tokens."""
 
@@ -67,8 +68,9 @@ class IndexReader:
         self.close()
 
     def close(self) -> None:
-        """Segments are shared between readers, and their memory is given back with the last of them."""
+        """Nothing is found any more. Segments are shared between readers: their memory goes with the last of them."""
         self._parts = ()
+        self._usages = Usages((), None)
 
     @property
     def num_chunks(self) -> int:
@@ -81,6 +83,18 @@ class IndexReader:
     @property
     def num_tokens(self) -> int:
         return sum(file.num_tokens for part in self._parts for _, file in part.files())
+
+    def chunk_at(self, path: str, line: int) -> Chunk | None:
+        """The chunk that holds a line (1-based) of a file, with all that is known of it."""
+        if path not in self._places:
+            return None
+        number, file = self._places[path]
+        part = self._parts[number]
+        for chunk in range(*part.segment.chunks_of(file).indices(len(part.segment.chunks))):
+            _, first, last, *_ = part.segment.chunks[chunk].tolist()
+            if first <= line <= last:
+                return part.segment.chunk(chunk, part.changed[file])
+        return None
 
     def draft(self, ids: Sequence[int], max_tokens: int) -> list[int]:
         """Up to `max_tokens` ids that followed the longest end of `ids` found anywhere; empty when that is too
@@ -97,9 +111,7 @@ class IndexReader:
         best = 0
         found: list[tuple[datastore.Datastore, list[int]]] = []
         for part in self._parts:
-            length, places = part.segment.datastore.find(context)
-            if part.dead:
-                places = [p for p in places if part.segment.file_of_token(p - 1) not in part.dead]
+            length, places = part.segment.datastore.find(context, part.is_alive if part.dead else None)
             if places and length >= best:
                 found = [*(found if length == best else ()), (part.segment.datastore, places)]
                 best = length
@@ -157,22 +169,29 @@ class IndexReader:
     def _resolver(self) -> Resolver:
         return Resolver(self._places)
 
-    def _definitions(self, name: str) -> list[Definition]:
+    def _definitions(self, name: str, files: Collection[str] | None, parent: int | None) -> list[Definition]:
+        wanted = None if files is None else {self._places[path] for path in files if path in self._places}
         found = []
         for number, part in enumerate(self._parts):
-            living = (place for place in part.segment.defined(name) if place[0] not in part.dead)
-            for file, symbol, parent in islice(living, _MAX_PLACES):
-                known = part.segment.files[file]
-                found.append(Definition(number, file, symbol, known.path, known.language, parent))
+            for file, symbol, around in part.segment.defined(name):
+                is_wanted = (number, file) in wanted if wanted is not None else file not in part.dead
+                if is_wanted and parent in (None, around):
+                    known = part.segment.files[file]
+                    found.append(Definition(number, file, symbol, known.path, known.language, around))
         return sorted(found, key=lambda d: (d.path, d.number))
 
 
 def _embedder(path: Path, manifest: Manifest) -> Embedder | None:
     """What the vectors of this index were made with."""
     digest = manifest.sources.get("embedder_digest", "")
-    embedder = load_embedder(manifest.sources["embedder"]) if digest else None
+    try:
+        embedder = load_embedder(manifest.sources["embedder"]) if digest else None
+    except HomespunError as error:
+        logger.warning("%s: searched by words alone: %s", path, error)
+        return None
     if embedder is not None and embedder.digest != digest:
-        raise StorageError(f"{path}: its embedder has changed since; run `homespun index` again")
+        logger.warning("%s: searched by words alone: its embedder has changed since; run `homespun index` again", path)
+        return None
     return embedder
 
 

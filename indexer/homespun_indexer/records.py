@@ -10,7 +10,7 @@ from typing import Any
 from homespun_indexer.chunks import ChunkedFile, Piece, Symbol
 from homespun_indexer.imports import Import
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when the meaning or the order of the fields changes. 3: imports, ends of definitions, nesting judged."""
 
 

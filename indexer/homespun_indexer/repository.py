@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from homespun_core.errors import RepositoryError
-from homespun_core.paths import DataDir, repo_id, repo_identity
+from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identity, why_unreadable
 from homespun_core.repositories import RepositoryConfig, SourceRules
 from homespun_core.storage import sweep
 from homespun_core.types import Progress
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _HELPER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _SCP_LIKE = re.compile(r"^(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9][\w.-]*:(?!//)[^-\s].*$")
-_USERINFO = re.compile(r"//[^/\s]*@")
 _ASK_S = 120
 """Time limit of asking a host for its default branch."""
 _TOKEN_BYTES = 10_000
@@ -102,6 +101,8 @@ def open_repository(
     """
     config = source if isinstance(source, RepositoryConfig) else RepositoryConfig(source=source)
     place, branch = config.source.strip(), config.branch or branch
+    if unreadable := why_unreadable(place):
+        raise RepositoryError(unreadable)
     local = _local_path(place)
     if local is not None:
         return _open_local(local, branch, config)
@@ -121,12 +122,9 @@ def remote_urls(repo: Repository) -> list[str]:
         lines = repo.git.text("config", "--get-regexp", r"^remote\..*\.url$").splitlines()
     except GitFailed:  # has no remotes
         return []
-    urls = {hide_credentials(line.partition(" ")[2]) for line in lines}
+    written = [line.partition(" ")[2] for line in lines]
+    urls = {hide_credentials(url) for url in written if why_unreadable(url) is None}
     return sorted(url for url in urls if _SCHEME.match(url) or _SCP_LIKE.match(url))
-
-
-def hide_credentials(text: str) -> str:
-    return _USERINFO.sub("//", text)
 
 
 def _check_remote(source: str) -> None:
@@ -260,12 +258,16 @@ def _open_remote(
     url = remote.url
     clone = data.clone(repo_id(url))
     progress.start(f"{'Fetching' if clone.is_dir() else 'Cloning'} {hide_credentials(url)}")
+    default = None
     try:
-        branch = branch or _default_branch(remote)
+        default = None if branch else _default_branch(remote)
+        branch = branch or default or ""
         if not clone.is_dir():
             _clone(remote, branch, clone)
         else:
             _fetch(remote, branch, clone)
+        if default is not None:  # what is read without a --branch while the host can't be asked
+            Git(git_dir=clone).text("symbolic-ref", "HEAD", f"refs/heads/{default}")
     except GitFailed as error:
         branch = branch or _checked_out(Git(git_dir=clone))
         if _is_branch_unknown(error) or not _has_branch(clone, branch):
@@ -377,7 +379,7 @@ def _repository(
     return Repository(
         id=repo_id(source),
         identity=identity,
-        name=config.name or identity.rpartition("/")[2],
+        name=config.name or identity.rpartition("/")[2].removesuffix(".git"),
         git_dir=git_dir,
         work_tree=work_tree,
         head=head,

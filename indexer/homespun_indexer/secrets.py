@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raise it when the rules change: corpora are then built anew."""
 
 
@@ -29,10 +29,12 @@ def _rule(name: str, pattern: str, min_entropy: float = 0.0, flags: int = 0) -> 
     return Rule(name, re.compile(pattern, flags), min_entropy)
 
 
+# No pattern takes more than linear time, or else within a line: a key ends at the next one's beginning, and a name is
+# looked through once, from its own beginning.
 RULES = (
     _rule(
         "PRIVATE_KEY",
-        r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?P<secret>.{20,8000}?)"
+        r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?P<secret>(?:(?!-----BEGIN [A-Z ]*PRIVATE KEY).){20,8000}?)"
         r"-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----",
         flags=re.DOTALL,
     ),
@@ -47,11 +49,11 @@ RULES = (
     _rule("NPM_TOKEN", r"\b(?P<secret>npm_[A-Za-z0-9]{36})\b"),
     _rule("PYPI_TOKEN", r"\b(?P<secret>pypi-[A-Za-z0-9_-]{50,1000})"),
     _rule("JWT", r"\b(?P<secret>eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})"),
-    _rule("URL_PASSWORD", r"[a-z][a-z0-9+.-]*://[^\s:/@\"'`]{1,64}:(?P<secret>[^\s/@\"'`<>{}$%]{4,128})@[\w.-]"),
+    _rule("URL_PASSWORD", r"(?<=[a-z0-9+.-])://[^\s:/@\"'`]{1,64}:(?P<secret>[^\s/@\"'`<>{}$%]{4,128})@[\w.-]"),
     _rule(
         "ASSIGNED",
-        r"(?:pass(?:word|wd|phrase)|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|client[_-]?key|credential)"
-        r"[\w-]*[\"'\]]{0,2}\s*(?::=|=>|[:=,(])\s*(?:[a-z]\w*\()?[\"'`](?P<secret>[^\s\"'`<>{}$%]{10,200})[\"'`]",
+        r"(?<![\w-])(?>[\w-]*?(?:pass(?:word|wd|phrase)|secret|token|(?:api|access|private|client)[_-]?key|credential))"
+        r"[\w-]*+[\"'\]]{0,2}\s*(?::=|=>|[:=,(])\s*(?:[a-z]\w*\()?[\"'`](?P<secret>[^\s\"'`<>{}$%]{10,200})[\"'`]",
         min_entropy=3.0,
         flags=re.IGNORECASE,
     ),

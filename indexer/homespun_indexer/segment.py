@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class Chunk:
     """Names that stand in it and that it doesn't define, in order."""
     imports: tuple[Import, ...]
     """Of its file."""
+    changed: int
+    """When its file was last changed, in seconds since 1970; 0 where history doesn't tell."""
     previous: int | None
     next: int | None
     """Numbers in the segment of the chunks before and after it in the file."""
@@ -141,12 +143,9 @@ class Segment:
         self.dense = DenseIndex.from_bytes(self._arrays["vectors"].tobytes()) if "vectors" in self._arrays else None
         lengths = np.array([file.num_tokens + 1 for file in self.files], np.int64)
         self._token_starts = 1 + np.cumsum(lengths) - lengths
-        self._block = lru_cache(_BLOCKS_KEPT)(self._read_block)
-        self.details = lru_cache(_DETAILS_KEPT)(self._details)
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(file.size for file in self.files)
+        # Not methods: a cache that holds its own segment would keep the file mapped until the garbage collector comes.
+        self._block = lru_cache(_BLOCKS_KEPT)(partial(_unpacked, self._arrays, "texts"))
+        self.details = lru_cache(_DETAILS_KEPT)(partial(_details, self._arrays))
 
     def defined(self, name: str) -> list[tuple[int, int, int]]:
         """Where a name is defined: (file, number among the file's symbols, `parent_hash` of the definition around it),
@@ -164,7 +163,7 @@ class Segment:
         file, _, _, start, end = self.chunks[chunk].tolist()
         return self.text(file, start, end).decode()
 
-    def chunk(self, number: int) -> Chunk:
+    def chunk(self, number: int, changed: int) -> Chunk:
         file, start_line, end_line, start, end = self.chunks[number].tolist()
         own = self.chunks_of(file)
         details, text = self.details(file), self.chunk_text(number)
@@ -182,6 +181,7 @@ class Segment:
             defines=piece.defines,
             references=tuple(dict.fromkeys(word for word in words(text) if word not in piece.defines)),
             imports=details.imports,
+            changed=changed,
             previous=number - 1 if number > own.start else None,
             next=number + 1 if number + 1 < own.stop else None,
             digest=int(self._arrays["chunk_hashes"][number]),
@@ -197,15 +197,15 @@ class Segment:
         wanted = range(first + skipped, min(last, first + -(-end // _BLOCK)))
         return b"".join(map(self._block, wanted))[start - skipped * _BLOCK : end - skipped * _BLOCK]
 
-    def _read_block(self, number: int) -> bytes:
-        return zlib.decompress(self._part("texts", number))
 
-    def _details(self, file: int) -> ChunkedFile:
-        return records.unpack(zlib.decompress(self._part("details", file)))
+def _unpacked(held: Mapping[str, NDArray[Any]], name: str, number: int) -> bytes:
+    """One of the parts that `_joined` has put together."""
+    start, end = held[f"{name}_starts"][number : number + 2].tolist()
+    return zlib.decompress(held[name][start:end].tobytes())
 
-    def _part(self, name: str, number: int) -> bytes:
-        start, end = self._arrays[f"{name}_starts"][number : number + 2].tolist()
-        return bytes(self._arrays[name][start:end])
+
+def _details(held: Mapping[str, NDArray[Any]], file: int) -> ChunkedFile:
+    return records.unpack(_unpacked(held, "details", file))
 
 
 def counts_of(files: Sequence[IndexedFile]) -> dict[str, object]:

@@ -65,15 +65,12 @@ def line_reason(line: str) -> str | None:
     return "holds a secret" if redact(text)[1] else None
 
 
-def path_reason(path: str) -> str | None:
-    return filters.path_reason(path) or (None if language_of_path(path) else filters.UNKNOWN_LANGUAGE)
-
-
-def places(step: Step, refused: Counter[str]) -> Iterator[Place]:
-    """The lines of a step that may become tasks; others are counted in `refused` by reason."""
+def places(step: Step, refused: Counter[str], left_out: Callable[[str], str | None]) -> Iterator[Place]:
+    """The lines of a step that may become tasks; others are counted in `refused` by reason. `left_out` says why those
+    of a path don't."""
     for file in step.files:
         language = language_of_path(file.path)
-        reason = path_reason(file.path) or step.reason
+        reason = filters.path_reason(file.path) or step.reason or left_out(file.path)
         if reason or language is None:
             refused[reason or filters.UNKNOWN_LANGUAGE] += sum(len(a.lines) for a in file.added)
             continue

@@ -7,8 +7,10 @@ can't: watchdog has no way to, so there it costs watches.
 
 from __future__ import annotations
 
+import enum
 import errno
 import logging
+import math
 import os
 import sys
 import threading
@@ -31,31 +33,53 @@ DEBOUNCE_S = 0.05
 _MAX_WAIT_S = 2.0
 """A tree that never comes to rest (a build writing into it) is reported at least this often."""
 _POLL_S = 5.0
+_CHECK_S = 0.5
+"""How often we look whether what we watch is still there."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+"""Between attempts at what has failed; each pause is twice the one before."""
 _WRITES = frozenset({"created", "modified", "moved", "deleted", "closed"})
+
+
+class After(enum.Enum):
+    """What became of a change."""
+
+    DONE = enum.auto()
+    FAILED = enum.auto()
+    """To be tried again."""
+    MOVED = enum.auto()
+    """It is done, and other directories have to be watched now."""
 
 
 def watch(
     repo: Repository,
-    on_change: Callable[[], None],
+    on_change: Callable[[], After],
     stop: threading.Event,
     *,
     debounce_s: float = DEBOUNCE_S,
     force_polling: bool = False,
 ) -> None:
-    """Call `on_change` after changes have come to rest, until `stop` is set. Blocks.
+    """Call `on_change` at once, after changes have come to rest, and again while it fails. Blocks until `stop` is set,
+    `on_change` says that the repository has moved, or its directories are gone or others have taken their place.
 
     `on_change` runs in the calling thread, so never twice at once; what changes meanwhile is reported after it. An
     exception from it ends the watch. Ignored directories aren't told apart here: the index, which finds nothing new, is
     built in no time.
     """
-    changed = threading.Event()
-    with _observed(repo, _Handler(repo, changed), force_polling=force_polling):
-        while not stop.is_set():
-            if not changed.wait(timeout=0.2):
+    changed, found = threading.Event(), _inodes(repo)
+    handler = _Handler(repo, changed)
+    pause, due = FIRST_PAUSE_S, 0.0  # at once: what changed before the observers stood has no event
+    with _observed(repo, handler, force_polling=force_polling):
+        while not stop.is_set() and not handler.is_lost and _inodes(repo) == found:
+            if changed.wait(max(0.0, min(_CHECK_S, due - time.monotonic()))):
+                _settle(changed, stop, debounce_s)
+            elif time.monotonic() < due:
                 continue
-            _settle(changed, stop, debounce_s)
-            if not stop.is_set():
-                on_change()
+            after = After.MOVED if stop.is_set() else on_change()
+            if after is After.MOVED:
+                return
+            failed = after is After.FAILED
+            due = time.monotonic() + pause if failed else math.inf
+            pause = min(2 * pause, LONGEST_PAUSE_S) if failed else FIRST_PAUSE_S
 
 
 def _settle(changed: threading.Event, stop: threading.Event, debounce_s: float) -> None:
@@ -74,11 +98,16 @@ class _Handler(FileSystemEventHandler):
     def __init__(self, repo: Repository, changed: threading.Event) -> None:
         self._work_tree = repo.work_tree
         self._git_dirs = tuple(_git_dirs(repo))
+        self._roots = frozenset(map(str, _roots(repo)))
         self._changed = changed
+        self.is_lost = False
+        """Whether a directory that we watch was deleted. A new one may well be given the same inode."""
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type not in _WRITES or (event.is_directory and event.event_type == "modified"):
             return
+        if event.event_type == "deleted" and event.src_path in self._roots:
+            self.is_lost = True
         if any(self._matters(Path(str(path))) for path in (event.src_path, event.dest_path) if path):
             self._changed.set()
 
@@ -175,8 +204,24 @@ def _is_others_code(name: str) -> bool:
 
 
 def _schedule(observer: BaseObserver, repo: Repository, handler: _Handler) -> None:
+    for root in _roots(repo):
+        observer.schedule(handler, str(root), recursive=True)
+
+
+def _roots(repo: Repository) -> list[Path]:
     """The work tree, and the git directories that lie outside it."""
     roots = [repo.work_tree] if repo.work_tree is not None else []
     roots += [d for d in _git_dirs(repo) if repo.work_tree is None or not d.is_relative_to(repo.work_tree)]
-    for root in roots:
-        observer.schedule(handler, str(root), recursive=True)
+    return roots
+
+
+def _inodes(repo: Repository) -> list[tuple[int, int] | None]:
+    return [_inode(root) for root in _roots(repo)]
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

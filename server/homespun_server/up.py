@@ -25,9 +25,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from homespun_core.config import INDEX, SERVE, TRAIN, Settings, add_flags, as_flags, settings_from_args
+from homespun_core.config import INDEX, SERVE, TRAIN, LoadedSettings, Settings, add_flags, as_flags, settings_from_args
 from homespun_core.errors import ServiceError
-from homespun_core.paths import DataDir
+from homespun_core.paths import DataDir, hide_credentials
 from homespun_core.storage import locked
 from homespun_server.status import DIRECT
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
-    settings, sources = loaded.settings, [repository.source for repository in loaded.chosen(args.repository)]
+    settings, sources = loaded.settings, arguments(loaded, args.repository)
     data = DataDir(settings.data_root)
     stop = _StopRequest()
     children = _Children(settings, args.config, stop)
@@ -67,6 +67,16 @@ def run(args: argparse.Namespace) -> int:
                 _say(f"training ended with status {status}; serving goes on without a new adapter")
         _show_editors(url)
         return _keep_going(server, children, data, sources, stop)
+
+
+def arguments(loaded: LoadedSettings, given: Sequence[str]) -> list[str]:
+    """What our children are given for these sources or names, in arguments that everybody on the machine can read.
+
+    They find a configured repository without the credentials in its URL. One that isn't configured stays as it was
+    typed, in our own arguments.
+    """
+    chosen = loaded.chosen(given)
+    return [hide_credentials(r.source) if r in loaded.repositories else r.source for r in chosen]
 
 
 def _keep_going(

@@ -95,6 +95,21 @@ def test_children_get_the_same_settings_by_flags_but_never_the_token(here: Path)
     }
 
 
+@pytest.mark.parametrize("data_dir", ["", "~/data", "~nobody-by-this-name/data"])
+def test_without_a_home_directory_the_remedy_is_said(data_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a user without an entry in passwd."""
+
+    def unknown(_: object) -> None:
+        raise KeyError
+
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(ConfigError, match="set HOME or give --data-dir"):
+        _ = Settings(data_dir=data_dir).data_root
+    assert Settings(data_dir="/data").data_root == Path("/data")
+
+
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(item.metadata["help"] for item in SETTINGS.values())
     assert {v for item in SETTINGS.values() for v in item.metadata["verbs"]} == {INDEX, TRAIN, SERVE, LSP}

@@ -178,3 +178,41 @@ def test_the_settings_file_holds_settings_and_repositories(tmp_path: Path, monke
     (tmp_path / "homespun.toml").write_text("[[repositories]]\nsource = 'a'\n")
     with pytest.raises(ConfigError, match="repositories: unknown setting; did you mean 'repository'"):
         load_settings({}, {})
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[bad/s3cret", "https://user:s3/cret@host/x", "https://user:s3cr\u2100t@host/x"]
+)
+def test_a_url_that_cannot_be_read_is_refused_before_it_is_shown(url: str) -> None:
+    for table, given in ((f"[[repository]]\nsource = '{url}'\n", []), ("repository = []", [url])):
+        with pytest.raises(ConfigError, match="must be percent-encoded") as caught:
+            chosen(parsed(table), given)
+        assert not any(word in str(caught.value) for word in ("s3", "cret", "host", "bad"))
+
+
+def test_messages_about_a_source_hold_no_credentials() -> None:
+    table = "[[repository]]\nsource = 'https://ada:hunter2@h/a'\n"
+    for text in (table * 2, "[[repository]]\nsource = ['https://ada:hunter2@h/a']\n"):
+        with pytest.raises(ConfigError) as caught:
+            parsed(text)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_folder_inside_a_configured_repository_has_its_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`homespun index .` in such a folder indexed everything, for everybody."""
+    (tmp_path / "r" / ".git").mkdir(parents=True)
+    (tmp_path / "r" / "open").mkdir()
+    monkeypatch.chdir(tmp_path / "r" / "open")
+    closed = RepositoryConfig(source=str(tmp_path / "r"), groups=("staff",))
+    inner = RepositoryConfig(source=str(tmp_path / "r" / "open"), groups=("staff",))
+    for source in (".", "..", str(tmp_path / "r" / "open")):
+        assert chosen([closed], [source]) == (closed,)
+        assert chosen([inner], [source]) == (inner,)
+    assert chosen([closed], ["gone"]) == (RepositoryConfig(source="gone"),)
+    with pytest.raises(ConfigError, match="is there twice"):
+        parsed("".join(f"[[repository]]\nsource = '{repo.source}'\n" for repo in (closed, inner)))
+
+
+def test_a_token_file_in_an_unknown_home_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"token_file: .*no such home directory"):
+        parsed("[[repository]]\nsource = 'a'\ntoken_file = '~nobody-by-this-name/token'\n")

@@ -179,6 +179,37 @@ def test_a_pointer_to_a_deleted_snapshot_is_no_snapshot(tmp_path: Path) -> None:
     assert storage.current(tmp_path) is None
 
 
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"a\0b", b"x" * 5_000, b"", None])
+def test_a_damaged_pointer_is_no_snapshot_and_publishing_mends_it(tmp_path: Path, damage: bytes | None) -> None:
+    publish(tmp_path / "g1")
+    pointer = tmp_path / storage.CURRENT
+    if damage is None:
+        pointer.symlink_to(pointer)  # can't be read, by nobody
+    else:
+        pointer.write_bytes(damage)
+    assert storage.current(tmp_path) is None
+    storage.set_current(tmp_path, "g1")
+    assert storage.current(tmp_path) == tmp_path / "g1"
+
+
+def test_litter_with_our_own_process_id_is_swept_but_not_that_of_others(tmp_path: Path) -> None:
+    """In a container the process before ours had the same id."""
+    other = tmp_path / f".tmp-a-{os.getppid()}"
+    other.mkdir()
+    (tmp_path / f".tmp-b-{os.getpid()}").mkdir()
+    (tmp_path / f".tmp-CURRENT-{os.getpid()}").write_text("half")
+    storage.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_two_parents_are_written_at_the_same_time(tmp_path: Path) -> None:
+    with storage.publish_dir(tmp_path / "one" / "g1", MANIFEST) as tmp:
+        publish(tmp_path / "two" / "g1")
+        (tmp / "data").write_text("x")
+    assert (tmp_path / "one" / "g1" / "data").is_file()
+    assert (tmp_path / "two" / "g1" / "sub" / "data").is_file()
+
+
 def test_prune_keeps_the_current_and_the_newest(tmp_path: Path) -> None:
     for i, name in enumerate(["a", "b", "c", "d"]):
         publish(tmp_path / name)

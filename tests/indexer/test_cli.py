@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import shutil
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -19,10 +23,10 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import current, locked
 from homespun_core.types import SilentProgress
 from homespun_indexer import cli
-from homespun_indexer.cli import Followed, add_arguments, run
+from homespun_indexer.cli import Followed, _pauses, add_arguments, run
 from homespun_indexer.progress import RichProgress, progress_for_terminal
 from homespun_indexer.repository import Repository
-from tests.repos import SHOP, make_repo
+from tests.repos import SHOP, git, make_repo, write
 
 
 def index(*argv: str) -> int:
@@ -167,3 +171,119 @@ def test_a_repository_that_was_not_there_is_found_later(tmp_path: Path, monkeypa
     monkeypatch.setattr(cli, "watch", once)
     followed.follow(threading.Event())
     assert watched == ["late"]
+
+
+@contextmanager
+def following(followed: Followed) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=followed.follow, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def comes_true(claim: Callable[[], bool], within_s: float = 20.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while not claim() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return claim()
+
+
+def generation(data: Path) -> Path | None:
+    (folder,) = (data / "index").iterdir()
+    return current(folder)
+
+
+@pytest.fixture
+def followed(shop: Path, tmp_path: Path) -> Followed:
+    found = Followed(RepositoryConfig(source=str(shop)), Settings(data_dir=str(tmp_path / "data")))
+    assert found.refresh(SilentProgress())
+    return found
+
+
+def test_a_save_between_the_index_and_the_watch_is_indexed(followed: Followed, shop: Path, tmp_path: Path) -> None:
+    before = generation(tmp_path / "data")
+    write(shop, {"early.py": "x = 1\n"})
+    with following(followed):
+        assert comes_true(lambda: generation(tmp_path / "data") != before)
+
+
+def test_a_save_while_another_process_indexes_is_indexed_after_it(
+    followed: Followed, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was lost until the next save."""
+    before = generation(tmp_path / "data")
+    write(shop, {"early.py": "x = 1\n"})
+    said: list[str] = []
+
+    def is_refused() -> bool:
+        said.extend(errors(capsys))
+        return bool(said)
+
+    other = ExitStack()
+    other.enter_context(locked(DataDir(tmp_path / "data").locks / f"index-{repo_id(str(shop))}.lock", "a test"))
+    with other, following(followed):
+        assert comes_true(is_refused)
+        other.close()
+        assert comes_true(lambda: generation(tmp_path / "data") != before)
+    assert "already running" in said[0]
+
+
+def test_a_repository_that_is_cloned_again_is_followed(followed: Followed, shop: Path, tmp_path: Path) -> None:
+    with following(followed):
+        time.sleep(0.5)
+        shutil.rmtree(shop)
+        time.sleep(0.7)
+        before = generation(tmp_path / "data")
+        make_repo(shop, {"new.py": "x = 1\n"})
+        assert comes_true(lambda: generation(tmp_path / "data") != before)
+        time.sleep(2)
+        before = generation(tmp_path / "data")
+        write(shop, {"new.py": "x = 2\n"})
+        assert comes_true(lambda: generation(tmp_path / "data") != before)
+
+
+def test_a_branch_that_is_checked_out_later_is_watched(shop: Path, tmp_path: Path) -> None:
+    """Its work tree was indexed and never watched."""
+    git(shop, "switch", "--quiet", "--create", "dev")
+    config = RepositoryConfig(source=str(shop), branch="main")
+    followed = Followed(config, Settings(data_dir=str(tmp_path / "data")))
+    assert followed.refresh(SilentProgress())
+    with following(followed):
+        time.sleep(0.5)
+        git(shop, "switch", "--quiet", "main")
+        time.sleep(1.5)
+        before = generation(tmp_path / "data")
+        write(shop, {"new.py": "x = 1\n"})
+        assert comes_true(lambda: generation(tmp_path / "data") != before)
+
+
+def test_the_base_model_is_loaded_once(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing it took longer than indexing a saved file."""
+
+    def loaded(*_: object) -> None:
+        raise AssertionError("again")
+
+    monkeypatch.setattr(cli, "resolve_base_model", loaded)
+    monkeypatch.setattr(cli, "load_tokenizer", loaded)
+    assert followed.refresh(SilentProgress())
+
+
+def test_what_did_not_change_is_said_once(followed: Followed, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert followed.refresh(SilentProgress())
+    assert capsys.readouterr().out == ""
+
+
+def test_pauses_double_up_to_a_minute() -> None:
+    assert list(islice(_pauses(), 8)) == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_url_with_a_raw_password_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must be percent-encoded") as caught:
+        index("https://user:s3/cret@host/x", "--data-dir", str(tmp_path / "data"))
+    assert not any(word in str(caught.value) for word in ("s3", "cret", "host"))

@@ -13,6 +13,7 @@ import pytest
 from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError, StorageError
+from homespun_core.repositories import SourceRules
 from homespun_core.types import SilentProgress
 from homespun_indexer.corpus import CorpusReader, build_corpus
 from tests.indexer.answers import texts_of
@@ -22,9 +23,16 @@ from tests.repos import commit, git, make_repo
 SMALL = replace(Settings(), eval_tasks=20)
 
 
-def corpus(indexer: Indexer, path: Path, settings: Settings = SMALL) -> CorpusReader:
-    built = build_corpus(indexer.open(path), settings=settings, data=indexer.data, progress=SilentProgress())
-    return CorpusReader.open(built)
+def corpus(
+    indexer: Indexer,
+    path: Path,
+    settings: Settings = SMALL,
+    *,
+    rules: SourceRules | None = None,
+    max_repo_mb: int | None = None,
+) -> CorpusReader:
+    repo = replace(indexer.open(path), rules=rules or SourceRules(), max_repo_mb=max_repo_mb)
+    return CorpusReader.open(build_corpus(repo, settings=settings, data=indexer.data, progress=SilentProgress()))
 
 
 def line(i: int, j: int) -> str:
@@ -241,6 +249,43 @@ def test_an_unchanged_repository_keeps_its_corpus_and_a_damaged_one_is_rebuilt(
         CorpusReader.open(first)
     assert len(corpus(indexer, long_history).tasks()) == 20
     assert storage.current(first.parent) == first
+
+
+def test_code_excluded_now_is_in_no_document_and_no_task(long_history: Path, indexer: Indexer) -> None:
+    before = corpus(indexer, long_history)
+    after = corpus(indexer, long_history, rules=SourceRules(exclude=("file_0.py",)))
+    assert after.path != before.path
+    assert "file_0.py" in {t.path for t in before.tasks()}
+    assert {d.path for d in after.documents()} == {t.path for t in after.tasks()} == {f"file_{n}.py" for n in (1, 2, 3)}
+    assert after.report["lines_refused"]["excluded"] > 0
+
+
+def test_a_limit_of_the_repository_itself_makes_another_corpus(long_history: Path, indexer: Indexer) -> None:
+    own = corpus(indexer, long_history, max_repo_mb=7)
+    assert own.path != corpus(indexer, long_history).path
+    assert own.path == corpus(indexer, long_history, replace(SMALL, max_repo_mb=7)).path
+
+
+@pytest.mark.parametrize(
+    ("rule_file", "text", "reason"),
+    [
+        (".homespunignore", "file_0.py\n", ".homespunignore"),
+        (".gitattributes", "file_0.py linguist-generated\n", "generated"),
+        ("file_0.py", None, "deleted since"),
+    ],
+)
+def test_tasks_are_in_files_that_count_at_the_head(
+    long_history: Path, tmp_path: Path, indexer: Indexer, rule_file: str, text: str | None, reason: str
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(long_history, path)
+    if text is None:
+        (path / rule_file).unlink()
+    commit(path, {} if text is None else {rule_file: text}, day=90)
+    read = corpus(indexer, path)
+    assert read.report["split"] == "time"
+    assert {t.path for t in read.tasks()} == {f"file_{n}.py" for n in (1, 2, 3)}
+    assert read.report["lines_refused"][reason] > 0
 
 
 def test_the_report_says_what_went_in_and_what_did_not(long_history: Path, tmp_path: Path, indexer: Indexer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
@@ -18,11 +18,10 @@ def found(
     """Paths of what is found, where `places` says for each name in which files (path, parent) it is defined."""
     paths = {path, *others, *(where for of_name in places.values() for where, _ in of_name)}
 
-    def find(name: str) -> list[Definition]:
-        return [
-            Definition(0, i, 0, where, language, parent_hash(parent))
-            for i, (where, parent) in enumerate(places.get(name, ()))
-        ]
+    def find(name: str, files: Collection[str] | None, parent: int | None) -> list[Definition]:
+        known = enumerate(places.get(name, ()))
+        all_ = [Definition(0, i, 0, where, language, parent_hash(around)) for i, (where, around) in known]
+        return [d for d in all_ if (files is None or d.path in files) and parent in (None, d.parent)]
 
     query = SearchQuery(prefix=prefix, suffix="\n", path=path, language=language)
     return [definition.path for definition in definitions_in_reach(query, Resolver(paths), find)]
@@ -81,7 +80,7 @@ def test_the_file_itself_is_left_out() -> None:
 
 
 def test_definitions_of_another_language_are_left_out() -> None:
-    def find(name: str) -> list[Definition]:
+    def find(name: str, files: Collection[str] | None, parent: int | None) -> list[Definition]:
         return [Definition(0, 0, 0, "a.js", "javascript", 0)] if name == "total" else []
 
     for language, path, expected in (("python", "b.py", []), ("typescript", "b.ts", ["a.js"])):

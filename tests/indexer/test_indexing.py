@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import random
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +22,12 @@ from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.errors import HomespunError, RepositoryError, StorageError
 from homespun_core.paths import DataDir
-from homespun_core.types import ModelFiles, Progress, SearchQuery, SilentProgress
+from homespun_core.storage import read_manifest
+from homespun_core.types import SearchQuery, SilentProgress
 from homespun_indexer import analysis, build, cache, files, indexing, layout, tree
 from homespun_indexer.chunks import ChunkedFile, chunk_file
 from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.reader import IndexReader
-from homespun_indexer.segment import IndexedFile
 from homespun_indexer.snapshot import FORMAT, KIND, read_segments
 from homespun_indexer.tokenizer import GuardedTokenizer
 from tests.indexer.answers import answers, texts_of
@@ -92,10 +92,49 @@ def test_an_unchanged_repository_is_not_read_again(
     shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = indexer.index(shop)
-    monkeypatch.setattr(indexing._Indexing, "_publish", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr(indexing, "build_segments", lambda *_: pytest.fail("read again"))
     assert indexer.index(shop) == path
-    commit(shop, {"README.md": "# Other words\n"}, day=1)  # no source file
-    assert indexer.index(shop) == path
+    head = commit(shop, {"README.md": "# Other words\n"}, day=1)  # no source file
+    assert read_manifest(indexer.index(shop), KIND, FORMAT).sources["commit"] == head
+
+
+def test_what_was_uncommitted_is_not_private_any_more_once_it_is_committed(shop: Path, indexer: Indexer) -> None:
+    """And the other way round: a generation's name told neither before, so an index of equal content was kept."""
+
+    def private() -> bool:
+        return bool(read_manifest(indexer.index(shop), KIND, FORMAT).sources["uncommitted_of"])
+
+    before = git(shop, "rev-parse", "HEAD")
+    write(shop, {"new.py": "SAVED = 1\n"})
+    assert private()
+    commit(shop, {}, day=2)
+    assert not private()
+    git(shop, "reset", "--quiet", before)
+    assert private()
+
+
+def test_a_new_remote_or_group_reads_nothing_again(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexer.index(shop)
+    monkeypatch.setattr(indexing, "build_segments", lambda *_: pytest.fail("read again"))
+    git(shop, "remote", "add", "upstream", "https://example.com/new.git")
+    assert "https://example.com/new.git" in read_manifest(indexer.index(shop), KIND, FORMAT).sources["git_urls"]
+
+
+def test_a_file_that_kills_its_process_costs_its_part_the_syntax_and_nothing_else(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A few kilobytes can make a parser ask for gigabytes. Here the limit of memory is low and the file honest."""
+    many = {f"m{i}.py": "".join(f"def f{i}_{j}(x):\n    return x + {j}\n\n\n" for j in range(400)) for i in range(3)}
+    repo = make_repo(tmp_path / "r", many | {"bad.c": "x=>\n" * 2_500})
+    monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(indexing, "num_processes", lambda: 2)
+    monkeypatch.setattr(build, "_MAX_MEMORY", 1_500_000_000)
+    with IndexReader.open(indexer.index(repo)) as reader:
+        assert reader.num_files == 4
+        assert reader.chunk_at("bad.c", 5) is not None
+    assert "read as lines" in caplog.text
 
 
 def test_the_state_says_why_an_index_is_built(
@@ -376,13 +415,13 @@ class Edits:
 
 
 @pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch, tokenizer: GuardedTokenizer) -> None:
-    """Several segments are made one after the other, in this process."""
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several segments are made one after the other, in this process: as where there is no shared memory."""
 
-    def build_here(jobs: Sequence[build.Job], model: ModelFiles, progress: Progress) -> list[list[IndexedFile]]:
-        return [build._build(job, tokenizer, progress) for job in jobs]
+    def refused(method: str) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(build, "_build_all", build_here)
+    monkeypatch.setattr(multiprocessing, "get_context", refused)
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ import pytest
 
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
-from homespun_core.paths import DataDir, repo_id, repo_identity
+from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identity
 from homespun_core.repositories import RepositoryConfig, SourceRules
 from homespun_core.types import SilentProgress
 from homespun_indexer.corpus import build_corpus
 from homespun_indexer.files import source_files
 from homespun_indexer.git import Cap, Git, GitFailed
-from homespun_indexer.repository import Repository, _secrets, hide_credentials, open_repository, remote_urls
+from homespun_indexer.repository import Repository, _secrets, open_repository, remote_urls
 from tests.repos import commit, git, make_repo
 
 
@@ -244,6 +244,7 @@ def test_remotes_are_listed_without_credentials(tmp_path: Path, data: DataDir) -
     git(path, "remote", "add", "origin", "https://ada:hunter2@example.com/shop.git")
     git(path, "remote", "add", "backup", "git@example.com:team/shop.git")
     git(path, "remote", "add", "local", "/somewhere/else")
+    git(path, "remote", "add", "odd", "https://ada:hun/ter2@example.com/shop.git")
     assert remote_urls(opened(path, data)) == ["git@example.com:team/shop.git", "https://example.com/shop.git"]
 
 
@@ -357,6 +358,42 @@ def test_a_clone_is_read_while_its_host_is_down(
         opened(url, data, branch="never-fetched")
     with pytest.raises(RepositoryError, match="can't be read"):
         opened(url.replace("shop", "other"), data)
+
+
+def test_the_default_branch_is_read_while_its_host_is_down(
+    tmp_path: Path, data: DataDir, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone's HEAD is the branch that was asked for first: offline, the index went back to it."""
+    origin, url = served
+    git(origin, "branch", "dev")
+    _publish(origin, tmp_path)
+    opened(url, data, branch="dev")
+    assert opened(url, data).branch == "main"
+    opened(url, data, branch="dev")
+    monkeypatch.setattr("homespun_indexer.repository._default_branch", _unreachable)
+    assert opened(url, data).branch == "main"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://[bad/s3cret", "https://user:s3/cret@host/x", "https://user:s3cr\u2100t@host/x", "https://h:s3cret/x"],
+)
+def test_a_url_that_cannot_be_read_reaches_neither_git_nor_the_log(
+    data: DataDir, url: str, arguments: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    with pytest.raises(RepositoryError, match="must be percent-encoded") as caught:
+        opened(url, data)
+    assert not any(word in f"{caught.value} {caplog.text}" for word in ("s3", "cret", "user", "host"))
+    assert arguments == []
+
+
+def test_a_bare_repository_beside_a_work_tree_is_another(tmp_path: Path, data: DataDir) -> None:
+    path = make_repo(tmp_path / "shop", {"a.py": "x = 1\n"})
+    git(tmp_path, "clone", "--quiet", "--bare", str(path), "shop.git")
+    inside, beside = opened(path, data), opened(tmp_path / "shop.git", data)
+    assert inside.id != beside.id and inside.name == beside.name == "shop"
+    assert opened(path / ".git", data).id == inside.id
 
 
 def _unreachable(*_: object) -> str:

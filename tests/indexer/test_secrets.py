@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +72,24 @@ def test_ordinary_code_is_not_touched(text: str) -> None:
 def test_redacting_twice_changes_nothing(text: str) -> None:
     once, _ = redact(text)
     assert redact(once) == (once, {})
+
+
+@pytest.mark.parametrize(
+    "line", ["-----BEGIN PRIVATE" + " KEY-----", "token" * 200, "token=" * 160, "token" + " " * 900, "abcdef0123" * 100]
+)
+def test_hostile_text_takes_no_time(line: str) -> None:
+    text = f"{line}\n" * (400_000 // len(line))
+    start = time.process_time()
+    assert redact(text) == (text, {})
+    assert time.process_time() - start < 1.0
+
+
+def test_a_key_begins_at_the_last_line_that_says_so() -> None:
+    text, _ = SECRETS["PRIVATE_KEY"]
+    begin = text.partition("\n")[0]
+    clean, found = redact(f"# Paste from {begin} on:\n{text}\n")
+    assert found == {"PRIVATE_KEY": 1}
+    assert clean.startswith(f"# Paste from {begin} on:\n{begin}REDACTED_PRIVATE_KEY-----END")
 
 
 def test_entropy_is_in_bits_a_character() -> None:

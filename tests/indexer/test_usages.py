@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from homespun_core.config import Settings
-from homespun_core.errors import StorageError
 from homespun_core.storage import read_manifest
 from homespun_core.types import SearchQuery
 from homespun_indexer import embedders
@@ -77,13 +76,14 @@ def test_a_chunk_is_embedded_once_for_all_repositories(
     assert texts[len(FILES) :] == ["NEW = compute_it(1)"]
 
 
-def test_an_index_whose_embedder_has_changed_is_refused(
-    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+def test_an_index_whose_embedder_has_changed_is_searched_by_words(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = indexer.index(make_repo(tmp_path / "r", FILES), settings=WITH_VECTORS)
     monkeypatch.setattr(embedders.StaticEmbedder, "digest", property(lambda self: "other"))
-    with pytest.raises(StorageError, match="its embedder has changed since; run `homespun index` again"):
-        IndexReader.open(index)
+    with IndexReader.open(index) as reader:
+        assert next(s.path for s in reader.search(QUERY, 3)) == "a.py"
+    assert "searched by words alone: its embedder has changed since; run `homespun index` again" in caplog.text
 
 
 def test_an_index_says_whose_uncommitted_code_it_holds(tmp_path: Path, indexer: Indexer) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from watchdog.observers.api import BaseObserver, EventEmitter, ObservedWatch
 from watchdog.utils.dirsnapshot import DirectorySnapshot
 
 from homespun_indexer import watch as watching
-from homespun_indexer.watch import watch
+from homespun_indexer.repository import Repository
+from homespun_indexer.watch import After, watch
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo, write
 
@@ -30,11 +33,19 @@ def path(tmp_path: Path) -> Path:
 def watched(
     indexer: Indexer, path: Path, on_change: Callable[[], None], *, force_polling: bool = False
 ) -> Iterator[None]:
-    stop = threading.Event()
+    """The first call, which says that the observers stand, isn't handed on."""
+    stop, stands = threading.Event(), threading.Event()
+
+    def handed_on() -> After:
+        if stands.is_set():
+            on_change()
+        stands.set()
+        return After.DONE
+
     options = {"debounce_s": 0.15, "force_polling": force_polling}
-    thread = threading.Thread(target=watch, args=(indexer.open(path), on_change, stop), kwargs=options)
+    thread = threading.Thread(target=watch, args=(indexer.open(path), handed_on, stop), kwargs=options)
     thread.start()
-    time.sleep(0.4)  # until the observer stands; there is no event for that
+    assert stands.wait(10)
     try:
         yield
     finally:
@@ -207,3 +218,64 @@ def test_a_linked_worktree_notices_its_own_commits(indexer: Indexer, path: Path,
     with watched(indexer, tmp_path / "feature", count):
         git(tmp_path / "feature", "commit", "--quiet", "--allow-empty", "--message", "Empty")
         assert count.reaches(1)
+
+
+@contextmanager
+def answering(repo: Repository, answers: list[After], *, force_polling: bool = False) -> Iterator[tuple[Count, Thread]]:
+    """A watch whose changes end like this, the later ones well."""
+    stop, count = threading.Event(), Count()
+
+    def answer() -> After:
+        count()
+        return answers.pop(0) if answers else After.DONE
+
+    thread = Thread(target=watch, args=(repo, answer, stop), kwargs={"force_polling": force_polling})
+    thread.start()
+    try:
+        yield count, thread
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+
+
+def test_what_fails_is_tried_again(indexer: Indexer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save while another process held the lock was lost until the next save."""
+    monkeypatch.setattr(watching, "FIRST_PAUSE_S", 0.01)
+    with answering(indexer.open(path), [After.FAILED] * 3) as (count, _):
+        assert count.reaches(4)
+        time.sleep(0.3)
+        assert count.calls == 4
+
+
+def test_a_change_is_tried_at_once_in_a_pause(indexer: Indexer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "FIRST_PAUSE_S", 1000.0)
+    with answering(indexer.open(path), [After.FAILED]) as (count, _):
+        assert count.reaches(1)
+        write(path, {"a.py": "x = 2\n"})
+        assert count.reaches(2)
+
+
+@pytest.mark.parametrize("force_polling", [False, True])
+def test_a_repository_that_is_replaced_ends_the_watch(indexer: Indexer, path: Path, force_polling: bool) -> None:
+    """Deleted and cloned again, it was waited for for ever: the events of a directory end with it, and the new one may
+    have the same inode."""
+    with answering(indexer.open(path), [], force_polling=force_polling) as (count, thread):
+        assert count.reaches(1)
+        shutil.rmtree(path)
+        make_repo(path, {"b.py": "x = 1\n"})
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def test_a_repository_that_is_moved_away_ends_the_watch(indexer: Indexer, path: Path) -> None:
+    with answering(indexer.open(path), []) as (count, thread):
+        assert count.reaches(1)
+        path.rename(path.with_name("elsewhere"))
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def test_other_directories_to_watch_end_the_watch(indexer: Indexer, path: Path) -> None:
+    with answering(indexer.open(path), [After.MOVED]) as (_, thread):
+        thread.join(timeout=10)
+        assert not thread.is_alive()
