@@ -1,9 +1,8 @@
 """BM25 over the words of code: whole identifiers and their parts (`get_userName` -> get_username, get, user, name).
 
 Own code, since the segments of one index are scored together: a term's weight comes from all of them, while what a
-document contributes depends on that document alone and never changes. bm25s, which was here before, bakes the first
-into the second; tantivy does the same job and took twice as long for our queries of eighty weighted terms
-(benchmarks/indexing.py).
+document contributes depends on that document alone and never changes. bm25s bakes the first into the second; tantivy has
+segments of its own, which don't go with ours (benchmarks/search_peers.py compares all three).
 """
 
 from __future__ import annotations

@@ -100,8 +100,9 @@ class SnapshotWatcher:
     ) -> None:
         self.repositories: tuple[LiveRepository, ...] = ()
         self._data, self._tokenizer, self._engine, self._base_digest = data, tokenizer, engine, base_digest
-        self._is_private, self._on_index = is_private, on_index
+        self._is_private = is_private
         """Whether only the person who runs this server can reach it."""
+        self._on_index = on_index
         self._poll_s, self._grace_s = poll_s, grace_s
         self._failed: dict[Path, _Failure] = {}
         """By the directory whose pointer leads to it."""

@@ -255,16 +255,25 @@ def test_a_change_is_tried_at_once_in_a_pause(indexer: Indexer, path: Path, monk
         assert count.reaches(2)
 
 
-@pytest.mark.parametrize("force_polling", [False, True])
-def test_a_repository_that_is_replaced_ends_the_watch(indexer: Indexer, path: Path, force_polling: bool) -> None:
+def test_a_repository_that_is_replaced_ends_the_watch(indexer: Indexer, path: Path) -> None:
     """Deleted and cloned again, it was waited for for ever: the events of a directory end with it, and the new one may
     have the same inode."""
-    with answering(indexer.open(path), [], force_polling=force_polling) as (count, thread):
+    with answering(indexer.open(path), []) as (count, thread):
         assert count.reaches(1)
         shutil.rmtree(path)
         make_repo(path, {"b.py": "x = 1\n"})
         thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+def test_polling_ends_with_a_replaced_repository_or_sees_the_new_one(indexer: Indexer, path: Path) -> None:
+    """It goes by path: where the new directory has the old one's inode, it is simply what is looked at."""
+    with answering(indexer.open(path), [], force_polling=True) as (count, thread):
+        assert count.reaches(1)
+        shutil.rmtree(path)
+        make_repo(path, {"b.py": "x = 1\n"})
+        thread.join(timeout=4)
+        assert not thread.is_alive() or count.reaches(2)
 
 
 def test_a_repository_that_is_moved_away_ends_the_watch(indexer: Indexer, path: Path) -> None:
