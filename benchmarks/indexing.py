@@ -48,13 +48,11 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.types import SearchQuery, SilentProgress, Tokenizer
 from homespun_indexer import layout, parse
 from homespun_indexer.build import num_processes
-from homespun_indexer.cli import Indexed, index_once
+from homespun_indexer.cli import BaseModel, Indexed, index_once
 from homespun_indexer.files import source_files
 from homespun_indexer.indexing import IndexMemory
-from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import open_repository
-from homespun_indexer.tokenizer import load_tokenizer
 from homespun_indexer.watch import watch
 
 T = TypeVar("T")
@@ -109,13 +107,16 @@ class Subject:
 
     def __init__(self, clone: Path, data: Path, files: Sequence[Source]) -> None:
         self.clone, self.files, self.data = clone, files, DataDir(data)
-        self.tokenizer: Tokenizer = load_tokenizer(resolve_base_model("builtin", "auto"))
         self.random = random.Random(0)
         self._settings = Settings(data_dir=str(data))
+        self._model = BaseModel.load(self._settings)
+        self.tokenizer: Tokenizer = self._model.tokenizer
         self._num_names = 0
 
     def index(self, memory: IndexMemory | None = None) -> Indexed:
-        return index_once(RepositoryConfig(source=str(self.clone)), self._settings, SilentProgress(), memory)
+        """With a memory the base model stays loaded as well, as under `--watch`."""
+        model = self._model if memory is not None else None
+        return index_once(RepositoryConfig(source=str(self.clone)), self._settings, SilentProgress(), memory, model)
 
     def opened(self, previous: IndexReader | None = None, memory: IndexMemory | None = None) -> IndexReader:
         return IndexReader.open(self.index(memory).path, self.tokenizer, previous)
