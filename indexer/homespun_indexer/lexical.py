@@ -1,8 +1,8 @@
 """BM25 over the words of code: whole identifiers and their parts (`get_userName` -> get_username, get, user, name).
 
 Own code, since the segments of one index are scored together: a term's weight comes from all of them, while what a
-document contributes depends on that document alone and never changes. bm25s bakes the first into the second; tantivy has
-segments of its own, which don't go with ours (benchmarks/search_peers.py compares all three).
+document contributes depends on that document alone and never changes. bm25s bakes the first into the second; tantivy
+has segments of its own, which don't go with ours (benchmarks/search_peers.py compares all three).
 """
 
 from __future__ import annotations
@@ -94,10 +94,11 @@ class Postings:
         """The arrays for documents given as texts; words are told apart once for all of them."""
         numbers: defaultdict[str, int] = defaultdict()
         numbers.default_factory = numbers.__len__
-        texts = [list(map(numbers.__getitem__, _WORD.findall(text))) for text in documents]
-        word_lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-        word_ids = np.fromiter(chain.from_iterable(texts), np.int64, int(word_lengths.sum()))
-        return _inverted(list(numbers), word_ids, np.repeat(np.arange(len(texts)), word_lengths), len(texts))
+        texts = [np.fromiter(map(numbers.__getitem__, _WORD.findall(text)), np.int32) for text in documents]
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        word_ids = np.concatenate([np.zeros(0, np.int32), *texts])
+        holders = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)
+        return _inverted(list(numbers), word_ids, holders, len(texts))
 
     def find(self, hashes: NDArray[np.uint64]) -> Rows:
         return Rows(rare=_rows(self._hashes, hashes), common=_rows(self._common_hashes, hashes))
@@ -137,12 +138,12 @@ def weight_of(counts: NDArray[np.int64], num_documents: int) -> NDArray[np.float
 
 
 def _inverted(
-    vocabulary: Sequence[str], word_ids: NDArray[np.int64], documents: NDArray[np.int64], num_documents: int
+    vocabulary: Sequence[str], word_ids: NDArray[np.int32], documents: NDArray[np.int32], num_documents: int
 ) -> dict[str, NDArray[Any]]:
     """From words in documents to documents of terms."""
     terms_by_word = [terms_of(word) for word in vocabulary]
     numbers = {term: i for i, term in enumerate(dict.fromkeys(chain.from_iterable(terms_by_word)))}
-    flat = np.fromiter((numbers[t] for ts in terms_by_word for t in ts), np.int64)
+    flat = np.fromiter((numbers[t] for ts in terms_by_word for t in ts), np.int32)
     lengths = np.fromiter(map(len, terms_by_word), np.int64, len(terms_by_word))
     repeats = lengths[word_ids]
     term_ids = flat[_ranges((np.cumsum(lengths) - lengths)[word_ids], repeats)]
@@ -153,10 +154,10 @@ def _inverted(
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     keys, counts = np.unique(rank[term_ids] * max(1, num_documents) + documents, return_counts=True)
-    columns, documents = np.divmod(keys, max(1, num_documents))
-    norm = K1 * (1 - B + B * lengths_of_documents[documents] / AVERAGE_TERMS)
+    columns, holders = np.divmod(keys, max(1, num_documents))
+    norm = K1 * (1 - B + B * lengths_of_documents[holders] / AVERAGE_TERMS)
     impacts = np.maximum(1, np.rint(counts / (counts + norm) * _FULL)).astype(np.uint8)
-    return _split_by_share(hashes[order], columns, documents, impacts, num_documents)
+    return _split_by_share(hashes[order], columns, holders, impacts, num_documents)
 
 
 def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

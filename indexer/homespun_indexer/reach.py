@@ -7,6 +7,7 @@ import keyword
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain as joined
 
 MAX_NAMES = 12
 _LINES_BEFORE = 5
@@ -68,12 +69,13 @@ def names_in_reach(prefix: str, suffix: str, language: str) -> tuple[Reach, ...]
     that is being written is left out."""
     words = _WORDS.get(language, _OTHER_WORDS) | _CONTAINERS
     declared = _without_last_word(prefix[-_MAX_READ:])
-    found = dict.fromkeys(
-        reach
-        for reach in [*_receiver(declared), *_around(declared, suffix, language)]
-        if reach.name not in words and len(reach.name) > 1 and not reach.name.startswith("__")
-    )
-    return tuple(found)[:MAX_NAMES]
+    found: dict[Reach, None] = {}
+    for reach in joined(_receiver(declared), _around(declared, suffix, language)):
+        if reach.name not in words and len(reach.name) > 1 and not reach.name.startswith("__"):
+            found[reach] = None
+            if len(found) == MAX_NAMES:
+                break
+    return tuple(found)
 
 
 def _without_last_word(text: str) -> str:

@@ -107,14 +107,14 @@ def write_segment(path: Path, files: Iterable[AnalysedFile], embed: Embed | None
             (term_hash(symbol.name), number, i, parent_hash(symbol.parent)) for i, symbol in enumerate(chunked.symbols)
         ]
         tokens.append(np.concatenate([np.zeros(0, np.int32), *file.analysis.tokens]))
-        blocks.append([raw[at : at + _BLOCK] for at in range(0, len(raw), _BLOCK)])
+        blocks.append([zlib.compress(raw[at : at + _BLOCK], _LEVEL) for at in range(0, len(raw), _BLOCK)])
         details.append(zlib.compress(records.pack(chunked), _LEVEL))
         table.append(_row(file, len(tokens[-1])))
     columns: dict[str, NDArray[Any]] = {
         "files": np.frombuffer(zlib.compress(json.dumps([astuple(f) for f in table]).encode(), _LEVEL), np.uint8),
         "chunks": np.array(chunks, np.int32).reshape(-1, 5),
         "chunk_hashes": np.array(hashes, np.uint64),
-        **_joined("texts", [zlib.compress(block, _LEVEL) for of_file in blocks for block in of_file]),
+        **_joined("texts", [block for of_file in blocks for block in of_file]),
         "first_blocks": np.cumsum([0, *map(len, blocks)]).astype(np.uint32),
         **_joined("details", details),
         **_symbol_columns(symbols),

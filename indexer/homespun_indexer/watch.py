@@ -19,7 +19,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserverVFS
@@ -33,6 +44,18 @@ DEBOUNCE_S = 0.05
 _MAX_WAIT_S = 2.0
 """A tree that never comes to rest (a build writing into it) is reported at least this often."""
 _POLL_S = 5.0
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileDeletedEvent,
+    FileClosedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+    DirDeletedEvent,
+]
+"""Not that files are opened and read: indexing does that to all of them, and tens of thousands overflow the queue of
+events, whereupon the folders are read again, which overflows it again (seen with 40,000 files)."""
 _CHECK_S = 0.5
 """How often we look whether what we watch is still there."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
@@ -203,9 +226,9 @@ def _is_others_code(name: str) -> bool:
     return name != ".git" and is_vendored(f"{name}/")
 
 
-def _schedule(observer: BaseObserver, repo: Repository, handler: _Handler) -> None:
+def _schedule(observer: BaseObserver, repo: Repository, handler: FileSystemEventHandler) -> None:
     for root in _roots(repo):
-        observer.schedule(handler, str(root), recursive=True)
+        observer.schedule(handler, str(root), recursive=True, event_filter=_EVENTS)
 
 
 def _roots(repo: Repository) -> list[Path]:

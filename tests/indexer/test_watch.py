@@ -14,6 +14,8 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, EventEmitter, ObservedWatch
 from watchdog.utils.dirsnapshot import DirectorySnapshot
 
@@ -288,3 +290,29 @@ def test_other_directories_to_watch_end_the_watch(indexer: Indexer, path: Path) 
     with answering(indexer.open(path), [After.MOVED]) as (_, thread):
         thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+def test_reading_files_is_no_event(tmp_path: Path, indexer: Indexer) -> None:
+    """Indexing reads every file: as events these overflowed the queue of a repository of 40,000 files, for ever."""
+    repo = indexer.open(make_repo(tmp_path / "r", {"a.py": "A = 1\n"}))
+    seen: list[FileSystemEvent] = []
+
+    class Recorder(FileSystemEventHandler):
+        def on_any_event(self, event: FileSystemEvent) -> None:
+            seen.append(event)
+
+    observer = Observer()
+    watching._schedule(observer, repo, Recorder())
+    observer.start()
+    try:
+        for _ in range(50):
+            (tmp_path / "r/a.py").read_bytes()
+        (tmp_path / "r/a.py").write_bytes(b"A = 2\n")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not any(e.event_type == "closed" for e in seen):
+            time.sleep(0.01)
+    finally:
+        observer.stop()
+        observer.join()
+    assert {event.event_type for event in seen} <= {"modified", "closed"}
+    assert any(event.event_type == "closed" for event in seen)
