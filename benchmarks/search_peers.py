@@ -136,7 +136,7 @@ class Chunks:
 
 
 def _chunk(segment: Segment, number: int) -> Chunk:
-    known = segment.chunk(number)
+    known = segment.chunk(number, 0)
     indexed = "\n".join((known.path, *known.scope, known.text))
     return Chunk(path=known.path, language=known.language, text=known.text, indexed=indexed)
 
