@@ -34,6 +34,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -189,7 +190,7 @@ class OurSnippets:
         return Found(texts=[s.text for s in snippets], ms=(time.perf_counter() - started) * 1_000)
 
 
-class Tantivy:
+class Tantivy(ABC):
     """An index of texts given as words; what is asked of it is left to the two below."""
 
     def __init__(self, tantivy: Any, chunks: Chunks, folder: Path, index_option: str) -> None:
@@ -205,11 +206,11 @@ class Tantivy:
         self.build_s: float | None = time.perf_counter() - started
         self.num_bytes: int | None = size_of(folder)
 
-    def words_of(self, chunk: Chunk) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def words_of(self, chunk: Chunk) -> list[str]: ...
 
-    def query(self, query: SearchQuery) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def query(self, query: SearchQuery) -> Any: ...
 
     def find(self, query: SearchQuery) -> Found:
         asked, limit = self.query(query), TOP + len(self._chunks.of(query.path))
