@@ -17,8 +17,9 @@ USAGE, DEFINITION = "usage", "definition"
 """Kinds of snippets: code that looks like what is being written, and what the names in it are."""
 ARMS = (USAGE, DEFINITION)
 MAX_DEFINITIONS = 4
-"""They come after the usages, so they cost a prompt nothing but room to spare: 0.6, 0.6 and 0.1 points more of the names
-that were written, for some 45 tokens, in three repositories. Before the usages they cost more than they brought."""
+"""They come after the usages, so they cost a prompt nothing but room to spare: 0.6, 0.6 and 0.1 points more of the
+names that were written, for some 45 tokens, in three repositories. Before the usages they cost more than they
+brought."""
 
 NESTED_WEIGHTS = (2.0, 2.0, 1.0)
 DENSE_WEIGHT = 0.2
