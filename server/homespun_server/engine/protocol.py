@@ -10,19 +10,44 @@ from typing import Literal, Protocol, Self
 
 from homespun_core.errors import ServiceError
 
-Draft = Callable[[Sequence[int]], Sequence[int]]
-"""From all ids so far (prompt and completion) to ids that may come next. A hint: it changes the speed, never the text.
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Guesses at the next tokens: node i follows node `parents[i]`, always a smaller number; -1 is the last token that
+    is certain. Children of one node differ. Empty: no guess."""
 
-Called on the engine's thread before every step, so it must be quick.
-"""
+    ids: tuple[int, ...] = ()
+    parents: tuple[int, ...] = ()
 
-FinishReason = Literal["stop", "length", "deadline", "cancelled"]
+
+class Drafter(Protocol):
+    """Proposes what may come next in one completion. A hint: it changes the speed, never the text.
+
+    Used on the engine's thread before every step, so it must be quick: a step takes a millisecond.
+    """
+
+    def propose(self, max_nodes: int) -> Tree:
+        """At most `max_nodes` nodes, best first."""
+        ...
+
+    def extend(self, ids: Sequence[int]) -> None:
+        """These tokens were decided; they follow all before."""
+        ...
+
+
+Draft = Callable[[Sequence[int]], Drafter]
+"""A drafter for a completion of these prompt ids. Called once, on the engine's thread, when the request begins to run."""
+
+Priority = Literal["invoked", "typed", "ahead", "warm"]
+"""Asked for by hand; while typing; in case the suggestion is accepted; only to fill the cache. Served in this order."""
+
+FinishReason = Literal["stop", "length", "deadline", "cancelled", "superseded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRequest:
     ids: Sequence[int]
     max_new_tokens: int
+    """0 only fills the cache: it ends as "length" once the prompt is computed."""
     adapter: str | None = None
     """Version of a loaded adapter; None is the base model."""
     deadline: float = math.inf
@@ -32,6 +57,11 @@ class EngineRequest:
     end_ids: frozenset[int] = frozenset()
     """Ids that end a completion; they are not part of it."""
     draft: Draft | None = None
+    tenant: str = ""
+    """Nothing computed for one tenant is ever used for another, nor can its timing tell that it is there."""
+    client: str | None = None
+    """A newer request of the same client replaces this one, which ends as superseded; None replaces nothing."""
+    priority: Priority = "typed"
 
 
 @dataclass(frozen=True, slots=True)
