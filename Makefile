@@ -9,7 +9,8 @@ PIP     := -m pip --disable-pip-version-check -qq install
 # Stamps: a setup that is up to date costs nothing. ACCEL is in the name because another ACCEL is another PyTorch.
 READY   := .venv/ready-$(ACCEL)
 DEV     := .venv/ready-$(ACCEL)-dev
-INPUTS  := pyproject.toml constraints.txt server/homespun_base_model/pyproject.toml Makefile
+KERNELS := hatch_build.py $(wildcard server/homespun_server/engine/native/*.h server/homespun_server/engine/native/*.cpp)
+INPUTS  := pyproject.toml constraints.txt server/homespun_base_model/pyproject.toml Makefile $(KERNELS)
 
 export REPO DATA TRAIN_MINUTES
 
@@ -66,6 +67,7 @@ bench:
 	@for script in benchmarks/*.py; do echo "  $(BIN)/python $$script --help"; done
 
 clean:
+	rm -f server/homespun_server/engine/native/*.so*
 	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 
 # The first Python that is new enough and can make a venv. The target is pip, which venv installs last: after an
