@@ -155,6 +155,6 @@ class PromptBuilder:
             first = -above % step or (step if is_cut else 0)  # a line that is cut is no start
             starts = range(first, len(lines), step)
             best = bisect_left(starts, True, key=fits)
-            if best < len(starts) and (starts[best] == 0 or len(lines) - starts[best] >= step // 2):
+            if best < len(starts) and (starts[best] == 0 or len(lines) - starts[best] > step // 2):
                 return tail(starts[best])
         return tail(0)[-max_tokens:] if max_tokens > 0 else []

@@ -34,6 +34,8 @@ class WordEncoder:
     ) -> None:
         self._find = pattern.findall
         self._encode_words = encode_words
+        self._known: dict[str, tuple[int, ...]] = {}
+        """Of `encode_one`: plain objects are quicker than arrays for a few hundred words."""
         self._numbers: dict[str, int] = {}
         self._ids: Ids = np.zeros(0, np.int32)
         self._starts: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -65,6 +67,17 @@ class WordEncoder:
         ids = self._ids[np.arange(total) + np.repeat(self._starts[numbers] - (ends - counts), counts)]
         text_ends = np.concatenate([[0], ends])[np.cumsum(lengths)]
         return np.split(ids, text_ends[:-1])
+
+    def encode_one(self, text: str) -> tuple[int, ...]:
+        """One text of some thousand characters, which must be ASCII; may be called by several threads."""
+        known, words = self._known, self._find(text)
+        new = [word for word in set(words) if word not in known]
+        if new:
+            if len(known) > _MAX_WORDS:
+                known = self._known = {}
+                new = list(set(words))
+            known.update(zip(new, map(tuple, self._encode_words(new)), strict=True))
+        return tuple(chain.from_iterable(map(known.__getitem__, words)))
 
     def _learn(self, words: set[str]) -> None:
         new = words.difference(self._numbers)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
 from homespun_indexer.pretokens import WordEncoder
 
+_MAX_RECENT = 256
+"""Pieces of prompts: snippets, suffixes, the windows that are tried for a prefix. A few kilobytes each."""
 # What control tokens look like in the families we know: <...>, [...], <｜...｜>, SentencePiece's ▁<...>. Other added
 # tokens are runs of text (Gemma's spaces and newlines) that must go on working.
 _CONTROL_LOOK = re.compile(r"▁?(<[^\s<>]+>|\[[^\s\[\]]+\])", re.DOTALL)
@@ -44,6 +47,7 @@ class GuardedTokenizer:
         self._inner.no_truncation()
         self._inner.no_padding()
         self._words = self._word_encoder(spec)
+        self._recently = lru_cache(_MAX_RECENT)(self._encode)
 
     @property
     def digest(self) -> str:
@@ -53,7 +57,13 @@ class GuardedTokenizer:
         return self._control.get(token)
 
     def encode(self, text: str) -> list[int]:
-        return self._checked(text, self._plain(text))
+        """Quick for text that was encoded lately: a keystroke changes one piece of a prompt, and leaves the others."""
+        return list(self._recently(text))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        if self._words is not None and self._is_plain(text):
+            return self._words.encode_one(text)
+        return tuple(self._checked(text, self._plain(text)))
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """Each text by itself, on all cores."""

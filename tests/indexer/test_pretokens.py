@@ -34,8 +34,9 @@ GUARDED = st.lists(st.one_of(st.sampled_from([*CONTROLS, "<|fim_", "|>", "<"]), 
 
 
 def agree(tokenizer: GuardedTokenizer, texts: Sequence[str]) -> None:
-    found = [ids.tolist() for ids in tokenizer.encode_arrays(texts)]
-    assert found == tokenizer.encode_many(texts)
+    expected = tokenizer.encode_many(texts)
+    assert [ids.tolist() for ids in tokenizer.encode_arrays(texts)] == expected
+    assert [tokenizer.encode(text) for text in texts] == expected
 
 
 def is_fast(tokenizer: GuardedTokenizer) -> bool:
@@ -176,6 +177,10 @@ def test_each_word_is_encoded_once() -> None:
     for _ in range(2):
         assert [ids.tolist() for ids in words.encode(texts)] == [list(text.encode()) for text in texts]
     assert sorted(counted.asked) == [" zebra", "yak", "zebra"]
+    counted.asked.clear()
+    for _ in range(2):
+        assert [list(words.encode_one(text)) for text in texts] == [list(text.encode()) for text in texts]
+    assert sorted(counted.asked) == ["\n", " zebra", "yak", "zebra"]
 
 
 def test_too_many_words_are_forgotten_and_learned_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +190,7 @@ def test_too_many_words_are_forgotten_and_learned_again(monkeypatch: pytest.Monk
     for i in range(60):
         text = f"zebra{chr(97 + i % 26)} yak{chr(97 + i % 7)} " * 2 + "gnu"
         assert [ids.tolist() for ids in words.encode([text, ""])] == [list(text.encode()), []]
-        assert len(words._numbers) <= 10
+        assert list(words.encode_one(text)) == list(text.encode())
+        assert len(words._numbers) <= 10 and len(words._known) <= 10 + 5
     many = " ".join(f"w{chr(97 + i)}" for i in range(26))
     assert words.encode([many])[0].tolist() == list(many.encode())
