@@ -41,10 +41,10 @@ class Settings:
     device: str = _setting("auto", "where the model runs", TRAIN, SERVE, choices=("auto", "cpu", "cuda"))
     dtype: str = _setting(
         "auto",
-        "number format of the model; auto times both at start",
+        "number format of the model; auto is int8 on a CPU and bfloat16 on a GPU",
         TRAIN,
         SERVE,
-        choices=("auto", "float32", "bfloat16"),
+        choices=("auto", "int8", "float32", "bfloat16"),
     )
     num_threads: int = _setting(0, "threads for matrix work; 0 is one per core", TRAIN, SERVE, low=0)
     seed: int = _setting(0, "seed of everything random", TRAIN, low=0)
@@ -76,6 +76,12 @@ class Settings:
     max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, SERVE, low=64)
     max_new_tokens: int = _setting(64, "length of a completion at most", SERVE, low=1)
     completion_deadline_ms: int = _setting(5_000, "a completion ends here with what it has", SERVE, low=1)
+    target_ms: int = _setting(300, "under load, completions go without something to be there by then", SERVE, low=1)
+    kv_cache_mb: int = _setting(512, "memory for what was computed of prompts", SERVE, low=16)
+    adapter_cache_mb: int = _setting(
+        2_000, "memory for adapters; the least used are loaded again when needed", SERVE, low=1
+    )
+    max_running: int = _setting(8, "completions computed at the same time", SERVE, low=1)
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
 
     server_url: str = _setting("http://127.0.0.1:8080", "where the language server finds the Homespun server", LSP)

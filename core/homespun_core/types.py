@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,10 @@ class SearchQuery:
     language: str | None
 
 
+Trigger = Literal["invoked", "typed", "ahead"]
+"""Asked for by hand; while typing; for when the suggestion is accepted. Served in this order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
     """One completion, as every HTTP dialect is translated to it."""
@@ -40,12 +44,16 @@ class CompletionRequest:
     repo: str | None = None
     """Repository name or git URL as the client knows it; None when unknown."""
     max_new_tokens: int = 64
+    """0 asks for no text: it only prepares the place for the request that follows."""
     deadline_ms: int = 5_000
     temperature: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
     raw: bool = False
     """True leaves the model's text as it is: no post-processing."""
+    client: str | None = None
+    """A newer request of the same client replaces an older one; None replaces nothing."""
+    trigger: Trigger = "typed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +80,9 @@ class Completion:
     adapter: str | None
     """Version of the adapter that wrote it; None is the base model."""
     timings: Timings
+    degraded: tuple[str, ...] = ()
+    """What it went without: `fewer_snippets`, `shorter`, `draft_only` (no model) under load; `retrieval_timeout`,
+    `retrieval_error`, `speculation`, `adapter`, `engine` where something failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ DEPTH = 16
 few."""
 MIN_MATCH = 3
 """Shorter contexts say too little about what follows."""
+LONG_MATCH = 8
 MAX_CONTEXT = 48
 """More is never looked at."""
 MAX_HITS = 64
@@ -156,6 +157,18 @@ def vote(places: Sequence[tuple[Datastore, list[int]]], max_tokens: int) -> list
         drafted.append(token)
         places = [(store, [p + 1 for p, t in pairs if t == token]) for store, pairs in following]
     return drafted
+
+
+def agreed(places: Sequence[tuple[Datastore, list[int]]], max_tokens: int) -> list[int]:
+    """Up to `max_tokens` ids that stand at every one of the places; none where there is one place only."""
+    ids: list[int] = []
+    while sum(len(found) for _, found in places) > 1 and len(ids) < max_tokens:
+        following = {token for store, found in places for token in store.following(found)}
+        if len(following) > 1 or following <= {-1}:
+            break
+        ids += following
+        places = [(store, [place + 1 for place in found]) for store, found in places]
+    return ids
 
 
 def counted(places: Sequence[tuple[Datastore, list[int]]]) -> dict[int, int]:

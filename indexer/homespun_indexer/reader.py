@@ -99,14 +99,20 @@ class IndexReader:
     def draft(self, ids: Sequence[int], max_tokens: int) -> list[int]:
         """Up to `max_tokens` ids that followed the longest end of `ids` found anywhere; empty when that is too
         short."""
-        return datastore.vote(self._matches(ids), max_tokens) if max_tokens > 0 else []
+        return datastore.vote(self._matches(ids)[1], max_tokens) if max_tokens > 0 else []
+
+    def agreed(self, ids: Sequence[int], max_tokens: int) -> list[int]:
+        """Up to `max_tokens` ids that follow at all of several places where a long end of `ids` stands: what can be
+        shown when there is no time to ask a model."""
+        length, places = self._matches(ids)
+        return datastore.agreed(places, max_tokens) if length >= datastore.LONG_MATCH else []
 
     def continuations(self, ids: Sequence[int]) -> dict[int, int]:
         """The next tokens after the longest end of `ids` found anywhere, and how often each stands there."""
-        return datastore.counted(self._matches(ids))
+        return datastore.counted(self._matches(ids)[1])
 
-    def _matches(self, ids: Sequence[int]) -> list[tuple[datastore.Datastore, list[int]]]:
-        """The places of the longest match, in all living files."""
+    def _matches(self, ids: Sequence[int]) -> tuple[int, list[tuple[datastore.Datastore, list[int]]]]:
+        """The length of the longest match, and its places in all living files."""
         context = [*ids[-datastore.MAX_CONTEXT :]]
         best = 0
         found: list[tuple[datastore.Datastore, list[int]]] = []
@@ -115,7 +121,7 @@ class IndexReader:
             if places and length >= best:
                 found = [*(found if length == best else ()), (part.segment.datastore, places)]
                 best = length
-        return found
+        return best, found
 
     def search(
         self, query: SearchQuery, limit: int, *, arms: Collection[str] = search.ARMS, deadline_s: float = 60.0

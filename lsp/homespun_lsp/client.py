@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 
@@ -30,6 +31,8 @@ class CompletionClient:
     def __init__(self, say: Callable[[str, bool], None]) -> None:
         """`say(line, is_problem)` is called when the server stops or resumes answering, not for every request."""
         self._say = say
+        self._name = uuid4().hex
+        """Of this editor, for the server: what somebody types now matters more than what the same person typed before."""
         self._http: httpx.AsyncClient | None = None
         self._url = ""
         self._problem: str | None = None
@@ -40,7 +43,7 @@ class CompletionClient:
         try:
             response = await http.post(
                 options.server_url.rstrip("/") + "/v1/completions",
-                content=_body(query, options),
+                content=_body(query, options, self._name),
                 headers=_headers(options.token),
                 timeout=httpx.Timeout(options.timeout_ms / 1000, connect=_CONNECT_S),
             )
@@ -87,8 +90,8 @@ class CompletionClient:
             self._say(f"Homespun: {_origin(url)} answers again.", False)
 
 
-def _body(query: Query, options: Options) -> bytes:
-    about = {"path": query.path, "language": query.language, "repo": query.repo}
+def _body(query: Query, options: Options, name: str) -> bytes:
+    about = {"path": query.path, "language": query.language, "repo": query.repo, "client": name}
     body = {
         "prompt": query.prefix,
         "suffix": query.suffix,

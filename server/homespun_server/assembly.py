@@ -15,14 +15,14 @@ class Assembly:
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
         self._decode, self._stops = decode, stops
-        self._ids: list[int] = []
+        self.ids: list[int] = []
         self.text = ""
         """Without a stop string and without half a character."""
         self.is_stopped = False
 
     def add(self, token: int) -> None:
-        self._ids.append(token)
-        text = self._decode(self._ids).rstrip(_INCOMPLETE)
+        self.ids.append(token)
+        text = self._decode(self.ids).rstrip(_INCOMPLETE)
         found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         self.is_stopped = bool(found)
         self.text = text[: min(found)] if found else text

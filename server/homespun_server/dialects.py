@@ -10,10 +10,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast, get_args
 
 from homespun_core.config import Settings
-from homespun_core.types import Completion, CompletionRequest
+from homespun_core.types import Completion, CompletionRequest, Trigger
 
 MAX_STOPS = 16
 _MAX_STOP_CHARS = 256
@@ -76,12 +76,14 @@ def openai_call(body: Mapping[str, Any], settings: Settings) -> OpenAICall:
             path=_text(extra, "path", "homespun.path"),
             language=_text(extra, "language", "homespun.language"),
             repo=_text(extra, "repo", "homespun.repo"),
-            max_new_tokens=_count(body, "max_tokens") or settings.max_new_tokens,
+            max_new_tokens=_count(body, "max_tokens", settings.max_new_tokens),
             deadline_ms=settings.completion_deadline_ms,
             temperature=_temperature(body),
             seed=_integer(body, "seed"),
             stop=_stops(body),
             raw=_flag(extra, "raw", "homespun.raw"),
+            client=_text(extra, "client", "homespun.client"),
+            trigger=_trigger(extra),
         ),
         model=_text(body, "model") or "",
         stream=_flag(body, "stream"),
@@ -118,7 +120,7 @@ def openai_reply(
 ) -> dict[str, Any]:
     text = call.prompt + completion.text if call.echo else completion.text
     reply = _openai_object(request_id, created, model, [_choice(text, completion.finish_reason)])
-    return reply | {"usage": usage(completion)}
+    return reply | {"usage": usage(completion)} | note(completion)
 
 
 def openai_chunk(text: str, finish_reason: str | None, *, request_id: str, created: int, model: str) -> dict[str, Any]:
@@ -141,6 +143,11 @@ def tabby_reply(call: TabbyCall, completion: Completion, *, request_id: str) -> 
 
 def error_body(message: str, *, type: str, code: str, param: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": type, "code": code, "param": param}}
+
+
+def note(completion: Completion) -> dict[str, Any]:
+    """What a completion went without, for clients that want to know."""
+    return {"homespun": {"degraded": list(completion.degraded)}} if completion.degraded else {}
 
 
 def usage(completion: Completion) -> dict[str, Any]:
@@ -207,11 +214,19 @@ def _temperature(body: Mapping[str, Any]) -> float:
     return float(value) if math.isfinite(value) else 0.0
 
 
-def _count(body: Mapping[str, Any], name: str) -> int | None:
+def _count(body: Mapping[str, Any], name: str, default: int) -> int:
     value = _integer(body, name)
-    if value is not None and value < 1:
-        raise BadRequestError(f"{name} must be at least 1", param=name)
-    return value
+    if value is not None and value < 0:
+        raise BadRequestError(f"{name} must not be negative", param=name)
+    return default if value is None else value
+
+
+def _trigger(extra: Mapping[str, Any]) -> Trigger:
+    value = _text(extra, "trigger", "homespun.trigger") or "typed"
+    for known in get_args(Trigger):
+        if value == known:
+            return cast(Trigger, known)
+    raise BadRequestError(f"homespun.trigger must be one of {', '.join(get_args(Trigger))}", param="homespun.trigger")
 
 
 def _integer(body: Mapping[str, Any], name: str) -> int | None:

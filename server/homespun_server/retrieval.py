@@ -42,22 +42,25 @@ class Retriever:
     """Snippets stay while the cursor stays near: they stand at the start of the prompt, so that other snippets would
     void the KV cache of all of it, and a keystroke would cost a whole prefill (benchmarks/latency.py)."""
 
-    def __init__(self, *, deadline_ms: int, limit: int) -> None:
-        self._deadline_s, self._limit = deadline_ms / 1e3, limit
+    def __init__(self, *, deadline_ms: int) -> None:
+        self._deadline_s = deadline_ms / 1e3
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="retrieve")
         self._places: OrderedDict[tuple[str, str], _Place] = OrderedDict()
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    async def search(self, repo: str, reader: IndexReader, query: SearchQuery) -> Found:
-        """Never raises for what a search does: without snippets, a completion is only less informed."""
+    async def search(self, repo: str, reader: IndexReader, query: SearchQuery, limit: int) -> Found:
+        """At most `limit` new usages. Never raises for what a search does: without snippets, a completion is only less
+        informed."""
         key = (repo, query.path or query.prefix[:200])
         line = query.prefix.count("\n")
         place = self._places.get(key)
         if place is not None and place.reader() is reader and _is_near(place, line):
             return Found(place.snippets, "kept")
-        found = await self._within_deadline(reader, query)
+        if limit <= 0:
+            return Found((), "kept")
+        found = await self._within_deadline(reader, query, limit)
         if found.outcome == "found":
             self._places[key] = _Place(ref(reader), line, time.monotonic(), found.snippets)
             self._places.move_to_end(key)
@@ -65,8 +68,8 @@ class Retriever:
                 self._places.popitem(last=False)
         return found
 
-    async def _within_deadline(self, reader: IndexReader, query: SearchQuery) -> Found:
-        search = partial(reader.search, query, self._limit, deadline_s=self._deadline_s)
+    async def _within_deadline(self, reader: IndexReader, query: SearchQuery, limit: int) -> Found:
+        search = partial(reader.search, query, limit, deadline_s=self._deadline_s)
         future = asyncio.get_running_loop().run_in_executor(self._threads, search)
         future.add_done_callback(_log_failure)
         await asyncio.wait([future], timeout=self._deadline_s)

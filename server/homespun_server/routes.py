@@ -100,7 +100,7 @@ async def _events(
         part: str | Completion | None = first
         while part is not None:
             if isinstance(part, Completion):
-                yield _event(dialects.openai_chunk("", part.finish_reason, **names))
+                yield _event(dialects.openai_chunk("", part.finish_reason, **names) | dialects.note(part))
                 if call.include_usage:
                     yield _event(dialects.openai_usage_chunk(part, **names))
             else:

@@ -125,4 +125,7 @@ def load_torch_engine(model: ModelFiles, settings: Settings) -> Engine:
         device=settings.device,
         num_threads=settings.num_threads,
         max_queue=settings.max_queue,
+        max_running=settings.max_running,
+        kv_bytes=settings.kv_cache_mb * 1_000_000,
+        adapter_bytes=settings.adapter_cache_mb * 1_000_000,
     )

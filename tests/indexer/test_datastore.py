@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_indexer.datastore import DEPTH, MAX_HITS, MIN_MATCH, Datastore, counted, sorted_suffixes, vote
+from homespun_indexer.datastore import DEPTH, MAX_HITS, MIN_MATCH, Datastore, agreed, counted, sorted_suffixes, vote
 
 FILES = st.lists(st.lists(st.integers(0, 3), max_size=40), min_size=1, max_size=4)
 WIDE = 70_000
@@ -127,6 +127,15 @@ def test_stores_vote_together() -> None:
     places = [(store, store.find([7, 8, 9])[1]) for store in (first, second)]
     assert vote(places, 2) == [2, 5]
     assert counted(places) == {2: 2, 1: 1}
+
+
+def test_what_all_places_agree_on_is_shown_as_far_as_they_do() -> None:
+    store = build([[7, 8, 9, 4, 5, 1], [7, 8, 9, 4, 5, 2], [3, 7, 8, 9, 4, 5]])
+    places = [(store, store.find([7, 8, 9])[1])]
+    assert agreed(places, 8) == [4, 5]
+    assert agreed(places, 1) == [4]
+    assert agreed([(store, places[0][1][:1])], 8) == []  # one place is no agreement
+    assert agreed([(build([[7, 8, 9], [7, 8, 9]]), [])], 8) == []
 
 
 def test_the_end_of_a_file_is_not_counted_and_ends_a_draft() -> None:

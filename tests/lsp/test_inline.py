@@ -137,7 +137,9 @@ async def test_the_server_is_told_path_language_and_repository(fake: FakeServer,
     (tmp_path / ".git" / "config").write_text('[remote "origin"]\n\turl = https://me:pw@example.com/t/p.git\n')
     async with editor(serverUrl=fake.url, maxTokens=9) as session:
         await session.open("x = |", tmp_path / "src" / "a.py").ghost()
-    body = fake.requests[0].body
+        await session.open("y = |", tmp_path / "src" / "b.py").ghost()
+    body, second = fake.requests[0].body, fake.requests[1].body
+    assert len(client := body["homespun"].pop("client")) == 32 and second["homespun"]["client"] == client
     assert body == {
         "prompt": "x = ",
         "suffix": "",

@@ -82,7 +82,7 @@ def fim(builtin: ModelFiles, tokenizer: Tokenizer) -> FimFormat:
 @pytest.fixture(scope="session")
 def engine(builtin: ModelFiles) -> Iterator[TorchEngine]:
     """The built-in model; shared, so tests leave no adapters behind."""
-    made = TorchEngine(Path(builtin.path), device="cpu")
+    made = TorchEngine(Path(builtin.path), dtype="int8", device="cpu")
     yield made
     made.close()
 

@@ -52,6 +52,13 @@ def test_defaults_are_the_settings_and_greedy() -> None:
     assert (request.max_new_tokens, request.temperature, request.stop, request.repo) == (48, 0.0, (), None)
 
 
+def test_an_editor_says_who_asks_and_why() -> None:
+    about = {"client": "editor-1:a.py", "trigger": "invoked"}
+    request = openai_call({"prompt": "x", "max_tokens": 0, "homespun": about}, SETTINGS).request
+    assert (request.client, request.trigger, request.max_new_tokens) == ("editor-1:a.py", "invoked", 0)
+    assert openai_call({"prompt": "x"}, SETTINGS).request.trigger == "typed"
+
+
 def test_a_tabby_body_becomes_a_request() -> None:
     body = {
         "language": "python",
@@ -82,7 +89,6 @@ def test_a_tabby_body_becomes_a_request() -> None:
         ({"prompt": [1, 2]}, "prompt"),
         ({"prompt": ["a", "b"]}, "prompt"),
         ({"prompt": "x", "max_tokens": -1}, "max_tokens"),
-        ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
         ({"prompt": "x", "max_tokens": 1.5}, "max_tokens"),
         ({"prompt": "x", "max_tokens": True}, "max_tokens"),
         ({"prompt": "x", "temperature": -0.1}, "temperature"),
@@ -98,6 +104,8 @@ def test_a_tabby_body_becomes_a_request() -> None:
         ({"prompt": "x", "suffix": 1}, "suffix"),
         ({"prompt": "x", "homespun": "repo"}, "homespun"),
         ({"prompt": "x", "homespun": {"path": 1}}, "homespun.path"),
+        ({"prompt": "x", "homespun": {"trigger": "hottest"}}, "homespun.trigger"),
+        ({"prompt": "x", "homespun": {"client": 7}}, "homespun.client"),
         ({"prompt": "x", "stream": "yes"}, "stream"),
     ],
 )
@@ -105,7 +113,7 @@ def test_a_wrong_field_is_named_and_its_value_not_repeated(body: dict[str, Any],
     with pytest.raises(BadRequestError) as refused:
         openai_call(body, SETTINGS)
     assert refused.value.param == param and refused.value.status == 400
-    assert param.split(".")[0] in refused.value.message and "hot" not in refused.value.message
+    assert param.split(".")[0] in refused.value.message and "hot" not in refused.value.message.split()
 
 
 @pytest.mark.parametrize(

@@ -164,9 +164,7 @@ async def test_models_health_readiness_and_metrics(started: Started) -> None:
         metrics = (await client.get("/metrics")).text
     assert ready.status_code == 200
     state = ready.json()
-    assert (
-        state["ready"] and state["dtype"] == "float32" and state["repositories"] == [] and state["family"] == "homespun"
-    )
+    assert state["ready"] and state["dtype"] == "int8" and state["repositories"] == [] and state["family"] == "homespun"
     assert "homespun_completions_total" in metrics and "homespun_queue_depth 0.0" in metrics
 
 

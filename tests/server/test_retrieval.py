@@ -35,12 +35,12 @@ def _query(prefix: str, path: str | None = "x.py") -> SearchQuery:
     return SearchQuery(prefix=prefix, suffix="", path=path, language=None)
 
 
-async def _search(retriever: Retriever, reader: Reader, query: SearchQuery) -> Found:
-    return await retriever.search("repo", cast(IndexReader, reader), query)
+async def _search(retriever: Retriever, reader: Reader, query: SearchQuery, limit: int = 2) -> Found:
+    return await retriever.search("repo", cast(IndexReader, reader), query, limit)
 
 
 async def test_snippets_stay_while_the_cursor_stays_near() -> None:
-    retriever, reader = Retriever(deadline_ms=5_000, limit=2), Reader(_snippets)
+    retriever, reader = Retriever(deadline_ms=5_000), Reader(_snippets)
     first = await _search(retriever, reader, _query("a\n" * 10))
     assert first.outcome == "found" and len(first.snippets) == 2
     for prefix in ("a\n" * 10 + "typed", "a\n" * 14, "a\n" * 8):
@@ -51,7 +51,7 @@ async def test_snippets_stay_while_the_cursor_stays_near() -> None:
 
 
 async def test_a_new_index_is_searched_at_once_and_the_old_one_let_go() -> None:
-    retriever, old = Retriever(deadline_ms=5_000, limit=1), Reader(_snippets)
+    retriever, old = Retriever(deadline_ms=5_000), Reader(_snippets)
     await _search(retriever, old, _query("a"))
     assert (await _search(retriever, Reader(_snippets), _query("a"))).outcome == "found"
     await _search(retriever, old, _query("b", "b.py"))
@@ -62,12 +62,20 @@ async def test_a_new_index_is_searched_at_once_and_the_old_one_let_go() -> None:
     assert held() is None
 
 
+async def test_where_none_may_be_retrieved_those_of_the_place_stay() -> None:
+    retriever, reader = Retriever(deadline_ms=5_000), Reader(_snippets)
+    assert await _search(retriever, reader, _query("a"), limit=0) == Found((), "kept")
+    first = await _search(retriever, reader, _query("a"))
+    assert await _search(retriever, reader, _query("ab"), limit=0) == Found(first.snippets, "kept")
+    assert len(reader.asked) == 1
+
+
 async def test_a_slow_search_costs_the_deadline_and_the_snippets_only() -> None:
     def slow(query: SearchQuery, limit: int) -> list[Snippet]:
         time.sleep(0.3)
         return _snippets(query, limit)
 
-    retriever, started = Retriever(deadline_ms=20, limit=1), time.monotonic()
+    retriever, started = Retriever(deadline_ms=20), time.monotonic()
     reader = Reader(slow)
     assert await _search(retriever, reader, _query("a")) == Found((), "timeout")
     assert time.monotonic() - started < 0.2
@@ -79,6 +87,6 @@ async def test_a_failing_search_is_logged_without_what_was_searched(caplog: Any)
     def broken(query: SearchQuery, limit: int) -> list[Snippet]:
         raise ValueError("no index")
 
-    retriever = Retriever(deadline_ms=5_000, limit=1)
+    retriever = Retriever(deadline_ms=5_000)
     assert await _search(retriever, Reader(broken), _query("secret_name")) == Found((), "error")
     assert "a search failed (ValueError)" in caplog.text and "secret_name" not in caplog.text

@@ -151,7 +151,7 @@ def choose_placement(files: ModelFiles, device: str, dtype: str) -> Placement:
     where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("device: cuda was asked for, but PyTorch sees no GPU; use --device cpu or install ACCEL=cuda")
-    if dtype != "auto":
+    if dtype in ("bfloat16", "float32"):  # int8 is for serving
         return Placement(where, torch.bfloat16 if dtype == "bfloat16" else torch.float32)
     if where.type == "cuda":
         return Placement(where, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)

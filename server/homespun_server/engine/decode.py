@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
 
 import torch
 
-from homespun_server.engine.kv import SlotPool
-from homespun_server.engine.model import Decoder
-from homespun_server.engine.protocol import EngineRequest, EngineStats, FinishReason, Token
-from homespun_server.engine.sampling import Sampler
+from homespun_server.engine.budget import Acceptance, RowPlan
+from homespun_server.engine.decoder import Decoder, Kv, Segment
+from homespun_server.engine.kv import Lease, Slot
+from homespun_server.engine.protocol import (
+    Draft,
+    Drafter,
+    EngineRequest,
+    EngineStats,
+    FinishReason,
+    Token,
+    Tree,
+)
+from homespun_server.engine.sampling import Decided, Sampler
+from homespun_server.engine.trees import Branches, chain, checked
 
-PREFILL_CHUNK = 256
-"""Prompt tokens in one forward: what a cancelled request still costs. Smaller parts cost speed (18.9M parameters in
-float32: 0.30 ms a token at 256, 0.52 at 32)."""
-MAX_DRAFT = 8
-"""Each drafted token makes a step about 5 % slower (0.3 of 5.7 ms), whether it is right or not."""
-_SCORE_ROWS = 128
-"""Rows of logits held at once while scoring: 128 x 150,000 floats are 77 MB."""
+logger = logging.getLogger(__name__)
+
+_SCORE_PREFILL, _SCORE_ROWS = 256, 128
+"""Ids in one forward while scoring. Rows of logits are held at once: 128 x 150,000 floats are 77 MB."""
+_NO_TREE = Branches()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +44,7 @@ class Run:
     num_steps: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    has_lost_drafter: bool = False
     ended_at: float = 0.0
     finish_reason: FinishReason = "cancelled"
 
@@ -50,6 +59,7 @@ class Run:
             num_steps=self.num_steps,
             drafted_tokens=self.drafted_tokens,
             accepted_tokens=self.accepted_tokens,
+            has_lost_drafter=self.has_lost_drafter,
             queue_ms=(started - self.queued_at) * 1e3,
             prefill_ms=(decoding - started) * 1e3,
             decode_ms=(ended - decoding) * 1e3,
@@ -58,108 +68,163 @@ class Run:
 
 
 class Decoding:
-    """One request on its way through the model.
+    """One request on its way through the model: `segment`, a forward, `absorb`, until `is_finished`.
 
-    `pool` None: this model's cache can't be cropped, so nothing is reused and nothing is drafted.
+    The slot holds rows of all ids but the pending ones. Where a model's cache can't be cropped nothing is drafted.
     """
 
-    def __init__(self, request: EngineRequest, model: Decoder, pool: SlotPool | None, run: Run) -> None:
-        self._request, self._model, self._run = request, model, run
-        self._ids = list(request.ids)
-        self._slot = pool.acquire(model, self._ids) if pool is not None else None
-        self._cache = self._slot.cache if self._slot is not None else model.new_cache()
-        run.cached_tokens = len(self._slot.ids) if self._slot is not None else 0
-        self._pending = self._ids[run.cached_tokens :]
-        """The end of `ids` that the cache doesn't hold yet; never empty."""
+    def __init__(
+        self, request: EngineRequest, ids: list[int], decoder: Decoder, lease: Lease, run: Run, acceptance: Acceptance
+    ) -> None:
+        self.slot: Slot = lease.slot
+        self.is_finished = False
+        self._request, self._facts, self._run, self._acceptance = request, decoder.facts, run, acceptance
+        self.ids = list(ids)
+        self.num_pending = len(ids) - len(self.slot.ids)
         self._sampler = Sampler(request.temperature, request.seed)
-        self._is_finished = False
+        can_draft = self._facts.can_crop and request.max_new_tokens > 1
+        self._new_drafter = request.draft if can_draft else None
+        self._drafter: Drafter | None = None
+        self._num_told = 0
+        """Ids that the drafter knows of."""
+        self._remembered = lease.remembered
+        self._is_remembered = can_draft and request.temperature <= 0
+        """Whether the draft is what was remembered, as long as there is any."""
+        self._part: list[int] = []
+        self._tree = _NO_TREE
+        self._is_deciding = False
+        self._end: list[int] = []
+        run.cached_tokens = len(self.slot.ids)
 
-    def steps(self) -> Iterator[list[Token]]:
-        """The tokens of each step; an empty list after a part of the prompt. The caller may stop after any of them."""
-        self._run.started_at = time.monotonic()
-        while not self._is_finished:
-            if time.monotonic() >= self._request.deadline:
-                self._run.finish_reason = "deadline"
-                return
-            yield self._prefill_part() if len(self._pending) > PREFILL_CHUNK else self._decide()
+    @property
+    def ahead(self) -> list[int]:
+        """What follows the slot's rows, as far as it was decided, now or once before."""
+        if not self._run.completion_tokens and not self._end and not self._remembered:
+            return []  # the rest of a prompt is no suggestion
+        return [*self.ids[len(self.slot.ids) :], *self._end, *self._remembered]
 
-    def _prefill_part(self) -> list[Token]:
-        part, self._pending = self._pending[:PREFILL_CHUNK], self._pending[PREFILL_CHUNK:]
-        self._forward(part, num_rows=1)
-        return []
+    def resume(self, slot: Slot) -> None:
+        """Go on in another slot that holds a beginning of `ids`, after the first was given back."""
+        self.slot = slot
+        self.num_pending = len(self.ids) - len(slot.ids)
 
-    def _decide(self) -> list[Token]:
-        """One forward over what is pending and a draft of what may follow; keep what the model agrees with."""
-        draft = self._draft()
-        tokens = self._sampler.choose(self._forward(self._pending + draft, num_rows=len(draft) + 1), draft)
-        self._count(len(draft), len(tokens) - 1)
-        kept = [*takewhile(lambda token: token.id not in self._request.end_ids, tokens)]
-        self._ids += [token.id for token in kept]
-        self._run.completion_tokens += len(kept)
-        if len(kept) < len(tokens):
+    def segment(self, num_ids: int, plan: RowPlan) -> Segment:
+        """The next `num_ids` pending ids, and with the last of them a draft of what may follow."""
+        held = len(self.slot.ids)
+        self._part = self.ids[held : held + num_ids]
+        self._is_deciding = num_ids == self.num_pending and self._request.max_new_tokens > 0
+        if not self._is_deciding:
+            return Segment(kv=self.slot.kv, ids=self._part)
+        self._tree = tree = self._draft(plan)
+        if not tree.ids:
+            return Segment(kv=self.slot.kv, ids=self._part)
+        parents = None if tree.is_chain else [*range(-1, num_ids - 1), *(num_ids + p for p in tree.parents)]
+        return Segment(kv=self.slot.kv, ids=self._part + tree.ids, parents=parents, num_rows=1 + len(tree))
+
+    def absorb(self, logits: torch.Tensor) -> list[Token]:
+        """The tokens that the forward over the last segment decides."""
+        if not self._is_deciding:
+            self._keep([])
+            if not self.num_pending:
+                self._finish("length")
+            return []
+        decided = self._sampler.decide(logits, self._tree)
+        self._count(decided)
+        ids = [token.id for token in decided.tokens]
+        kept = next((n for n, token in enumerate(ids) if token in self._request.end_ids), len(ids))
+        self._keep(decided.path[:kept])
+        self._extend(ids[:kept])
+        if kept < len(ids):
+            self._end, self._remembered = ids[kept : kept + 1], []
             self._finish("stop")
         elif self._run.completion_tokens >= self._request.max_new_tokens:
             self._finish("length")
-        self._pending = self._ids[-1:]
-        if self._slot is not None:
-            self._slot.crop(len(self._ids) - len(self._pending))
-        return kept
+        return decided.tokens[:kept]
 
-    def _draft(self) -> list[int]:
-        """What the request proposes, as far as it can be verified: a longer forward costs time."""
-        room = min(MAX_DRAFT, self._request.max_new_tokens - self._run.completion_tokens - 1)
-        if self._request.draft is None or self._slot is None or room <= 0:
-            return []
-        proposed = islice(self._request.draft(tuple(self._ids)), room)
-        return [*takewhile(lambda i: 0 <= i < self._model.vocab_size, proposed)]
+    def _draft(self, plan: RowPlan) -> Branches:
+        room = self._request.max_new_tokens - self._run.completion_tokens - 1
+        if self._remembered and self._is_remembered:
+            return chain(self._remembered[: plan.take_remembered(min(room, len(self._remembered)))])
+        max_nodes = plan.max_nodes
+        if self._new_drafter is None or room <= 0 or not max_nodes:
+            return _NO_TREE
+        proposed = self._propose(self._new_drafter, max_nodes)
+        if not proposed.ids:
+            return _NO_TREE
+        facts = self._facts
+        tree = checked(
+            proposed, vocab_size=facts.vocab_size, max_nodes=max_nodes, max_depth=room, can_branch=facts.can_branch
+        )
+        size = plan.take(self._acceptance.chances(tree))
+        if size < len(tree):
+            tree.cut(size)
+        if not size:
+            self._acceptance.relax()
+        return tree
 
-    def _forward(self, ids: Sequence[int], num_rows: int) -> torch.Tensor:
-        is_done = False
+    def _propose(self, new_drafter: Draft, max_nodes: int) -> Tree:
+        """A hint that fails is no hint, and there is none for the rest of this completion."""
         try:
-            logits = self._model.forward(ids, self._cache, num_rows)
-            is_done = True
-        finally:
-            if self._slot is not None and not is_done:
-                self._slot.forget()  # some layers may hold rows of these ids, others not
-        if self._slot is not None:
-            self._slot.ids += ids
-        return logits
+            if self._drafter is None:  # only now: many requests end before they need one
+                self._drafter = new_drafter(self._request.ids)
+                self._num_told = len(self._request.ids)
+            self._drafter.extend(self.ids[self._num_told :])
+            self._num_told = len(self.ids)
+            return self._drafter.propose(max_nodes)
+        except Exception as error:  # noqa: BLE001 - whatever a drafter does, the model's own tokens are right
+            logger.warning("a drafter failed (%s); this completion goes on without", type(error).__name__)
+            self._new_drafter, self._drafter, self._run.has_lost_drafter = None, None, True
+            return Tree()
 
-    def _count(self, num_drafted: int, num_accepted: int) -> None:
+    def _keep(self, path: Sequence[int]) -> None:
+        slot, part = self.slot, self._part
+        slot.kv.keep([*range(len(part)), *(len(part) + node for node in path)])
+        slot.ids += part
+        slot.ids += [self._tree.ids[node] for node in path]
+        self.num_pending = len(self.ids) - len(slot.ids)
+
+    def _extend(self, ids: list[int]) -> None:
+        self.ids += ids
+        self._run.completion_tokens += len(ids)
+        self.num_pending = len(self.ids) - len(self.slot.ids)
+        if self._remembered:
+            self._remembered = self._remembered[len(ids) :] if self._remembered[: len(ids)] == ids else []
+
+    def _count(self, decided: Decided) -> None:
         run = self._run
         if not run.num_steps:
             run.decoding_at = time.monotonic()
         run.num_steps += 1
-        run.drafted_tokens += num_drafted
-        run.accepted_tokens += num_accepted
+        if len(self._tree):
+            run.drafted_tokens += len(self._tree)
+            run.accepted_tokens += len(decided.path)
+            if not (self._remembered and self._is_remembered):
+                self._acceptance.learn(self._tree, decided.path)
 
     def _finish(self, reason: FinishReason) -> None:
         self._run.finish_reason = reason
-        self._is_finished = True
+        self.is_finished = True
 
 
-@torch.inference_mode()
-def score(model: Decoder, ids: Sequence[int], start: int, pool: SlotPool | None = None) -> list[float]:
-    """Log-probability of each of `ids[start:]`; see `protocol.Engine.score`.
+def score_steps(decoder: Decoder, ids: Sequence[int], start: int, scores: list[float]) -> Iterator[None]:
+    """Appends the log-probability of each of `ids[start:]`, a forward at a time; see `protocol.Engine.score`.
 
-    Reuses nothing, so that a score is the same bit for bit whenever it is asked for; what it computes stays in `pool`.
+    Reuses nothing and shares no forward, so that a score is the same bit for bit whenever it is asked for.
     """
     assert 1 <= start <= len(ids)
-    slot = pool.acquire_empty(model) if pool is not None else None
-    cache = slot.cache if slot is not None else model.new_cache()
-    scores: list[float] = []
-    try:
-        for at in range(0, start - 1, PREFILL_CHUNK):
-            model.forward(ids[at : min(at + PREFILL_CHUNK, start - 1)], cache, 1)
-        for at in range(start - 1, len(ids) - 1, _SCORE_ROWS):
-            part = ids[at : min(at + _SCORE_ROWS, len(ids) - 1)]
-            rows = model.forward(part, cache, len(part)).log_softmax(dim=-1)
-            wanted = torch.tensor(ids[at + 1 : at + 1 + len(part)], device=rows.device)
-            scores += rows.gather(-1, wanted.unsqueeze(-1)).squeeze(-1).tolist()
-    except BaseException:
-        if slot is not None:
-            slot.forget()  # some layers may hold rows that others don't
-        raise
-    if slot is not None:
-        slot.ids = list(ids[:-1])
-    return scores
+    kv = decoder.new_kv()
+    for at in range(0, start - 1, _SCORE_PREFILL):
+        _chain_logits(decoder, kv, ids[at : min(at + _SCORE_PREFILL, start - 1)], 1)
+        yield
+    for at in range(start - 1, len(ids) - 1, _SCORE_ROWS):
+        part = ids[at : min(at + _SCORE_ROWS, len(ids) - 1)]
+        rows = _chain_logits(decoder, kv, part, len(part)).log_softmax(dim=-1)
+        wanted = torch.tensor(ids[at + 1 : at + 1 + len(part)])
+        scores += rows.gather(-1, wanted.unsqueeze(-1)).squeeze(-1).tolist()
+        yield
+
+
+def _chain_logits(decoder: Decoder, kv: Kv, ids: Sequence[int], num_rows: int) -> torch.Tensor:
+    logits = decoder.forward([Segment(kv=kv, ids=ids, num_rows=num_rows)])[0]
+    kv.keep(range(len(ids)))
+    return logits

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, Self
 
 from homespun_core.errors import ServiceError
 
+
 @dataclass(frozen=True, slots=True)
 class Tree:
     """Guesses at the next tokens: node i follows node `parents[i]`, always a smaller number; -1 is the last token that
@@ -35,7 +36,7 @@ class Drafter(Protocol):
 
 
 Draft = Callable[[Sequence[int]], Drafter]
-"""A drafter for a completion of these prompt ids. Called once, on the engine's thread, when the request begins to run."""
+"""A drafter for a completion of these prompt ids. Called once at most, on the engine's thread, when it is needed."""
 
 Priority = Literal["invoked", "typed", "ahead", "warm"]
 """Asked for by hand; while typing; in case the suggestion is accepted; only to fill the cache. Served in this order."""
@@ -85,6 +86,18 @@ class EngineStats:
     prefill_ms: float
     decode_ms: float
     finish_reason: FinishReason
+    has_lost_drafter: bool = False
+    """Its drafter failed; the tokens are right all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLoad:
+    num_running: int
+    num_waiting: int
+    wait_ms: float
+    """Estimate of the engine's time that what is there already still needs; what only fills the cache doesn't count."""
+    step_ms: float
+    """Of one sequence alone, without drafts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,8 @@ class Engine(Protocol):
 
     @property
     def adapters(self) -> frozenset[str]: ...
+
+    def load(self) -> EngineLoad: ...
 
     def submit(self, request: EngineRequest) -> TokenStream:
         """Queue a request; needs a running event loop. Raises EngineBusyError, and ModelError for an adapter that isn't

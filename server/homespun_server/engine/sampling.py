@@ -1,4 +1,4 @@
-"""From logits to tokens, and which tokens of a draft stand. A draft decides how many tokens a step yields, never which.
+"""From logits to tokens, and which nodes of a draft stand. A draft decides how many tokens a step yields, never which.
 
 Sampling draws one number a token and looks up the token at that point of the cumulative distribution, so a seed gives
 the same text with and without drafts: "sample, then compare" is the rejection rule for drafts without probabilities.
@@ -6,12 +6,24 @@ the same text with and without drafts: "sample, then compare" is the rejection r
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from homespun_server.engine.protocol import Token
+from homespun_server.engine.trees import Branches
+
+_Row = np.ndarray[tuple[int], np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    tokens: list[Token]
+    path: list[int]
+    """The nodes that stand, from the root; one token more than nodes."""
 
 
 class Sampler:
@@ -19,30 +31,25 @@ class Sampler:
         self._temperature = temperature
         self._random = random.Random(seed)
 
-    @torch.inference_mode()
-    def choose(self, logits: torch.Tensor, draft: Sequence[int]) -> list[Token]:
-        """The tokens one step decides: the agreeing start of `draft`, and one more.
+    def decide(self, logits: torch.Tensor, tree: Branches) -> Decided:
+        """logits: (1 + nodes, vocabulary), float32, on the CPU; row 1 + i follows node i."""
+        # numpy: for one row of 16,384, argmax takes 1 us and the sum of exponentials 9, in torch 11 and 19.
+        rows = logits.numpy()
+        tokens, path = list[Token](), list[int]()
+        node: int | None = -1
+        while node is not None:
+            row = rows[node + 1]
+            peak = row.max()
+            chosen = int(row.argmax()) if self._temperature <= 0 else self._draw(row, peak)
+            tokens.append(Token(chosen, float(row[chosen] - peak) - math.log(np.exp(row - peak).sum())))
+            node = tree.child(node, chosen)
+            if node is not None:
+                path.append(node)
+        return Decided(tokens, path)
 
-        logits: (len(draft) + 1, vocabulary), float32; row i follows the first i ids of the draft.
-        """
-        best = logits.argmax(dim=-1).tolist() if self._temperature <= 0 else None
-        chosen: list[int] = []
-        for row in range(len(draft) + 1):
-            chosen.append(best[row] if best is not None else self._draw(logits[row]))
-            if row == len(draft) or chosen[row] != draft[row]:
-                break
-        return [Token(i, p) for i, p in zip(chosen, _logprobs(logits, chosen), strict=True)]
-
-    def _draw(self, logits: torch.Tensor) -> int:
+    def _draw(self, row: _Row, peak: np.float32) -> int:
         # Double precision: at its end, a float32 cumulative sum over a large vocabulary is too coarse for rare tokens.
-        scaled = (logits - logits.max()).double() / self._temperature
-        cumulative = scaled.exp().cumsum(dim=-1)
+        scaled = (row - peak).astype(np.float64) / self._temperature
+        cumulative = np.exp(scaled).cumsum()
         point = self._random.random() * float(cumulative[-1])
-        return min(int(torch.searchsorted(cumulative, point, right=True)), len(cumulative) - 1)
-
-
-def _logprobs(logits: torch.Tensor, chosen: Sequence[int]) -> list[float]:
-    rows = logits[: len(chosen)]
-    picked = rows.gather(-1, torch.tensor(chosen, device=rows.device).unsqueeze(-1)).squeeze(-1)
-    values: list[float] = (picked - rows.logsumexp(dim=-1)).tolist()
-    return values
+        return min(int(np.searchsorted(cumulative, point, side="right")), len(cumulative) - 1)

@@ -1,77 +1,80 @@
-"""The embedded engine: a thread that owns the model, a bounded queue before it, a copy of the weights per adapter."""
+"""The embedded engine: a thread that owns the decoders, a bounded queue before it, steps that requests share."""
 
 from __future__ import annotations
 
-import asyncio
-import heapq
 import itertools
-import logging
 import math
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from homespun_core.errors import HomespunError, ModelError, ServiceError
-from homespun_server.engine.adapters import load_merged
-from homespun_server.engine.decode import Decoding, Run, score
-from homespun_server.engine.model import Decoder, load_module, new_pool, open_source
-from homespun_server.engine.protocol import EngineBusyError, EngineRequest, EngineStats, Generation, Token
+from homespun_server.engine.budget import StepCosts, measure_costs
+from homespun_server.engine.decode import Run
+from homespun_server.engine.decoder import Decoder
+from homespun_server.engine.jobs import Collector, EngineStream, Job, Relay, Tell
+from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest, Generation
+from homespun_server.engine.scheduler import RANKS
+from homespun_server.engine.shelf import Shelf, Source
+from homespun_server.engine.source import open_source
+from homespun_server.engine.turns import Turns
 
-logger = logging.getLogger(__name__)
-
-_NUM_SLOTS = 4
-
-_Event = list[Token] | HomespunError | None
-"""What a job tells its caller: tokens any number of times, then once its failure or None, the end."""
-_Tell = Callable[[_Event], None]
-
-
-class _Job:
-    """Work for the engine's thread."""
-
-    def __init__(self, deadline: float, work: Callable[[_Job], None], tell: _Tell) -> None:
-        self.deadline, self.work, self.tell = deadline, work, tell
-        self.is_cancelled = False
+_WARM = RANKS["warm"]
+_STALLED_S = 0.02
+"""How often those that wait for weights are looked at; weights that have come wake the engine anyway."""
 
 
 class TorchEngine:
-    """See `protocol.Engine`.
-
-    The order is earliest deadline first. With equal allowances that is first come, first served, and since an editor
-    cancels its old request before it sends the next, at most one per editor waits: round robin. Newest first would let
-    one fast typist starve everybody else.
-    """
+    """See `protocol.Engine`. `scheduler` decides what goes first, `budget` how much at once, and `turns` does it."""
 
     def __init__(
-        self, path: Path, *, dtype: str = "auto", device: str = "auto", num_threads: int = 0, max_queue: int = 8
+        self,
+        path: Path,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        num_threads: int = 0,
+        max_queue: int = 8,
+        max_running: int = 8,
+        kv_bytes: int = 512 << 20,
+        adapter_bytes: int = 2 << 30,
+        source: Source | None = None,
+        costs: StepCosts | None = None,
     ) -> None:
-        """Loads the model; takes seconds. Raises ModelError."""
-        if num_threads:
-            torch.set_num_threads(num_threads)
-        self._source = open_source(path, dtype, device)
-        self._base = self._source.decoder(load_module(path, self._source.dtype))
-        self._base.check()
-        self._pool = new_pool(self._base.facts, _NUM_SLOTS)
-        self._adapters: dict[str, tuple[Path, Decoder]] = {}
-        self._max_queue = max_queue
-        self._waiting: list[tuple[float, int, _Job]] = []
-        self._order = itertools.count()
+        """Loads the model; takes seconds. Raises ModelError.
+
+        source: instead of what is at `path`. costs: instead of measuring.
+        """
+        self._source: Source = source if source is not None else open_source(path, dtype, device, num_threads)
         self._lock = threading.Condition()
         self._is_closed = False
+        self._arrived, self._dropped = deque[Job](), deque[Decoder]()
+        self._live: set[Job] = set()
+        self._latest: dict[tuple[str, str], Job] = {}
+        self._order = itertools.count()
+        self._max_queue, self._max_running = max_queue, max_running
+        self._shelf = Shelf(self._source, adapter_bytes, on_load=self._wake, on_drop=self._drop)
+        self._facts = self._shelf.base.facts
+        self._turns = Turns(
+            costs if costs is not None else measure_costs(self._shelf.base),
+            max_running=max_running,
+            kv_bytes=kv_bytes,
+            on_end=self._ended,
+        )
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
     @property
     def max_context(self) -> int:
-        return self._base.facts.max_context
+        return self._facts.max_context
 
     @property
     def dtype(self) -> str:
-        return str(self._source.dtype).removeprefix("torch.")
+        return str(self._source.format.dtype).removeprefix("torch.")
 
     @property
     def device(self) -> str:
@@ -79,52 +82,43 @@ class TorchEngine:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting)
+        with self._lock:
+            return sum(1 for job in self._live if not job.is_running and not job.is_unwanted)
 
     @property
     def adapters(self) -> frozenset[str]:
-        return frozenset(self._adapters)
+        return self._shelf.names
+
+    def load(self) -> EngineLoad:
+        with self._lock:
+            jobs = [job for job in self._live if not job.is_unwanted and job.rank < _WARM]
+        return EngineLoad(
+            num_running=sum(1 for job in jobs if job.is_running),
+            num_waiting=sum(1 for job in jobs if not job.is_running),
+            wait_ms=sum(max(0.0, self._turns.mean_ms - job.engine_ms) for job in jobs),
+            step_ms=self._turns.step_ms,
+        )
 
     def submit(self, request: EngineRequest) -> EngineStream:
-        loop, events = asyncio.get_running_loop(), asyncio.Queue[_Event]()
-
-        def tell(event: _Event) -> None:
-            try:
-                loop.call_soon_threadsafe(events.put_nowait, event)
-            except RuntimeError:
-                job.is_cancelled = True  # the loop is gone, and with it whoever waits
-
-        job, run = self._request_job(request, tell)
-        self._enqueue(job)
-        return EngineStream(job, run, events)
+        relay = Relay()
+        return EngineStream(self._enqueue(request, relay.tell), relay)
 
     def generate(self, request: EngineRequest) -> Generation:
-        events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        job, run = self._request_job(request, events.put)
-        self._enqueue(job)
-        tokens = tuple(token for part in _until_end(events) for token in part)
-        return Generation(tokens, run.stats())
+        collector = Collector()
+        job = self._enqueue(request, collector.tell)
+        return Generation(collector.wait(), job.run.stats())
 
     def score(self, ids: Sequence[int], start: int, adapter: str | None = None) -> list[float]:
-        self._check_length(len(ids))
-        events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        model, scores = self._weights(adapter), list[float]()
-        self._enqueue(_Job(math.inf, lambda job: scores.extend(score(model, ids, start, self._pool)), events.put))
-        assert not [*_until_end(events)]
+        collector, scores = Collector(), list[float]()
+        self._enqueue(EngineRequest(ids=ids, max_new_tokens=0, adapter=adapter), collector.tell, (start, scores))
+        collector.wait()
         return scores
 
     def load_adapter(self, version: str, path: Path) -> None:
-        known = self._adapters.get(version)
-        if known is not None and known[0] != path:
-            raise ModelError(f"adapter {version!r} is loaded from {known[0]}; unload it before loading {path}")
-        if known is None:
-            self._adapters[version] = (path, load_merged(self._source, path))
+        self._shelf.add(version, path)
 
     def unload_adapter(self, version: str) -> None:
-        known, pool = self._adapters.pop(version, None), self._pool
-        if known is not None and pool is not None:
-            weights = known[1]
-            self._enqueue(_Job(time.monotonic(), lambda job: pool.drop(weights), lambda event: None), is_internal=True)
+        self._shelf.remove(version)
 
     def close(self) -> None:
         """Waits for the current step; what is queued or running ends as cancelled."""
@@ -132,112 +126,81 @@ class TorchEngine:
             self._is_closed = True
             self._lock.notify()
         self._thread.join()
+        self._shelf.close()
 
-    def _request_job(self, request: EngineRequest, tell: _Tell) -> tuple[_Job, Run]:
-        assert request.ids and request.max_new_tokens > 0
-        self._check_length(len(request.ids) + request.max_new_tokens)
-        model = self._weights(request.adapter)
-        run = Run(prompt_tokens=len(request.ids), queued_at=time.monotonic())
-
-        def work(job: _Job) -> None:
-            for tokens in Decoding(request, model, self._pool, run).steps():
-                if tokens:
-                    job.tell(tokens)
-                if job.is_cancelled or self._is_closed:
-                    break
-            run.ended_at = time.monotonic()
-
-        return _Job(request.deadline, work, tell), run
-
-    def _weights(self, adapter: str | None) -> Decoder:
-        """Settled when a request is queued, so that a swap in between changes nothing for it."""
-        if adapter is None:
-            return self._base
-        known = self._adapters.get(adapter)
-        if known is None:
-            raise ModelError(f"adapter {adapter!r} is not loaded")
-        return known[1]
-
-    def _check_length(self, length: int) -> None:
-        if length > self.max_context:
-            raise ModelError(f"{length} tokens don't fit the model's context of {self.max_context}; shorten the prompt")
-
-    def _enqueue(self, job: _Job, *, is_internal: bool = False) -> None:
+    def _enqueue(self, request: EngineRequest, tell: Tell, scoring: tuple[int, list[float]] | None = None) -> Job:
+        ids = list(request.ids)
+        assert ids and request.max_new_tokens >= 0
+        if len(ids) + request.max_new_tokens > self.max_context:
+            raise ModelError(
+                f"{len(ids) + request.max_new_tokens} tokens don't fit the model's context of {self.max_context};"
+                " shorten the prompt"
+            )
+        run = Run(prompt_tokens=len(ids), queued_at=time.monotonic())
+        adapter, order = self._shelf.find(request.adapter), next(self._order)
+        job = Job(request=request, adapter=adapter, tell=tell, run=run, order=order, ids=ids, scoring=scoring)
         with self._lock:
             if self._is_closed:
                 raise ServiceError("the engine is shut down")
-            if not is_internal:
-                self._forget_cancelled()
-                if len(self._waiting) >= self._max_queue:
-                    raise EngineBusyError(len(self._waiting))
-            heapq.heappush(self._waiting, (job.deadline, next(self._order), job))
+            older = self._latest.get(job.client) if job.client is not None else None
+            if scoring is None:
+                self._check_room(job, older)
+            if older is not None:
+                older.is_superseded = True
+            if job.client is not None:
+                self._latest[job.client] = job
+            self._shelf.hold(adapter)
+            self._live.add(job)
+            self._arrived.append(job)
+            self._lock.notify()
+        return job
+
+    def _check_room(self, job: Job, older: Job | None) -> None:
+        """What only fills the cache has a queue of its own, or it would keep others out. An editor that types on leaves
+        cancelled requests behind; they don't count."""
+        is_warm = job.rank == _WARM
+        others = [one for one in self._live if not one.is_unwanted and one is not older]
+        num_others = sum(1 for one in others if (one.rank == _WARM) is is_warm and not one.is_alone)
+        num_places = self._max_queue + (0 if is_warm else self._max_running)
+        if num_others >= num_places:
+            wait_ms = sum(max(0.0, self._turns.mean_ms - one.engine_ms) for one in others)
+            raise EngineBusyError(max(0, num_others - self._max_running), max(1, math.ceil(wait_ms / 1e3)))
+
+    def _wake(self) -> None:
+        with self._lock:
             self._lock.notify()
 
-    def _forget_cancelled(self) -> None:
-        """An editor that types on leaves cancelled requests behind; they must not fill the queue."""
-        kept = [entry for entry in self._waiting if not entry[2].is_cancelled]
-        if len(kept) < len(self._waiting):
-            heapq.heapify(kept)
-            self._waiting = kept
-
-    def _work(self) -> None:
-        while (job := self._next_job()) is not None:
-            try:
-                if not job.is_cancelled:
-                    job.work(job)
-                job.tell(None)
-            except HomespunError as error:
-                job.tell(error)
-            except Exception as error:
-                logger.exception("a completion failed")
-                job.tell(ServiceError(f"the engine failed ({type(error).__name__}); see the server's log"))
-            del job  # or it would keep an unloaded adapter's weights until the next request
-        for _, _, job in self._waiting:
-            job.tell(ServiceError("the engine is shut down"))
-
-    def _next_job(self) -> _Job | None:
+    def _drop(self, decoder: Decoder) -> None:
         with self._lock:
-            while not self._waiting and not self._is_closed:
-                self._lock.wait()
-            return None if self._is_closed else heapq.heappop(self._waiting)[2]
+            self._dropped.append(decoder)
+            self._lock.notify()
 
+    def _ended(self, job: Job, error: HomespunError | None) -> None:
+        self._shelf.leave(job.adapter)
+        with self._lock:
+            self._live.discard(job)
+            if job.client is not None and self._latest.get(job.client) is job:
+                del self._latest[job.client]
+        job.tell(error)
 
-class EngineStream:
-    """See `protocol.TokenStream`."""
+    @torch.inference_mode()
+    def _work(self) -> None:
+        has_stalled = False
+        while self._has_taken_in(has_stalled):
+            has_stalled = not self._turns.turn()
+        self._turns.end_all(ServiceError("the engine is shut down"))
 
-    def __init__(self, job: _Job, run: Run, events: asyncio.Queue[_Event]) -> None:
-        self._job, self._run, self._events = job, run, events
-        self._tokens: list[Token] = []
-        self._has_ended = False
-
-    def __aiter__(self) -> EngineStream:
-        return self
-
-    async def __anext__(self) -> Token:
-        while not self._tokens:
-            if self._has_ended:
-                raise StopAsyncIteration
-            event = await self._events.get()
-            if isinstance(event, list):
-                self._tokens = event[::-1]
-                continue
-            self._has_ended = True
-            if event is not None:
-                raise event
-        return self._tokens.pop()
-
-    async def aclose(self) -> None:
-        self._job.is_cancelled = self._has_ended = True
-        self._tokens.clear()
-        self._run.ended_at = self._run.ended_at or time.monotonic()
-
-    @property
-    def stats(self) -> EngineStats:
-        return self._run.stats()
-
-
-def _until_end(events: queue.SimpleQueue[_Event]) -> Iterator[list[Token]]:
-    while (event := events.get()) is not None:
-        if isinstance(event, HomespunError):
-            raise event
-        yield event
+    def _has_taken_in(self, has_stalled: bool) -> bool:
+        """Waits until there is something to do; False when the engine is closed."""
+        turns = self._turns
+        with self._lock:
+            if not (self._arrived or self._dropped or self._is_closed):
+                if not turns.running and not turns.waiting:
+                    self._lock.wait()
+                elif has_stalled:
+                    self._lock.wait(_STALLED_S)
+            while self._arrived:
+                turns.take(self._arrived.popleft())
+            while self._dropped:
+                turns.pool.drop(self._dropped.popleft())
+            return not self._is_closed

@@ -3,8 +3,9 @@ from __future__ import annotations
 import gc
 import json
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from homespun_core.errors import ModelError
 from homespun_server.engine.protocol import EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine
+from tests.server.engine.hash_decoder import FLAT, HashSource, plain, seed_of
 
 IDS = [5, 9, 2, 33, 7, 7, 12, 60, 1, 4]
 MakeLora = Callable[..., Path]
@@ -28,13 +30,13 @@ def llama(tiny_models: dict[str, Path]) -> Path:
 
 @pytest.fixture
 def small(llama: Path) -> Iterator[TorchEngine]:
-    engine = TorchEngine(llama, device="cpu", max_queue=64)
+    engine = TorchEngine(llama, dtype="float32", device="cpu", max_queue=64)
     yield engine
     engine.close()
 
 
-def _tokens(engine: TorchEngine, adapter: str | None) -> list[int]:
-    return [t.id for t in engine.generate(EngineRequest(ids=IDS, max_new_tokens=12, adapter=adapter)).tokens]
+def _tokens(engine: TorchEngine, adapter: str | None, ids: Sequence[int] = IDS) -> list[int]:
+    return [t.id for t in engine.generate(EngineRequest(ids=ids, max_new_tokens=12, adapter=adapter)).tokens]
 
 
 def test_a_then_b_then_a_gives_the_same_logits(
@@ -70,7 +72,10 @@ def test_unloading_frees_the_weights_and_says_so_afterwards(
 ) -> None:
     small.load_adapter("a", make_lora(llama, tmp_path / "a"))
     _tokens(small, "a")
-    weights = weakref.ref(small._adapters["a"][1])
+    decoder = small._shelf.find("a").decoder
+    assert decoder is not None
+    weights = weakref.ref(decoder)
+    del decoder
     small.unload_adapter("a")
     _tokens(small, None)  # the engine's thread has dropped the rows made with it by now
     gc.collect()
@@ -182,3 +187,121 @@ def test_an_adapter_for_another_architecture_is_refused(
     _edit_config(path, target_modules=["c_fc"])
     with pytest.raises(ModelError, match="doesn't fit"):
         small.load_adapter("other", path)
+
+
+def test_more_adapters_than_fit_are_loaded_again_when_asked_for() -> None:
+    """Each takes 1,000 bytes, and there is room for two."""
+    loads: list[str] = []
+    engine = TorchEngine(
+        Path(), source=HashSource(load=lambda path: loads.append(path.name)), costs=FLAT, adapter_bytes=2000
+    )
+    for name in "abc":
+        engine.load_adapter(name, Path(name))
+    for name in "abcba":
+        assert _tokens(engine, name, [1, 2, 3]) == plain(seed_of(Path(name)), [1, 2, 3], 12)
+    assert engine.adapters == {"a", "b", "c"} and loads == [*"abc", *"abca"]
+    assert sum(one.decoder is not None for one in engine._shelf._adapters.values()) == 2
+    assert len({id(slot.weights) for slot in engine._turns.pool.slots}) <= 2
+    engine.close()
+
+
+def test_others_go_on_while_an_adapter_is_loaded_again_and_a_deadline_ends_the_waiting() -> None:
+    opened, is_slow = threading.Event(), False
+
+    def load(path: Path) -> None:
+        assert not is_slow or opened.wait(20)
+
+    engine = TorchEngine(Path(), source=HashSource(load=load), costs=FLAT, adapter_bytes=1000)
+    for name in "ab":
+        engine.load_adapter(name, Path(name))
+    is_slow = True
+    late = engine.generate(EngineRequest(ids=[1], max_new_tokens=4, adapter="a", deadline=time.monotonic() + 0.05))
+    assert late.stats.finish_reason == "deadline" and late.tokens == ()
+    waiting: list[list[int]] = []
+    thread = threading.Thread(target=lambda: waiting.append(_tokens(engine, "a", [1])))
+    thread.start()
+    for other in (None, "b"):
+        assert _tokens(engine, other, [1]) == plain(seed_of(Path(other) if other else None), [1], 12)
+    assert not waiting
+    opened.set()
+    thread.join()
+    assert waiting == [plain(seed_of(Path("a")), [1], 12)]
+    engine.close()
+
+
+def test_an_adapter_that_cant_be_loaded_again_fails_its_requests_alone() -> None:
+    is_gone = False
+
+    def load(path: Path) -> None:
+        if is_gone:
+            raise ModelError(f"{path}: unreadable (gone)")
+
+    engine = TorchEngine(Path(), source=HashSource(load=load), costs=FLAT, adapter_bytes=1000)
+    for name in "ab":
+        engine.load_adapter(name, Path(name))
+    is_gone = True
+    with pytest.raises(ModelError, match="gone"):
+        _tokens(engine, "a", [1])
+    assert len(_tokens(engine, "b", [1])) == len(_tokens(engine, None, [1])) == 12
+    is_gone = False
+    assert _tokens(engine, "a", [1]) == plain(seed_of(Path("a")), [1], 12)
+    engine.close()
+
+
+def test_ten_swaps_under_load_fail_and_mix_nothing() -> None:
+    """Each request names a version that is loaded when it is made; that version is unloaded while requests run."""
+    engine = TorchEngine(Path(), source=HashSource(), costs=FLAT, max_queue=100)
+    engine.load_adapter("v0", Path("v0"))
+    version, is_over, wrong = "v0", False, list[str]()
+
+    def ask(number: int) -> None:
+        while not is_over:
+            name, ids = version, [number, *[7] * 40]
+            try:
+                if _tokens(engine, name, ids) != plain(seed_of(Path(name)), ids, 12):
+                    wrong.append(name)
+            except ModelError:
+                if name == version:  # otherwise it was unloaded between our reading the name and asking
+                    wrong.append(f"{name} failed")
+
+    threads = [threading.Thread(target=ask, args=[n]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 11):
+        engine.load_adapter(f"v{number}", Path(f"v{number}"))
+        old, version = version, f"v{number}"
+        time.sleep(0.01)
+        engine.unload_adapter(old)
+    is_over = True
+    for thread in threads:
+        thread.join()
+    engine.generate(EngineRequest(ids=[1], max_new_tokens=1))
+    assert not wrong and {slot.weights for slot in engine._turns.pool.slots} <= {
+        engine._shelf.base,
+        engine._shelf.find("v10").decoder,
+    }
+    engine.close()
+
+
+def test_an_unloaded_adapter_finishes_what_runs_on_it() -> None:
+    reached, opened = threading.Event(), threading.Event()
+    source = HashSource()
+    engine = TorchEngine(Path(), source=source, costs=FLAT)
+    engine.load_adapter("a", Path("a"))
+
+    def wait(batch: object) -> None:
+        reached.set()
+        assert opened.wait(20)
+
+    source.made[1].before = wait
+    made: list[list[int]] = []
+    thread = threading.Thread(target=lambda: made.append(_tokens(engine, "a", [1])))
+    thread.start()
+    assert reached.wait(20)
+    engine.unload_adapter("a")
+    with pytest.raises(ModelError, match="'a' is not loaded"):
+        _tokens(engine, "a", [1])
+    opened.set()
+    thread.join()
+    assert made == [plain(seed_of(Path("a")), [1], 12)]
+    engine.close()

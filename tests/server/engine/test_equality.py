@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ import homespun_core
 from homespun_core.fim import FimFormat
 from homespun_core.types import ModelFiles, Tokenizer
 from homespun_server.drafts import drafter
-from homespun_server.engine.protocol import Draft, EngineRequest
+from homespun_server.engine.protocol import Draft, EngineRequest, Tree
 from homespun_server.engine.torch_engine import TorchEngine
 from tests.server.conftest import TINY, VOCAB
+from tests.server.engine.hash_decoder import FLAT
 
 NEW = 24
 
@@ -27,7 +30,7 @@ NEW = 24
 @pytest.fixture(scope="module", params=list(TINY))
 def tiny(request: pytest.FixtureRequest, tiny_models: dict[str, Path]) -> Iterator[tuple[Path, TorchEngine]]:
     path = tiny_models[request.param]
-    engine = TorchEngine(path, device="cpu")
+    engine = TorchEngine(path, dtype="float32", device="cpu", costs=FLAT)
     yield path, engine
     engine.close()
 
@@ -36,11 +39,48 @@ def _prompt(seed: int, length: int) -> list[int]:
     return random.Random(seed).choices(range(VOCAB), k=length)
 
 
+_fresh = map(str, itertools.count())
+
+
 def _decode(
-    engine: TorchEngine, ids: Sequence[int], adapter: str | None = None, draft: Draft | None = None
+    engine: TorchEngine,
+    ids: Sequence[int],
+    adapter: str | None = None,
+    draft: Draft | None = None,
+    tenant: str | None = None,
+    count: int = NEW,
 ) -> list[int]:
-    request = EngineRequest(ids=ids, max_new_tokens=NEW, adapter=adapter, draft=draft)
+    """Without a tenant, as one that nothing is cached for."""
+    tenant = next(_fresh) if tenant is None else tenant
+    request = EngineRequest(ids=ids, max_new_tokens=count, adapter=adapter, draft=draft, tenant=tenant)
     return [token.id for token in engine.generate(request).tokens]
+
+
+class Drafting:
+    """Knows the text, mixes in garbage, and counts on both being sorted out."""
+
+    def __init__(
+        self, text: Sequence[int], garbage: Sequence[tuple[list[int], list[int]]], cuts: Sequence[int]
+    ) -> None:
+        self._text, self._garbage, self._cuts = list(text), garbage, cuts
+        self._num_asked = 0
+
+    def propose(self, max_nodes: int) -> Tree:
+        self._num_asked += 1
+        ids, parents = self._garbage[self._num_asked % len(self._garbage)]
+        right = self._text[: self._cuts[self._num_asked % len(self._cuts)]]
+        offset = len(right)
+        return Tree(
+            (*right, *ids),
+            (*range(-1, offset - 1), *(offset + parent if parent >= 0 else parent for parent in parents)),
+        )
+
+    def extend(self, ids: Sequence[int]) -> None:
+        del self._text[: len(ids)]
+
+
+def _right(text: Sequence[int]) -> Draft:
+    return lambda ids: Drafting(text, [([], [])], [8])
 
 
 def _reference(path: Path, ids: list[int]) -> list[int]:
@@ -59,11 +99,11 @@ def test_tokens_are_those_of_transformers_own_generate(tiny: tuple[Path, TorchEn
 
 
 def test_cached_equals_uncached(tiny: tuple[Path, TorchEngine]) -> None:
-    """Typing, deleting, jumping to another place and coming back, against an engine that has seen nothing.
+    """Typing, deleting, jumping to another place and coming back, against a tenant that nothing is known of.
 
     Forking a slot once failed here: rows made in inference mode can't be written outside of it.
     """
-    path, engine = tiny
+    _, engine = tiny
     first, second = _prompt(3, 90), _prompt(4, 90)
     typed = [
         first[:60],
@@ -76,37 +116,74 @@ def test_cached_equals_uncached(tiny: tuple[Path, TorchEngine]) -> None:
         second[:71],
     ]
     for ids in typed:
-        fresh = TorchEngine(path, device="cpu")
-        assert _decode(engine, ids) == _decode(fresh, ids)
-        fresh.close()
+        assert _decode(engine, ids, tenant="typist") == _decode(engine, ids)
+
+
+def test_typing_along_a_suggestion_gives_what_asking_anew_would(tiny: tuple[Path, TorchEngine]) -> None:
+    _, engine = tiny
+    ids = _prompt(7, 50)
+    text = _decode(engine, ids, tenant="along")
+    for typed in (1, 2, 7, 20, 24):
+        assert _decode(engine, [*ids, *text[:typed]], tenant="along") == _decode(engine, [*ids, *text[:typed]])
+
+
+trees = st.lists(
+    st.tuples(st.lists(st.integers(-3, VOCAB + 3), max_size=12), st.lists(st.integers(-2, 12), max_size=12)),
+    min_size=1,
+    max_size=5,
+)
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 99), data=st.data())
+@given(seed=st.integers(0, 99), garbage=trees, cuts=st.lists(st.integers(0, 6), min_size=1, max_size=5))
 def test_any_draft_leaves_the_tokens_as_they_are(
-    tiny: tuple[Path, TorchEngine], seed: int, data: st.DataObject
+    tiny: tuple[Path, TorchEngine], seed: int, garbage: list[tuple[list[int], list[int]]], cuts: list[int]
 ) -> None:
     _, engine = tiny
     ids = _prompt(seed, 30)
     plain = _decode(engine, ids)
-    garbage = data.draw(st.lists(st.lists(st.integers(-3, VOCAB + 3), max_size=12), min_size=1, max_size=5))
-    cuts = data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=5))
-
-    def draft(so_far: Sequence[int]) -> Sequence[int]:
-        at = len(so_far) - len(ids)
-        return [*plain[at : at + cuts[at % len(cuts)]], *garbage[at % len(garbage)]]
-
-    assert _decode(engine, ids, draft=draft) == plain
+    assert _decode(engine, ids, draft=lambda _: Drafting(plain, garbage, cuts)) == plain
 
 
 def test_a_right_draft_saves_steps(tiny: tuple[Path, TorchEngine]) -> None:
     _, engine = tiny
     ids = _prompt(5, 30)
     plain = _decode(engine, ids)
-    request = EngineRequest(ids=ids, max_new_tokens=NEW, draft=lambda so_far: plain[len(so_far) - len(ids) :])
+    request = EngineRequest(ids=ids, max_new_tokens=NEW, draft=_right(plain), tenant="drafted")
     generation = engine.generate(request)
     assert [t.id for t in generation.tokens] == plain
-    assert generation.stats.num_steps <= 4 and generation.stats.accepted_tokens >= NEW - 4
+    assert generation.stats.num_steps <= 5 and generation.stats.accepted_tokens >= NEW - 5
+
+
+def test_together_equals_alone_with_and_without_caches_drafts_and_adapters(
+    tiny_models: dict[str, Path], tmp_path: Path, make_lora: Callable[..., Path]
+) -> None:
+    """Everything at once: 24 requests of two tenants on three sets of weights, half of them drafted, against each of
+    them alone with nothing cached."""
+    path = tiny_models["llama"]
+    engine = TorchEngine(path, dtype="float32", device="cpu", costs=FLAT, max_queue=64)
+    for name in "ab":
+        engine.load_adapter(name, make_lora(path, tmp_path / name, seed=ord(name), strength=0.3))
+    prompts = [_prompt(seed, length) for seed, length in ((11, 5), (12, 40), (13, 130))]
+    prompts.append([*prompts[2][:100], *prompts[1]])
+    weights = (None, "a", "b")
+    plain = {(a, n): _decode(engine, ids, a) for a in weights for n, ids in enumerate(prompts)}
+    assert len({tuple(plain[a, 2]) for a in weights}) == 3
+    made: list[tuple[list[int], list[int]]] = []
+
+    def ask(adapter: str | None, number: int, tenant: str) -> None:
+        expected = plain[adapter, number]
+        drafts = (None, _right(expected), None)
+        made.extend((_decode(engine, prompts[number], adapter, draft, tenant), expected) for draft in drafts)
+
+    keys = [(a, n, tenant) for a, n in plain for tenant in "xy"]
+    threads = [threading.Thread(target=ask, args=key) for key in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    engine.close()
+    assert len(made) == 72 and all(written == expected for written, expected in made)
 
 
 def test_scores_are_the_log_probabilities_of_decoding(tiny: tuple[Path, TorchEngine]) -> None:
@@ -142,28 +219,14 @@ def test_the_built_in_model_cached_and_drafted_equals_plain_on_real_code(
     make_lora: Callable[..., Path],
     has_adapter: bool,
 ) -> None:
-    plain = TorchEngine(Path(builtin.path), device="cpu")
     adapter = "lora" if has_adapter else None
     if adapter is not None:
-        lora = make_lora(Path(builtin.path), tmp_path / "lora", strength=0.02)
-        for each in (engine, plain):
-            each.load_adapter(adapter, lora)
+        engine.load_adapter(adapter, make_lora(Path(builtin.path), tmp_path / "lora", strength=0.02))
     drafted = 0
     for ids in _real_prompts(tokenizer, fim, 3):
-        request = EngineRequest(ids=ids, max_new_tokens=16, adapter=adapter, draft=drafter(None))
+        request = EngineRequest(ids=ids, max_new_tokens=16, adapter=adapter, draft=drafter(None), tenant="real")
         fast = engine.generate(request)
-        slow = _decode_without_cache(plain, ids, adapter, 16)
-        assert [t.id for t in fast.tokens] == slow
+        assert [t.id for t in fast.tokens] == _decode(engine, ids, adapter, count=16)
         drafted += fast.stats.accepted_tokens
     assert drafted > 0
     engine.unload_adapter("lora")
-    plain.close()
-
-
-def _decode_without_cache(engine: TorchEngine, ids: list[int], adapter: str | None, count: int) -> list[int]:
-    """The prompt is computed whole: a request of other ids in between takes every slot's rows away."""
-    for filler in range(4):
-        engine.generate(EngineRequest(ids=[filler + 10], max_new_tokens=1, adapter=adapter))
-    generation = engine.generate(EngineRequest(ids=ids, max_new_tokens=count, adapter=adapter))
-    assert generation.stats.cached_tokens == 0
-    return [token.id for token in generation.tokens]

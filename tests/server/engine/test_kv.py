@@ -1,79 +1,110 @@
 from __future__ import annotations
 
-import torch
+from typing import cast
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homespun_server.engine.kv import SlotLayer, SlotPool
+from homespun_server.engine.decoder import Segment
+from homespun_server.engine.kv import SlotPool
+from tests.server.engine.hash_decoder import ROW_BYTES, HashDecoder, HashKv
+
+ALL = 1 << 30
 
 
-def _rows(start: int, end: int) -> torch.Tensor:
-    return torch.arange(start, end, dtype=torch.float32).reshape(1, 1, -1, 1).expand(1, 2, -1, 3)
-
-
-@torch.inference_mode()
-def _fill(pool: SlotPool, weights: object, ids: list[int]) -> int:
+def _fill(pool: SlotPool, weights: HashDecoder, ids: list[int], tenant: str = "") -> int:
     """Use a slot as a request would; returns how many ids it held already."""
-    slot = pool.acquire(weights, ids)
+    slot = pool.acquire(weights, tenant, ids, 1).slot
     held = len(slot.ids)
-    for layer in slot.layers:
-        rows = torch.tensor(ids[held:], dtype=torch.float32).reshape(1, 1, -1, 1)
-        layer.update(rows, rows)
+    weights.forward([Segment(kv=slot.kv, ids=ids[held:])])
+    slot.kv.keep(range(len(ids) - held))
     slot.ids += ids[held:]
+    pool.release(slot, [])
     return held
 
 
 def _held(pool: SlotPool) -> list[list[int]]:
-    """What the slots hold, read back from their first layer's keys."""
-    held = []
-    for slot in pool.slots:
-        rows = slot.layers[0]._rows
-        held.append([] if rows is None else [int(v) for v in rows[0][0, 0, : slot.layers[0].length, 0]])
-    return held
+    return [cast(HashKv, slot.kv).ids for slot in pool.slots]
 
 
-def test_a_layer_returns_every_row_it_was_given_however_it_grew() -> None:
-    layer = SlotLayer()
-    for start, end in ((0, 3), (3, 4), (4, 700), (700, 701)):
-        keys, values = layer.update(_rows(start, end), -_rows(start, end))
-    assert torch.equal(keys, _rows(0, 701)) and torch.equal(values, -_rows(0, 701))
-
-
-@given(st.lists(st.tuples(st.integers(0, 1), st.lists(st.integers(0, 3), min_size=1, max_size=40)), max_size=12))
-def test_a_slot_never_holds_rows_of_other_ids_or_other_weights(requests: list[tuple[int, list[int]]]) -> None:
-    pool, weights = SlotPool(2, 1), (object(), object())
-    for which, ids in requests:
-        _fill(pool, weights[which], ids)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.sampled_from("xy"), st.lists(st.integers(0, 3), min_size=1, max_size=40)),
+        max_size=12,
+    )
+)
+def test_a_slot_never_holds_rows_of_other_ids_other_weights_or_another_tenant(
+    requests: list[tuple[int, str, list[int]]],
+) -> None:
+    pool, weights = SlotPool(100 * ROW_BYTES), (HashDecoder(0), HashDecoder(1))
+    for which, tenant, ids in requests:
+        _fill(pool, weights[which], ids, tenant)
         assert _held(pool) == [slot.ids for slot in pool.slots]
-        assert any(slot.weights is weights[which] and slot.ids == ids for slot in pool.slots)
+        assert all(cast(HashKv, slot.kv).decoder is slot.weights for slot in pool.slots)
+        assert any(s.weights is weights[which] and s.tenant == tenant and s.ids == ids for s in pool.slots)
 
 
 def test_the_last_id_is_always_computed_again_for_its_logits() -> None:
-    pool, weights = SlotPool(2, 1), object()
+    pool, weights = SlotPool(ALL), HashDecoder(0)
     _fill(pool, weights, [1, 2, 3])
     assert _fill(pool, weights, [1, 2, 3]) == 2
 
 
-def test_other_weights_find_nothing_even_for_equal_ids() -> None:
-    pool = SlotPool(2, 1)
-    _fill(pool, "base", [1, 2, 3, 4])
-    assert _fill(pool, "adapter", [1, 2, 3, 4]) == 0
-    assert _fill(pool, "base", [1, 2, 3, 4]) == 3
+def test_other_weights_and_other_tenants_find_nothing_even_for_equal_ids() -> None:
+    pool, base, adapter = SlotPool(ALL), HashDecoder(0), HashDecoder(1)
+    _fill(pool, base, [1, 2, 3, 4])
+    assert _fill(pool, adapter, [1, 2, 3, 4]) == 0
+    assert _fill(pool, base, [1, 2, 3, 4], "another") == 0
+    assert _fill(pool, base, [1, 2, 3, 4]) == 3
 
 
 def test_two_files_with_a_common_header_dont_evict_each_other() -> None:
-    pool, weights, header = SlotPool(2, 1), object(), list(range(20))
-    first, second = [*header, *[50] * 60], [*header, *[60] * 60]
+    header = [1] * 20
+    first, second = [*header, *[5] * 60], [*header, *[6] * 60]
+    pool, weights = SlotPool(170 * ROW_BYTES), HashDecoder(0)
     assert _fill(pool, weights, first) == 0
     assert _fill(pool, weights, second) == 20  # forked: the header's rows were copied
     assert _fill(pool, weights, [*first, 1]) == 80
     assert _fill(pool, weights, [*second, 1]) == 80
 
 
+def test_what_somebody_holds_is_copied_not_taken() -> None:
+    pool, weights, ids = SlotPool(ALL), HashDecoder(0), [1] * 50
+    _fill(pool, weights, ids)
+    held = pool.acquire(weights, "", [*ids, 2], 1).slot
+    other = pool.acquire(weights, "", [*ids, 3], 1).slot
+    assert other is not held and other.ids == held.ids == ids
+    pool.release(held, [])
+    assert pool.acquire(weights, "", [*ids, 4], 1).slot is held
+
+
+def test_the_least_recently_used_make_room_and_what_is_held_stays() -> None:
+    pool, weights = SlotPool(100 * ROW_BYTES), HashDecoder(0)
+    for n in range(3):
+        _fill(pool, weights, [n] * 30)
+    _fill(pool, weights, [0] * 31)
+    held = pool.acquire(weights, "", [1] * 31, 1).slot
+    _fill(pool, weights, [3] * 30)
+    assert sorted(ids[0] for ids in _held(pool)) == [0, 1, 3]
+    pool.shrink(ALL)
+    assert pool.slots == [held]
+
+
+def test_what_followed_is_remembered_where_a_prompt_ends_within_it() -> None:
+    pool, weights, ids = SlotPool(ALL), HashDecoder(0), [1, 2, 3, 4, 5]
+    for asked, remembered in (([*ids, 6], [7, 8]), (ids, [6, 7, 8]), (ids[:2], [3, 4, 5, 6, 7, 8]), ([*ids, 9], [])):
+        _fill(pool, weights, ids)
+        slot = pool.acquire(weights, "", [*ids, 1], 1).slot
+        pool.release(slot, [6, 7, 8])
+        lease = pool.acquire(weights, "", asked, 1)
+        assert lease.remembered == remembered
+        pool.forget(lease.slot)
+
+
 def test_dropping_weights_forgets_their_rows_only() -> None:
-    pool = SlotPool(3, 1)
-    _fill(pool, "base", [1, 2, 3])
-    _fill(pool, "adapter", [1, 2, 3])
-    pool.drop("adapter")
-    assert _fill(pool, "base", [1, 2, 3]) == 2
-    assert _fill(pool, "adapter", [1, 2, 3]) == 0
+    pool, base, adapter = SlotPool(ALL), HashDecoder(0), HashDecoder(1)
+    _fill(pool, base, [1, 2, 3])
+    _fill(pool, adapter, [1, 2, 3])
+    pool.drop(adapter)
+    assert _fill(pool, base, [1, 2, 3]) == 2
+    assert _fill(pool, adapter, [1, 2, 3]) == 0

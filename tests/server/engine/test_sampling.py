@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_server.engine.sampling import Sampler
+from homespun_server.engine.protocol import Token
+from homespun_server.engine.sampling import Decided, Sampler
+from homespun_server.engine.trees import Branches, chain
 
 VOCAB = 5
 
@@ -15,30 +18,51 @@ def _logits(rows: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, VOCAB, generator=torch.Generator().manual_seed(seed)) * 2
 
 
+def _ids(decided: Decided) -> list[int]:
+    return [token.id for token in decided.tokens]
+
+
+def _one(sampler: Sampler, logits: torch.Tensor) -> Token:
+    [token] = sampler.decide(logits, Branches()).tokens
+    return token
+
+
 def test_a_draft_is_kept_as_far_as_it_is_what_the_model_would_have_said() -> None:
     logits = torch.zeros(4, VOCAB)
     logits[range(4), [3, 1, 4, 2]] = 9.0
-    assert [t.id for t in Sampler(0.0, None).choose(logits, [3, 1, 0])] == [3, 1, 4]
-    assert [t.id for t in Sampler(0.0, None).choose(logits, [3, 1, 4])] == [3, 1, 4, 2]
-    assert [t.id for t in Sampler(0.0, None).choose(logits, [0, 1, 4])] == [3]
+    for draft, expected in (([3, 1, 0], [3, 1, 4]), ([3, 1, 4], [3, 1, 4, 2]), ([0, 1, 4], [3])):
+        decided = Sampler(0.0, None).decide(logits, chain(draft))
+        assert _ids(decided) == expected and decided.path == [*range(len(expected) - 1)]
+
+
+def test_in_a_tree_the_walk_goes_on_in_the_child_that_is_right() -> None:
+    tree = Branches()
+    for parent, token in ((-1, 1), (-1, 3), (0, 2), (1, 4), (1, 0), (4, 2)):
+        tree.add(parent, token)
+    logits = torch.zeros(7, VOCAB)
+    logits[[0, 2, 5, 6], [3, 0, 2, 1]] = 9.0  # the root says 3 (node 1), that 0 (node 4), that 2 (node 5), that 1
+    decided = Sampler(0.0, None).decide(logits, tree)
+    assert _ids(decided) == [3, 0, 2, 1] and decided.path == [1, 4, 5]
 
 
 def test_log_probabilities_are_the_models_own_at_any_temperature() -> None:
     logits = _logits(1)
-    token = Sampler(1.7, 3).choose(logits, [])[0]
+    token = _one(Sampler(1.7, 3), logits)
     assert math.isclose(token.logprob, float(logits.log_softmax(-1)[0, token.id]), rel_tol=1e-5)
+    high = _one(Sampler(0.0, None), logits + 1e4)
+    assert math.isclose(high.logprob, float(logits.log_softmax(-1).max()), rel_tol=1e-2)
 
 
 @settings(max_examples=50, deadline=None)
 @given(draft=st.lists(st.integers(0, VOCAB - 1), max_size=6), seed=st.integers(0, 999))
-def test_a_seed_samples_the_same_tokens_with_and_without_a_draft(draft: list[int], seed: int) -> None:
+def test_a_seed_samples_the_same_tokens_with_and_without_a_draft(draft: Sequence[int], seed: int) -> None:
     logits = _logits(len(draft) + 1, seed)
-    plain, one_by_one = Sampler(0.8, seed), []
+    plain, one_by_one = Sampler(0.8, seed), list[int]()
     for row in range(len(draft) + 1):
-        one_by_one += plain.choose(logits[row : row + 1], [])
-        if row == len(draft) or one_by_one[-1].id != draft[row]:
+        one_by_one.append(_one(plain, logits[row : row + 1]).id)
+        if row == len(draft) or one_by_one[-1] != draft[row]:
             break
-    assert [t.id for t in Sampler(0.8, seed).choose(logits, draft)] == [t.id for t in one_by_one]
+    assert _ids(Sampler(0.8, seed).decide(logits, chain(draft))) == one_by_one
 
 
 def test_sampling_follows_the_distribution() -> None:
@@ -46,7 +70,7 @@ def test_sampling_follows_the_distribution() -> None:
     sampler = Sampler(0.7, 1)
     counts = torch.zeros(VOCAB)
     for _ in range(draws):
-        counts[sampler.choose(logits, [])[0].id] += 1
+        counts[_one(sampler, logits).id] += 1
     expected = (logits[0] / 0.7).softmax(-1) * draws
     chi_square = float(((counts - expected) ** 2 / expected).sum())
     assert chi_square < 18.5  # 4 degrees of freedom, p = 0.001; the seed makes it repeatable
@@ -54,4 +78,4 @@ def test_sampling_follows_the_distribution() -> None:
 
 def test_a_tiny_temperature_is_greedy_and_no_overflow() -> None:
     logits = _logits(1, 3) * 100
-    assert Sampler(1e-9, 0).choose(logits, [])[0].id == int(logits.argmax())
+    assert _one(Sampler(1e-9, 0), logits).id == int(logits.argmax())

@@ -13,15 +13,15 @@ constexpr int STRIDE = BLOCKS * W;    // capacities are multiples of it
 
 struct Kv {
     int layers, heads, dim, capacity = 0;
-    float* keys = nullptr;    // [layer][head][position / W][dim][W]: scores of W positions in one vector
-    float* values = nullptr;  // [layer][head][position][dim]
+    half_t* keys = nullptr;    // [layer][head][position / W][dim][W]: scores of W positions in one vector
+    half_t* values = nullptr;  // [layer][head][position][dim]
 
     Kv(int layers, int heads, int dim) : layers(layers), heads(heads), dim(dim) {}
     ~Kv() { free(keys), free(values); }
 
-    size_t bytes() const { return 2 * sizeof(float) * (size_t)layers * heads * dim * capacity; }
-    float* head_keys(int layer, int head) const { return keys + ((size_t)layer * heads + head) * capacity * dim; }
-    float* head_values(int layer, int head) const { return values + ((size_t)layer * heads + head) * capacity * dim; }
+    size_t bytes() const { return 2 * sizeof(half_t) * (size_t)layers * heads * dim * capacity; }
+    half_t* head_keys(int layer, int head) const { return keys + ((size_t)layer * heads + head) * capacity * dim; }
+    half_t* head_values(int layer, int head) const { return values + ((size_t)layer * heads + head) * capacity * dim; }
     static size_t key_offset(int position, int d, int dim) {
         return ((size_t)(position / W) * dim + d) * W + position % W;
     }
@@ -32,8 +32,8 @@ struct Kv {
         const int wanted = (std::max(length, capacity + capacity / 2) + 255) / 256 * 256;
         Kv larger(layers, heads, dim);
         const size_t count = (size_t)layers * heads * dim * wanted;
-        larger.keys = static_cast<float*>(calloc(count, sizeof(float)));
-        larger.values = static_cast<float*>(calloc(count, sizeof(float)));
+        larger.keys = static_cast<half_t*>(calloc(count, sizeof(half_t)));
+        larger.values = static_cast<half_t*>(calloc(count, sizeof(half_t)));
         if (!larger.keys || !larger.values) return false;
         larger.capacity = wanted;
         larger.copy(*this, used);
@@ -42,20 +42,20 @@ struct Kv {
     }
 
     void copy(const Kv& other, int length) {
-        const size_t key_floats = (size_t)(length + W - 1) / W * W * dim, value_floats = (size_t)length * dim;
+        const size_t key_count = (size_t)(length + W - 1) / W * W * dim, value_count = (size_t)length * dim;
         for (int l = 0; length > 0 && l < layers; l++)
             for (int h = 0; h < heads; h++) {
-                memcpy(head_keys(l, h), other.head_keys(l, h), key_floats * sizeof(float));
-                memcpy(head_values(l, h), other.head_values(l, h), value_floats * sizeof(float));
+                memcpy(head_keys(l, h), other.head_keys(l, h), key_count * sizeof(half_t));
+                memcpy(head_values(l, h), other.head_values(l, h), value_count * sizeof(half_t));
             }
     }
 
     void move(int from, int to) {
         for (int l = 0; l < layers; l++)
             for (int h = 0; h < heads; h++) {
-                float *k = head_keys(l, h), *v = head_values(l, h);
+                half_t *k = head_keys(l, h), *v = head_values(l, h);
                 for (int d = 0; d < dim; d++) k[key_offset(to, d, dim)] = k[key_offset(from, d, dim)];
-                memcpy(v + (size_t)to * dim, v + (size_t)from * dim, dim * sizeof(float));
+                memcpy(v + (size_t)to * dim, v + (size_t)from * dim, dim * sizeof(half_t));
             }
     }
 };
@@ -74,15 +74,16 @@ struct Query {  // one head of one row
 
 // scores[r][position] for STRIDE positions from `block` on, of ROWS queries.
 template <int ROWS>
-static void score_blocks(const Query* queries, const float* keys, int dim, float* const* scores, int position) {
+static void score_blocks(const Query* queries, const half_t* keys, int dim, float* const* scores, int position) {
     vf acc[ROWS][BLOCKS] = {};
-    const float* block = keys + (size_t)position * dim;
+    const half_t* block = keys + (size_t)position * dim;
     for (int d = 0; d < dim; d++) {
+        vf key[BLOCKS];
+        for (int b = 0; b < BLOCKS; b++) key[b] = widen(block + ((size_t)b * dim + d) * W);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
-            for (int b = 0; b < BLOCKS; b++)
-                acc[r][b] = fma(splat(queries[r].q[d]), load(block + ((size_t)b * dim + d) * W), acc[r][b]);
+            for (int b = 0; b < BLOCKS; b++) acc[r][b] = fma(splat(queries[r].q[d]), key[b], acc[r][b]);
     }
     for (int r = 0; r < ROWS; r++)
         for (int b = 0; b < BLOCKS; b++) store(scores[r] + position + b * W, acc[r][b]);
@@ -90,25 +91,27 @@ static void score_blocks(const Query* queries, const float* keys, int dim, float
 
 // Adds up values[j] * weights[j] for j < count in their order, on top of `out`.
 template <int ROWS, int VECTORS>
-static void add_values(const Query* queries, const float* values, int dim, int d, float* const* weights, int count) {
+static void add_values(const Query* queries, const half_t* values, int dim, int d, float* const* weights, int count) {
     vf acc[ROWS][VECTORS];
     for (int r = 0; r < ROWS; r++)
         for (int v = 0; v < VECTORS; v++) acc[r][v] = load(queries[r].out + d + v * W);
     for (int j = 0; j < count; j++) {
-        const float* row = values + (size_t)j * dim + d;
+        const half_t* row = values + (size_t)j * dim + d;
+        vf value[VECTORS];
+        for (int v = 0; v < VECTORS; v++) value[v] = widen(row + v * W);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
             const vf weight = splat(weights[r][j]);
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++) acc[r][v] = fma(weight, load(row + v * W), acc[r][v]);
+            for (int v = 0; v < VECTORS; v++) acc[r][v] = fma(weight, value[v], acc[r][v]);
         }
     }
     for (int r = 0; r < ROWS; r++)
         for (int v = 0; v < VECTORS; v++) store(queries[r].out + d + v * W, acc[r][v]);
 }
 
-static void add_value(float* out, const float* value, float weight, int dim) {
-    for (int d = 0; d < dim; d += W) store(out + d, fma(splat(weight), load(value + d), load(out + d)));
+static void add_value(float* out, const half_t* value, float weight, int dim) {
+    for (int d = 0; d < dim; d += W) store(out + d, fma(splat(weight), widen(value + d), load(out + d)));
 }
 
 // Turns scores into weights; returns 1 / their sum. `scores` has room up to the next multiple of W.
@@ -133,7 +136,7 @@ template <int ROWS>
 static void attend(const Query* queries, const Kv& kv, int layer, int head, int places, int window,
                    float* const* scores) {
     const int dim = kv.dim;
-    const float *keys = kv.head_keys(layer, head), *values = kv.head_values(layer, head);
+    const half_t *keys = kv.head_keys(layer, head), *values = kv.head_values(layer, head);
     int seen = 0, common = std::numeric_limits<int>::max();
     for (int r = 0; r < ROWS; r++) {
         const Path& path = *queries[r].path;

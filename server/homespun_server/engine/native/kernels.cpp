@@ -250,9 +250,12 @@ class Step : public Task {
         Kv& kv = *row.segment->kv;
         for (int h = 0; h < m.kv_heads; h++) {
             const float *k = q + (m.heads + h) * dim, *v = q + (m.heads + m.kv_heads + h) * dim;
-            float* keys = kv.head_keys(l, h);
-            for (int d = 0; d < dim; d++) keys[Kv::key_offset(spot, d, dim)] = k[d];
-            memcpy(kv.head_values(l, h) + (size_t)spot * dim, v, dim * sizeof(float));
+            half_t *keys = kv.head_keys(l, h), *values = kv.head_values(l, h) + (size_t)spot * dim, some[W];
+            for (int d = 0; d < dim; d += W) {
+                narrow(values + d, load(v + d));
+                narrow(some, load(k + d));
+                for (int i = 0; i < W; i++) keys[Kv::key_offset(spot, d + i, dim)] = some[i];
+            }
         }
     }
 

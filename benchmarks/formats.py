@@ -1,0 +1,75 @@
+"""What a number format costs in quality: held-out lines completed and scored in each, paired, by the server's engine.
+
+    python benchmarks/formats.py REPO [REPO ...] [--tasks 400] [--formats float32 int8]
+
+As `retrieval.py --model`: the index and the lines are cut in time, the prompts have the snippets that the server would
+show, the completions are greedy. Differences are against the first format, 95 % intervals by commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retrieval import _HEADS, SHIPPED, Frozen, _estimates, opened, snippets_of
+
+from homespun_core.config import Settings
+from homespun_core.paths import DataDir
+from homespun_core.types import SilentProgress, Snippet
+from homespun_indexer.model_files import resolve_base_model
+from homespun_trainer.cli import opened_engine, prepared
+from homespun_trainer.evaluate import Arm, Score, difference, judge, summarise
+from homespun_trainer.pipeline import _bench
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repositories", nargs="+", metavar="REPO")
+    parser.add_argument("--tasks", type=int, default=400)
+    parser.add_argument("--formats", nargs="+", default=["float32", "int8"])
+    parser.add_argument("--data", type=Path, default=Path("build/benchmark-data"))
+    args = parser.parse_args()
+    settings = Settings(data_dir=str(args.data.absolute()), eval_tasks=args.tasks)
+    results = {}
+    for source in args.repositories:
+        with opened(source, settings) as frozen:
+            results[frozen.name] = compare(frozen, args.formats)
+    print(json.dumps({"benchmark": "formats", "results": results}))
+
+
+def compare(frozen: Frozen, formats: Sequence[str]) -> dict[str, Any]:
+    snippets = snippets_of(frozen, 3)[SHIPPED]
+    print(f"\n{frozen.name}\n{'':22} {_HEADS}   against {formats[0]}:")
+    scores: dict[str, list[Score]] = {}
+    rows = {}
+    for name in formats:
+        started = time.perf_counter()
+        scores[name] = scored(frozen, snippets, name)
+        ms = (time.perf_counter() - started) * 1e3 / len(frozen.tasks)
+        own, change = summarise(frozen.tasks, scores[name]), difference(frozen.tasks, scores[name], scores[formats[0]])
+        print(f"{name:22} {_estimates(own, '')}   {ms:.0f} ms a line")
+        if name != formats[0]:
+            print(f"{'':22} {_estimates(change, '+')}")
+        rows[name] = {"scores": own.as_json(), "difference": change.as_json(), "ms": round(ms, 1)}
+    return rows
+
+
+def scored(frozen: Frozen, snippets: Sequence[Sequence[Snippet]], dtype: str) -> list[Score]:
+    settings = dataclasses.replace(frozen.settings, dtype=dtype)
+    files = resolve_base_model(settings.base_model, settings.fim_family)
+    with (
+        prepared(frozen.repo, files, settings, DataDir(settings.data_root), SilentProgress()) as job,
+        opened_engine(files, settings) as engine,
+    ):
+        bench = _bench(job, engine)
+        arm = Arm(name=dtype, adapter=None, retrieval=True)
+        return [judge(task, arm, bench, tuple(shown)) for task, shown in zip(frozen.tasks, snippets, strict=True)]
+
+
+if __name__ == "__main__":
+    main()

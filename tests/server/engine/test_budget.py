@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from homespun_server.engine.budget import (
+    Acceptance,
+    RowPlan,
+    StepBudget,
+    StepCosts,
+    best_size,
+    choose_budget,
+    measure_costs,
+)
+from homespun_server.engine.trees import Branches, chain
+from tests.server.engine.hash_decoder import ROW_BYTES, HashDecoder
+
+FLAT = ((1, 1.0), (8, 1.1), (16, 1.2), (32, 1.4))
+STEEP = ((1, 1.0), (2, 1.9), (8, 7.5), (32, 40.0))
+
+
+@pytest.mark.parametrize(
+    ("rows", "prefill", "expected"),
+    [
+        (FLAT, ((64, 4.0), (128, 8.0), (256, 16.0)), (32, 256, 16)),
+        (FLAT, ((64, 9.0), (128, 18.0), (256, 40.0)), (32, 128, 16)),
+        (FLAT, ((64, 30.0), (128, 60.0)), (32, 32, 16)),  # even 32 take too long: no less than that
+        (STEEP, ((64, 10.0), (128, 20.0)), (8, 128, 1)),
+        (((1, 300.0), (8, 320.0), (32, 700.0)), ((64, 2000.0),), (8, 32, 7)),  # a large model
+        (((1, 5.0),), ((64, 10.0),), (1, 128, 0)),
+    ],
+)
+def test_the_budget_follows_from_what_steps_cost(
+    rows: tuple[tuple[int, float], ...], prefill: tuple[tuple[int, float], ...], expected: tuple[int, int, int]
+) -> None:
+    budget = choose_budget(StepCosts(rows=rows, prefill=prefill))
+    assert (budget.max_rows, budget.prefill_chunk, budget.max_nodes) == expected
+
+
+def test_measuring_gives_costs_of_every_size_that_fits_and_leaves_nothing_behind() -> None:
+    costs = measure_costs(HashDecoder(0))
+    assert [n for n, _ in costs.rows] == [1, 2, 4, 8, 16, 32] and [n for n, _ in costs.prefill] == [64, 128, 256]
+    assert costs.row_bytes == ROW_BYTES and all(ms > 0 for _, ms in costs.rows + costs.prefill)
+    assert [n for n, _ in measure_costs(HashDecoder(0, can_crop=False)).rows] == [1]
+
+
+def test_as_many_nodes_are_verified_as_pay() -> None:
+    flat, steep = [1.0 + 0.01 * n for n in range(40)], [float(n) for n in range(40)]
+    assert best_size([0.5, 0.3, 0.1, 0.001], flat, 0.0, num_rows=1, expected=1.0) == 3
+    assert best_size([0.9, 0.9], steep, 0.0, num_rows=1, expected=1.0) == 0
+    assert best_size([0.9, 0.9], steep, 20.0, num_rows=1, expected=1.0) == 2  # a prompt makes the step long anyway
+    assert best_size([], flat, 0.0, num_rows=1, expected=1.0) == 0
+
+
+def test_drafts_share_the_rows_of_a_forward() -> None:
+    plan = RowPlan(StepCosts(rows=FLAT, prefill=((64, 4.0),)), StepBudget(max_rows=12, prefill_chunk=64, max_nodes=8))
+    plan.begin(num_deciding=2, num_prefill=0)
+    assert plan.max_nodes == 8 and plan.take([0.9] * 20) == 8
+    assert plan.max_nodes == 2 and plan.take([0.9] * 20) == 2
+    assert plan.max_nodes == 0
+    plan.begin(num_deciding=1, num_prefill=0)
+    assert plan.take_remembered(50) == 31 and plan.take([0.9]) == 0
+    plan.begin(num_deciding=1, num_prefill=0)
+    assert plan.take_remembered(5) == 5 and plan.max_nodes == 6
+
+
+def test_acceptance_is_learned_by_depth_and_rank() -> None:
+    acceptance, tree = Acceptance(), Branches()
+    for parent, token in ((-1, 1), (-1, 2), (1, 3), (1, 4)):
+        tree.add(parent, token)
+    for _ in range(200):
+        acceptance.learn(tree, [1, 3])
+    chances = acceptance.chances(tree)
+    assert chances[0] < 0.01 and chances[1] > 0.99 and chances[2] < 0.01 and chances[3] > 0.98
+    for _ in range(200):
+        acceptance.relax()
+    assert acceptance.chances(chain([1, 2])) == pytest.approx([0.5, 0.25], abs=0.05)
