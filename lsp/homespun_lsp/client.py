@@ -32,7 +32,7 @@ class CompletionClient:
         """`say(line, is_problem)` is called when the server stops or resumes answering, not for every request."""
         self._say = say
         self._name = uuid4().hex
-        """Of this editor, for the server: what somebody types now matters more than what the same person typed before."""
+        """Of this editor, for the server: what is typed now matters more than what was typed before."""
         self._http: httpx.AsyncClient | None = None
         self._url = ""
         self._problem: str | None = None

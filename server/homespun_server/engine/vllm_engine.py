@@ -262,10 +262,13 @@ class VllmEngine:
             loaded.num_users -= 1
             is_last = loaded.is_retired and loaded.num_users == 0 and not self._is_closed
         if is_last:
-            asyncio.run_coroutine_threadsafe(self._pool.unload(loaded.name), self._loop)
+            asyncio.run_coroutine_threadsafe(self._tracked(self._pool.unload(loaded.name)), self._loop)
 
     def _await(self, work: Coroutine[Any, Any, T]) -> T:
         """Blocks the calling thread."""
+        if self._is_closed:
+            work.close()
+            raise ServiceError("the engine is shut down")
         try:
             return asyncio.run_coroutine_threadsafe(self._tracked(work), self._loop).result()
         except CancelledError:

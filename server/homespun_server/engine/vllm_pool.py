@@ -227,12 +227,14 @@ class VllmPool:
 
     async def _check(self, server: VllmServer) -> None:
         """Raises HomespunError when it isn't well. A server that comes back gets its adapters before any request."""
+        known = {*server.adapters}
         models = await server.probe()
         self.base = self.base or models.base
         if models.base != self.base:
             raise ServiceError(f"serves {models.base!r}, the others {self.base!r}; serve the same model everywhere")
-        if server.models is None or not server.adapters <= models.adapters:
-            server.models = None  # a restart that no check saw leaves it without adapters
+        is_restarted = bool(known & server.adapters - models.adapters)  # so quickly that no check saw it
+        if server.models is None or is_restarted:
+            server.models = None
             server.adapters = self._wanted.keys() & models.adapters
             await server.try_model(models.base)
             await self._sync(server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from homespun_server.engine.vllm_wire import (
     score_body,
     trial_body,
 )
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for every request and every check
 
 _CONNECT_S = 2.0
 _PROBE_S = 5.0

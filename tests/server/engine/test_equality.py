@@ -27,11 +27,11 @@ from tests.server.engine.hash_decoder import FLAT
 NEW = 24
 
 
-@pytest.fixture(scope="module", params=list(TINY))
+@pytest.fixture(scope="module", params=itertools.product(TINY, ("float32", "int8")), ids="-".join)
 def tiny(request: pytest.FixtureRequest, tiny_models: dict[str, Path]) -> Iterator[tuple[Path, TorchEngine]]:
-    path = tiny_models[request.param]
-    engine = TorchEngine(path, dtype="float32", device="cpu", costs=FLAT)
-    yield path, engine
+    family, dtype = request.param
+    engine = TorchEngine(tiny_models[family], dtype=dtype, device="cpu", costs=FLAT)
+    yield tiny_models[family], engine
     engine.close()
 
 
@@ -91,11 +91,15 @@ def _reference(path: Path, ids: list[int]) -> list[int]:
     return list(out[0, len(ids) :].tolist())
 
 
-def test_tokens_are_those_of_transformers_own_generate(tiny: tuple[Path, TorchEngine]) -> None:
-    path, engine = tiny
+@pytest.mark.parametrize("family", TINY)
+def test_tokens_are_those_of_transformers_own_generate(tiny_models: dict[str, Path], family: str) -> None:
+    """In floating point; `test_native_decoder` compares 8 bits with the same arithmetic in PyTorch."""
+    path = tiny_models[family]
+    engine = TorchEngine(path, dtype="float32", device="cpu", costs=FLAT)
     for seed, length in ((0, 1), (1, 20), (2, 150)):
         ids = _prompt(seed, length)
         assert _decode(engine, ids) == _reference(path, ids)
+    engine.close()
 
 
 def test_cached_equals_uncached(tiny: tuple[Path, TorchEngine]) -> None:
@@ -155,13 +159,14 @@ def test_a_right_draft_saves_steps(tiny: tuple[Path, TorchEngine]) -> None:
     assert generation.stats.num_steps <= 5 and generation.stats.accepted_tokens >= NEW - 5
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_together_equals_alone_with_and_without_caches_drafts_and_adapters(
-    tiny_models: dict[str, Path], tmp_path: Path, make_lora: Callable[..., Path]
+    tiny_models: dict[str, Path], tmp_path: Path, make_lora: Callable[..., Path], dtype: str
 ) -> None:
     """Everything at once: 24 requests of two tenants on three sets of weights, half of them drafted, against each of
     them alone with nothing cached."""
     path = tiny_models["llama"]
-    engine = TorchEngine(path, dtype="float32", device="cpu", costs=FLAT, max_queue=64)
+    engine = TorchEngine(path, dtype=dtype, device="cpu", costs=FLAT, max_queue=64)
     for name in "ab":
         engine.load_adapter(name, make_lora(path, tmp_path / name, seed=ord(name), strength=0.3))
     prompts = [_prompt(seed, length) for seed, length in ((11, 5), (12, 40), (13, 130))]

@@ -100,7 +100,7 @@ def int8_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 
 def _dequantised(x: torch.Tensor) -> torch.Tensor:
     padded = F.pad(x, (0, -x.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
-    scale = padded.abs().amax(-1, keepdim=True) / 127
+    scale: torch.Tensor = padded.abs().amax(-1, keepdim=True) / 127
     steps: torch.Tensor = (padded / scale.clamp_min(1e-30)).round()
     return (steps * scale).flatten(-2)[..., : x.shape[-1]]
 

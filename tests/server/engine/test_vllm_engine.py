@@ -413,6 +413,8 @@ async def test_closing_ends_what_runs_and_refuses_what_comes(make: Make, pool: l
         await anext(waiting)
     with pytest.raises(ServiceError, match="shut down"):
         engine.submit(_request())
+    with pytest.raises(ServiceError, match="shut down"):
+        engine.score(IDS, 1)
     await running.aclose()
 
 
