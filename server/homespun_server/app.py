@@ -20,7 +20,8 @@ from homespun_server import routes
 from homespun_server.dialects import BadRequestError, error_body
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure, is_loopback
-from homespun_server.runtime import EngineLoader, Runtime, load_torch_engine
+from homespun_server.runtime import EngineLoader, Runtime
+from homespun_server.runtime import load_engine as load_configured_engine
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 def build_app(
     settings: Settings,
     model: ModelFiles,
-    load_engine: EngineLoader = load_torch_engine,
+    load_engine: EngineLoader = load_configured_engine,
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.

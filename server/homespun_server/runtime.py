@@ -115,6 +115,18 @@ class Runtime:
         self.metrics.index_age.set_function(lambda: watcher.index_age_s() or 0.0)
 
 
+def load_engine(model: ModelFiles, settings: Settings) -> Engine:
+    """The engine that the settings name: vLLM servers, or else the one in this process."""
+    urls = [url.strip() for url in settings.vllm_urls.split(",") if url.strip()]
+    if not urls:
+        return load_torch_engine(model, settings)
+    from homespun_server.engine.vllm_engine import VllmEngine
+
+    return VllmEngine(
+        urls, token=settings.vllm_token, max_queue=settings.max_queue, base=Path(model.path), dtype=settings.dtype
+    )
+
+
 def load_torch_engine(model: ModelFiles, settings: Settings) -> Engine:
     # Imported here: torch takes seconds, and its threads read their settings from the environment at that moment.
     from homespun_server.engine.torch_engine import TorchEngine

@@ -133,8 +133,8 @@ class _Children:
         self._settings, self._stop_request = settings, stop
         self._config = ["--config", str(config)] if config else []
         self._environ = dict(os.environ)
-        if settings.api_token:
-            self._environ["HOMESPUN_API_TOKEN"] = settings.api_token
+        secrets = {"HOMESPUN_API_TOKEN": settings.api_token, "HOMESPUN_VLLM_TOKEN": settings.vllm_token}
+        self._environ |= {name: value for name, value in secrets.items() if value}
 
     def run(self, verb: str, source: str) -> int:
         """Run a verb to its end on our terminal; returns its exit status. Raises KeyboardInterrupt."""

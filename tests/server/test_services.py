@@ -269,8 +269,9 @@ async def test_closing_a_stream_cancels_the_work(make_completer: MakeCompleter, 
 
 
 async def test_too_many_at_once_are_refused_and_counted(make_completer: MakeCompleter, metrics: Metrics) -> None:
-    completer = make_completer()
-    jobs = [completer.complete(REQUEST, str(n)) for n in range(60)]
+    completer = make_completer(target_ms=1_000_000)  # else the later ones would do without the model
+    slow = dataclasses.replace(REQUEST, prefix="x = 1\n" * 300, max_new_tokens=64)
+    jobs = [completer.complete(slow, str(n)) for n in range(60)]
     results = await asyncio.gather(*jobs, return_exceptions=True)
     refused = [r for r in results if isinstance(r, EngineBusyError)]
     assert refused and len(refused) < 60

@@ -1,7 +1,7 @@
 """What the engine asks of one set of weights: rows in, logits out; keys and values are kept by sequence.
 
-Three decoders do it: `native_decoder` (int8, compiled, CPU), `torch_decoder` (the Llama family in floating point, CPU or
-GPU) and `hf_decoder` (whatever else transformers can load).
+Three do it: `native_decoder` (int8, compiled, CPU), `torch_decoder` (the Llama family in floating point, CPU or GPU) and
+`hf_decoder` (whatever else transformers can load).
 """
 
 from __future__ import annotations
