@@ -11,7 +11,7 @@ PIP     := -m pip --disable-pip-version-check -qq install
 READY   := .venv/ready-$(ACCEL)
 DEV     := .venv/ready-$(ACCEL)-dev
 VLLM_READY := .venv-vllm/ready-$(VLLM)
-KERNELS := hatch_build.py $(wildcard server/homespun_server/engine/native/*.h server/homespun_server/engine/native/*.cpp)
+KERNELS := hatch_build.py $(wildcard server/homespun_server/engine/decoders/native/*.h server/homespun_server/engine/decoders/native/*.cpp)
 INPUTS  := pyproject.toml constraints.txt server/homespun_base_model/pyproject.toml Makefile $(KERNELS)
 
 export REPO DATA TRAIN_MINUTES
@@ -74,7 +74,7 @@ bench:
 	@for script in benchmarks/*.py; do echo "  $(BIN)/python $$script --help"; done
 
 clean:
-	rm -f server/homespun_server/engine/native/*.so*
+	rm -f server/homespun_server/engine/decoders/native/*.so*
 	rm -rf .venv .venv-lock .venv-vllm .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 
 # The first Python that is new enough and can make a venv. The target is pip, which venv installs last: after an

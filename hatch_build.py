@@ -17,7 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NATIVE = Path("server/homespun_server/engine/native")
+NATIVE = Path("server/homespun_server/engine/decoders/native")
 # -ffp-contract=off: the compiler may not fuse or reorder what is rounded, or a row's result would depend on its
 # neighbours. -static-libstdc++: a wheel must run where another version of it is installed.
 FLAGS = (

@@ -120,7 +120,7 @@ def load_engine(model: ModelFiles, settings: Settings) -> Engine:
     urls = [url.strip() for url in settings.vllm_urls.split(",") if url.strip()]
     if not urls:
         return load_torch_engine(model, settings)
-    from homespun_server.engine.vllm_engine import VllmEngine
+    from homespun_server.engine.vllm.engine import VllmEngine
 
     return VllmEngine(
         urls, token=settings.vllm_token, max_queue=settings.max_queue, base=Path(model.path), dtype=settings.dtype

@@ -260,7 +260,7 @@ async def test_a_bug_is_one_line_to_the_client(started: Started, monkeypatch: py
 async def test_a_full_queue_is_429_with_a_time_to_come_back(builtin: ModelFiles, tmp_path: Path) -> None:
     import asyncio
 
-    started = Started(Settings(data_dir=str(tmp_path), max_queue=1), builtin)
+    started = Started(Settings(data_dir=str(tmp_path), max_queue=1, max_running=1, target_ms=1_000_000), builtin)
     assert started.loaded.wait(60)
     async with started.client() as client:
         jobs = [client.post("/v1/completions", json=BODY | {"max_tokens": 64, "stream": n % 2 > 0}) for n in range(12)]

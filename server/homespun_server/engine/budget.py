@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from homespun_server.engine.decoder import Decoder, Kv, Segment
+from homespun_server.engine.decoders.protocol import Decoder, Kv, Segment
 from homespun_server.engine.trees import Branches
 
 _MAX_STEP_MS = 20.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from homespun_server.engine.budget import Acceptance, RowPlan
-from homespun_server.engine.decoder import Decoder, Kv, Segment
+from homespun_server.engine.decoders.protocol import Decoder, Kv, Segment
 from homespun_server.engine.kv import Lease, Slot
 from homespun_server.engine.protocol import (
     Draft,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from homespun_server.engine.decoder import Decoder, Kv
+from homespun_server.engine.decoders.protocol import Decoder, Kv
 
 _SHARED_HALF = 0.5
 """A prompt that continues at least this part of a slot takes the slot over; otherwise it forks, so that two open files

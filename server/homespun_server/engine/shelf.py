@@ -12,8 +12,8 @@ from typing import Protocol
 import torch
 
 from homespun_core.errors import HomespunError, ModelError, ServiceError
-from homespun_server.engine.decoder import Decoder
-from homespun_server.engine.formats import Format
+from homespun_server.engine.decoders.formats import Format
+from homespun_server.engine.decoders.protocol import Decoder
 
 
 class Source(Protocol):

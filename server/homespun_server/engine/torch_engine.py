@@ -15,12 +15,12 @@ import torch
 from homespun_core.errors import HomespunError, ModelError, ServiceError
 from homespun_server.engine.budget import StepCosts, measure_costs
 from homespun_server.engine.decode import Run
-from homespun_server.engine.decoder import Decoder
+from homespun_server.engine.decoders.protocol import Decoder
+from homespun_server.engine.decoders.source import open_source
 from homespun_server.engine.jobs import Collector, EngineStream, Job, Relay, Tell
 from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest, Generation
 from homespun_server.engine.scheduler import RANKS
 from homespun_server.engine.shelf import Shelf, Source
-from homespun_server.engine.source import open_source
 from homespun_server.engine.turns import Turns
 
 _WARM = RANKS["warm"]

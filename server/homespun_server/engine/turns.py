@@ -12,7 +12,7 @@ import torch
 from homespun_core.errors import HomespunError, ServiceError
 from homespun_server.engine.budget import Acceptance, RowPlan, StepCosts, choose_budget
 from homespun_server.engine.decode import Decoding, score_steps
-from homespun_server.engine.decoder import Decoder, Segment
+from homespun_server.engine.decoders.protocol import Decoder, Segment
 from homespun_server.engine.jobs import Job
 from homespun_server.engine.kv import Lease, Slot, SlotPool
 from homespun_server.engine.protocol import FinishReason

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from homespun_server.engine.budget import StepCosts
-from homespun_server.engine.decoder import ModelFacts, Segment
-from homespun_server.engine.formats import Format
+from homespun_server.engine.decoders.formats import Format
+from homespun_server.engine.decoders.protocol import ModelFacts, Segment
 from homespun_server.engine.sampling import Sampler
 from homespun_server.engine.trees import Branches
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from homespun_core.errors import HomespunError
-from homespun_server.engine.decoder import Segment
+from homespun_server.engine.decoders.protocol import Segment
 from homespun_server.engine.jobs import Event, Job
 from homespun_server.engine.protocol import EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine

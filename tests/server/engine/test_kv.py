@@ -5,7 +5,7 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homespun_server.engine.decoder import Segment
+from homespun_server.engine.decoders.protocol import Segment
 from homespun_server.engine.kv import SlotPool
 from tests.server.engine.hash_decoder import ROW_BYTES, HashDecoder, HashKv
 

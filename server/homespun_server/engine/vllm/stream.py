@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from homespun_core.errors import HomespunError
 from homespun_server.engine.protocol import EngineRequest, EngineStats, FinishReason, Token
-from homespun_server.engine.vllm_wire import Chunk
+from homespun_server.engine.vllm.wire import Chunk
 
 Event = list[Token] | HomespunError | None
 """What a job tells its caller: tokens any number of times, then once its failure or None, the end."""

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.vllm_breaker import Breaker
-from homespun_server.engine.vllm_wire import (
+from homespun_server.engine.vllm.breaker import Breaker
+from homespun_server.engine.vllm.wire import (
     Chunk,
     Models,
     VllmError,

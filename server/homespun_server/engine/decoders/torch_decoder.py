@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from homespun_server.engine.decoder import ModelFacts, Segment
-from homespun_server.engine.families import Architecture
-from homespun_server.engine.packing import linear, will_pack
-from homespun_server.engine.weights import LayerWeights, Weights
+from homespun_server.engine.decoders.families import Architecture
+from homespun_server.engine.decoders.packing import linear, will_pack
+from homespun_server.engine.decoders.protocol import ModelFacts, Segment
+from homespun_server.engine.decoders.weights import LayerWeights, Weights
 
 _GROWTH = 256
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from homespun_core.errors import HomespunError, ModelError, ServiceError
-from homespun_server.engine.vllm_breaker import Breaker
-from homespun_server.engine.vllm_routing import choose, ranked
-from homespun_server.engine.vllm_server import VllmServer
-from homespun_server.engine.vllm_wire import VllmError
+from homespun_server.engine.vllm.breaker import Breaker
+from homespun_server.engine.vllm.routing import choose, ranked
+from homespun_server.engine.vllm.server import VllmServer
+from homespun_server.engine.vllm.wire import VllmError
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
-from homespun_server.engine.decoder import ModelFacts, Segment
-from homespun_server.engine.packing import PackedLinear, will_pack
+from homespun_server.engine.decoders.packing import PackedLinear, will_pack
+from homespun_server.engine.decoders.protocol import ModelFacts, Segment
 
 _GROWTH = 256
 _CROPPABLE_LAYERS = {"full_attention", "sliding_attention"}

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.adapters import MISFITS, Delta, misfit, read_deltas, read_lora
-from homespun_server.engine.checkpoint import Tensors, read_config
-from homespun_server.engine.families import Architecture, Checkpoint, checkpoint_of, full_config
+from homespun_server.engine.decoders.adapters import MISFITS, Delta, misfit, read_deltas, read_lora
+from homespun_server.engine.decoders.checkpoint import Tensors, read_config
+from homespun_server.engine.decoders.families import Architecture, Checkpoint, checkpoint_of, full_config
 
 _EMBEDDING, _NORM, _HEAD = "model.embed_tokens", "model.norm", "lm_head"
 _Shape = tuple[int, ...]

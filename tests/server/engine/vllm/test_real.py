@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM
 from homespun_core.errors import HomespunError, ModelError
 from homespun_core.types import ModelFiles, Tokenizer
 from homespun_server.engine.protocol import EngineRequest
-from homespun_server.engine.vllm_engine import VllmEngine
-from tests.vllm.process import MAX_CONTEXT, PYTHON, TOKEN, VllmProcess
+from homespun_server.engine.vllm.engine import VllmEngine
+from tests.server.engine.vllm.process import MAX_CONTEXT, PYTHON, TOKEN, VllmProcess
 
 pytestmark = [
     pytest.mark.vllm,

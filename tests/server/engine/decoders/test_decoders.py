@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
-from homespun_server.engine.decoder import Decoder, Kv, Segment
-from homespun_server.engine.hf_decoder import HfDecoder, facts_of
-from homespun_server.engine.source import ModelSource, open_source
-from homespun_server.engine.torch_decoder import TorchDecoder
-from tests.server.engine.tiny import CONTEXT, KNOWN, UNKNOWN, VOCAB, all_logits, reference, save
+from homespun_server.engine.decoders.hf_decoder import HfDecoder, facts_of
+from homespun_server.engine.decoders.protocol import Decoder, Kv, Segment
+from homespun_server.engine.decoders.source import ModelSource, open_source
+from homespun_server.engine.decoders.torch_decoder import TorchDecoder
+from tests.server.engine.decoders.tiny import CONTEXT, KNOWN, UNKNOWN, VOCAB, all_logits, reference, save
 
 CPU = torch.device("cpu")
 OWN = ["llama", "llama-biased", "qwen2-sliding", "qwen3", "starcoder2-sliding", "granite", "gemma"]

@@ -1,6 +1,6 @@
 """What the engine asks of one set of weights: rows in, logits out; keys and values are kept by sequence.
 
-Three do it: `native_decoder` (int8, compiled, CPU), `torch_decoder` (the Llama family in floating point, CPU or GPU) and
+Three do it: `native_decoder` (int8, compiled, for CPUs), `torch_decoder` (the Llama family in floating point) and
 `hf_decoder` (whatever else transformers can load).
 """
 

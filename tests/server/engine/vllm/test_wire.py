@@ -7,7 +7,7 @@ import pytest
 
 from homespun_core.errors import ConfigError
 from homespun_server.engine.protocol import EngineRequest, Token
-from homespun_server.engine.vllm_wire import (
+from homespun_server.engine.vllm.wire import (
     Chunk,
     FailureKind,
     Models,

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from homespun_core.errors import ModelError, ServiceError
-from homespun_server.engine.decoder import Kv, ModelFacts, Segment
-from homespun_server.engine.families import Architecture
-from homespun_server.engine.weights import LayerWeights, Weights
+from homespun_server.engine.decoders.families import Architecture
+from homespun_server.engine.decoders.protocol import Kv, ModelFacts, Segment
+from homespun_server.engine.decoders.weights import LayerWeights, Weights
 
 FOLDER = Path(__file__).parent / "native"
 _LANES = 16

@@ -28,11 +28,11 @@ from homespun_server.engine.protocol import (
     FinishReason,
     Generation,
 )
-from homespun_server.engine.vllm_adapters import check_lora, served_name
-from homespun_server.engine.vllm_pool import Place, Visit, VllmPool
-from homespun_server.engine.vllm_server import VllmServer
-from homespun_server.engine.vllm_stream import Event, Job, VllmStream, until_end
-from homespun_server.engine.vllm_wire import RANKS, VllmError, checked_url, completion_body
+from homespun_server.engine.vllm.adapters import check_lora, served_name
+from homespun_server.engine.vllm.pool import Place, Visit, VllmPool
+from homespun_server.engine.vllm.server import VllmServer
+from homespun_server.engine.vllm.stream import Event, Job, VllmStream, until_end
+from homespun_server.engine.vllm.wire import RANKS, VllmError, checked_url, completion_body
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.decoder import Segment
-from homespun_server.engine.families import Architecture
-from homespun_server.engine.native_decoder import NativeDecoder, NativeKv, NativeLibrary, library_paths
-from homespun_server.engine.weights import LayerWeights, Weights
+from homespun_server.engine.decoders.families import Architecture
+from homespun_server.engine.decoders.native_decoder import NativeDecoder, NativeKv, NativeLibrary, library_paths
+from homespun_server.engine.decoders.protocol import Segment
+from homespun_server.engine.decoders.weights import LayerWeights, Weights
 
 GROUP = 64
 VOCAB = 61
@@ -309,11 +309,11 @@ def test_a_size_the_kernels_cannot_do_is_refused_in_one_line(library: NativeLibr
 
 
 def test_a_library_is_chosen_by_what_the_processor_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from homespun_server.engine import native_decoder
+    from homespun_server.engine.decoders import native_decoder
 
     monkeypatch.setattr(native_decoder, "_cpu_flags", frozenset)
     assert [path.stem for path in library_paths()] == ["kernels-portable"]
 
 
 def test_paths_outside_the_package_are_never_loaded() -> None:
-    assert all(path.is_relative_to(Path(__file__).parents[3] / "server") for path in library_paths())
+    assert all(path.is_relative_to(Path(__file__).parents[4] / "server") for path in library_paths())

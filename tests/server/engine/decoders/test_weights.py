@@ -12,11 +12,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.decoder import Segment
-from homespun_server.engine.families import architecture_of
-from homespun_server.engine.source import open_source
-from homespun_server.engine.weights import Weights, has_known_weights, load_weights
-from tests.server.engine.tiny import all_logits, reference, save
+from homespun_server.engine.decoders.families import architecture_of
+from homespun_server.engine.decoders.protocol import Segment
+from homespun_server.engine.decoders.source import open_source
+from homespun_server.engine.decoders.weights import Weights, has_known_weights, load_weights
+from tests.server.engine.decoders.tiny import all_logits, reference, save
 
 IDS = [5, 9, 2, 33, 7, 7, 12, 60, 1, 4]
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"

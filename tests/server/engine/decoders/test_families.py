@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from homespun_core.types import ModelFiles
-from homespun_server.engine.families import Architecture, architecture_of, checkpoint_of
-from tests.server.engine.tiny import KNOWN
+from homespun_server.engine.decoders.families import Architecture, architecture_of, checkpoint_of
+from tests.server.engine.decoders.tiny import KNOWN
 
 # As published, without what has nothing to do with arithmetic in any of them.
 QWEN25_CODER = {

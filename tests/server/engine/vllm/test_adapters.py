@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.vllm_adapters import check_lora, misfit, read_shapes, served_name
+from homespun_server.engine.vllm.adapters import check_lora, misfit, read_shapes, served_name
 
 Q = "model.layers.0.self_attn.q_proj"
 BASE = {f"{Q}.weight": (6, 4)}

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from homespun_server.engine.vllm_breaker import Breaker
+from homespun_server.engine.vllm.breaker import Breaker
 
 
 def _opened(now: float = 100.0) -> Breaker:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from homespun_server.engine.vllm_routing import choose, ranked
+from homespun_server.engine.vllm.routing import choose, ranked
 
 SERVERS = [f"http://gpu{n}:8000" for n in range(5)]
 CLIENTS = [f"client {n}" for n in range(400)]

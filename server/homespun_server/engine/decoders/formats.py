@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.decoder import Decoder, Segment
-from homespun_server.engine.families import Architecture
-from homespun_server.engine.native_decoder import NativeDecoder, NativeLibrary, library_paths, unsupported
-from homespun_server.engine.torch_decoder import TorchDecoder
-from homespun_server.engine.weights import LayerWeights, Weights
+from homespun_server.engine.decoders.families import Architecture
+from homespun_server.engine.decoders.native_decoder import NativeDecoder, NativeLibrary, library_paths, unsupported
+from homespun_server.engine.decoders.protocol import Decoder, Segment
+from homespun_server.engine.decoders.torch_decoder import TorchDecoder
+from homespun_server.engine.decoders.weights import LayerWeights, Weights
 
 EXACT_BELOW_PARAMETERS = 300_000_000
 """Smaller models don't run in bfloat16 on a CPU when the choice is ours, since there a completion depends on what was

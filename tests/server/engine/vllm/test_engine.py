@@ -14,8 +14,8 @@ import pytest
 
 from homespun_core.errors import ConfigError, HomespunError, ModelError, ServiceError
 from homespun_server.engine.protocol import EngineBusyError, EngineRequest, Generation
-from homespun_server.engine.vllm_engine import VllmEngine
-from tests.vllm.fake_server import FIRST_ID, FakeVllm
+from homespun_server.engine.vllm.engine import VllmEngine
+from tests.server.engine.vllm.fake_server import FIRST_ID, FakeVllm
 
 TOKEN = "vllm-secret-token"
 IDS = [11, 12, 13]

@@ -11,14 +11,14 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.adapters import MISFITS, merged_by_peft, misfit, read_lora
-from homespun_server.engine.checkpoint import read_config
-from homespun_server.engine.decoder import Decoder, Segment
-from homespun_server.engine.families import Architecture, architecture_of
-from homespun_server.engine.formats import Format, choose_format
-from homespun_server.engine.native_decoder import NativeDecoder
-from homespun_server.engine.torch_decoder import TorchDecoder
-from homespun_server.engine.weights import has_known_weights, load_weights
+from homespun_server.engine.decoders.adapters import MISFITS, merged_by_peft, misfit, read_lora
+from homespun_server.engine.decoders.checkpoint import read_config
+from homespun_server.engine.decoders.families import Architecture, architecture_of
+from homespun_server.engine.decoders.formats import Format, choose_format
+from homespun_server.engine.decoders.native_decoder import NativeDecoder
+from homespun_server.engine.decoders.protocol import Decoder, Segment
+from homespun_server.engine.decoders.torch_decoder import TorchDecoder
+from homespun_server.engine.decoders.weights import has_known_weights, load_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class ModelSource:
         return TorchDecoder(weights, self.device, self.format.dtype)
 
     def _loaded_by_transformers(self, adapter: Path | None) -> Decoder:
-        from homespun_server.engine.hf_decoder import HfDecoder, facts_of
+        from homespun_server.engine.decoders.hf_decoder import HfDecoder, facts_of
 
         module = _load_module(self.path, self.format.dtype)
         if adapter is not None:
