@@ -22,6 +22,7 @@ from homespun_core.languages import languages
 from homespun_core.paths import DataDir
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.engine.decoders.kernels import library_paths
 
 _MIN_FREE_GB = 5
 _PACKAGES = (
@@ -68,6 +69,7 @@ def examine(loaded: LoadedSettings) -> Iterator[Check]:
     for package in _PACKAGES:
         yield _package(package)
     yield _grammars()
+    yield _kernels()
     yield _data_dir(settings)
     yield _memory()
     yield _port(settings)
@@ -101,6 +103,12 @@ def _importable(module: str) -> bool:
     except ImportError:
         return False
     return True
+
+
+def _kernels() -> Check:
+    names = [path.stem.removeprefix("kernels-") for path in library_paths()]
+    remedy = "install a C++ compiler (g++) and set up again; until then completions on a CPU are several times slower"
+    return Check("kernels", bool(names), f"int8 for {names[0]}" if names else "not compiled", remedy)
 
 
 def _data_dir(settings: Settings) -> Check:

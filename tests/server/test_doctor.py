@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from homespun_core.cli import main
+from homespun_server.engine.decoders import kernels
 
 
 def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
@@ -30,6 +31,15 @@ def test_each_problem_comes_with_its_remedy(tmp_path: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out
     assert f"BAD  port           127.0.0.1:{port}" in shown and "choose another with --port" in shown
     assert "BAD  base model" in shown and "config.json" in shown
+
+
+def test_missing_kernels_are_a_problem_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "FOLDER", tmp_path)
+    assert main(["doctor", "--port=0", "--data-dir", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "BAD  kernels        not compiled" in shown and "install a C++ compiler" in shown
 
 
 def test_settings_are_shown_with_where_they_come_from(

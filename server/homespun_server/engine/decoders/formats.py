@@ -15,7 +15,8 @@ import torch
 
 from homespun_core.errors import ModelError
 from homespun_server.engine.decoders.families import Architecture
-from homespun_server.engine.decoders.native_decoder import NativeDecoder, NativeLibrary, library_paths, unsupported
+from homespun_server.engine.decoders.kernels import library_paths
+from homespun_server.engine.decoders.native_decoder import NativeDecoder, NativeLibrary, unsupported
 from homespun_server.engine.decoders.protocol import Decoder, Segment
 from homespun_server.engine.decoders.torch_decoder import TorchDecoder
 from homespun_server.engine.decoders.weights import LayerWeights, Weights

@@ -25,7 +25,6 @@ from homespun_server.engine.decoders.families import Architecture
 from homespun_server.engine.decoders.protocol import Kv, ModelFacts, Segment
 from homespun_server.engine.decoders.weights import LayerWeights, Weights
 
-FOLDER = Path(__file__).parent / "native"
 _LANES = 16
 """Widths must be multiples of it: the longest vectors of any instruction set."""
 
@@ -75,32 +74,6 @@ class _Segment(Structure):
         ("parents", POINTER(c_int32)),
         ("wanted", c_int32),
     )
-
-
-_V3 = frozenset({"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"})
-_KINDS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("avx512vnni", _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"}),
-    ("avxvnni", _V3 | {"avx_vnni"}),
-    ("avx2", _V3),
-    ("portable", frozenset()),
-)
-"""Best first: a library's name and what of the processor it needs, as /proc/cpuinfo says it."""
-
-
-def library_paths() -> list[Path]:
-    """The compiled libraries that this processor can run, best first; `hatch_build.py` makes them."""
-    flags = _cpu_flags()
-    paths = [FOLDER / f"kernels-{name}.so" for name, needed in _KINDS if needed <= flags]
-    return [path for path in paths if path.is_file()]
-
-
-def _cpu_flags() -> frozenset[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return frozenset()
-    lines = (line.partition(":")[2] for line in text.splitlines() if line.startswith("flags"))
-    return frozenset(next(lines, "").split())
 
 
 class NativeLibrary:

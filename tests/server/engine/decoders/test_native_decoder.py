@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from homespun_core.errors import ModelError
 from homespun_server.engine.decoders.families import Architecture
-from homespun_server.engine.decoders.native_decoder import NativeDecoder, NativeKv, NativeLibrary, library_paths
+from homespun_server.engine.decoders.kernels import library_paths
+from homespun_server.engine.decoders.native_decoder import NativeDecoder, NativeKv, NativeLibrary
 from homespun_server.engine.decoders.protocol import Segment
 from homespun_server.engine.decoders.weights import LayerWeights, Weights
 
@@ -309,9 +310,9 @@ def test_a_size_the_kernels_cannot_do_is_refused_in_one_line(library: NativeLibr
 
 
 def test_a_library_is_chosen_by_what_the_processor_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from homespun_server.engine.decoders import native_decoder
+    from homespun_server.engine.decoders import kernels
 
-    monkeypatch.setattr(native_decoder, "_cpu_flags", frozenset)
+    monkeypatch.setattr(kernels, "_cpu_flags", frozenset)
     assert [path.stem for path in library_paths()] == ["kernels-portable"]
 
 
