@@ -2,6 +2,8 @@
 
     python benchmarks/formats.py REPO [REPO ...] [--tasks 400] [--formats float32 int8]
 
+`int8-apart` and the like: without spelling the last word before the cursor again (token healing, `core/prompt.py`).
+
 As `retrieval.py --model`: the index and the lines are cut in time, the prompts have the snippets that the server would
 show, the completions are greedy. Differences are against the first format, 95 % intervals by commit.
 """
@@ -23,7 +25,7 @@ from homespun_core.paths import DataDir
 from homespun_core.types import SilentProgress, Snippet
 from homespun_indexer.model_files import resolve_base_model
 from homespun_trainer.cli import opened_engine, prepared
-from homespun_trainer.evaluate import Arm, Score, difference, judge, summarise
+from homespun_trainer.evaluate import Arm, Bench, Score, difference, judge, summarise
 from homespun_trainer.pipeline import _bench
 
 
@@ -60,15 +62,23 @@ def compare(frozen: Frozen, formats: Sequence[str]) -> dict[str, Any]:
 
 
 def scored(frozen: Frozen, snippets: Sequence[Sequence[Snippet]], dtype: str) -> list[Score]:
-    settings = dataclasses.replace(frozen.settings, dtype=dtype)
+    name, _, apart = dtype.partition("-")
+    settings = dataclasses.replace(frozen.settings, dtype=name)
     files = resolve_base_model(settings.base_model, settings.fim_family)
     with (
         prepared(frozen.repo, files, settings, DataDir(settings.data_root), SilentProgress()) as job,
         opened_engine(files, settings) as engine,
     ):
-        bench = _bench(job, engine)
+        bench = without_healing(_bench(job, engine)) if apart else _bench(job, engine)
         arm = Arm(name=dtype, adapter=None, retrieval=True)
         return [judge(task, arm, bench, tuple(shown)) for task, shown in zip(frozen.tasks, snippets, strict=True)]
+
+
+def without_healing(bench: Bench) -> Bench:
+    format = bench.builder.format
+    family = dataclasses.replace(format.family, is_healed=False)
+    builder = dataclasses.replace(bench.builder, format=dataclasses.replace(format, family=family))
+    return dataclasses.replace(bench, builder=builder)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ class ByteTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(i for i in ids if i < 256).decode(errors="replace")
 
+    @property
+    def spelled(self) -> Sequence[bytes | None]:
+        return [*(bytes([i]) for i in range(256)), *(None for _ in self.controls)]
+
     def control_id(self, token: str) -> int | None:
         return 256 + self.controls.index(token) if token in self.controls else None
 

@@ -33,6 +33,9 @@ class FimFamily:
     """Tokens of the repository format (`repo` NAME, then `file` PATH, text ...); None: snippets go in as comments."""
     model_types: tuple[str, ...] = ()
     """`model_type` values of config.json; empty matches any. Families that share their tokens are told apart by it."""
+    is_healed: bool = False
+    """Whether completions are better when they spell the last word before the cursor again, in tokens of their own.
+    Measured (benchmarks/LOG.md); unknown means no."""
     name_hint: str | None = None
     """Must be part of the model's name, where even tokens and type are shared (Mellum and Granite have one
     tokenizer).
@@ -54,6 +57,7 @@ FAMILIES: tuple[FimFamily, ...] = (
         repo="<|repo_name|>",
         file="<|file_sep|>",
         model_types=("llama",),
+        is_healed=True,
     ),
     FimFamily(
         name="homespun-psm",  # the same checkpoint knows this order too
@@ -62,6 +66,7 @@ FAMILIES: tuple[FimFamily, ...] = (
         repo="<|repo_name|>",
         file="<|file_sep|>",
         model_types=("llama",),
+        is_healed=True,
     ),
     FimFamily(
         name="qwen2.5-coder",

@@ -8,6 +8,7 @@ with the suffix first).
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ ANCHOR_LINES = 16
 new line would change the tokens after it and void their KV cache."""
 _MAX_CHARS_PER_TOKEN = 8
 """Long stretches of code have fewer characters a token than this: about 3.5 in the usual vocabularies."""
+
+
+_MAX_OPENING = 64
+"""Bytes of a word that is spelled again; longer ones are data."""
+_LAST_WORD = re.compile(r"\w*\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,10 @@ class Prompt:
     ids: tuple[int, ...]
     snippets: tuple[Snippet, ...]
     """Those that fitted, in prompt order."""
+    opening: str = ""
+    """The end of the prefix that isn't in `ids`: a completion begins with it."""
+    num_opening: int = 0
+    """Tokens it had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +56,8 @@ class PromptBuilder:
     tokenizer: Tokenizer
     format: FimFormat
     limits: PromptLimits
+    is_healing: bool = False
+    """Leaves the last word before the cursor to the completion, in families that are better for it."""
 
     def build(
         self,
@@ -65,7 +77,8 @@ class PromptBuilder:
         comments = [] if self._knows_files else blocks
         room = max(0, self.limits.max_tokens - len(head) - len(comments) - len(self.format.family.layout))
         suffix_ids = self._suffix(suffix, int(room * self.limits.suffix_share))
-        prefix_ids = comments + self._prefix(prefix, room - len(suffix_ids))
+        own_ids, opening, num_opening = self._healed(self._prefix(prefix, room - len(suffix_ids)), prefix)
+        prefix_ids = comments + own_ids
         ids = head
         for piece in self.format.family.layout:
             if piece == PREFIX:
@@ -74,7 +87,7 @@ class PromptBuilder:
                 ids += suffix_ids
             else:
                 ids.append(self.format.ids[piece])
-        return Prompt(ids=tuple(ids), snippets=used)
+        return Prompt(ids=tuple(ids), snippets=used, opening=opening, num_opening=num_opening)
 
     @property
     def _knows_files(self) -> bool:
@@ -127,6 +140,28 @@ class PromptBuilder:
             text = "\n".join(lines[: min(len(lines) - 1, max(1, len(lines) * 3 // 4))])
         return text
 
+    def _healed(self, ids: list[int], prefix: str) -> tuple[list[int], str, int]:
+        """The prefix without the tokens of its last word, or without its last token where it ends in none; what they
+        spell; and how many they are.
+
+        A cursor in a word rarely stands where a token of the whole word would end, and tokens before it are then such
+        as the model has hardly seen there.
+        """
+        known = self.tokenizer.spelled
+        if not (self.is_healing and self.format.family.is_healed and known):
+            return ids, "", 0
+        wanted = len(_last_word(prefix).encode())
+        count, spelled = 0, b""
+        while count < len(ids) and (len(spelled) < max(1, wanted) or not _is_text(spelled)):
+            token = known[ids[len(ids) - count - 1]]
+            if token is None:
+                break
+            count, spelled = count + 1, token + spelled
+        is_line_break = not spelled.strip(b"\r\n")
+        if wanted > _MAX_OPENING or not _is_text(spelled) or is_line_break:
+            return ids, "", 0
+        return ids[: len(ids) - count], spelled.decode(), count
+
     def _suffix(self, suffix: str, max_tokens: int) -> list[int]:
         """The first whole lines that fit; a first line that is too long alone is cut."""
         lines = suffix[: max_tokens * _MAX_CHARS_PER_TOKEN].splitlines(keepends=True)
@@ -158,3 +193,17 @@ class PromptBuilder:
             if best < len(starts) and (starts[best] == 0 or len(lines) - starts[best] > step // 2):
                 return tail(starts[best])
         return tail(0)[-max_tokens:] if max_tokens > 0 else []
+
+
+def _last_word(text: str) -> str:
+    match = _LAST_WORD.search(text[-_MAX_OPENING - 1 :])
+    return match.group() if match else ""
+
+
+def _is_text(data: bytes) -> bool:
+    """Not cut inside a character."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

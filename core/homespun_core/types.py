@@ -120,6 +120,11 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
+    @property
+    def spelled(self) -> Sequence[bytes | None]:
+        """By id, what a token spells; None for control tokens. Empty where tokens aren't made of bytes."""
+        ...
+
     def control_id(self, token: str) -> int | None:
         """Id of the control token spelled `token`, None when this tokenizer has none."""
         ...

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
 from homespun_indexer.pretokens import WordEncoder
 
+
+def _byte_alphabet() -> dict[str, int]:
+    """How byte-level vocabularies write bytes: printable Latin-1 as itself, the others as characters from U+0100 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+BYTES = _byte_alphabet()
 _MAX_RECENT = 256
 """Pieces of prompts: snippets, suffixes, the windows that are tried for a prefix. A few kilobytes each."""
 # What control tokens look like in the families we know: <...>, [...], <｜...｜>, SentencePiece's ▁<...>. Other added
@@ -46,12 +55,24 @@ class GuardedTokenizer:
         self._inner = tokenizers.Tokenizer.from_str(json.dumps(_without_dummy_space(spec)))
         self._inner.no_truncation()
         self._inner.no_padding()
+        self._is_byte_level = (spec.get("decoder") or {}).get("type") == "ByteLevel" and all(
+            map(_is_control, spec.get("added_tokens", []))
+        )
         self._words = self._word_encoder(spec)
         self._recently = lru_cache(_MAX_RECENT)(self._encode)
 
     @property
     def digest(self) -> str:
         return self._digest
+
+    @cached_property
+    def spelled(self) -> Sequence[bytes | None]:
+        if not self._is_byte_level:
+            return ()
+        names = ((self._inner.id_to_token(i) or "") for i in range(self._inner.get_vocab_size()))
+        return tuple(
+            None if i in self._guarded else bytes(BYTES.get(char, 63) for char in name) for i, name in enumerate(names)
+        )
 
     def control_id(self, token: str) -> int | None:
         return self._control.get(token)

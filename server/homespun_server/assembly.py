@@ -15,6 +15,8 @@ class Assembly:
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]) -> None:
         self._decode, self._stops = decode, stops
+        self.opening = ""
+        """What the tokens spell first, and is in the file already."""
         self.ids: list[int] = []
         self.text = ""
         """Without a stop string and without half a character."""
@@ -22,7 +24,8 @@ class Assembly:
 
     def add(self, token: int) -> None:
         self.ids.append(token)
-        text = self._decode(self.ids).rstrip(_INCOMPLETE)
+        decoded = self._decode(self.ids).rstrip(_INCOMPLETE)
+        text = decoded[len(self.opening) :] if decoded.startswith(self.opening) else ""
         found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         self.is_stopped = bool(found)
         self.text = text[: min(found)] if found else text

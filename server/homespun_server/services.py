@@ -24,6 +24,7 @@ from homespun_server.admission import Allowance, allowance, token_budget
 from homespun_server.assembly import Assembly, is_decided
 from homespun_server.drafts import Recent, drafter
 from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, EngineStats, Priority
+from homespun_server.engine.spelling import Vocabulary
 from homespun_server.metrics import Metrics
 from homespun_server.retrieval import Retriever
 from homespun_server.snapshots import LiveRepository, pick
@@ -94,7 +95,10 @@ class Completer:
                 f" {engine.max_context} tokens for the prompt; lower it"
             )
         limits = PromptLimits(max_tokens=min(settings.max_prompt_tokens, room))
-        self._builder = PromptBuilder(tokenizer=tokenizer, format=format, limits=limits)
+        self._builder = PromptBuilder(
+            tokenizer=tokenizer, format=format, limits=limits, is_healing=engine.can_constrain
+        )
+        self._vocabulary = Vocabulary(tokenizer.spelled)
         self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms)
         self._recent: defaultdict[str, Recent] = defaultdict(Recent)
         """By tenant."""
@@ -186,6 +190,7 @@ class Completer:
             repo=repository.name if repository else None,
             snippets=snippets,
         )
+        work.assembly.opening = work.prompt.opening
 
     async def _snippets(self, work: _Work) -> tuple[Snippet, ...]:
         request, repository = work.request, work.repository
@@ -222,7 +227,8 @@ class Completer:
     def _copy(self, work: _Work) -> None:
         """What stands in the repository wherever the last tokens do; nothing where that isn't certain."""
         reader = work.repository.reader if work.repository else None
-        for token in reader.agreed(work.prompt.ids, work.request.max_new_tokens) if reader else ():
+        prompt, limit = work.prompt, work.request.max_new_tokens + work.prompt.num_opening
+        for token in reader.agreed(prompt.ids, limit) if reader else ():
             work.assembly.add(token)
             if work.assembly.is_stopped:
                 break
@@ -232,12 +238,13 @@ class Completer:
         request, repository = work.request, work.repository
         full = EngineRequest(
             ids=work.prompt.ids,
-            max_new_tokens=request.max_new_tokens,
+            max_new_tokens=request.max_new_tokens + work.prompt.num_opening if request.max_new_tokens else 0,
             adapter=repository.adapter if repository else None,
             deadline=work.deadline,
             temperature=request.temperature,
             seed=request.seed,
             end_ids=frozenset(self._format.end_ids),
+            constraint=self._vocabulary.beginning(opening) if (opening := work.prompt.opening.encode()) else None,
             draft=self._draft(work),
             tenant=work.tenant,
             client=request.client,
@@ -283,7 +290,8 @@ class Completer:
             finish_reason="length" if is_cut else "stop",
             prompt_tokens=len(work.prompt.ids),
             cached_tokens=stats.cached_tokens if stats else 0,
-            completion_tokens=stats.completion_tokens if stats else 0,
+            # Those that spell the opening again aren't the client's affair, who gave a limit.
+            completion_tokens=min(stats.completion_tokens, request.max_new_tokens) if stats else 0,
             snippets=work.prompt.snippets,
             adapter=work.adapter,
             timings=Timings(

@@ -1,5 +1,6 @@
 """Budgets and stability of prompts; their spelling is in test_fim.py."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -95,3 +96,37 @@ def test_a_long_snippet_keeps_its_first_lines() -> None:
         prefix="x", suffix="", path="a.py", snippets=[snippet("abcdefghi\n" * 50)]
     )
     assert TOKENIZER.spell(prompt.ids).count("abcdefghi\n") == 3
+
+
+def healed(prefix: str, limit: int = 400) -> Prompt:
+    return replace(builder(limit), is_healing=True).build(prefix=prefix, suffix="\n", path=None)
+
+
+def test_the_word_before_the_cursor_is_left_to_the_completion() -> None:
+    """With one token a byte, as here, the tokens of a word are its bytes."""
+    assert healed("x = order.tot").opening == "tot"
+    assert healed("x = größe").opening == "größe"
+    assert healed("x = ").opening == " " and healed("x = f(").opening == "("
+    assert healed("x = é").opening == "é"  # whole characters
+
+
+def test_a_line_break_before_the_cursor_stays_in_the_prompt() -> None:
+    for prefix in ("", "x = 1\n", "x = 1\r\n"):
+        assert healed(prefix).opening == ""
+
+
+@given(st.text(max_size=60), st.integers(80, 500))
+def test_prompt_and_opening_are_the_prompt_without_healing(prefix: str, limit: int) -> None:
+    plain = builder(limit).build(prefix=prefix, suffix="\n", path=None)
+    prompt = healed(prefix, limit)
+    assert [*prompt.ids, *TOKENIZER.encode(prompt.opening)] == list(plain.ids)
+    assert prompt.num_opening == len(plain.ids) - len(prompt.ids)
+
+
+def test_data_before_the_cursor_is_not_spelled_again() -> None:
+    assert healed("x = " + "a" * 65).opening == "" and healed("x = " + "a" * 64).opening == "a" * 64
+
+
+def test_families_that_were_not_measured_are_left_alone() -> None:
+    other = replace(builder(), format=replace(builder().format, family=replace(HOMESPUN, is_healed=False)))
+    assert replace(other, is_healing=True).build(prefix="x = tot", suffix="", path=None).opening == ""

@@ -107,16 +107,23 @@ async def test_speculation_and_early_stopping_leave_the_text_as_it_is(
             prefix=PREFIX[:cut], suffix=PREFIX[cut + 30 :], path="invoice.py", max_new_tokens=24
         )
         completion = await completer.complete(request, "id")
-        ids = completer._builder.build(
+        prompt = completer._builder.build(
             prefix=request.prefix,
             suffix=request.suffix,
             path="invoice.py",
             repo="loom",
             snippets=completion.snippets[::-1],
-        ).ids
-        plain = EngineRequest(ids=ids, max_new_tokens=24, end_ids=frozenset(fim.end_ids))
+        )
+        plain = EngineRequest(
+            ids=prompt.ids,
+            max_new_tokens=24 + prompt.num_opening,
+            end_ids=frozenset(fim.end_ids),
+            constraint=completer._vocabulary.beginning(prompt.opening.encode()),
+        )
         generation = await asyncio.to_thread(engine.generate, plain)
         text = tokenizer.decode([t.id for t in generation.tokens])
+        assert text.startswith(prompt.opening)
+        text = text.removeprefix(prompt.opening)
         is_cut = generation.stats.finish_reason == "length"
         assert completion.text == finish(request.prefix, text, request.suffix, truncated=is_cut)
         compared += 1
@@ -185,6 +192,12 @@ async def test_a_datastore_that_fails_costs_the_speculation_only(
     completion = await make_completer(loom).complete(REQUEST, "id")
     assert completion.completion_tokens > 0
     assert b'homespun_degraded_total{reason="speculation"} 1.0' in metrics.exposition()
+
+
+async def test_inside_a_word_the_whole_word_is_decided_again(make_completer: MakeCompleter) -> None:
+    """Tokens that end at the cursor say little about the word: with them, `retu` is hardly ever `return`."""
+    request = CompletionRequest(prefix="def add(a, b):\n    retu", suffix="\n", max_new_tokens=8)
+    assert (await make_completer().complete(request, "id")).text.startswith("rn ")
 
 
 async def test_a_prepared_place_costs_the_new_tokens_only(make_completer: MakeCompleter, loom: LiveRepository) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from homespun_core.prompt import Prompt
 from homespun_core.types import EvalTask, SilentProgress
 from homespun_trainer.evaluate import (
     MAX_NEW_TOKENS,
@@ -43,10 +44,8 @@ class Parrot:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int, frozenset[int], str | None]] = []
 
-    def generate(
-        self, ids: Sequence[int], max_new_tokens: int, end_ids: frozenset[int], adapter: str | None
-    ) -> Written:
-        self.asked.append((TOKENIZER.spell(ids), max_new_tokens, end_ids, adapter))
+    def generate(self, prompt: Prompt, max_new_tokens: int, end_ids: frozenset[int], adapter: str | None) -> Written:
+        self.asked.append((TOKENIZER.spell(prompt.ids), max_new_tokens, end_ids, adapter))
         return Written(ids=TOKENIZER.encode("total()" if adapter else "items"), is_truncated=False)
 
     def score(self, ids: Sequence[int], start: int, adapter: str | None) -> Sequence[float]:

@@ -17,6 +17,7 @@ from peft import PeftModel
 from homespun_core import registry
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
+from homespun_core.prompt import Prompt
 from homespun_core.types import EvalTask, ModelFiles, SilentProgress
 from homespun_trainer.evaluate import Written
 from homespun_trainer.interrupt import deferred_signals
@@ -35,13 +36,13 @@ class TinyEngine:
     def load_adapter(self, version: str, path: Path) -> None:
         self._models[version] = PeftModel.from_pretrained(load_base(self._files, CPU), str(path))
 
-    def generate(
-        self, ids: Sequence[int], max_new_tokens: int, end_ids: frozenset[int], adapter: str | None
-    ) -> Written:
+    def generate(self, prompt: Prompt, max_new_tokens: int, end_ids: frozenset[int], adapter: str | None) -> Written:
         made: list[int] = []
         while len(made) < min(max_new_tokens, 4):
             with torch.inference_mode():
-                token = int(self._models[adapter](input_ids=torch.tensor([[*ids, *made]])).logits[0, -1].argmax())
+                token = int(
+                    self._models[adapter](input_ids=torch.tensor([[*prompt.ids, *made]])).logits[0, -1].argmax()
+                )
             if token in end_ids:
                 return Written(ids=made, is_truncated=False)
             made.append(token)

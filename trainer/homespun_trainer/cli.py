@@ -12,9 +12,10 @@ from pathlib import Path
 from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
 from homespun_core.paths import DataDir
+from homespun_core.prompt import Prompt
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import locked
-from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet
+from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Tokenizer
 from homespun_indexer.corpus import CorpusReader, build_corpus
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
@@ -24,6 +25,7 @@ from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest
+from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
 from homespun_trainer import report
 from homespun_trainer.evaluate import Written
@@ -118,17 +120,23 @@ def prepared(
 class Judging:
     """The server's engine as the trainer's judge sees it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
+        self._engine, self._vocabulary = engine, Vocabulary(tokenizer.spelled)
 
     def load_adapter(self, version: str, path: Path) -> None:
         self._engine.load_adapter(version, path)
 
-    def generate(
-        self, ids: Sequence[int], max_new_tokens: int, end_ids: frozenset[int], adapter: str | None
-    ) -> Written:
+    def generate(self, prompt: Prompt, max_new_tokens: int, end_ids: frozenset[int], adapter: str | None) -> Written:
+        opening = prompt.opening.encode()
         made = self._engine.generate(
-            EngineRequest(ids=ids, max_new_tokens=max_new_tokens, adapter=adapter, end_ids=end_ids, draft=drafter(None))
+            EngineRequest(
+                ids=prompt.ids,
+                max_new_tokens=max_new_tokens + prompt.num_opening,
+                adapter=adapter,
+                end_ids=end_ids,
+                constraint=self._vocabulary.beginning(opening) if opening else None,
+                draft=drafter(None),
+            )
         )
         return Written(ids=[t.id for t in made.tokens], is_truncated=made.stats.finish_reason != "stop")
 
@@ -143,7 +151,7 @@ def opened_engine(files: ModelFiles, settings: Settings) -> Iterator[Judging]:
         Path(files.path), dtype=settings.dtype, device=settings.device, num_threads=settings.num_threads
     )
     try:
-        yield Judging(engine)
+        yield Judging(engine, load_tokenizer(files))
     finally:
         engine.close()
 

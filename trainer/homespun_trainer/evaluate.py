@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homespun_core import postprocess, scoring
-from homespun_core.prompt import PromptBuilder
+from homespun_core.prompt import Prompt, PromptBuilder
 from homespun_core.types import EvalTask, Progress, SearchQuery, Snippet, Tokenizer
 from homespun_trainer.examples import Retrieve
 from homespun_trainer.intervals import Estimate, mean, ratio
@@ -32,11 +32,12 @@ class Arm:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
     ids: Sequence[int]
+    """With those that spell the prompt's opening."""
     is_truncated: bool
     """Whether the limit ended it, and not the model."""
 
 
-Generate = Callable[[Sequence[int], int, frozenset[int], str | None], Written]
+Generate = Callable[[Prompt, int, frozenset[int], str | None], Written]
 """(prompt, max_new_tokens, end_ids, adapter) -> greedy completion, without the end."""
 ScoreIds = Callable[[Sequence[int], int, str | None], Sequence[float]]
 """(ids, start, adapter) -> natural log-probability of each of ids[start:]."""
@@ -120,21 +121,16 @@ def query_of(task: EvalTask) -> SearchQuery:
 
 
 def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet]) -> Score:
-    prompt = bench.builder.build(
-        prefix=task.prefix,
-        suffix=task.suffix,
-        path=task.path,
-        language=task.language,
-        repo=bench.repo,
-        snippets=snippets,
-    ).ids
-    # The score first: the engine keeps what it computed of the prompt, and generating then costs its own tokens only.
+    # Scored is the text as training cuts it, at the cursor; completed as the server does, which spells the last word
+    # again: what the developer wrote has one probability for each way to cut it, and this one compares adapters fairly.
+    prompt = _prompt(task, bench, snippets, is_healing=False).ids
     gold = [*bench.builder.tokenizer.encode(task.middle), bench.builder.format.end_id]
     logprobs = bench.score([*prompt, *gold], len(prompt), arm.adapter)
-    written = bench.generate(prompt, MAX_NEW_TOKENS, bench.end_ids, arm.adapter)
+    asked = _prompt(task, bench, snippets, is_healing=True)
+    written = bench.generate(asked, MAX_NEW_TOKENS, bench.end_ids, arm.adapter)
     text = postprocess.finish(
         task.prefix,
-        bench.builder.tokenizer.decode(written.ids),
+        bench.builder.tokenizer.decode(written.ids).removeprefix(asked.opening),
         task.suffix,
         multi_line=False,
         truncated=written.is_truncated,
@@ -145,6 +141,17 @@ def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet]) -
         bits=-sum(logprobs) / math.log(2),
         end_bits=-logprobs[-1] / math.log(2),
         text=text,
+    )
+
+
+def _prompt(task: EvalTask, bench: Bench, snippets: Sequence[Snippet], *, is_healing: bool) -> Prompt:
+    return replace(bench.builder, is_healing=is_healing).build(
+        prefix=task.prefix,
+        suffix=task.suffix,
+        path=task.path,
+        language=task.language,
+        repo=bench.repo,
+        snippets=snippets,
     )
 
 

@@ -18,7 +18,7 @@ from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError, StorageError
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
-from homespun_core.prompt import PromptBuilder, PromptLimits
+from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
 from homespun_core.registry import Adapter
 from homespun_core.types import Document, EvalTask, ModelFiles, Progress, Tokenizer
 from homespun_trainer import checkpoint, report
@@ -57,7 +57,7 @@ class JudgeEngine(Protocol):
     def load_adapter(self, version: str, path: Path) -> None: ...
 
     def generate(
-        self, ids: Sequence[int], max_new_tokens: int, end_ids: frozenset[int], adapter: str | None
+        self, prompt: Prompt, max_new_tokens: int, end_ids: frozenset[int], adapter: str | None
     ) -> Written: ...
 
     def score(self, ids: Sequence[int], start: int, adapter: str | None) -> Sequence[float]: ...

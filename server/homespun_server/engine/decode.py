@@ -81,7 +81,9 @@ class Decoding:
         self._request, self._facts, self._run, self._acceptance = request, decoder.facts, run, acceptance
         self.ids = list(ids)
         self.num_pending = len(ids) - len(self.slot.ids)
-        self._sampler = Sampler(request.temperature, request.seed)
+        self._sampler = Sampler(
+            request.temperature, request.seed, request.constraint() if request.constraint is not None else None
+        )
         can_draft = self._facts.can_crop and request.max_new_tokens > 1
         self._new_drafter = request.draft if can_draft else None
         self._drafter: Drafter | None = None
@@ -131,7 +133,8 @@ class Decoding:
         decided = self._sampler.decide(logits, self._tree)
         self._count(decided)
         ids = [token.id for token in decided.tokens]
-        kept = next((n for n, token in enumerate(ids) if token in self._request.end_ids), len(ids))
+        free = range(decided.num_constrained, len(ids))
+        kept = next((n for n in free if ids[n] in self._request.end_ids), len(ids))
         self._keep(decided.path[:kept])
         self._extend(ids[:kept])
         if kept < len(ids):

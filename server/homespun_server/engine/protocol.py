@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from homespun_core.errors import ServiceError
 
 
@@ -38,6 +41,19 @@ class Drafter(Protocol):
 Draft = Callable[[Sequence[int]], Drafter]
 """A drafter for a completion of these prompt ids. Called once at most, on the engine's thread, when it is needed."""
 
+Ids = NDArray[np.int64]
+
+
+class Constraint(Protocol):
+    """What the tokens of one completion may be. Told of every token, in order."""
+
+    def allowed(self) -> Ids | None:
+        """The next token is one of these; None when it may be any, which then stays so."""
+        ...
+
+    def advance(self, token: int) -> None: ...
+
+
 Priority = Literal["invoked", "typed", "ahead", "warm"]
 """Asked for by hand; while typing; in case the suggestion is accepted; only to fill the cache. Served in this order."""
 
@@ -57,6 +73,8 @@ class EngineRequest:
     seed: int | None = None
     end_ids: frozenset[int] = frozenset()
     """Ids that end a completion; they are not part of it."""
+    constraint: Callable[[], Constraint] | None = None
+    """Made once for the request. While it restricts tokens, `end_ids` end nothing."""
     draft: Draft | None = None
     tenant: str = ""
     """Nothing computed for one tenant is ever used for another, nor can its timing tell that it is there."""
@@ -140,6 +158,11 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str: ...
+
+    @property
+    def can_constrain(self) -> bool:
+        """Whether it keeps to a request's constraint; otherwise it has to be left out."""
+        ...
 
     @property
     def num_waiting(self) -> int: ...

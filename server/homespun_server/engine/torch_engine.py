@@ -81,6 +81,10 @@ class TorchEngine:
         return self._source.device.type
 
     @property
+    def can_constrain(self) -> bool:
+        return True
+
+    @property
     def num_waiting(self) -> int:
         with self._lock:
             return sum(1 for job in self._live if not job.is_running and not job.is_unwanted)

@@ -120,6 +120,10 @@ class VllmEngine:
         return "vllm"
 
     @property
+    def can_constrain(self) -> bool:
+        return False
+
+    @property
     def num_waiting(self) -> int:
         return self.load().num_waiting
 
