@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from homespun_core import postprocess, scoring
 from homespun_core.prompt import Prompt, PromptBuilder
@@ -53,6 +53,8 @@ class Score:
     """Of what was written and the end behind it, under the model: less is better."""
     end_bits: float
     """Of the end alone. Knowing where to stop is worth much, but any code teaches it, not just this repository's."""
+    num_bytes: int
+    """Of what was scored: the middle, and before it the word that the prompt leaves to the completion."""
     text: str
 
 
@@ -121,16 +123,22 @@ def query_of(task: EvalTask) -> SearchQuery:
 
 
 def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet]) -> Score:
-    # Scored is the text as training cuts it, at the cursor; completed as the server does, which spells the last word
-    # again: what the developer wrote has one probability for each way to cut it, and this one compares adapters fairly.
-    prompt = _prompt(task, bench, snippets, is_healing=False).ids
-    gold = [*bench.builder.tokenizer.encode(task.middle), bench.builder.format.end_id]
-    logprobs = bench.score([*prompt, *gold], len(prompt), arm.adapter)
-    asked = _prompt(task, bench, snippets, is_healing=True)
-    written = bench.generate(asked, MAX_NEW_TOKENS, bench.end_ids, arm.adapter)
+    prompt = bench.builder.build(
+        prefix=task.prefix,
+        suffix=task.suffix,
+        path=task.path,
+        language=task.language,
+        repo=bench.repo,
+        snippets=snippets,
+    )
+    whole = prompt.opening + task.middle
+    # The score first: the engine keeps what it computed of the prompt, and generating then costs its own tokens only.
+    gold = [*bench.builder.tokenizer.encode(whole), bench.builder.format.end_id]
+    logprobs = bench.score([*prompt.ids, *gold], len(prompt.ids), arm.adapter)
+    written = bench.generate(prompt, MAX_NEW_TOKENS, bench.end_ids, arm.adapter)
     text = postprocess.finish(
         task.prefix,
-        bench.builder.tokenizer.decode(written.ids).removeprefix(asked.opening),
+        bench.builder.tokenizer.decode(written.ids).removeprefix(prompt.opening),
         task.suffix,
         multi_line=False,
         truncated=written.is_truncated,
@@ -140,18 +148,8 @@ def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet]) -
         similarity=scoring.edit_similarity(text, task.middle),
         bits=-sum(logprobs) / math.log(2),
         end_bits=-logprobs[-1] / math.log(2),
+        num_bytes=len(whole.encode()),
         text=text,
-    )
-
-
-def _prompt(task: EvalTask, bench: Bench, snippets: Sequence[Snippet], *, is_healing: bool) -> Prompt:
-    return replace(bench.builder, is_healing=is_healing).build(
-        prefix=task.prefix,
-        suffix=task.suffix,
-        path=task.path,
-        language=task.language,
-        repo=bench.repo,
-        snippets=snippets,
     )
 
 
@@ -173,6 +171,7 @@ class _Delta:
     similarity: float
     bits: float
     end_bits: float
+    num_bytes: int
 
 
 def _minus(x: Score, y: Score) -> _Delta:
@@ -181,12 +180,13 @@ def _minus(x: Score, y: Score) -> _Delta:
         similarity=x.similarity - y.similarity,
         bits=x.bits - y.bits,
         end_bits=x.end_bits - y.end_bits,
+        num_bytes=x.num_bytes,
     )
 
 
 def _summary(rows: Sequence[tuple[EvalTask, Score | _Delta]]) -> Summary:
     commits = [task.commit for task, _ in rows]
-    num_bytes = [float(len(task.middle.encode())) for task, _ in rows]
+    num_bytes = [float(s.num_bytes) for _, s in rows]
     return Summary(
         num_tasks=len(rows),
         num_commits=len(set(commits)),

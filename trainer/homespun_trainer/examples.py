@@ -84,8 +84,8 @@ class ExampleStream:
         return rng.choices(range(len(self._documents)), cum_weights=self._cumulative)[0]
 
     def _make(self, document: Document, cut: Cut, rng: random.Random) -> Example | None:
-        middle = self._builder.tokenizer.encode(document.text[cut.start : cut.end])
-        if len(middle) > MAX_MIDDLE_TOKENS:
+        middle = document.text[cut.start : cut.end]
+        if len(self._builder.tokenizer.encode(middle)) > MAX_MIDDLE_TOKENS:
             return None
         query = SearchQuery(
             prefix=document.text[: cut.start],
@@ -114,7 +114,7 @@ class ExampleStream:
     def _assemble(
         self,
         query: SearchQuery,
-        middle: Sequence[int],
+        middle: str,
         snippets: Sequence[Snippet],
         kind: str,
         prefix_weight: float | None = None,
@@ -126,15 +126,20 @@ class ExampleStream:
             language=query.language,
             repo=self._repo,
             snippets=snippets,
-        ).ids
+        )
+        written = self._builder.tokenizer.encode(prompt.opening + middle)
         weights = own_file_weights(
-            prompt,
+            prompt.ids,
             self._builder,
             self._mix.prefix_weight if prefix_weight is None else prefix_weight,
             self._mix.suffix_weight,
         )
-        ids = (*prompt, *middle, self._builder.format.end_id)
-        return Example(ids=ids, weights=(*weights, *[1.0] * (len(middle) + 1)), prompt_tokens=len(prompt), kind=kind)
+        return Example(
+            ids=(*prompt.ids, *written, self._builder.format.end_id),
+            weights=(*weights, *[1.0] * (len(written) + 1)),
+            prompt_tokens=len(prompt.ids),
+            kind=kind,
+        )
 
 
 def own_file_weights(prompt: Sequence[int], builder: PromptBuilder, prefix: float, suffix: float) -> list[float]:

@@ -31,7 +31,7 @@ from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult
 
 logger = logging.getLogger(__name__)
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
@@ -246,7 +246,10 @@ def _builder(job: Job, max_tokens: int | None = None) -> PromptBuilder:
     if isinstance(context, int):
         limit = min(limit, context - job.settings.max_new_tokens)
     return PromptBuilder(
-        tokenizer=job.tokenizer, format=fim, limits=PromptLimits(max_tokens=min(limit, max_tokens or limit))
+        tokenizer=job.tokenizer,
+        format=fim,
+        limits=PromptLimits(max_tokens=min(limit, max_tokens or limit)),
+        is_healing=True,
     )
 
 
