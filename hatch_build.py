@@ -6,6 +6,7 @@ machine can run. Without a C++ compiler the installation goes on, and the engine
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -19,7 +20,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 NATIVE = Path("server/homespun_server/engine/decoders/native")
 # -ffp-contract=off: the compiler may not fuse or reorder what is rounded, or a row's result would depend on its
-# neighbours. -static-libstdc++: a wheel must run where another version of it is installed.
+# neighbours. STATIC: a wheel must run where another version of the library is installed; not every compiler has it.
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -27,9 +28,8 @@ FLAGS = (
     "-fPIC",
     "-shared",
     "-pthread",
-    "-static-libstdc++",
-    "-static-libgcc",
 )
+STATIC = ("-static-libstdc++", "-static-libgcc")
 X86_64 = {
     "avx512vnni": ("-march=x86-64-v4", "-mavx512vnni"),
     "avxvnni": ("-march=x86-64-v3", "-mavxvnni"),
@@ -53,6 +53,8 @@ class KernelsHook(BuildHookInterface[Any]):
 def compile_all(root: Path) -> list[Path]:
     """The libraries that could be compiled; those of an earlier time are replaced."""
     folder = root / NATIVE
+    for old in folder.glob("kernels-*.so*"):
+        old.unlink()
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
     if compiler is None:
         print(
@@ -61,13 +63,31 @@ def compile_all(root: Path) -> list[Path]:
         )
         return []
     variants = X86_64 if platform.machine() == "x86_64" else OTHERS
-    running = {name: _start(compiler, folder, name, flags) for name, flags in variants.items()}
-    return [path for name, process in running.items() if (path := _finish(process, folder, name)) is not None]
+    for static in (STATIC, ()):
+        running = {name: _start(compiler, folder, name, (*flags, *static)) for name, flags in variants.items()}
+        built = [path for name, process in running.items() if (path := _finish(process, folder, name)) is not None]
+        if built:
+            return built
+    return []
 
 
 def _start(compiler: str, folder: Path, name: str, flags: tuple[str, ...]) -> subprocess.Popen[str]:
-    command = [compiler, *FLAGS, *flags, "-o", str(_unfinished(folder, name)), str(folder / "kernels.cpp")]
+    command = [
+        compiler,
+        *FLAGS,
+        *flags,
+        f'-DSOURCES="{_digest(folder)}"',
+        "-o",
+        str(_unfinished(folder, name)),
+        str(folder / "kernels.cpp"),
+    ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _digest(folder: Path) -> str:
+    """As `native_decoder` computes it: a library of other sources is not loaded."""
+    sources = sorted([*folder.glob("*.h"), *folder.glob("*.cpp")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _finish(process: subprocess.Popen[str], folder: Path, name: str) -> Path | None:

@@ -22,6 +22,10 @@ class Assembly:
         """Without a stop string and without half a character."""
         self.is_stopped = False
 
+    def restart(self) -> None:
+        """Without the tokens so far: somebody else writes it from the beginning."""
+        self.ids, self.text, self.is_stopped = [], "", False
+
     def add(self, token: int) -> None:
         self.ids.append(token)
         decoded = self._decode(self.ids).rstrip(_INCOMPLETE)

@@ -17,6 +17,7 @@ from homespun_core.types import Completion, CompletionRequest, Trigger
 
 MAX_STOPS = 16
 _MAX_STOP_CHARS = 256
+_MAX_NAME_CHARS = 256
 _MAX_TEMPERATURE = 2.0
 
 
@@ -82,7 +83,7 @@ def openai_call(body: Mapping[str, Any], settings: Settings) -> OpenAICall:
             seed=_integer(body, "seed"),
             stop=_stops(body),
             raw=_flag(extra, "raw", "homespun.raw"),
-            client=_text(extra, "client", "homespun.client"),
+            client=_name(extra, "client", "homespun.client"),
             trigger=_trigger(extra),
         ),
         model=_text(body, "model") or "",
@@ -241,6 +242,15 @@ def _text(body: Mapping[str, Any], name: str, shown: str | None = None) -> str |
     if not isinstance(value, str | None):
         raise BadRequestError(f"{shown or name} must be a text", param=shown or name)
     return None if value is None else _clean(value)
+
+
+def _name(body: Mapping[str, Any], name: str, shown: str) -> str | None:
+    value = _text(body, name, shown)
+    if value is not None and len(value) > _MAX_NAME_CHARS:
+        raise BadRequestError(
+            f"{shown} has {len(value)} characters; at most {_MAX_NAME_CHARS} are allowed", param=shown
+        )
+    return value
 
 
 def _flag(body: Mapping[str, Any], name: str, shown: str | None = None) -> bool:

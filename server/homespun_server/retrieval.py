@@ -72,9 +72,11 @@ class Retriever:
         search = partial(reader.search, query, limit, deadline_s=self._deadline_s)
         future = asyncio.get_running_loop().run_in_executor(self._threads, search)
         future.add_done_callback(_log_failure)
-        await asyncio.wait([future], timeout=self._deadline_s)
-        if not future.done():
+        try:
+            await asyncio.wait([future], timeout=self._deadline_s)
+        finally:  # also where the client is gone: searches that nobody waits for would make the next one late
             future.cancel()  # one that has not begun; one that has runs out unheard
+        if future.cancelled() or not future.done():
             return Found((), "timeout")
         if future.exception() is not None:
             return Found((), "error")

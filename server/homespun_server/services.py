@@ -209,6 +209,7 @@ class Completer:
             return
         for reason, attempt in self._attempts(work):
             work.adapter = attempt.adapter
+            work.assembly.restart()
             if reason is not None:
                 work.degraded.append(reason)
             try:
@@ -238,7 +239,7 @@ class Completer:
         request, repository = work.request, work.repository
         full = EngineRequest(
             ids=work.prompt.ids,
-            max_new_tokens=request.max_new_tokens + work.prompt.num_opening if request.max_new_tokens else 0,
+            max_new_tokens=request.max_new_tokens,
             adapter=repository.adapter if repository else None,
             deadline=work.deadline,
             temperature=request.temperature,

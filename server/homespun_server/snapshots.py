@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from homespun_core import registry, storage
-from homespun_core.errors import HomespunError, ModelError, StorageError
+from homespun_core.errors import ModelError, StorageError
 from homespun_core.paths import DataDir, repo_identity
 from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
@@ -226,7 +226,7 @@ class SnapshotWatcher:
             return None
         try:
             opened = open_snapshot(path)
-        except (HomespunError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - one snapshot, whatever is wrong with it, must not hold up the others
             self._failed[path.parent] = _Failure(path, written_at, str(error))
             logger.warning("not used, the one before stays: %s", error)
             return None

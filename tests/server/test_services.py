@@ -116,7 +116,7 @@ async def test_speculation_and_early_stopping_leave_the_text_as_it_is(
         )
         plain = EngineRequest(
             ids=prompt.ids,
-            max_new_tokens=24 + prompt.num_opening,
+            max_new_tokens=24,
             end_ids=frozenset(fim.end_ids),
             constraint=completer._vocabulary.beginning(prompt.opening.encode()),
         )

@@ -131,7 +131,7 @@ class Judging:
         made = self._engine.generate(
             EngineRequest(
                 ids=prompt.ids,
-                max_new_tokens=max_new_tokens + prompt.num_opening,
+                max_new_tokens=max_new_tokens,
                 adapter=adapter,
                 end_ids=end_ids,
                 constraint=self._vocabulary.beginning(opening) if opening else None,

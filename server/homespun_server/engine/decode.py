@@ -87,6 +87,7 @@ class Decoding:
         can_draft = self._facts.can_crop and request.max_new_tokens > 1
         self._new_drafter = request.draft if can_draft else None
         self._drafter: Drafter | None = None
+        self._num_constrained = 0
         self._num_told = 0
         """Ids that the drafter knows of."""
         self._remembered = lease.remembered
@@ -133,6 +134,7 @@ class Decoding:
         decided = self._sampler.decide(logits, self._tree)
         self._count(decided)
         ids = [token.id for token in decided.tokens]
+        self._num_constrained += decided.num_constrained
         free = range(decided.num_constrained, len(ids))
         kept = next((n for n in free if ids[n] in self._request.end_ids), len(ids))
         self._keep(decided.path[:kept])
@@ -140,12 +142,18 @@ class Decoding:
         if kept < len(ids):
             self._end, self._remembered = ids[kept : kept + 1], []
             self._finish("stop")
-        elif self._run.completion_tokens >= self._request.max_new_tokens:
+        elif self._run.completion_tokens >= self._limit:
             self._finish("length")
         return decided.tokens[:kept]
 
+    @property
+    def _limit(self) -> int:
+        """New tokens at most. Those that weren't free don't count, but the context ends where it ends."""
+        room = self._facts.max_context - len(self._request.ids)
+        return min(self._request.max_new_tokens + self._num_constrained, room)
+
     def _draft(self, plan: RowPlan) -> Branches:
-        room = self._request.max_new_tokens - self._run.completion_tokens - 1
+        room = self._limit - self._run.completion_tokens - 1
         if self._remembered and self._is_remembered:
             return chain(self._remembered[: plan.take_remembered(min(room, len(self._remembered)))])
         max_nodes = plan.max_nodes

@@ -74,7 +74,7 @@ class EngineRequest:
     end_ids: frozenset[int] = frozenset()
     """Ids that end a completion; they are not part of it."""
     constraint: Callable[[], Constraint] | None = None
-    """Made once for the request. While it restricts tokens, `end_ids` end nothing."""
+    """Made once for the request. Tokens that it restricts end nothing (`end_ids`), nor do they count as new."""
     draft: Draft | None = None
     tenant: str = ""
     """Nothing computed for one tenant is ever used for another, nor can its timing tell that it is there."""

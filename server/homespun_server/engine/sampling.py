@@ -49,7 +49,8 @@ class Sampler:
                 chosen = self._choose(row, peak)
             else:
                 num_constrained += 1
-                chosen = int(allowed[self._choose(row[allowed], peak)])
+                some = row[allowed]
+                chosen = int(allowed[self._choose(some, some.max())])
             if self._constraint is not None:
                 self._constraint.advance(chosen)
             tokens.append(Token(chosen, float(row[chosen] - peak) - math.log(np.exp(row - peak).sum())))

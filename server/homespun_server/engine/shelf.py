@@ -66,6 +66,8 @@ class Shelf:
         self._lock = threading.Lock()
         self._clock = itertools.count(1)
         self._loaders: list[threading.Thread] = []
+        self._loading = threading.Lock()
+        """Weights are made one set at a time: each takes several times its size in memory until it is there."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -81,7 +83,9 @@ class Shelf:
         """Builds the weights in the caller's thread. Raises ModelError."""
         if self._is_known(name, path):
             return
-        adapter = Adapter(path, self._source.decoder(path), last_used=next(self._clock))
+        with self._loading:
+            decoder = self._source.decoder(path)
+        adapter = Adapter(path, decoder, last_used=next(self._clock))
         with self._lock:
             if not self._is_known(name, path):  # somebody else was quicker
                 self._adapters[name] = adapter
@@ -128,7 +132,9 @@ class Shelf:
         error: HomespunError | None = ServiceError(f"adapter {adapter.path} failed to load; see the server's log")
         decoder = None
         try:
-            decoder, error = self._source.decoder(adapter.path), None
+            with self._loading:
+                decoder = self._source.decoder(adapter.path)
+            error = None
         except HomespunError as known:
             error = known
         finally:  # whatever happened, those who wait for it must hear

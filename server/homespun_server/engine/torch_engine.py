@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import threading
 import time
@@ -26,6 +27,9 @@ from homespun_server.engine.turns import Turns
 _WARM = RANKS["warm"]
 _STALLED_S = 0.02
 """How often those that wait for weights are looked at; weights that have come wake the engine anyway."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class TorchEngine:
@@ -140,6 +144,8 @@ class TorchEngine:
                 f"{len(ids) + request.max_new_tokens} tokens don't fit the model's context of {self.max_context};"
                 " shorten the prompt"
             )
+        if not 0 <= min(ids) <= max(ids) < self._facts.vocab_size:
+            raise ModelError(f"the prompt has tokens that the model's vocabulary of {self._facts.vocab_size} doesn't")
         run = Run(prompt_tokens=len(ids), queued_at=time.monotonic())
         adapter, order = self._shelf.find(request.adapter), next(self._order)
         job = Job(request=request, adapter=adapter, tell=tell, run=run, order=order, ids=ids, scoring=scoring)
@@ -191,7 +197,11 @@ class TorchEngine:
     def _work(self) -> None:
         has_stalled = False
         while self._has_taken_in(has_stalled):
-            has_stalled = not self._turns.turn()
+            try:
+                has_stalled = not self._turns.turn()
+            except Exception:  # without this thread nothing would ever be completed again, and nobody be told
+                logger.exception("a turn of the engine failed; what ran or waited is given up")
+                self._turns.end_all(ServiceError("the engine failed; see the server's log"))
         self._turns.end_all(ServiceError("the engine is shut down"))
 
     def _has_taken_in(self, has_stalled: bool) -> bool:

@@ -80,7 +80,7 @@ def _is_file_name(place: object) -> bool:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"base_model: {path} can't be read ({error})") from error
     if not isinstance(content, Mapping):
         raise ModelError(f"base_model: {path} is not a configuration; download it again")

@@ -9,6 +9,10 @@ from typing import Any, Literal
 
 from huggingface_hub.errors import StrictDataclassError
 
+from homespun_core.errors import ModelError
+
+_MIN_CONTEXT, _MAX_SIZE = 64, 1 << 24
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
@@ -157,6 +161,7 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture | None:
     full = full_config(config)
     if full is None or not _is_plain(full):
         return None
+    _check_sizes(full, family)
     try:
         windows = _windows(full, family)
     except ValueError:
@@ -184,6 +189,19 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture | None:
         windows=windows,
         **fields,
     )
+
+
+def _check_sizes(full: Any, family: Any) -> None:
+    """Raises ModelError for sizes that no model has: what is computed with them would fail somewhere, in some way."""
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    sizes = {name: getattr(full, name) for name in (*names, "num_key_value_heads", "max_position_embeddings")}
+    sizes["head_dim"] = _head_dim(full) if sizes["num_attention_heads"] else 0
+    for name, size in sizes.items():
+        least = _MIN_CONTEXT if name == "max_position_embeddings" else 1
+        if isinstance(size, bool) or not isinstance(size, int) or not least <= size <= _MAX_SIZE:
+            raise ModelError(f"base_model: {name} is {size!r} in config.json; no model has that, download it again")
+    if any(not float(getattr(full, key)) for field, key in family.scales if field == "logit_scale"):
+        raise ModelError("base_model: the scale of the logits is 0 in config.json; download it again")
 
 
 def checkpoint_of(config: Mapping[str, Any]) -> Checkpoint:

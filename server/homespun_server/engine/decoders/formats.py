@@ -6,10 +6,12 @@ AVX-512, and threads that share a core or are lent to others make small products
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -20,6 +22,8 @@ from homespun_server.engine.decoders.native_decoder import NativeDecoder, Native
 from homespun_server.engine.decoders.protocol import Decoder, Segment
 from homespun_server.engine.decoders.torch_decoder import TorchDecoder
 from homespun_server.engine.decoders.weights import LayerWeights, Weights
+
+logger = logging.getLogger(__name__)
 
 EXACT_BELOW_PARAMETERS = 300_000_000
 """Smaller models don't run in bfloat16 on a CPU when the choice is ours, since there a completion depends on what was
@@ -65,7 +69,10 @@ def choose_format(
     """`name`: a dtype or auto; `num_threads` 0: as many as are fastest. Raises ModelError where int8 isn't possible."""
     if name == "int8":
         _check_int8(architecture, device)
-        return _fastest(list(_int8_formats(num_threads)))
+        formats = list(_int8_formats(num_threads))
+        if not formats:
+            raise ModelError("dtype: int8 needs compiled kernels, and none of those here can be used; set up again")
+        return _fastest(formats)
     if name != "auto":
         return Format(getattr(torch, name))
     if device.type != "cpu":
@@ -94,12 +101,22 @@ def _check_int8(architecture: Architecture | None, device: torch.device) -> None
 
 def _int8_formats(num_threads: int) -> Iterator[Format]:
     """The best instructions with several numbers of threads, the others with the most."""
-    paths = library_paths()
     counts = [num_threads] if num_threads else list(_thread_counts())
-    for path in paths[:1]:
+    usable = [path for path in library_paths() if _loads(path)]
+    for path in usable[:1]:
         yield from (Format(torch.int8, NativeLibrary(path, count)) for count in counts)
-    for path in paths[1:-1]:  # the last is the portable one, which is never faster than another
+    for path in usable[1:-1]:  # the last is the portable one, which is never faster than another
         yield Format(torch.int8, NativeLibrary(path, counts[-1]))
+
+
+def _loads(path: Path) -> bool:
+    """A library may be damaged, or made for another system's C library."""
+    try:
+        NativeLibrary(path, 1)
+    except (OSError, AttributeError) as error:
+        logger.warning("kernels %s can't be used (%s); set Homespun up again", path.name, error)
+        return False
+    return True
 
 
 def _thread_counts() -> Iterator[int]:

@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import itertools
 import os
+import threading
 import weakref
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
@@ -22,6 +23,7 @@ import torch
 
 from homespun_core.errors import ModelError, ServiceError
 from homespun_server.engine.decoders.families import Architecture
+from homespun_server.engine.decoders.kernels import FOLDER
 from homespun_server.engine.decoders.protocol import Kv, ModelFacts, Segment
 from homespun_server.engine.decoders.weights import LayerWeights, Weights
 
@@ -77,17 +79,21 @@ class _Segment(Structure):
 
 
 class NativeLibrary:
-    """One compiled library with its threads. The threads sleep between forwards."""
+    """One compiled library with its threads. The threads sleep between forwards. Raises OSError."""
 
     def __init__(self, path: Path, num_threads: int) -> None:
         self._c = _bound(path)
+        if self._c.hs_sources().decode() != _sources_digest():
+            raise OSError("compiled from other sources than these")
         self.kind: str = self._c.hs_kind().decode()
         self.padding: int = self._c.hs_padding()
         self._forward = _owned(self, self._c.hs_forward_new(num_threads), self._c.hs_forward_free)
         self._matrices: weakref.WeakValueDictionary[bytes, NativeMatrix] = weakref.WeakValueDictionary()
         self._tables: weakref.WeakValueDictionary[bytes, Table] = weakref.WeakValueDictionary()
-        self.num_bytes_made = 0
-        """By all matrices and tables ever made."""
+        self._base: weakref.WeakSet[NativeMatrix | Table] = weakref.WeakSet()
+        """What the first decoder has, which the others share."""
+        self._busy = threading.Lock()
+        """Buffers and threads are those of one forward at a time, and adapters are tried out while others complete."""
 
     def matrix(self, values: torch.Tensor) -> NativeMatrix:
         """Packed (outputs, inputs); the same object for the same values, so that an adapter takes memory for what it
@@ -97,7 +103,6 @@ class NativeLibrary:
         found = self._matrices.get(digest)
         if found is None:
             found = self._matrices[digest] = NativeMatrix(self._c, values)
-            self.num_bytes_made += found.num_bytes
         return found
 
     def table(self, values: torch.Tensor) -> Table:
@@ -107,14 +112,22 @@ class NativeLibrary:
         found = self._tables.get(digest)
         if found is None:
             found = self._tables[digest] = Table(values)
-            self.num_bytes_made += found.num_bytes
         return found
+
+    def counted(self, items: Sequence[NativeMatrix | Table]) -> int:
+        """Bytes of a decoder's matrices and tables that the first one doesn't have."""
+        own = [item for item in dict.fromkeys(items) if item not in self._base]
+        if not self._base:
+            self._base.update(items)
+        return sum(item.num_bytes for item in own)
 
     def new_kv(self, architecture: Architecture) -> NativeKv:
         return NativeKv(self._c, architecture)
 
     def forward(self, model: _Model, segments: Any, logits: torch.Tensor) -> None:
-        if self._c.hs_forward(self._forward, byref(model), segments, len(segments), logits.data_ptr()):
+        with self._busy:
+            failed = self._c.hs_forward(self._forward, byref(model), segments, len(segments), logits.data_ptr())
+        if failed:
             raise ServiceError("no memory for keys and values; lower max_running or use a machine with more memory")
 
 
@@ -174,12 +187,12 @@ class NativeDecoder:
         if (problem := unsupported(architecture)) is not None:
             raise ModelError(f"dtype: int8 kernels {problem}; use --dtype float32 or bfloat16")
         self._library, self._architecture = library, architecture
+        self._num_positions = len(weights.cos)
         self._owned: list[NativeMatrix | Table] = []
         """What the structures below point to."""
-        made_before = library.num_bytes_made
         self._layers = (_Layer * architecture.num_layers)(*(self._layer(i, w) for i, w in enumerate(weights.layers)))
         self._model = self._structure(weights)
-        self.num_bytes = library.num_bytes_made - made_before
+        self.num_bytes = library.counted(self._owned)
         self.facts = ModelFacts(
             vocab_size=architecture.vocab_size,
             num_layers=architecture.num_layers,
@@ -192,6 +205,10 @@ class NativeDecoder:
         return self._library.new_kv(self._architecture)
 
     def forward(self, batch: Sequence[Segment]) -> list[torch.Tensor]:
+        for segment in batch:
+            # C++ looks them up unchecked.
+            assert segment.kv.length + len(segment.ids) <= self._num_positions, "beyond the model's context"
+            assert min(segment.ids) >= 0 and max(segment.ids) < self.facts.vocab_size, "no token of this model"
         segments = (_Segment * len(batch))(*map(_segment, batch))
         sizes = [segment.num_rows for segment in batch]
         logits = torch.empty(sum(sizes), _padded(self.facts.vocab_size, self._library.padding))
@@ -308,8 +325,16 @@ def _owned(owner: object, pointer: int | None, free: Any) -> int:
     """A pointer that is freed with its owner."""
     if not pointer:
         raise ModelError("base_model: not enough memory for the int8 weights")
-    weakref.finalize(owner, free, pointer)
+    # Not at exit: threads that still compute read it until the very end.
+    weakref.finalize(owner, free, pointer).atexit = False
     return pointer
+
+
+@cache
+def _sources_digest() -> str:
+    """As `hatch_build.py` computes it: structures that have changed since would be read at the wrong places."""
+    sources = sorted([*FOLDER.glob("*.h"), *FOLDER.glob("*.cpp")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 @cache
@@ -318,6 +343,7 @@ def _bound(path: Path) -> Any:
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "hs_kind": (c_char_p, []),
         "hs_padding": (c_int, []),
+        "hs_sources": (c_char_p, []),
         "hs_matrix_new": (c_void_p, [c_int, c_int, c_void_p]),
         "hs_matrix_free": (None, [c_void_p]),
         "hs_matrix_bytes": (c_int64, [c_void_p]),

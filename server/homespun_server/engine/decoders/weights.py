@@ -159,6 +159,8 @@ class _Reader:
         stored = self._tensors.get(f"{module}.weight", self._shapes[module])
         delta = self.deltas.get(module)
         if delta is None:
+            if not bool(stored.isfinite().all()):
+                raise ModelError(f"base_model: {module} has weights that are no finite numbers; download it again")
             return stored
         merged = delta.added_to(stored).to(self._dtype)
         if not bool(merged.isfinite().all()):

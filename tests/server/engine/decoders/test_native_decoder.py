@@ -264,7 +264,8 @@ def test_windows_hold_in_trees_too(library: NativeLibrary) -> None:
     assert torch.equal(logits[7], chain(windowed, [*prompt, *(30 + i for i in path)])[-1])
 
 
-def test_an_adapter_takes_memory_for_what_it_changes_only(library: NativeLibrary) -> None:
+def test_an_adapter_takes_memory_for_what_it_changes_only() -> None:
+    library = NativeLibrary(library_paths()[0], num_threads=1)
     weights = make_weights(PLAIN, with_extras=False, seed=3)
     changed = dataclasses.replace(weights.layers[0], out=weights.layers[0].out + 1)
     base = NativeDecoder(weights, library)
@@ -272,6 +273,8 @@ def test_an_adapter_takes_memory_for_what_it_changes_only(library: NativeLibrary
     shared = {id(item) for item in base._owned} & {id(item) for item in adapted._owned}
     assert len({id(item) for item in adapted._owned}) - len(shared) == 1
     assert 0 < adapted.num_bytes < base.num_bytes / 4
+    again = NativeDecoder(dataclasses.replace(weights, layers=(changed, weights.layers[1])), library)
+    assert again.num_bytes == adapted.num_bytes  # shared with an adapter that may go before it
 
 
 def test_memory_goes_with_its_owner(library: NativeLibrary) -> None:
@@ -301,6 +304,32 @@ def test_two_threads_with_libraries_of_their_own_do_not_disturb_each_other() -> 
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_an_adapter_that_is_tried_out_beside_a_completion_disturbs_nothing() -> None:
+    """Adapters are checked in the thread that loads them, with the kernels and buffers that complete meanwhile."""
+    library = NativeLibrary(library_paths()[0], num_threads=2)
+    decoders = [NativeDecoder(make_weights(PLAIN, with_extras=True, seed=seed), library) for seed in (0, 1)]
+    ids = [i % VOCAB for i in range(120)]
+    expected, wrong = [chain(decoder, ids) for decoder in decoders], list[int]()
+
+    def work(number: int) -> None:
+        for cut in range(1, 80):
+            if not torch.equal(chain(decoders[number], ids, [cut]), expected[number]):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=[number]) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_ids_and_positions_outside_the_tables_are_never_looked_up(decoder: NativeDecoder) -> None:
+    for ids in ([5, VOCAB], [-1], [1] * (PLAIN.max_context + 1)):
+        with pytest.raises(AssertionError):
+            decoder.forward([Segment(kv=decoder.new_kv(), ids=ids)])
 
 
 def test_a_size_the_kernels_cannot_do_is_refused_in_one_line(library: NativeLibrary) -> None:

@@ -360,11 +360,20 @@ const char* hs_kind() {
 #endif
 }
 
+#ifndef SOURCES
+#define SOURCES ""
+#endif
+// Digest of what this was compiled from.
+const char* hs_sources() { return SOURCES; }
+
 // Padding of rows and matrix outputs, in floats: biases and rows of logits must have room for it.
 int hs_padding() { return padded(1); }
 
 Matrix* hs_matrix_new(int outputs, int inputs, const float* values) {
-    return new (std::nothrow) Matrix(outputs, inputs, values);
+    Matrix* matrix = new (std::nothrow) Matrix(outputs, inputs, values);
+    if (matrix && matrix->is_complete()) return matrix;
+    delete matrix;
+    return nullptr;
 }
 void hs_matrix_free(Matrix* matrix) { delete matrix; }
 int64_t hs_matrix_bytes(const Matrix* matrix) { return (int64_t)matrix->bytes(); }

@@ -42,14 +42,15 @@ struct Matrix {
     Matrix(int outputs, int inputs, const float* values) : outputs(outputs), inputs(inputs) {
         groups = groups_of(inputs);
         tiles = (outputs + TILE - 1) / TILE;
-        const size_t bytes = (size_t)tiles * groups * GROUP * TILE;
-        memset(weights.at_least(bytes), WEIGHT_BIAS, bytes);
-        const size_t scale_count = (size_t)tiles * groups * TILE;
-        memset(scales.at_least(scale_count), 0, scale_count * sizeof(float));
+        const size_t bytes = (size_t)tiles * groups * GROUP * TILE, scale_count = (size_t)tiles * groups * TILE;
+        if (!weights.at_least(bytes) || !scales.at_least(scale_count)) return;
+        memset(weights.data, WEIGHT_BIAS, bytes);
+        memset(scales.data, 0, scale_count * sizeof(float));
         for (int n = 0; n < outputs; n++)
             for (int g = 0; g < groups; g++) pack(n, g, values + (size_t)n * inputs);
     }
 
+    bool is_complete() const { return weights.data && scales.data; }  // else there was no memory
     const uint8_t* tile(int t) const { return weights.data + (size_t)t * groups * GROUP * TILE; }
     const float* tile_scales(int t) const { return scales.data + (size_t)t * groups * TILE; }
     size_t bytes() const { return weights.capacity + scales.capacity * sizeof(float); }

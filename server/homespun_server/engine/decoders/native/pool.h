@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -59,7 +60,10 @@ class Task {
 class Pool {
    public:
     explicit Pool(int threads) {
-        for (int i = 1; i < threads; i++) workers.emplace_back([this, i] { help(i); });
+        try {
+            for (int i = 1; i < threads; i++) workers.emplace_back([this, i] { help(i); });
+        } catch (const std::system_error&) {  // no more threads: those that there are do it
+        }
     }
     ~Pool() {
         publish(nullptr, true);
