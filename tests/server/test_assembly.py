@@ -82,3 +82,14 @@ def test_stopping_early_never_changes_what_is_shown(
         whole = head + "\n".join(more)
         for truncated in (False, True):
             assert finish(prefix, whole, suffix, truncated=truncated) == finish(prefix, head, suffix)
+
+
+def test_another_attempt_begins_with_nothing() -> None:
+    """The tokens of one that failed were once in front of those of the next."""
+    assembly = Assembly(lambda ids: "".join(map(chr, ids)), [])
+    assembly.opening = "aa"
+    assembly.add(ord("a"))
+    assembly.restart()
+    for char in "aax":
+        assembly.add(ord(char))
+    assert assembly.text == "x" and assembly.ids == [97, 97, 120]

@@ -113,3 +113,24 @@ def test_the_built_in_vocabulary_spells_all_text(tokenizer: Tokenizer) -> None:
         spelled = [tokenizer.spelled[i] for i in tokenizer.encode(text)]
         assert b"".join(piece or b"" for piece in spelled) == text.encode()
     assert tokenizer.control_id("<|fim_middle|>") == 2 and tokenizer.spelled[2] is None
+
+
+def test_a_forbidden_token_far_more_likely_leaves_the_others_their_chances() -> None:
+    """Their weights were taken against the forbidden one's, and all became 0."""
+    logits = torch.full((1, VOCAB), -50.0)
+    best, other = SPELLED.index(b"abc"), SPELLED.index(b"ab")
+    logits[0, best], logits[0, other], logits[0, SPELLED.index(b"ba")] = 9.0, 1.0, 400.0
+    for seed in range(20):
+        sampler = Sampler(0.03, seed, WORDS.beginning(b"ab")())
+        assert [token.id for token in sampler.decide(logits, chain([])).tokens] == [best]
+
+
+def test_tokens_that_spell_the_opening_do_not_count_as_new(spelling_engine: TorchEngine) -> None:
+    for opening in (b"a", b"abcabcabc"):
+        request = EngineRequest(ids=[1, 2, 3], max_new_tokens=2, constraint=WORDS.beginning(opening))
+        made = spelling_engine.generate(request)
+        text = b"".join(SPELLED[token.id] or b"" for token in made.tokens)
+        free = len(made.tokens) - sum(
+            len(b"".join(SPELLED[t.id] or b"" for t in made.tokens[:n])) < len(opening) for n in range(len(made.tokens))
+        )
+        assert text.startswith(opening) and free == 2
