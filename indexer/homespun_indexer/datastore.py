@@ -23,6 +23,7 @@ few."""
 MIN_MATCH = 3
 """Shorter contexts say too little about what follows."""
 LONG_MATCH = 8
+"""From here on, what follows at all places may be shown without asking a model."""
 MAX_CONTEXT = 48
 """More is never looked at."""
 MAX_HITS = 64
