@@ -26,7 +26,7 @@ from homespun_core.types import SilentProgress, Snippet
 from homespun_indexer.model_files import resolve_base_model
 from homespun_trainer.cli import opened_engine, prepared
 from homespun_trainer.evaluate import Arm, Bench, Score, difference, judge, summarise
-from homespun_trainer.pipeline import _bench
+from homespun_trainer.judging import bench_of
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def scored(frozen: Frozen, snippets: Sequence[Sequence[Snippet]], dtype: str) ->
         prepared(frozen.repo, files, settings, DataDir(settings.data_root), SilentProgress()) as job,
         opened_engine(files, settings) as engine,
     ):
-        bench = without_healing(_bench(job, engine)) if apart else _bench(job, engine)
+        bench = without_healing(bench_of(job, engine)) if apart else bench_of(job, engine)
         arm = Arm(name=dtype, adapter=None, retrieval=True)
         return [judge(task, arm, bench, tuple(shown)) for task, shown in zip(frozen.tasks, snippets, strict=True)]
 

@@ -125,7 +125,7 @@ def measure_alone(frozen: Frozen, limit: int) -> dict[str, Any]:
 
 def measure_with_model(frozen: Frozen, limit: int) -> dict[str, Any]:
     from homespun_trainer.cli import opened_engine, prepared  # torch, for this alone
-    from homespun_trainer.pipeline import _bench
+    from homespun_trainer.judging import bench_of
 
     settings, snippets = frozen.settings, snippets_of(frozen, limit)
     files = resolve_base_model(settings.base_model, settings.fim_family)
@@ -133,7 +133,7 @@ def measure_with_model(frozen: Frozen, limit: int) -> dict[str, Any]:
         prepared(frozen.repo, files, settings, DataDir(settings.data_root), SilentProgress()) as job,
         opened_engine(files, settings) as engine,
     ):
-        scores = scored(frozen.tasks, snippets, _bench(job, engine))
+        scores = scored(frozen.tasks, snippets, bench_of(job, engine))
     return {
         "arms": model_table(frozen, scores),
         "by_score": gate_table(frozen.tasks, [_best(found) for found in snippets[SHIPPED]], scores),

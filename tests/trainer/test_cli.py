@@ -9,7 +9,7 @@ import pytest
 from homespun_core.cli import main
 from homespun_core.config import load_settings
 from homespun_trainer import cli
-from homespun_trainer.pipeline import Outcome
+from homespun_trainer.publishing import Outcome
 
 
 def make_repository(root: Path) -> Path:

@@ -21,8 +21,10 @@ from homespun_core.prompt import Prompt
 from homespun_core.types import EvalTask, ModelFiles, SilentProgress
 from homespun_trainer.evaluate import Written
 from homespun_trainer.interrupt import deferred_signals
+from homespun_trainer.job import Corpus, Job
 from homespun_trainer.lora import load_base
-from homespun_trainer.pipeline import Corpus, Job, Outcome, TooLittleCode, train_repository
+from homespun_trainer.pipeline import TooLittleCode, train_repository
+from homespun_trainer.publishing import Outcome
 from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
 
 LINE = "    return self.session.fetch_all(ORDERS)"

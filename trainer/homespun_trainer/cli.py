@@ -29,7 +29,9 @@ from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
 from homespun_trainer import report
 from homespun_trainer.evaluate import Written
-from homespun_trainer.pipeline import Corpus, Job, Outcome, TooLittleCode, train_repository
+from homespun_trainer.job import Corpus, Job
+from homespun_trainer.pipeline import TooLittleCode, train_repository
+from homespun_trainer.publishing import Outcome
 from homespun_trainer.train import TrainingInterruptedError
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,29 @@
+"""What became of completions: the facts that rollouts, filters and dashboards are decided on. Never any code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One opportunity: a place where a completion was asked for, whatever came of it."""
+
+    completion: str
+    """Id of the completion in the server's answer."""
+    time: float
+    """When it was asked for, seconds since 1970."""
+    user: str
+    """Opaque; one person or one editor."""
+    repository: str | None
+    """Directory name of the repository in the data directory; None when unknown."""
+    language: str | None
+    adapter: str | None
+    """Version of the adapter that wrote it; None is the base model."""
+    is_shown: bool
+    is_accepted: bool
+    """In full or in part."""
+    accepted_characters: int
+    kept_characters: int
+    """Of the accepted ones, those still there half a minute later."""
+    latency_ms: float

@@ -1,0 +1,60 @@
+"""What there is to train on: one repository's corpus, base model and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from homespun_core.config import Settings
+from homespun_core.fim import resolve_family
+from homespun_core.paths import DataDir
+from homespun_core.prompt import PromptBuilder, PromptLimits
+from homespun_core.types import Document, EvalTask, ModelFiles, Tokenizer
+from homespun_trainer.examples import Retrieve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A corpus snapshot, and the search in the index as of its cut."""
+
+    fingerprint: str
+    sources: Mapping[str, str]
+    documents: Sequence[Document]
+    tasks: Sequence[EvalTask]
+    retrieve: Retrieve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One repository to train an adapter for."""
+
+    repo_id: str
+    repo_name: str
+    corpus: Corpus
+    files: ModelFiles
+    tokenizer: Tokenizer
+    settings: Settings
+    data: DataDir
+
+    @property
+    def adapters(self) -> Path:
+        return self.data.adapters(self.repo_id)
+
+    @property
+    def run(self) -> Path:
+        return self.data.training_run(self.repo_id)
+
+
+def prompt_builder(job: Job, max_tokens: int | None = None) -> PromptBuilder:
+    """With the server's limits: settings, and what the model's context leaves beside a completion; or shorter."""
+    fim = resolve_family(job.tokenizer, job.files.config, name=job.files.name, forced=job.files.family)
+    context, limit = job.files.config.get("max_position_embeddings"), job.settings.max_prompt_tokens
+    if isinstance(context, int):
+        limit = min(limit, context - job.settings.max_new_tokens)
+    return PromptBuilder(
+        tokenizer=job.tokenizer,
+        format=fim,
+        limits=PromptLimits(max_tokens=min(limit, max_tokens or limit)),
+        is_healing=True,
+    )
