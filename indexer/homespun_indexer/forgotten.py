@@ -13,8 +13,6 @@ from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 from homespun_indexer.patterns import is_ignored, parse_globs
 
-REASON = "forgotten"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:

@@ -3,6 +3,7 @@ directory only."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import os
@@ -65,26 +66,18 @@ def pasts(repo: Repository, commit: str, hashed: Callable[[str], str]) -> Mappin
     """
     changed: dict[str, int] = {}
     authors: defaultdict[str, set[str]] = defaultdict(set)
-    today: dict[str, str] = {}  # old path -> what it is called in the commit; None would be "deleted since"
+    today: dict[str, str] = {}  # old path -> what it is called in the commit
     for time, addresses, old, new in _changes(repo, commit):
         path = today.get(new, new)
         changed.setdefault(path, time)
         authors[path] |= addresses
         if old is not None:
             today.setdefault(old, path)
-    hashes: dict[str, str] = {}
+    known = functools.cache(hashed)
     return {
-        path: Past(
-            changed=time,
-            authors=tuple(sorted({hashes.setdefault(a, "") or _kept(hashes, a, hashed) for a in authors[path]})),
-        )
+        path: Past(changed=time, authors=tuple(sorted({known(address) for address in authors[path]})))
         for path, time in changed.items()
     }
-
-
-def _kept(hashes: dict[str, str], address: str, hashed: Callable[[str], str]) -> str:
-    hashes[address] = hashed(address)
-    return hashes[address]
 
 
 def _changes(repo: Repository, commit: str) -> Iterator[tuple[int, set[str], str | None, str]]:

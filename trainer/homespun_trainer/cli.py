@@ -17,6 +17,7 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import locked
 from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Tokenizer
 from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.corpus import summary as corpus_summary
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
@@ -87,6 +88,7 @@ def prepared(
     """The corpus and the index frozen at its cut, open for the time of the block."""
     tokenizer = load_tokenizer(files)
     corpus = CorpusReader.open(build_corpus(repo, settings=settings, data=data, progress=progress))
+    print(corpus_summary(corpus.report), flush=True)
     frozen = index_repository(
         repo,
         settings=settings,
