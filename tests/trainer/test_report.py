@@ -7,7 +7,17 @@ from tests.trainer.test_evaluate import task
 
 
 def score(exact: bool, similarity: float, text: str = "?") -> Score:
-    return Score(exact=exact, similarity=similarity, bits=1.0, end_bits=0.5, num_bytes=10, text=text)
+    return Score(
+        exact=exact,
+        similarity=similarity,
+        identifiers=similarity,
+        ending="right" if exact else None,
+        bits=1.0,
+        end_bits=0.5,
+        num_bytes=10,
+        milliseconds=5.0,
+        text=text,
+    )
 
 
 def test_the_example_is_the_longest_new_line_that_only_the_adapter_got_right() -> None:

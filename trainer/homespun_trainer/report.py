@@ -10,11 +10,30 @@ from typing import Any
 
 from homespun_core import __version__
 from homespun_core.types import EvalTask
-from homespun_trainer.evaluate import Arm, Score, Scores, Summary, difference, summarise
-from homespun_trainer.gate import Decision
+from homespun_trainer.evaluate import Arm, Score, Scores
+from homespun_trainer.gate import Decision, Evidence
+from homespun_trainer.summaries import Summary, summarise
 from homespun_trainer.train import Recipe, TrainResult
 
 _CONTEXT_LINES = 6
+_EXAMPLES_PER_KIND = 3
+
+
+def score_facts(
+    tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores, changes: Mapping[tuple[str, str], Summary]
+) -> dict[str, Any]:
+    return {
+        "arms": arm_scores(tasks, arms, scores) if tasks else {},
+        "differences": {f"{a} - {b}": change.as_json() for (a, b), change in changes.items()},
+    }
+
+
+def evidence_facts(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "languages": {name: summary.as_json() for name, summary in evidence.languages.items()},
+        "general": evidence.forgetting.as_json() if evidence.forgetting else None,
+        "memory": evidence.memory.as_json() if evidence.memory else None,
+    }
 
 
 def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -> dict[str, Any]:
@@ -32,18 +51,6 @@ def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -
         }
         for arm in arms
     }
-
-
-def differences(
-    tasks: Sequence[EvalTask], scores: Scores, pairs: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], Summary]:
-    """(a, b) -> a minus b, for the pairs that share places."""
-    shared = [
-        (a, b)
-        for a, b in pairs
-        if a in scores and b in scores and any(x and y for x, y in zip(scores[a], scores[b], strict=True))
-    ]
-    return {(a, b): difference(tasks, scores[a], scores[b]) for a, b in shared}
 
 
 def choose_example(
@@ -64,14 +71,32 @@ def choose_example(
         rule = "the greatest gain in edit similarity; it got no further line right"
     else:
         return None
-    context = "\n".join(task.prefix.split("\n")[-_CONTEXT_LINES:])
+    return _example(task, b, a, rule)
+
+
+def choose_examples(
+    tasks: Sequence[EvalTask], before: Sequence[Score | None], after: Sequence[Score | None]
+) -> list[dict[str, str]]:
+    """Real places, good and bad: the longest lines that only the adapter got right, that only it got wrong, and that
+    neither did."""
+    rows = [(t, b, a) for t, b, a in zip(tasks, before, after, strict=True) if b is not None and a is not None]
+    rows.sort(key=lambda row: (row[0].seen, -len(row[0].middle)))
+    kinds = {
+        "only the adapter got it right": [r for r in rows if r[2].exact and not r[1].exact],
+        "only the base model got it right": [r for r in rows if r[1].exact and not r[2].exact],
+        "neither got it right": [r for r in rows if not r[1].exact and not r[2].exact],
+    }
+    return [_example(*row, rule) for rule, found in kinds.items() for row in found[:_EXAMPLES_PER_KIND]]
+
+
+def _example(task: EvalTask, before: Score, after: Score, rule: str) -> dict[str, str]:
     return {
         "path": task.path,
         "commit": task.commit,
-        "context": context,
+        "context": "\n".join(task.prefix.split("\n")[-_CONTEXT_LINES:]),
         "written": task.middle,
-        "before": b.text,
-        "after": a.text,
+        "before": before.text,
+        "after": after.text,
         "rule": rule,
     }
 
