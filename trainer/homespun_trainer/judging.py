@@ -71,10 +71,13 @@ def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progre
     )
     return {
         **report.decision_facts(decide(evidence, _CONTROL_NAMES[control]), control),
+        "deciding": f"{ADAPTER_RETRIEVAL} - {control}",
         **report.score_facts(tasks, arms, scores, changes),
         **report.evidence_facts(evidence),
         "example": report.choose_example(tasks, scores[BASE_RETRIEVAL], scores[ADAPTER_RETRIEVAL]),
-        "examples": report.choose_examples(tasks, scores[BASE_RETRIEVAL], scores[ADAPTER_RETRIEVAL]),
+        "examples": report.choose_examples(
+            tasks, scores[control], scores[ADAPTER_RETRIEVAL], (control, ADAPTER_RETRIEVAL)
+        ),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from homespun_trainer.gate import FORGETTING_MARGIN, MAX_EXPOSURE
 from homespun_trainer.memory import MOST_BITS
 from homespun_trainer.page.markup import Html, tag
+from homespun_trainer.page.numbers import metric, tick
 from homespun_trainer.page.plots import Interval, dots, forest
 
 Facts = Mapping[str, Any]
@@ -26,13 +27,13 @@ def general(facts: Facts) -> Html | None:
     found = facts.get("general")
     if not found:
         return None
-    change = found["change"]
+    bits, change = metric("bits_per_byte"), found["change"]
     row = Interval(
-        label="adapter - base",
+        label="adapter \N{MINUS SIGN} base",
         value=change["value"],
         low=change["low"],
         high=change["high"],
-        text=f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]",
+        text=f"{bits.value(change, signed=True)} [{bits.interval(change, signed=True)}]",
     )
     return tag(
         "section",
@@ -43,7 +44,7 @@ def general(facts: Facts) -> Html | None:
             f" {found['base']:.3f}. An adapter may make it worse by up to {FORGETTING_MARGIN:.2f}.",
             class_="note",
         ),
-        forest("Bits per byte on Python's standard library", [row], zero=True, spell=lambda x: f"{x:g}"),
+        forest("Bits per byte on Python's standard library", [row], zero=True, spell=lambda x: tick(x, bits.form)),
     )
 
 

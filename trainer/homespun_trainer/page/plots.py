@@ -4,15 +4,17 @@ to those who can't see it. Pure: numbers in, markup out."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from homespun_trainer.page.markup import Html, join, tag
 
 _WIDTH = 760.0
 _ROW = 30.0
-_LABEL, _VALUE = 190.0, 190.0
-"""Room for a row's name on the left and its numbers on the right."""
+_VALUE = 190.0
+"""Room for a row's numbers on the right."""
+_CHARACTER = 6.9
+"""Width of one in a row's name on the left, at most."""
 _AXIS = 30.0
 
 
@@ -39,7 +41,7 @@ class Line:
 def forest(title: str, rows: Sequence[Interval], *, zero: bool, spell: Callable[[float], str]) -> Html:
     """Values with their intervals on one axis; `zero`: the axis has a line at zero, which it then always shows."""
     ends = [x for row in rows for x in (row.low, row.high)] + ([0.0] if zero else [])
-    axis = _Axis.around(ends, _LABEL, _WIDTH - _VALUE)
+    axis = _Axis.around(ends, _room(row.label for row in rows), _WIDTH - _VALUE)
     bottom = _ROW * len(rows) + 8
     parts = [
         *(_tick(axis, at, bottom, spell(at)) for at in axis.ticks()),
@@ -70,7 +72,7 @@ def curves(title: str, lines: Sequence[Line], *, x_name: str, y_name: str) -> Ht
 
 def dots(title: str, rows: Sequence[tuple[str, Sequence[float]]], *, limit: float, most: float) -> Html:
     """Each row's values as dots, with a line at what may not be passed."""
-    axis = _Axis.around([0.0, most], _LABEL, _WIDTH - 60)
+    axis = _Axis.around([0.0, most], _room(label for label, _ in rows), _WIDTH - 60)
     bottom = _ROW * len(rows) + 8
     parts = [
         *(_tick(axis, at, bottom, f"{at:g}") for at in axis.ticks()),
@@ -104,6 +106,10 @@ class _Axis:
         step = next(power * n for n in (1, 2, 2.5, 5, 10) if power * n >= rough)
         first = math.ceil(self.low / step)
         return [round(i * step, 10) + 0.0 for i in range(first, math.floor(self.high / step) + 1)]
+
+
+def _room(labels: Iterable[str]) -> float:
+    return 16 + _CHARACTER * max(len(label) for label in labels)
 
 
 def _picture(title: str, said: str, height: float, *parts: Html | None) -> Html:

@@ -10,7 +10,7 @@ body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.5rem 4rem; background
   font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 h1 { font-size: 1.9rem; margin: 0 0 .2rem; letter-spacing: -.01em; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .3rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
-h3 { font-size: 1rem; margin: 1.6rem 0 .2rem; }
+h3 { font-size: .95rem; margin: 1.2rem 0 .2rem; }
 p, ul { margin: .4rem 0; } p.note { color: var(--soft); font-size: .92rem; }
 .verdict { margin: 1.4rem 0; padding: 1rem 1.3rem; background: var(--card); border-left: 5px solid var(--bad);
   border-radius: 6px; } .verdict.good { border-color: var(--good); }
@@ -18,13 +18,15 @@ p, ul { margin: .4rem 0; } p.note { color: var(--soft); font-size: .92rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; margin: 1.2rem 0; }
 .tile { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: .8rem 1rem; }
 .tile b { display: block; font-size: 1.55rem; font-variant-numeric: tabular-nums; line-height: 1.2; }
-.tile span { color: var(--soft); font-size: .88rem; }
+.tile span { display: block; font-size: .92rem; } .tile small { color: var(--soft); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; margin: .8rem 0; font-size: .92rem;
   font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } thead th { color: var(--soft); font-weight: 500; }
-td small { color: var(--soft); }
+th, td { text-align: right; padding: .35rem .5rem; border-bottom: 1px solid var(--rule); white-space: nowrap;
+  vertical-align: top; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 8rem; }
+thead th { color: var(--soft); font-weight: 500; }
+td small { display: block; color: var(--soft); font-size: .76rem; line-height: 1.25; }
 .plot { width: 100%; height: auto; margin: .6rem 0; overflow: visible; }
 .plot text { fill: var(--ink); font: 13px system-ui, sans-serif; font-variant-numeric: tabular-nums; }
 .plot .axis { fill: var(--soft); font-size: 12px; }
