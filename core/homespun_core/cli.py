@@ -42,6 +42,7 @@ VERBS = {
     "train": Verb(
         "homespun_trainer.cli", "trainer", "train an adapter on a repository, and put it live if it proves better"
     ),
+    "eval": Verb("homespun_trainer.comparing.cli", "trainer", "measure on a repository what snippets and adapters add"),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),

@@ -20,7 +20,7 @@ from homespun_core.repositories import TABLE, RepositoryConfig, chosen, nearest,
 CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
 
-INDEX, TRAIN, SERVE, LSP = "index", "train", "serve", "lsp"
+INDEX, TRAIN, EVAL, SERVE, LSP = "index", "train", "eval", "serve", "lsp"
 
 
 def _setting(default: Any, help: str, *verbs: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -37,17 +37,20 @@ class Settings:
     base_model: str = _setting(
         "builtin", "base model: builtin, a Hugging Face directory, or a hub name", INDEX, TRAIN, SERVE
     )
-    fim_family: str = _setting("auto", "fill-in-the-middle format of the base model; auto detects it", TRAIN, SERVE)
-    device: str = _setting("auto", "where the model runs", TRAIN, SERVE, choices=("auto", "cpu", "cuda"))
+    fim_family: str = _setting(
+        "auto", "fill-in-the-middle format of the base model; auto detects it", TRAIN, EVAL, SERVE
+    )
+    device: str = _setting("auto", "where the model runs", TRAIN, EVAL, SERVE, choices=("auto", "cpu", "cuda"))
     dtype: str = _setting(
         "auto",
         "number format of the model; auto is int8 on a CPU and bfloat16 on a GPU",
         TRAIN,
+        EVAL,
         SERVE,
         choices=("auto", "int8", "float32", "bfloat16"),
     )
-    num_threads: int = _setting(0, "threads for matrix work; 0 is one per core", TRAIN, SERVE, low=0)
-    seed: int = _setting(0, "seed of everything random", TRAIN, low=0)
+    num_threads: int = _setting(0, "threads for matrix work; 0 is one per core", TRAIN, EVAL, SERVE, low=0)
+    seed: int = _setting(0, "seed of everything random", TRAIN, EVAL, low=0)
 
     branch: str = _setting("", "branch to index (default: the repository's default branch)", INDEX)
     max_file_kb: int = _setting(1_000, "larger files are left out", INDEX, low=1)
@@ -72,8 +75,8 @@ class Settings:
     retrieve_deadline_ms: int = _setting(
         15, "time allowed for retrieval; on expiry the prompt has no snippets", SERVE, low=0
     )
-    snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, SERVE, low=0)
-    max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, SERVE, low=64)
+    snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, EVAL, SERVE, low=0)
+    max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, EVAL, SERVE, low=64)
     max_new_tokens: int = _setting(64, "length of a completion at most", SERVE, low=1)
     completion_deadline_ms: int = _setting(5_000, "a completion ends here with what it has", SERVE, low=1)
     target_ms: int = _setting(300, "under load, completions go without something to be there by then", SERVE, low=1)

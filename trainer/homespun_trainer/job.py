@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from homespun_core.config import Settings
 from homespun_core.fim import resolve_family
@@ -12,6 +13,7 @@ from homespun_core.paths import DataDir
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import Document, EvalTask, ModelFiles, Tokenizer
 from homespun_trainer.examples import Retrieve
+from homespun_trainer.memory import CountSecrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Corpus:
     documents: Sequence[Document]
     tasks: Sequence[EvalTask]
     retrieve: Retrieve
+    report: Mapping[str, Any]
+    """What went into it, what was left out, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class Job:
     tokenizer: Tokenizer
     settings: Settings
     data: DataDir
+    count_secrets: CountSecrets
+    """By the rules that redacted the corpus."""
 
     @property
     def adapters(self) -> Path:
