@@ -22,8 +22,6 @@ _IPV6_EXAMPLES = tuple(map(ipaddress.ip_network, ("2001:db8::/32", "3fff::/20"))
 _RESOLVERS = frozenset(
     ("8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "149.112.112.112", "208.67.222.222", "208.67.220.220")
 )
-    ["8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "149.112.112.112", "208.67.222.222", "208.67.220.220"]
-)
 _ORGANISATION = re.compile(
     r"(?i)\b(?:inc|ltd|llc|gmbh|ag|corp|co|company|corporation|foundation|authors?|contributors?|project|team|group"
     r"|software|systems|labs?|technologies|solutions|university|institute|community|developers?|limited|all|rights)\b"
