@@ -22,7 +22,8 @@ from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.reader import IndexReader
-from homespun_indexer.repository import Repository, open_repository
+from homespun_indexer.repository import Repository, at_commit, open_repository
+from homespun_indexer.secrets import redact
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest
@@ -42,6 +43,7 @@ _INTERRUPTED = 130
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("repository", metavar="REPO", help="path or URL of a git repository")
+    parser.add_argument("--commit", metavar="ID", help="train on what this commit holds (default: the newest)")
     add_flags(parser, (TRAIN, INDEX))
 
 
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     settings, repository = loaded.settings, loaded.chosen([args.repository])[0]
     configure_logging(settings.log_level)
     try:
-        outcome = train(repository, settings, progress_for_terminal())
+        outcome = train(repository, settings, progress_for_terminal(), args.commit)
     except TooLittleCode as reason:
         print(f"homespun: {reason}", flush=True)
         return 0
@@ -62,8 +64,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def train(source: str | RepositoryConfig, settings: Settings, progress: Progress) -> Outcome:
-    """Corpus, index as of its cut, adapter, gate, registry. Raises HomespunError and TrainingInterruptedError."""
+def train(source: str | RepositoryConfig, settings: Settings, progress: Progress, commit: str | None = None) -> Outcome:
+    """Corpus, index as of its cut, adapter, gate, registry. A `commit` is looked for in what was fetched before.
+
+    Raises HomespunError and TrainingInterruptedError.
+    """
     data = DataDir(settings.data_root)
     files = resolve_base_model(settings.base_model, settings.fim_family)
     repo = open_repository(
@@ -72,12 +77,15 @@ def train(source: str | RepositoryConfig, settings: Settings, progress: Progress
         branch=settings.branch,
         timeout_s=settings.git_timeout_s,
         max_clone_mb=settings.max_clone_mb,
+        is_fetched=commit is None,
         progress=progress,
     )
+    repo = at_commit(repo, commit) if commit else repo
     with (
         locked(data.locks / f"train-{repo.id}.lock", f"training on {repo.name}"),
         prepared(repo, files, settings, data, progress) as job,
     ):
+        print(corpus_summary(job.corpus.report), flush=True)
         return train_repository(job, open_engine=lambda: opened_engine(files, settings), progress=progress)
 
 
@@ -88,7 +96,6 @@ def prepared(
     """The corpus and the index frozen at its cut, open for the time of the block."""
     tokenizer = load_tokenizer(files)
     corpus = CorpusReader.open(build_corpus(repo, settings=settings, data=data, progress=progress))
-    print(corpus_summary(corpus.report), flush=True)
     frozen = index_repository(
         repo,
         settings=settings,
@@ -113,11 +120,13 @@ def prepared(
                 documents=list(corpus.documents()),
                 tasks=corpus.tasks(),
                 retrieve=retrieve,
+                report=corpus.report,
             ),
             files=files,
             tokenizer=tokenizer,
             settings=settings,
             data=data,
+            count_secrets=lambda text: sum(redact(text)[1].values()),
         )
 
 
