@@ -82,10 +82,9 @@ def build_corpus(repo: Repository, *, settings: Settings, data: DataDir, progres
     parent = data.corpus(repo.id)
     requests = forgotten.about(forgotten.load(data), repo.id)
     limits = (settings.max_file_kb, repo.max_repo_mb or settings.max_repo_mb)
-    options = (FORMAT, RULES_VERSION, settings.eval_tasks, settings.seed, *limits, repo.rules.key())
-    if requests:
-        options = (*options, forgotten.key(requests))
-    fingerprint = storage.fingerprint(repo.identity, repo.head, list(options))
+    options = [FORMAT, RULES_VERSION, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
+    options += [forgotten.key(requests)] if requests else []
+    fingerprint = storage.fingerprint(repo.identity, repo.head, options)
     final = parent / fingerprint[:16]
     if not _is_good(final):
         request = Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data))
