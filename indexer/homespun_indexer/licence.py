@@ -52,7 +52,7 @@ _TEXTS: tuple[tuple[str, str], ...] = (
 _KNOWN = tuple((name, re.compile(pattern)) for name, pattern in _TEXTS)
 _SHORT = 400
 _NAMES = re.compile(
-    r"(?<![\w-])(?:MIT|ISC|0BSD|Apache-2\.0|BSD-[23]-Clause|Unlicense|(?:A|L)?GPL|MPL-2\.0|AGPL-3\.0)(?![\w])"
+    r"(?<![\w-])(?:MIT|ISC|0BSD|Apache-2\.0|BSD-[23]-Clause|Unlicense|[AL]?GPL|AGPL-3\.0|MPL-2\.0)(?!\w)"
 )
 _MARKS = ("licen", "permission", "redistribution", "public domain", "cc0", "gpl", "as-is")
 
@@ -91,7 +91,8 @@ def licence_of_file(text: str) -> str | None:
     """Of a licence file: some only name a licence or two ("Either MIT or CC-0"), as no line of code would."""
     found = licence_of(text)
     names = _NAMES.findall(text) if found is None and len(text) < _SHORT else []
-    return found or (" or ".join(sorted({n.lower() for n in names})) or None)
+    joined = " or " if " or " in text else " and "
+    return found or joined.join(sorted({n.lower() for n in names})) or None
 
 
 def folder_licences(texts: Mapping[str, str]) -> dict[str, str]:
