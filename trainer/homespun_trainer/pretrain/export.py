@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from homespun_core import storage
 from homespun_core.errors import ModelError, StorageError
+from homespun_trainer.lora import Placement
 from homespun_trainer.pretrain.card import render
+from homespun_trainer.pretrain.model import place
 from homespun_trainer.pretrain.shards import Shards
 from homespun_trainer.pretrain.state import Checkpoint
 
@@ -32,6 +35,7 @@ def export(model: Any, checkpoint: Checkpoint, shards: Shards, out: Path, *, nam
     if out.exists() and not (out / FACTS).is_file():
         raise StorageError(f"{out}: exists and is no export of ours; give another --to")
     _give(model, checkpoint)
+    transformers_logging.disable_progress_bar()
     tmp = out.with_name(f".tmp-{out.name}-export")
     shutil.rmtree(tmp, ignore_errors=True)
     tmp.mkdir(parents=True)
@@ -61,7 +65,7 @@ def _give(model: Any, checkpoint: Checkpoint) -> None:
             if not torch.isfinite(weight).all():
                 raise ModelError(f"the run's weights aren't finite ({name}); lower --muon-rate and train again")
             live[name].copy_(weight)
-    model.to(torch.bfloat16).eval()
+    place(model, Placement(torch.device("cpu"), torch.bfloat16)).eval()
 
 
 def _write(model: Any, shards: Shards, folder: Path) -> None:
@@ -87,7 +91,7 @@ def _write(model: Any, shards: Shards, folder: Path) -> None:
 def _check(model: Any, folder: Path) -> None:
     """The files, read by transformers, give the logits of the weights in memory."""
     again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
-    model = model.to(torch.float32)
+    model = place(model, Placement(torch.device("cpu"), torch.float32))
     ids = torch.arange(model.config.vocab_size)[None, :256]
     ours, theirs = model(input_ids=ids).logits, again(input_ids=ids).logits
     if not (ours - theirs).abs().max() <= _TOLERANCE * theirs.abs().max().clamp(min=1.0):

@@ -73,6 +73,14 @@ def load_model(files: ModelFiles, *, vocabulary: int) -> Any:
     return model
 
 
+def place(model: Any, placement: Placement) -> Any:
+    """On the device, its weights in the number format. Buffers stay in fp32: in bfloat16 the frequencies of the rotary
+    embedding would turn every position elsewhere than the served model does."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(placement.device, placement.dtype)
+    return model.to(placement.device)
+
+
 def is_hidden_matrix(name: str, weight: torch.Tensor) -> bool:
     """Whether Muon steps it: the matrices inside the layers."""
     return weight.dim() == 2 and ".layers." in name

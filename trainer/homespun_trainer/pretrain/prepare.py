@@ -59,21 +59,22 @@ class Share:
         }
 
 
-def shares(texts: Sequence[Text]) -> list[Share]:
+def shares(texts: Sequence[Text], held_out_share: float) -> list[Share]:
     """In the order of the list: of several copies the first stays."""
     is_new = originals(signature for text in texts for signature in text.signatures)
     made, at = [], 0
     for text in texts:
         verdicts = is_new[at : at + len(text.documents)]
         at += len(text.documents)
+        name = text.allowed.name
         kept = [document for document, new in zip(text.documents, verdicts, strict=True) if new]
         made.append(
             Share(
                 allowed=text.allowed,
                 commit=text.commit,
                 fingerprint=text.fingerprint,
-                training=tuple(d for d in kept if not is_held_out(text.allowed.name, d.path)),
-                held_out=tuple(d for d in kept if is_held_out(text.allowed.name, d.path)),
+                training=tuple(d for d in kept if not is_held_out(name, d.path, held_out_share)),
+                held_out=tuple(d for d in kept if is_held_out(name, d.path, held_out_share)),
                 num_copies=len(text.documents) - len(kept),
             )
         )

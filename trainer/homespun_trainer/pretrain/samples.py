@@ -20,8 +20,6 @@ from homespun_trainer.examples import ExampleStream, Mix, Retrieve
 
 ORDERS = ("homespun", "homespun-psm")
 """Names of the two families. Both have the same control tokens."""
-HELD_OUT_SHARE = 0.01
-"""Of the files of a repository, by hash of their paths: they are measured on and never seen."""
 _CHARS_PER_TOKEN = 3.5
 
 
@@ -67,8 +65,9 @@ class Sample:
     kind: str
 
 
-def is_held_out(repo: str, path: str) -> bool:
-    return int(hashlib.sha256(f"{repo}:{path}".encode()).hexdigest()[:8], 16) < HELD_OUT_SHARE * 2**32
+def is_held_out(repo: str, path: str, share: float) -> bool:
+    """Whether a file is one of those that are measured on and never seen: by hash, the same ones in every run."""
+    return int(hashlib.sha256(f"{repo}:{path}".encode()).hexdigest()[:8], 16) < share * 2**32
 
 
 def builders(tokenizer: Tokenizer, max_tokens: int) -> tuple[PromptBuilder, ...]:

@@ -8,10 +8,8 @@ import logging
 import os
 import platform
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -24,37 +22,23 @@ from homespun_core import __version__, storage
 from homespun_core.cli import configure_logging
 from homespun_core.config import Settings, settings_from_args
 from homespun_core.errors import ConfigError, RepositoryError, StorageError
-from homespun_core.paths import DataDir
-from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import locked
-from homespun_core.types import Document, ModelFiles, Progress, SearchQuery, SilentProgress, Snippet
-from homespun_indexer import files as sources
-from homespun_indexer.git import GitFailed
-from homespun_indexer.indexing import index_repository
+from homespun_core.types import ModelFiles, Progress
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
-from homespun_indexer.reader import IndexReader
-from homespun_indexer.repository import Repository, open_repository
-from homespun_indexer.secrets import redact
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_indexer.tree import BlobReader, TreeMemory, list_entries
-from homespun_trainer.cli import opened_engine
-from homespun_trainer.evaluate import Bench, newline_ids
-from homespun_trainer.examples import Retrieve
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.lora import Placement, choose_placement
 from homespun_trainer.pretrain import export as exporting
-from homespun_trainer.pretrain import licences, measure, prepare, shards, state, text
+from homespun_trainer.pretrain import prepare, shards, state, text
 from homespun_trainer.pretrain.allowlist import Allowed, chosen, read_allow_list
 from homespun_trainer.pretrain.cli.evaluating import evaluate, evaluations
 from homespun_trainer.pretrain.cli.flags import add_step_flags
 from homespun_trainer.pretrain.cli.reading import Place, Repositories, repositories_of, shares_of
-from homespun_trainer.pretrain.measure import Search
 from homespun_trainer.pretrain.model import SIZES, load_model, new_model
 from homespun_trainer.pretrain.prepare import Share
 from homespun_trainer.pretrain.samples import PHASES
 from homespun_trainer.pretrain.shards import Shards
-from homespun_trainer.pretrain.text import Opened, Source
 from homespun_trainer.pretrain.training import BATCH_TOKENS, MICRO_TOKENS, Recipe, pretrain
 from homespun_trainer.train import TrainingInterruptedError
 
@@ -129,7 +113,7 @@ def _prepare(args: argparse.Namespace, settings: Settings, place: Place, progres
     tokenizer = load_tokenizer(model)
     shards.pad_id(tokenizer)
     listed = read_allow_list(args.repositories)
-    all_shares = shares_of(listed, place)
+    all_shares = shares_of(listed, place, args.held_out)
     if not all_shares:
         raise StorageError(f"{place.text}: no text is there; run `homespun pretrain extract` first")
     tasks = [_Task(share=s, repositories=repositories, model=model, passes=args.passes) for s in all_shares]
@@ -144,6 +128,7 @@ def _prepare(args: argparse.Namespace, settings: Settings, place: Place, progres
             "repositories": taken,
             "refused": refused,
             "missing": [e.name for e in listed if e.name not in taken and e.name not in refused],
+            "held_out_share": args.held_out,
             "seed": settings.seed,
         },
         files=prepare.held_out_files(all_shares),

@@ -33,7 +33,8 @@ def evaluate(args: argparse.Namespace, settings: Settings, place: Place, progres
     builder = builders(tokenizer, settings.max_prompt_tokens)[0]
     held_out = sorted(rows.held_out_files(), key=lambda f: storage.fingerprint(f.repo, f.document.path))
     places = measure.read_infilling(args.infilling) if args.infilling else []
-    shares = {share.allowed.name: share for share in shares_of(read_allow_list(args.repositories), place)}
+    listed = read_allow_list(args.repositories)
+    shares = {share.allowed.name: share for share in shares_of(listed, place, rows.info["held_out_share"])}
     with opened_engine(model, settings) as engine, ExitStack() as stack:
         ends = frozenset(builder.format.end_ids) | newline_ids(tokenizer, len(tokenizer.spelled))
         bench = Bench(

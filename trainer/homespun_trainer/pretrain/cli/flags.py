@@ -62,6 +62,9 @@ def _prepare(step: argparse.ArgumentParser) -> None:
     step.add_argument(
         "--passes", type=float, default=1.0, metavar="X", help="draw so many times more samples (default: 1)"
     )
+    step.add_argument(
+        "--held-out", type=float, default=0.01, metavar="X", help="share of the files to measure on (default: 0.01)"
+    )
     step.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, one per core)")
 
 

@@ -1,4 +1,4 @@
-"""Where allow-listed repositories come from, and how they are read: the indexer's reading, filters, redaction, search."""
+"""Where allow-listed repositories come from, and how they are read and searched: by the indexer."""
 
 from __future__ import annotations
 
@@ -175,5 +175,5 @@ def repositories_of(args: argparse.Namespace, settings: Settings, place: Place) 
     return Repositories(place=place, settings=settings, mirrors=mirrors)
 
 
-def shares_of(listed: Sequence[Allowed], place: Place) -> list[Share]:
-    return prepare.shares(list(text.read(listed, place.text)))
+def shares_of(listed: Sequence[Allowed], place: Place, held_out: float) -> list[Share]:
+    return prepare.shares(list(text.read(listed, place.text)), held_out)
