@@ -26,7 +26,7 @@ def render(facts: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]) -
         "A fill-in-the-middle code model made by `homespun pretrain`. Every figure was written down by the run itself.",
         "\n".join(_what(facts)),
         _FORMATS.strip(),
-        "## Figures (measured)\n\n" + "\n\n".join(_figures(evaluations)),
+        "## Figures (measured)\n\n" + "\n\n".join(figures(evaluations)),
         "## Training\n\n" + "\n".join(_training(facts)),
         "## Loss\n\n" + "\n".join(_curve(facts["training"])),
         "## Data\n\n" + "\n".join(_data(facts["data"])),
@@ -59,7 +59,8 @@ def _what(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"| seed | {facts['run']['recipe']['seed']} (training), {facts['data']['seed']} (data) |"
 
 
-def _figures(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def figures(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Paragraphs and tables."""
     if not evaluations:
         yield "None yet: `homespun pretrain evaluate` measures it on the files that were held out, and adds them here."
     for evaluation in evaluations:

@@ -31,7 +31,7 @@ SIZES = {
     "tiny": Size(layers=2, width=64, heads=2, kv_heads=1, inner=160),
     "19m": Size(layers=8, width=384, heads=6, kv_heads=2, inner=1024),
     "40m": Size(layers=12, width=512, heads=8, kv_heads=2, inner=1408),
-    "110m": Size(layers=16, width=768, heads=12, kv_heads=4, inner=2112),
+    "110m": Size(layers=16, width=768, heads=12, kv_heads=4, inner=2048),
 }
 """Names say about how many parameters there are with a vocabulary of 16,384; tiny is for trying the steps."""
 

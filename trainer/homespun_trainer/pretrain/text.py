@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -114,6 +115,7 @@ def extract(
             publish(entry, open_(entry), parent, scale)
         except RepositoryError as error:
             refused[entry.name] = str(error)
+            shutil.rmtree(parent / entry.folder, ignore_errors=True)  # what an older list or licence let in
         progress.advance(number, entry.name)
     progress.finish(f"{len(allowed) - len(refused)} taken, {len(refused)} left out")
     return refused
