@@ -35,6 +35,8 @@ class Mix:
     distracting: float = 0.2
     """Share of those with snippets of another place: the model has to learn that snippets can be beside the point."""
     file_only: float = 0.2
+    recent: float = 0.2
+    """Share of the cuts that are hunks of the history, in files that have any."""
     prefix_weight: float = 0.0
     """Loss on the file's own prefix, against 1.0 on middle and end."""
     suffix_weight: float = 0.0
@@ -66,7 +68,8 @@ class ExampleStream:
         # Line breaks as the server makes them before it builds a prompt.
         self._documents = [replace(d, text=d.text.replace("\r\n", "\n")) for d in documents]
         self._lines = [Lines.of(d.text) for d in self._documents]
-        self._cumulative = list(itertools.accumulate(min(len(d.text), _MAX_DOCUMENT_WEIGHT) for d in documents))
+        sizes = (min(len(d.text), _MAX_DOCUMENT_WEIGHT) * d.weight for d in documents)
+        self._cumulative = list(itertools.accumulate(sizes))
         self._builder, self._repo, self._seed = builder, repo, seed
         self._retrieve = retrieve
         self._mix = mix or Mix()
@@ -76,7 +79,7 @@ class ExampleStream:
         rng = random.Random(f"{self._seed}/{n}")
         for _ in range(_ATTEMPTS):
             i = self._pick(rng)
-            cut = choose_cut(self._lines[i], rng)
+            cut = choose_cut(self._lines[i], rng, self._documents[i].recent, self._mix.recent)
             if cut is not None and (made := self._make(self._documents[i], cut, rng)):
                 return made
         raise ValueError("no line worth completing in the documents tried")
