@@ -6,6 +6,7 @@ import pytest
 from homespun_core.config import (
     INDEX,
     LSP,
+    RETRAIN,
     SERVE,
     SETTINGS,
     TRAIN,
