@@ -83,7 +83,7 @@ class _Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_hook = scope["path"].startswith(hooks.PATH)
+        is_hook = f"{scope['path']}/".startswith(f"{hooks.PATH}/")
         refusal = None if is_hook else self._refusal(scope["path"], dict(scope["headers"]))
         await (refusal or self._app)(scope, receive, send)
 

@@ -136,10 +136,10 @@ def _gitlab(hook: Hook, secret: bytes, now: float) -> bool:
 
 def _signing_key(secret: bytes) -> bytes:
     """Standard Webhooks writes keys as `whsec_` and base64."""
+    if not secret.startswith(b"whsec_"):
+        return secret
     try:
-        return (
-            base64.b64decode(secret.removeprefix(b"whsec_"), validate=True) if secret.startswith(b"whsec_") else secret
-        )
+        return base64.b64decode(secret.removeprefix(b"whsec_"), validate=True)
     except binascii.Error:
         return secret
 

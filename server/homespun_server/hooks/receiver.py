@@ -61,9 +61,7 @@ class Receiver:
             return _refused(403, "off", "hooks are off; set HOMESPUN_WEBHOOK_SECRET here and as the hook's secret")
         forge = forge_of(hook.headers)
         if forge is None:
-            return _refused(
-                400, "unrecognised", "no forge's headers; GitHub, GitLab, Gitea, Forgejo or Bitbucket sends them"
-            )
+            return _refused(400, "unrecognised", "not a hook of GitHub, GitLab, Gitea, Forgejo or Bitbucket")
         if not forge.is_genuine(hook, self._secret, now):
             logger.warning("a hook that says it is %s's has a wrong or no signature", forge.name)
             return _refused(401, "forged", "wrong signature; compare the hook's secret with HOMESPUN_WEBHOOK_SECRET")

@@ -14,6 +14,7 @@ from homespun_server.hooks.forges import Hook
 
 SECRET = b"0p3n-sesame"
 NOW = 1_800_000_000.0
+_HUB = "x-hub-signature-256"
 CLONE = "https://git.example.com/team/shop.git"
 _REPOSITORY: dict[str, Any] = {"full_name": "team/shop", "clone_url": CLONE, "default_branch": "main"}
 _PUSH: dict[str, Any] = {"ref": "refs/heads/main", "before": "0" * 40, "after": "1" * 40, "repository": _REPOSITORY}
@@ -39,16 +40,14 @@ def signed(body: bytes, secret: bytes = SECRET) -> str:
 def github(payload: dict[str, Any] = _PUSH, *, delivery: str = "72d3162e", event: str = "push") -> Delivery:
     body = json.dumps(payload).encode()
     headers = {"x-github-event": event, "x-github-delivery": delivery, "x-hub-signature-256": f"sha256={signed(body)}"}
-    return Delivery(name="github", forge="github", headers=headers, body=body, signatures=("x-hub-signature-256",))
+    return Delivery(name="github", forge="github", headers=headers, body=body, signatures=(_HUB,))
 
 
 def github_form() -> Delivery:
     body = urlencode({"payload": json.dumps(_PUSH)}).encode()
     headers = github(delivery="f0").headers | {"content-type": "application/x-www-form-urlencoded"}
     headers["x-hub-signature-256"] = f"sha256={signed(body)}"
-    return Delivery(
-        name="github, form", forge="github", headers=headers, body=body, signatures=("x-hub-signature-256",)
-    )
+    return Delivery(name="github, form", forge="github", headers=headers, body=body, signatures=(_HUB,))
 
 
 def gitea() -> Delivery:
