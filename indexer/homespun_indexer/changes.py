@@ -38,8 +38,8 @@ class Change:
 
 
 def changed_source(repo: Repository, *, settings: Settings, since: str | None) -> Change:
-    """From `since` to the head. Where that commit is gone (its branch was pushed anew), all of it is new; where contents
-    are missing (a partial clone), a changed file counts whole."""
+    """From `since` to the head. Where that commit is gone (its branch was pushed anew), all of it is new; where
+    contents are missing (a partial clone), a changed file counts whole."""
     chosen = files.select(repo, settings=settings, commit=repo.head).candidates
     total = sum(candidate.size for candidate in chosen)
     if since is None or not _has(repo, since):
