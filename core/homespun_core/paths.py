@@ -36,6 +36,10 @@ class DataDir:
     def adapters(self, repo: str) -> Path:
         return self.root / "adapters" / repo
 
+    def evaluations(self, repo: str) -> Path:
+        """Scores of `homespun eval`, and the page of the last one."""
+        return self.root / "evaluations" / repo
+
     def training_run(self, repo: str) -> Path:
         """Checkpoints of the training run that isn't finished."""
         return self.root / "runs" / repo

@@ -4,8 +4,13 @@ from pathlib import Path
 import pytest
 
 from homespun_core.config import (
+    EVAL,
     INDEX,
     LSP,
+<<<<<<< HEAD
+=======
+    PRETRAIN,
+>>>>>>> main
     RETRAIN,
     SERVE,
     SETTINGS,
@@ -119,4 +124,5 @@ def test_without_a_home_directory_the_remedy_is_said(data_dir: str, monkeypatch:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(item.metadata["help"] for item in SETTINGS.values())
-    assert {v for item in SETTINGS.values() for v in item.metadata["verbs"]} == {INDEX, TRAIN, RETRAIN, SERVE, LSP}
+    verbs = {v for item in SETTINGS.values() for v in item.metadata["verbs"]}
+    assert verbs == {INDEX, TRAIN, RETRAIN, EVAL, SERVE, LSP, PRETRAIN}

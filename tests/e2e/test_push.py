@@ -8,16 +8,19 @@ import hmac
 import http.server
 import json
 import re
+import shutil
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from homespun_core import storage
 from homespun_core.paths import DataDir, repo_id
@@ -35,12 +38,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 SECRET = "0p3n-sesame"
 SETTINGS = (
     "--data-dir=data",
-    "--port=0",
     "--fetch-minutes=60",  # so that only a hook can make it fetch
     "--train-minutes=0.05",
     "--eval-tasks=20",
-    "--max-prompt-tokens=160",
-    "--snippet-count=1",
+    "--max-prompt-tokens=200",
     "--retrain-changed-kb=1",
     "--retrain-changed-percent=0",
     "--retrain-gap-hours=0",
@@ -94,6 +95,20 @@ def forge(tmp_path: Path) -> Iterator[Forge]:
         server.shutdown()
 
 
+@pytest.fixture
+def base_model(tmp_path: Path) -> Path:
+    """A Llama that is trained and judged in seconds, with the built-in model's tokenizer."""
+    builtin, folder = Path(resolve_base_model("builtin", "auto").path), tmp_path / "tiny"
+    torch.manual_seed(0)
+    config = json.loads((builtin / "config.json").read_text())
+    size = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small = {"num_key_value_heads": 2, "head_dim": 32}
+    LlamaForCausalLM(LlamaConfig(**(config | size | small))).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(builtin / name, folder / name)
+    return folder
+
+
 def indexed_commit(data: DataDir, repo: str) -> str:
     current = storage.current(data.index(repo))
     assert current is not None
@@ -118,18 +133,20 @@ def wait_until(happened: Callable[[], bool], seconds: float, what: Callable[[], 
 
 
 @contextmanager
-def up(forge: Forge, cwd: Path) -> Iterator[str]:
-    with running("up", forge.url, *SETTINGS, cwd=cwd) as process:
+def up(forge: Forge, cwd: Path, settings: Sequence[str]) -> Iterator[str]:
+    with running("up", forge.url, *settings, "--port=0", cwd=cwd) as process:
         yield str(re.search(r"ready on (\S+?);", process.wait_for("ready on"))[1])  # type: ignore[index]
         assert process.interrupt() == 0
     assert "Traceback" not in "\n".join(process.lines)
 
 
-def test_a_push_is_found_and_then_learned(forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_is_found_and_then_learned(
+    forge: Forge, base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOMESPUN_WEBHOOK_SECRET", SECRET)
     data, repo = DataDir(tmp_path / "data"), repo_id(forge.url)
-    log = data.log("retrain")
-    with up(forge, tmp_path) as server:
+    log, settings = data.log("retrain"), (*SETTINGS, f"--base-model={base_model}")
+    with up(forge, tmp_path, settings) as server:
         first = indexed_commit(data, repo)
         ledger = read_ledger(data.retraining(repo))
         assert ledger.last is not None and ledger.last.commit == first  # the first adapter was trained at once
@@ -151,5 +168,5 @@ def test_a_push_is_found_and_then_learned(forge: Forge, tmp_path: Path, monkeypa
     assert "kB have changed" in said and "Traceback" not in said
     reports = [json.loads(p.read_text()) for p in data.adapters(repo).glob("*/report.json")]
     assert sorted(report["corpus"]["head"] for report in reports) == sorted([first, pushed])
-    dry = homespun("retrain", forge.url, *(s for s in SETTINGS if "port" not in s), "--dry-run", cwd=tmp_path)
+    dry = homespun("retrain", forge.url, *settings, "--dry-run", cwd=tmp_path)
     assert dry.returncode == 0 and "nothing to train" in dry.stdout

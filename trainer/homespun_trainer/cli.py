@@ -22,6 +22,7 @@ from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, at_commit, open_repository
+from homespun_indexer.secrets import redact
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest
@@ -117,11 +118,13 @@ def prepared(
                 documents=list(corpus.documents()),
                 tasks=corpus.tasks(),
                 retrieve=retrieve,
+                report=corpus.report,
             ),
             files=files,
             tokenizer=tokenizer,
             settings=settings,
             data=data,
+            count_secrets=lambda text: sum(redact(text)[1].values()),
         )
 
 

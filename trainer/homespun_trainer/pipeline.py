@@ -14,16 +14,17 @@ from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, Progress
-from homespun_trainer import report
+from homespun_trainer import page, report
+from homespun_trainer.canaries import CanaryStream, make_canaries, planted
 from homespun_trainer.examples import Example, ExampleStream, Mix
 from homespun_trainer.interrupt import deferred_signals
-from homespun_trainer.job import Job, prompt_builder
-from homespun_trainer.judging import JudgeEngine, judge
+from homespun_trainer.job import Job
+from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.lora import choose_placement
 from homespun_trainer.publishing import Outcome, publish, same_as_last
 from homespun_trainer.train import Recipe, TrainingInterruptedError, train_adapter
 
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
@@ -55,10 +56,11 @@ def train_repository(
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     stream, held_out = examples_of(job, recipe, mix)
+    canaries = make_canaries(fingerprint)
     with deferred_signals() as should_stop:
         result = train_adapter(
             job.files,
-            stream,
+            CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.repo_name),
             held_out,
             recipe,
             placement=placement,
@@ -69,10 +71,18 @@ def train_repository(
         )
         if should_stop():  # asked in the last step: the checkpoint has everything
             raise TrainingInterruptedError
-    facts = report.training_facts(result, recipe, str(placement), torch.get_num_threads())
+    training = report.training_facts(result, recipe, str(placement), torch.get_num_threads())
+    seen = planted(result.kept_step * recipe.batch_examples)
     with open_engine() as engine:
-        verdict = judge(job, result.path, engine, progress)
-    return publish(job, fingerprint, result, {**verdict, "training": facts, "corpus": dict(job.corpus.sources)})
+        verdict = judge(job, result.path, engine, Planted(canaries=canaries, counts=seen, seed=fingerprint), progress)
+    facts = {
+        **verdict,
+        "training": training,
+        "corpus": dict(job.corpus.sources),
+        "corpus_report": dict(job.corpus.report),
+    }
+    page.write(result.path, job.repo_name, facts)
+    return publish(job, fingerprint, result, facts)
 
 
 def recipe_of(settings: Settings) -> Recipe:
@@ -102,7 +112,7 @@ def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
 
 def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[ExampleStream, list[Example]]:
     """The stream to train on, and examples of other files that tell when it is enough."""
-    builder = prompt_builder(job, recipe.prompt_tokens)
+    builder = job.prompt_builder(recipe.prompt_tokens)
     held_out = [d for d in job.corpus.documents if _is_held_out(d)]
     if len(job.corpus.documents) < _MIN_DOCUMENTS_TO_HOLD_OUT or not held_out:
         return _stream(job, builder, job.corpus.documents, mix, job.settings.seed), []

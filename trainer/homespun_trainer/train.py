@@ -16,8 +16,9 @@ import torch
 from homespun_core.types import ModelFiles, Progress
 from homespun_trainer import checkpoint
 from homespun_trainer.batches import MicroBatch, micro_batches, target_weight
+from homespun_trainer.canaries import Batches
 from homespun_trainer.checkpoint import Checkpoint, RunState
-from homespun_trainer.examples import Example, ExampleStream
+from homespun_trainer.examples import Example
 from homespun_trainer.lora import Masters, Placement, attach, default_learning_rate, load_base, logits_at, save_adapter
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,11 @@ class TrainResult:
     learning_rate: float
     num_trainable: int
 
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights these are."""
+        return self.state.step if self.state.best_step is None else self.state.best_step
+
 
 def learning_rate_at(fraction: float, recipe: Recipe, peak: float) -> float:
     """The learning rate when `fraction` of the time is over: the schedule follows the clock, not a number of steps that
@@ -81,7 +87,7 @@ def learning_rate_at(fraction: float, recipe: Recipe, peak: float) -> float:
 
 def train_adapter(
     files: ModelFiles,
-    stream: ExampleStream,
+    stream: Batches,
     held_out: Sequence[Example],
     recipe: Recipe,
     *,
@@ -135,7 +141,7 @@ class _Training:
 
     def work(
         self,
-        stream: ExampleStream,
+        stream: Batches,
         held_out: Sequence[Example],
         progress: Progress,
         should_stop: Callable[[], bool],
@@ -166,7 +172,7 @@ class _Training:
     def _budget_s(self) -> float:
         return self._recipe.minutes * 60
 
-    def _prepare(self, pool: ThreadPoolExecutor, stream: ExampleStream, step: int) -> Future[list[Example]]:
+    def _prepare(self, pool: ThreadPoolExecutor, stream: Batches, step: int) -> Future[list[Example]]:
         return pool.submit(stream.batch, step, self._recipe.batch_examples)
 
     def _step(self, batch: Sequence[Example], should_stop: Callable[[], bool]) -> bool:

@@ -122,7 +122,7 @@ class _View:
     def measure(self, adapter: Adapter) -> FreshScore | None:
         # Imported here: torch takes seconds and memory, and most looks have no use for it.
         from homespun_trainer.cli import opened_engine
-        from homespun_trainer.job import Corpus, Job, prompt_builder
+        from homespun_trainer.job import prompt_builder
         from homespun_trainer.retrain import drift
 
         assert self._repo is not None, "look first"
@@ -149,18 +149,13 @@ class _View:
                 return list(index.search(query, self._settings.snippet_count)) if self._settings.retrieval else []
 
             engine.load_adapter(adapter.version, adapter.path)
-            sources = Corpus(fingerprint="", sources=corpus, documents=(), tasks=places, retrieve=retrieve)
-            job = Job(
-                repo_id=repo.id,
-                repo_name=repo.name,
-                corpus=sources,
-                files=self._files,
-                tokenizer=tokenizer,
-                settings=self._settings,
-                data=self._data,
-            )
             return drift.measure(
-                drift.Fresh(tasks=places, repo=repo.name, builder=prompt_builder(job), retrieve=retrieve),
+                drift.Fresh(
+                    tasks=places,
+                    repo=repo.name,
+                    builder=prompt_builder(self._files, tokenizer, self._settings),
+                    retrieve=retrieve,
+                ),
                 lambda ids, start: engine.score(ids, start, adapter.version),
                 adapter=adapter,
                 head=repo.head,

@@ -10,7 +10,7 @@ from homespun_core.prompt import PromptBuilder
 from homespun_core.registry import Adapter
 from homespun_core.retraining import FreshScore
 from homespun_core.types import EvalTask, SearchQuery, Snippet
-from homespun_trainer.intervals import ratio
+from homespun_trainer.intervals import Share, ratio
 from homespun_trainer.judging import ADAPTER_RETRIEVAL
 
 MIN_PLACES = 12
@@ -32,7 +32,7 @@ class Fresh:
 
 def measure(fresh: Fresh, score: ScoreIds, *, adapter: Adapter, head: str, percent: float, now: float) -> FreshScore:
     bits, sizes = zip(*(_bits(task, fresh, score) for task in fresh.tasks), strict=True)
-    estimate = ratio(bits, [float(size) for size in sizes], [task.commit for task in fresh.tasks])
+    estimate = ratio(Share(tops=bits, bottoms=sizes), [task.commit for task in fresh.tasks])
     baseline = baseline_of(adapter)
     return FreshScore(
         at=now,
