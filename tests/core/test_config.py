@@ -7,7 +7,10 @@ from homespun_core.config import (
     EVAL,
     INDEX,
     LSP,
+<<<<<<< HEAD
+=======
     PRETRAIN,
+>>>>>>> main
     RETRAIN,
     SERVE,
     SETTINGS,
