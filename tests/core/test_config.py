@@ -6,6 +6,7 @@ import pytest
 from homespun_core.config import (
     INDEX,
     LSP,
+    PRETRAIN,
     SERVE,
     SETTINGS,
     TRAIN,
@@ -118,4 +119,4 @@ def test_without_a_home_directory_the_remedy_is_said(data_dir: str, monkeypatch:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(item.metadata["help"] for item in SETTINGS.values())
-    assert {v for item in SETTINGS.values() for v in item.metadata["verbs"]} == {INDEX, TRAIN, SERVE, LSP}
+    assert {v for item in SETTINGS.values() for v in item.metadata["verbs"]} == {INDEX, TRAIN, SERVE, LSP, PRETRAIN}

@@ -8,8 +8,9 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -143,11 +144,15 @@ def _prepare(args: argparse.Namespace, settings: Settings, place: Place, progres
 
 
 def _in_processes(tasks: Sequence[_Task], workers: int, progress: Progress) -> list[Path]:
-    """Spawned, not forked: the tokenizer's and torch's threads don't survive a fork."""
+    """Spawned, not forked: the tokenizer's and torch's threads don't survive a fork. One worker is this process."""
     progress.start("making samples", total=len(tasks), unit="repositories")
     paths = []
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn")) as pool:
-        for number, path in enumerate(pool.map(_call, tasks), 1):
+    with ExitStack() as stack:
+        done: Iterator[Path] = map(_call, tasks)
+        if min(workers, len(tasks)) > 1:
+            context = get_context("spawn")
+            done = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context)).map(_call, tasks)
+        for number, path in enumerate(done, 1):
             paths.append(path)
             progress.advance(number, tasks[number - 1].share.allowed.name)
     progress.finish()
