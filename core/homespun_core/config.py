@@ -21,6 +21,7 @@ CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
 
 INDEX, TRAIN, SERVE, LSP = "index", "train", "serve", "lsp"
+METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
 def _setting(default: Any, help: str, *verbs: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -61,6 +62,7 @@ class Settings:
     fetch_minutes: float = _setting(5.0, "how often a watched URL is fetched", INDEX, low=0.1)
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
+    method: str = _setting("lora", "kind of adapter that is trained", TRAIN, choices=METHODS)
     lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)

@@ -77,6 +77,7 @@ def train_repository(
 
 def recipe_of(settings: Settings) -> Recipe:
     return Recipe(
+        method=settings.method,
         rank=settings.lora_rank,
         learning_rate=settings.learning_rate,
         minutes=settings.train_minutes,

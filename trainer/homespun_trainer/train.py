@@ -18,7 +18,8 @@ from homespun_trainer import checkpoint
 from homespun_trainer.batches import MicroBatch, micro_batches, target_weight
 from homespun_trainer.checkpoint import Checkpoint, RunState
 from homespun_trainer.examples import Example, ExampleStream
-from homespun_trainer.lora import Masters, Placement, attach, default_learning_rate, load_base, logits_at, save_adapter
+from homespun_trainer.lora import Masters, Placement, attach, load_base, logits_at, num_parameters, save_adapter
+from homespun_trainer.methods import default_learning_rate, peft_config
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Recipe:
     """Peak; 0 chooses by model size."""
     minutes: float
     seed: int
+    method: str = "lora"
     batch_examples: int = 8
     prompt_tokens: int = 384
     """Length of a training prompt at most; shorter ones than the server's show more places in the same time. Bits per
@@ -57,7 +59,7 @@ class Recipe:
     beta2: float = 0.99
     clip: float = 1.0
 
-    def as_json(self) -> dict[str, float | int]:
+    def as_json(self) -> dict[str, float | int | str]:
         return asdict(self)
 
 
@@ -118,8 +120,8 @@ class _Training:
     ) -> None:
         torch.manual_seed(recipe.seed)  # the adapter's first weights are all that is random in here
         base = load_base(files, placement)
-        self._peak = recipe.learning_rate or default_learning_rate(base)
-        self._model: Any = attach(base, recipe.rank)
+        self._peak = recipe.learning_rate or default_learning_rate(recipe.method, num_parameters(base))
+        self._model: Any = attach(base, peft_config(recipe.method, recipe.rank, base))
         self._masters = Masters(self._model)
         self._optimiser = torch.optim.AdamW(
             self._masters.parameters, betas=(0.9, recipe.beta2), weight_decay=recipe.weight_decay

@@ -272,7 +272,7 @@ def _filled(value: float) -> Callable[[Path], None]:
         (lambda path: _edit_tensors(path / WEIGHTS, lambda t: t.update(more=torch.ones(1))), "unknown"),
         (_set(peft_type="IA3"), "peft_type"),
         (_without("peft_type"), "peft_type"),
-        (_set(use_dora=True), "use_dora"),
+        (_set(use_dora=True), "missing"),
         (_set(bias="all"), "bias"),
         (_set(lora_bias=True), "lora_bias"),
         (_set(fan_in_fan_out=True), "fan_in_fan_out"),
