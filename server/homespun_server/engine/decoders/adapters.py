@@ -24,7 +24,7 @@ from homespun_core.errors import ModelError
 from homespun_server.engine.decoders.changes import Change, LowRank, Scaling
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_SILENT = (None, False, "", [], {})
+_SILENT: tuple[object, ...] = (None, False, "", [], {})
 _KNOWN: dict[str, dict[str, tuple[object, ...]]] = {
     "LORA": {
         "bias": ("none", None),

@@ -32,7 +32,8 @@ class LowRank:
         summed = torch.addmm(matrix.float(), self.up.float(), self.down.float(), alpha=self.scale)
         if self.magnitude is None:
             return summed
-        return summed * (self.magnitude.float() / torch.linalg.vector_norm(summed, dim=1))[:, None]
+        factors: torch.Tensor = self.magnitude.float() / torch.linalg.vector_norm(summed, dim=1)
+        return summed * factors[:, None]
 
     def to_bias(self, bias: torch.Tensor) -> torch.Tensor:
         return bias

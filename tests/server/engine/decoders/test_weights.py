@@ -270,7 +270,7 @@ def _filled(value: float) -> Callable[[Path], None]:
         (lambda path: (path / CONFIG).write_text("[]"), "not an adapter"),
         (lambda path: _edit_tensors(path / WEIGHTS, lambda t: t.pop(min(t))), "1 of its weights are missing"),
         (lambda path: _edit_tensors(path / WEIGHTS, lambda t: t.update(more=torch.ones(1))), "unknown"),
-        (_set(peft_type="IA3"), "peft_type"),
+        (_set(peft_type="IA3"), "bias is"),
         (_without("peft_type"), "peft_type"),
         (_set(use_dora=True), "missing"),
         (_set(bias="all"), "bias"),
