@@ -125,7 +125,9 @@ def test_every_plot_says_in_words_what_it_shows(name: str) -> None:
     row = Interval(label=name, value=1.0, low=0.5, high=2.0, text="1.0 [0.5, 2.0]", tone="good")
     pictures = [
         forest(name, [row], zero=True, spell=str),
-        curves(name, [Line(label=name, points=[(0, 3), (1, 2)]), Line(label="none", points=[])], x_name="x", y_name="y"),
+        curves(
+            name, [Line(label=name, points=[(0, 3), (1, 2)]), Line(label="none", points=[])], x_name="x", y_name="y"
+        ),
         dots(name, [(name, [1.0, 2.0])], limit=4, most=7),
     ]
     for picture in pictures:
