@@ -52,7 +52,7 @@ def train_repository(
     if last is not None:
         if last.report.get("promote"):  # again, in case we were killed between publishing and promoting it
             registry.promote(job.adapters, last.version)
-        return Outcome(version=last.version, is_new=False, report=last.report)
+        return Outcome(version=last.version, path=last.path, is_new=False, report=last.report)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     stream, held_out = examples_of(job, recipe, mix)
