@@ -22,6 +22,7 @@ from homespun_trainer.job import Job, prompt_builder
 from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.lora import choose_placement
 from homespun_trainer.publishing import Outcome, publish, same_as_last
+from homespun_trainer.randomness import LearnableStream
 from homespun_trainer.train import Recipe, TrainingInterruptedError, train_adapter
 
 RECIPE_VERSION = 4
@@ -57,10 +58,11 @@ def train_repository(
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     stream, held_out = examples_of(job, recipe, mix)
     canaries = make_canaries(fingerprint)
+    planting = CanaryStream(stream, canaries, prompt_builder(job, recipe.prompt_tokens), job.repo_name)
     with deferred_signals() as should_stop:
         result = train_adapter(
             job.files,
-            CanaryStream(stream, canaries, prompt_builder(job, recipe.prompt_tokens), job.repo_name),
+            LearnableStream(planting, job.tokenizer),
             held_out,
             recipe,
             placement=placement,
