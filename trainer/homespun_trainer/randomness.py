@@ -1,4 +1,4 @@
-"""What looks random is not learned: keys, digests and numbers that nobody wants completed, and secrets that no rule knew.
+"""What looks random is not learned: keys, digests, numbers that nobody wants completed, secrets that no rule knew.
 
 The second line of defence behind redaction, which goes by the forms of known secrets. Without it a random string that
 stood in one example of a run of 42 steps became 4 bits more exposed than others like it (benchmarks/LOG.md).
