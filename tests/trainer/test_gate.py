@@ -90,6 +90,7 @@ def test_decision_table(summary: Summary | None, promote: bool, said: str) -> No
         (replace(GOOD, memory=memory(count=MIN_CANARIES - 1)), False, "too shortly"),
         (replace(GOOD, memory=None), False, "wasn't tested"),
         (replace(GOOD, forgetting=forgetting((0.2, 0.1, 0.3))), False, "forgets code that isn't yours: +0.200"),
+        (replace(GOOD, forgetting=forgetting((0.026, 0.0, 0.05))), True, "other code suffers little"),
         (replace(GOOD, forgetting=None), True, "better than"),
         (replace(GOOD, languages={"go": change(bits=WORSE), "python": change()}), False, "worse at go (+0.100"),
         (replace(GOOD, languages={"go": change(bits=UNSURE)}), True, "better than"),

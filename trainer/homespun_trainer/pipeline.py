@@ -23,6 +23,7 @@ from homespun_trainer.job import Job
 from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.lora import choose_placement
 from homespun_trainer.publishing import Outcome, publish, same_as_last
+from homespun_trainer.randomness import LearnableStream
 from homespun_trainer.stacking import STACKABLE, read_plain_lora
 from homespun_trainer.train import Recipe, TrainingInterruptedError, train_adapter
 
@@ -56,15 +57,16 @@ def train_repository(
     if last is not None:
         if last.report.get("promote"):  # again, in case we were killed between publishing and promoting it
             registry.promote(job.adapters, last.version)
-        return Outcome(version=last.version, is_new=False, report=last.report)
+        return Outcome(version=last.version, path=last.path, is_new=False, report=last.report)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     stream, held_out = examples_of(job, recipe, mix)
     canaries = make_canaries(fingerprint)
+    planting = CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.repo_name)
     with deferred_signals() as should_stop:
         result = train_adapter(
             job.files,
-            CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.repo_name),
+            LearnableStream(planting, job.tokenizer),
             held_out,
             recipe,
             placement=placement,
