@@ -7,10 +7,7 @@ from homespun_core.config import (
     EVAL,
     INDEX,
     LSP,
-<<<<<<< HEAD
-=======
     PRETRAIN,
->>>>>>> main
     RETRAIN,
     SERVE,
     SETTINGS,
