@@ -60,7 +60,7 @@ def similarity(one: str, other: str) -> float:
 
 
 def _is_near(one: tuple[_Hashes, _Hashes], other: tuple[_Hashes, _Hashes]) -> bool:
-    agreement = np.count_nonzero(one[1] == other[1])
+    agreement = int(np.count_nonzero(one[1] == other[1]))
     return agreement >= _MIN_AGREEMENT * len(one[1]) and _jaccard(one[0], other[0]) >= THRESHOLD
 
 

@@ -24,6 +24,8 @@ _KEEP_TURNED_DOWN = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     version: str
+    path: Path
+    """Its directory; with a page for people in it, `page.PAGE`."""
     is_new: bool
     """False when this very adapter was there already."""
     report: Mapping[str, Any]
@@ -53,4 +55,4 @@ def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str,
         registry.promote(job.adapters, version)
     storage.prune(job.adapters, _KEEP_TURNED_DOWN)
     checkpoint.discard(job.run)
-    return Outcome(version=version, is_new=True, report=facts)
+    return Outcome(version=version, path=path, is_new=True, report=facts)
