@@ -36,16 +36,26 @@ class VerbModule(Protocol):
 
 VERBS = {
     "up": Verb(
-        "homespun_server.up", "server", "do it all for a repository: index, train, serve, and keep the index fresh"
+        "homespun_server.up",
+        "server",
+        "index a repository, train, serve, and keep index and adapter fresh",
     ),
     "index": Verb("homespun_indexer.cli", "indexer", "make the code of a repository searchable"),
     "train": Verb(
         "homespun_trainer.cli", "trainer", "train an adapter on a repository, and put it live if it proves better"
     ),
     "eval": Verb("homespun_trainer.comparing.cli", "trainer", "measure on a repository what snippets and adapters add"),
+    "retrain": Verb(
+        "homespun_trainer.retrain.cli",
+        "trainer",
+        "train what has changed enough, once or again and again, and watch how adapters do on fresh code",
+    ),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
+    "pretrain": Verb(
+        "homespun_trainer.pretrain.cli", "trainer", "make a base model like the built-in one, from permissive code only"
+    ),
     "doctor": Verb(
         "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"
     ),

@@ -44,6 +44,14 @@ class DataDir:
         """Checkpoints of the training run that isn't finished."""
         return self.root / "runs" / repo
 
+    def nudge(self, repo: str) -> Path:
+        """Changes when somebody says that a repository was pushed to."""
+        return self.root / "nudges" / repo
+
+    def retraining(self, repo: str) -> Path:
+        """What retraining remembers, and how the live adapter does on fresh code."""
+        return self.root / "retraining" / repo
+
     @property
     def index_root(self) -> Path:
         return self.root / "index"
@@ -56,6 +64,10 @@ class DataDir:
     @property
     def locks(self) -> Path:
         return self.root / "locks"
+
+    def log(self, verb: str) -> Path:
+        """What a verb that `homespun up` runs in the background says."""
+        return self.root / "logs" / f"{verb}.log"
 
     @property
     def server_state(self) -> Path:

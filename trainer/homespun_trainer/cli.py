@@ -23,7 +23,7 @@ from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.reader import IndexReader
-from homespun_indexer.repository import Repository, open_repository
+from homespun_indexer.repository import Repository, at_commit, open_repository
 from homespun_indexer.secrets import redact
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.drafts import drafter
@@ -44,6 +44,7 @@ _INTERRUPTED = 130
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("repository", metavar="REPO", help="path or URL of a git repository")
+    parser.add_argument("--commit", metavar="ID", help="train on what this commit holds (default: the newest)")
     add_flags(parser, (TRAIN, INDEX))
 
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     settings, repository = loaded.settings, loaded.chosen([args.repository])[0]
     configure_logging(settings.log_level)
     try:
-        outcome = train(repository, settings, progress_for_terminal())
+        outcome = train(repository, settings, progress_for_terminal(), args.commit)
     except TooLittleCode as reason:
         print(f"homespun: {reason}", flush=True)
         return 0
@@ -64,8 +65,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def train(source: str | RepositoryConfig, settings: Settings, progress: Progress) -> Outcome:
-    """Corpus, index as of its cut, adapter, gate, registry. Raises HomespunError and TrainingInterruptedError."""
+def train(source: str | RepositoryConfig, settings: Settings, progress: Progress, commit: str | None = None) -> Outcome:
+    """Corpus, index as of its cut, adapter, gate, registry. A `commit` is looked for in what was fetched before.
+
+    Raises HomespunError and TrainingInterruptedError.
+    """
     data = DataDir(settings.data_root)
     files = resolve_base_model(settings.base_model, settings.fim_family)
     repo = open_repository(
@@ -74,8 +78,10 @@ def train(source: str | RepositoryConfig, settings: Settings, progress: Progress
         branch=settings.branch,
         timeout_s=settings.git_timeout_s,
         max_clone_mb=settings.max_clone_mb,
+        is_fetched=commit is None,
         progress=progress,
     )
+    repo = at_commit(repo, commit) if commit else repo
     with (
         locked(data.locks / f"train-{repo.id}.lock", f"training on {repo.name}"),
         prepared(repo, files, settings, data, progress) as job,

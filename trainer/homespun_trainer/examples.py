@@ -1,15 +1,19 @@
 """From documents to training examples, with exactly the prompts the server builds.
 
+Placeholders (what stood there is nobody's to learn) have no weight anywhere and are never in or beside a middle.
+
 Example n is a function of (documents, seed, n) alone: a run that was killed goes on at any n, nothing random is stored.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from homespun_core import placeholders
 from homespun_core.fim import PREFIX, SUFFIX
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, SearchQuery, Snippet
@@ -85,7 +89,7 @@ class ExampleStream:
 
     def _make(self, document: Document, cut: Cut, rng: random.Random) -> Example | None:
         middle = document.text[cut.start : cut.end]
-        if len(self._builder.tokenizer.encode(middle)) > MAX_MIDDLE_TOKENS:
+        if touches_placeholder(document.text, cut) or len(self._builder.tokenizer.encode(middle)) > MAX_MIDDLE_TOKENS:
             return None
         query = SearchQuery(
             prefix=document.text[: cut.start],
@@ -134,12 +138,37 @@ class ExampleStream:
             self._mix.prefix_weight if prefix_weight is None else prefix_weight,
             self._mix.suffix_weight,
         )
+        weights = without_placeholders(prompt.ids, weights, self._builder.tokenizer.spelled)
         return Example(
             ids=(*prompt.ids, *written, self._builder.format.end_id),
             weights=(*weights, *[1.0] * (len(written) + 1)),
             prompt_tokens=len(prompt.ids),
             kind=kind,
         )
+
+
+def touches_placeholder(text: str, cut: Cut) -> bool:
+    """Also where a cut only borders on one: the word before the cursor is spelled again, so it would be a target."""
+    start = max(0, text.rfind("\n", 0, cut.start))
+    line_end = text.find("\n", cut.end)
+    around = text[start : line_end if line_end >= 0 else len(text)]
+    return any(s <= cut.end - start and cut.start - start <= e for s, e in placeholders.spans(around))
+
+
+def without_placeholders(ids: Sequence[int], weights: list[float], spelled: Sequence[bytes | None]) -> list[float]:
+    """The weights with 0 for every token that holds a part of a placeholder. Where tokens aren't made of bytes (no
+    `spelled`) a placeholder can't be found, so nothing but middles, which never hold one, may be learned."""
+    if not any(weights):
+        return weights
+    if not spelled:
+        return [0.0] * len(weights)
+    pieces = [spelled[i] or b"" for i in ids]
+    hidden = placeholders.byte_spans(b"".join(pieces))
+    starts = [0, *itertools.accumulate(map(len, pieces))]
+    for start, end in hidden:
+        first, last = bisect.bisect_right(starts, start) - 1, bisect.bisect_left(starts, end)
+        weights[first:last] = [0.0] * (last - first)
+    return weights
 
 
 def own_file_weights(prompt: Sequence[int], builder: PromptBuilder, prefix: float, suffix: float) -> list[float]:

@@ -18,7 +18,7 @@ from homespun_trainer.canaries import Canary
 from homespun_trainer.evaluate import Arm, Bench, Copy, Scores, Written, evaluate, newline_ids
 from homespun_trainer.gate import MIN_TASKS, Evidence, decide
 from homespun_trainer.general import forgetting
-from homespun_trainer.job import Job, prompt_builder
+from homespun_trainer.job import Job
 from homespun_trainer.memory import Memory, count_leaks, exposures
 from homespun_trainer.summaries import by_language, differences, summarise
 
@@ -122,7 +122,7 @@ def live_adapter(job: Job) -> Adapter | None:
 
 
 def bench_of(job: Job, engine: JudgeEngine, copy: Copy | None = None) -> Bench:
-    builder = prompt_builder(job)
+    builder = job.prompt_builder()
     size = job.files.config.get("vocab_size")
     new_lines = newline_ids(job.tokenizer, size if isinstance(size, int) else 0)
     return Bench(

@@ -18,7 +18,7 @@ from homespun_trainer import page, report
 from homespun_trainer.canaries import CanaryStream, make_canaries, planted
 from homespun_trainer.examples import Example, ExampleStream, Mix
 from homespun_trainer.interrupt import deferred_signals
-from homespun_trainer.job import Job, prompt_builder
+from homespun_trainer.job import Job
 from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.lora import choose_placement
 from homespun_trainer.publishing import Outcome, publish, same_as_last
@@ -58,7 +58,7 @@ def train_repository(
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     stream, held_out = examples_of(job, recipe, mix)
     canaries = make_canaries(fingerprint)
-    planting = CanaryStream(stream, canaries, prompt_builder(job, recipe.prompt_tokens), job.repo_name)
+    planting = CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.repo_name)
     with deferred_signals() as should_stop:
         result = train_adapter(
             job.files,
@@ -114,7 +114,7 @@ def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
 
 def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[ExampleStream, list[Example]]:
     """The stream to train on, and examples of other files that tell when it is enough."""
-    builder = prompt_builder(job, recipe.prompt_tokens)
+    builder = job.prompt_builder(recipe.prompt_tokens)
     held_out = [d for d in job.corpus.documents if _is_held_out(d)]
     if len(job.corpus.documents) < _MIN_DOCUMENTS_TO_HOLD_OUT or not held_out:
         return _stream(job, builder, job.corpus.documents, mix, job.settings.seed), []
