@@ -19,6 +19,7 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import locked
 from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Tokenizer
 from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.corpus import summary as corpus_summary
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
@@ -86,6 +87,7 @@ def train(source: str | RepositoryConfig, settings: Settings, progress: Progress
         locked(data.locks / f"train-{repo.id}.lock", f"training on {repo.name}"),
         prepared(repo, files, settings, data, progress) as job,
     ):
+        print(corpus_summary(job.corpus.report), flush=True)
         return train_repository(job, open_engine=lambda: opened_engine(files, settings), progress=progress)
 
 

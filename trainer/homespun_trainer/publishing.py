@@ -12,7 +12,7 @@ from typing import Any
 from homespun_core import registry, storage
 from homespun_core.errors import StorageError
 from homespun_core.registry import Adapter
-from homespun_trainer import checkpoint
+from homespun_trainer import checkpoint, trained_on
 from homespun_trainer.job import Job
 from homespun_trainer.train import TrainResult
 
@@ -50,6 +50,7 @@ def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str,
     with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
+        trained_on.write(folder, job.corpus.documents)
     if facts["promote"]:
         registry.promote(job.adapters, version)
     storage.prune(job.adapters, _KEEP_TURNED_DOWN)
