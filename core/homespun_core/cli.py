@@ -36,11 +36,24 @@ class VerbModule(Protocol):
 
 VERBS = {
     "up": Verb(
-        "homespun_server.up", "server", "do it all for a repository: index, train, serve, and keep the index fresh"
+        "homespun_server.up",
+        "server",
+        "index a repository, train, serve, and keep index and adapter fresh",
     ),
     "index": Verb("homespun_indexer.cli", "indexer", "make the code of a repository searchable"),
     "train": Verb(
         "homespun_trainer.cli", "trainer", "train an adapter on a repository, and put it live if it proves better"
+    ),
+    "eval": Verb("homespun_trainer.comparing.cli", "trainer", "measure on a repository what snippets and adapters add"),
+    "retrain": Verb(
+        "homespun_trainer.retrain.cli",
+        "trainer",
+        "train what has changed enough, once or again and again, and watch how adapters do on fresh code",
+    ),
+    "forget": Verb(
+        "homespun_trainer.forget.cli",
+        "trainer",
+        "train without a repository, files or an author from now on, and delete the adapters that knew them",
     ),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),

@@ -20,7 +20,9 @@ from homespun_core.repositories import TABLE, RepositoryConfig, chosen, nearest,
 CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
 
-INDEX, TRAIN, SERVE, LSP, PRETRAIN = "index", "train", "serve", "lsp", "pretrain"
+INDEX, TRAIN, RETRAIN, EVAL = "index", "train", "retrain", "eval"
+SERVE, LSP, PRETRAIN = "serve", "lsp", "pretrain"
+METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
 def _setting(default: Any, help: str, *verbs: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -39,18 +41,23 @@ class Settings:
     base_model: str = _setting(
         "builtin", "base model: builtin, a Hugging Face directory, or a hub name", INDEX, TRAIN, SERVE
     )
-    fim_family: str = _setting("auto", "fill-in-the-middle format of the base model; auto detects it", TRAIN, SERVE)
-    device: str = _setting("auto", "where the model runs", TRAIN, SERVE, PRETRAIN, choices=("auto", "cpu", "cuda"))
+    fim_family: str = _setting(
+        "auto", "fill-in-the-middle format of the base model; auto detects it", TRAIN, EVAL, SERVE
+    )
+    device: str = _setting(
+        "auto", "where the model runs", TRAIN, EVAL, SERVE, PRETRAIN, choices=("auto", "cpu", "cuda")
+    )
     dtype: str = _setting(
         "auto",
         "number format of the model; auto is int8 on a CPU and bfloat16 on a GPU",
         TRAIN,
+        EVAL,
         SERVE,
         PRETRAIN,
         choices=("auto", "int8", "float32", "bfloat16"),
     )
-    num_threads: int = _setting(0, "threads for matrix work; 0 is one per core", TRAIN, SERVE, PRETRAIN, low=0)
-    seed: int = _setting(0, "seed of everything random", TRAIN, PRETRAIN, low=0)
+    num_threads: int = _setting(0, "threads for matrix work; 0 is one per core", TRAIN, EVAL, SERVE, PRETRAIN, low=0)
+    seed: int = _setting(0, "seed of everything random", TRAIN, EVAL, PRETRAIN, low=0)
 
     branch: str = _setting("", "branch to index (default: the repository's default branch)", INDEX)
     max_file_kb: int = _setting(1_000, "larger files are left out", INDEX, low=1)
@@ -66,19 +73,38 @@ class Settings:
     fetch_minutes: float = _setting(5.0, "how often a watched URL is fetched", INDEX, low=0.1)
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
+    method: str = _setting("lora", "kind of adapter that is trained", TRAIN, choices=METHODS)
     lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)
+    on_top_of: str = _setting("", "train on top of this adapter: a version of the repository's, or a folder", TRAIN)
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
+
+    retrain_changed_kb: int = _setting(150, "train again once this much source code has changed", RETRAIN, low=0)
+    retrain_changed_percent: float = _setting(2.0, "and this share of the repository's source code", RETRAIN, low=0)
+    retrain_days: float = _setting(7.0, "or after this many days, if anything has changed", RETRAIN, low=0)
+    retrain_gap_hours: float = _setting(12.0, "time between two trainings at least", RETRAIN, low=0)
+    retrain_quiet_s: float = _setting(
+        60.0, "wait until nothing was pushed for so long, at most five times as long", RETRAIN, low=0
+    )
+    retrain_schedule: str = _setting(
+        "", "train whatever has changed at these times instead, in cron syntax (0 2 * * 1-5)", RETRAIN
+    )
+    retrain_window: str = _setting("", "train at these hours only (22:00-06:00), pause at their end", RETRAIN)
+    retrain_timezone: str = _setting("", "of schedule and window (Europe/Berlin); default: the machine's", RETRAIN)
+    drift_places: int = _setting(40, "fresh lines the live adapter is watched on each day; 0 is none", RETRAIN, low=0)
+    drift_percent: float = _setting(3.0, "alarm when fresh code costs this many percent more bits", RETRAIN, low=0)
+    retrain_on_drift: bool = _setting(False, "train again at that alarm", RETRAIN)
 
     host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs api_token", SERVE)
     port: int = _setting(8080, "port to listen on; 0 picks a free one", SERVE, low=0)
     api_token: str = _setting("", "clients must send it as a bearer token (better set as HOMESPUN_API_TOKEN)")
+    webhook_secret: str = _setting("", "what forges sign their push hooks with (better set as HOMESPUN_WEBHOOK_SECRET)")
     retrieval: bool = _setting(True, "put snippets of the repository into the prompt", TRAIN, SERVE)
     retrieve_deadline_ms: int = _setting(
         15, "time allowed for retrieval; on expiry the prompt has no snippets", SERVE, low=0
     )
-    snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, SERVE, PRETRAIN, low=0)
-    max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, SERVE, low=64)
+    snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, EVAL, SERVE, PRETRAIN, low=0)
+    max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, EVAL, SERVE, low=64)
     max_new_tokens: int = _setting(64, "length of a completion at most", SERVE, low=1)
     completion_deadline_ms: int = _setting(5_000, "a completion ends here with what it has", SERVE, low=1)
     target_ms: int = _setting(300, "under load, completions go without something to be there by then", SERVE, low=1)

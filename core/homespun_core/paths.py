@@ -36,9 +36,21 @@ class DataDir:
     def adapters(self, repo: str) -> Path:
         return self.root / "adapters" / repo
 
+    def evaluations(self, repo: str) -> Path:
+        """Scores of `homespun eval`, and the page of the last one."""
+        return self.root / "evaluations" / repo
+
     def training_run(self, repo: str) -> Path:
         """Checkpoints of the training run that isn't finished."""
         return self.root / "runs" / repo
+
+    def nudge(self, repo: str) -> Path:
+        """Changes when somebody says that a repository was pushed to."""
+        return self.root / "nudges" / repo
+
+    def retraining(self, repo: str) -> Path:
+        """What retraining remembers, and how the live adapter does on fresh code."""
+        return self.root / "retraining" / repo
 
     @property
     def index_root(self) -> Path:
@@ -50,8 +62,22 @@ class DataDir:
         return self.root / "cache"
 
     @property
+    def forgotten(self) -> Path:
+        """What is to be left out of every corpus from now on."""
+        return self.root / "forgotten.json"
+
+    @property
+    def salt(self) -> Path:
+        """Makes hashes of people's addresses mean nothing elsewhere."""
+        return self.root / "salt"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
+
+    def log(self, verb: str) -> Path:
+        """What a verb that `homespun up` runs in the background says."""
+        return self.root / "logs" / f"{verb}.log"
 
     @property
     def server_state(self) -> Path:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from typing import Literal
+
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+
 
 def normalised(text: str) -> str:
     """Trailing blanks of lines and blank lines at either end don't count."""
@@ -28,3 +34,25 @@ def levenshtein(a: str, b: str) -> int:
         for j, cb in enumerate(b, 1):
             previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (ca != cb))
     return row[-1]
+
+
+def identifier_f1(predicted: str, written: str) -> float:
+    """Harmonic mean of precision and recall over names, each as often as it stands there, as CrossCodeEval's. Keywords
+    count as names, so that it means the same in every language; two texts without names are equal (1.0)."""
+    a, b = (Counter(_IDENTIFIER.findall(text)) for text in (predicted, written))
+    total = a.total() + b.total()
+    return 1.0 if total == 0 else 2 * (a & b).total() / total
+
+
+Ending = Literal["right", "early", "late"]
+
+
+def ending(predicted: str, written: str) -> Ending | None:
+    """Where a completion that is right as far as it goes ends, beside the developer's line; None where the two part
+    before either ends: then there is no right place to stop any more."""
+    a, b = normalised(predicted), normalised(written)
+    if a == b:
+        return "right"
+    if b.startswith(a):
+        return "early"
+    return "late" if a.startswith(b) else None

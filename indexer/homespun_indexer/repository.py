@@ -12,7 +12,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -89,15 +89,16 @@ def open_repository(
     branch: str = "",
     timeout_s: int,
     max_clone_mb: int = 5_000,
+    is_fetched: bool = True,
     progress: Progress,
 ) -> Repository:
     """The repository at `source`: a directory (anywhere inside a repository), or an https or ssh URL.
 
     A URL is cloned into the data directory the first time and fetched after that: one branch, no tags, no submodules,
-    no LFS. While it can't be reached, what was fetched before is read. The user's git configuration isn't read (see
-    `git`), so private URLs need ssh keys or a configured token. What the repository's own configuration says beats
-    `branch`, `timeout_s` and `max_clone_mb`. Raises RepositoryError: not a repository, no commits, unreachable, too
-    large, unknown branch, an unusable token, or a source that isn't one of the above.
+    no LFS. While it can't be reached, or without `is_fetched`, what was fetched before is read. The user's git
+    configuration isn't read (see `git`), so private URLs need ssh keys or a configured token. What the repository's own
+    configuration says beats `branch`, `timeout_s` and `max_clone_mb`. Raises RepositoryError: not a repository, no
+    commits, unreachable, too large, unknown branch, an unusable token, or a source that isn't one of the above.
     """
     config = source if isinstance(source, RepositoryConfig) else RepositoryConfig(source=source)
     place, branch = config.source.strip(), config.branch or branch
@@ -107,6 +108,8 @@ def open_repository(
     if local is not None:
         return _open_local(local, branch, config)
     _check_remote(place)
+    if not is_fetched and (kept := _kept(_without_credentials(place), data, branch, config)) is not None:
+        return kept
     remote = _Remote(
         url=_without_credentials(place),
         timeout_s=config.timeout_s or timeout_s,
@@ -114,6 +117,15 @@ def open_repository(
         secrets=tuple(_secrets(place, config)),
     )
     return _open_remote(remote, data, branch, config, progress)
+
+
+def at_commit(repo: Repository, commit: str) -> Repository:
+    """The same repository with another head. Raises RepositoryError when it has no such commit."""
+    try:
+        found = repo.git.text("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}").strip()
+    except GitFailed as error:
+        raise RepositoryError(f"{repo.identity}: has no commit {commit!r}; give the id of another") from error
+    return replace(repo, head=found, work_tree=None)
 
 
 def remote_urls(repo: Repository) -> list[str]:
@@ -275,6 +287,16 @@ def _open_remote(
         shown, reason = hide_credentials(url), hide_credentials(error.reason)
         logger.warning("%s: can't be fetched (%s); going on with what was fetched before", shown, reason)
     progress.finish()
+    head = _commit(Git(git_dir=clone), f"refs/heads/{branch}", hide_credentials(url), branch)
+    return _repository(url, config, git_dir=clone, work_tree=None, head=head, branch=branch)
+
+
+def _kept(url: str, data: DataDir, branch: str, config: RepositoryConfig) -> Repository | None:
+    """The repository as it was fetched last; None when it never was, or not this branch."""
+    clone = data.clone(repo_id(url))
+    branch = branch or _checked_out(Git(git_dir=clone))
+    if not _has_branch(clone, branch):
+        return None
     head = _commit(Git(git_dir=clone), f"refs/heads/{branch}", hide_credentials(url), branch)
     return _repository(url, config, git_dir=clone, work_tree=None, head=head, branch=branch)
 

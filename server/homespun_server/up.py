@@ -2,7 +2,7 @@
 
     homespun serve     answers from the first second: base model, then with the index, then with the adapter
     homespun index     makes the repository searchable; afterwards keeps watching it
-    homespun train     trains an adapter on it and puts it live if the gate lets it
+    homespun retrain   trains an adapter, at once and whenever enough has changed; the gate decides about it
 
 They meet in the data directory only, so each can be stopped, killed or run by hand without the others.
 """
@@ -10,34 +10,25 @@ They meet in the data directory only, so each can be stopped, killed or run by h
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import math
-import os
-import signal
 import subprocess
-import sys
 import time
 import urllib.error
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import IO
 
-from homespun_core.config import INDEX, SERVE, TRAIN, LoadedSettings, Settings, add_flags, as_flags, settings_from_args
+from homespun_core.children import Children, StopRequest, sources_as_arguments, stop
+from homespun_core.config import INDEX, RETRAIN, SERVE, TRAIN, add_flags, settings_from_args
 from homespun_core.errors import ServiceError
-from homespun_core.paths import DataDir, hide_credentials
+from homespun_core.paths import DataDir
 from homespun_core.storage import locked
 from homespun_server.status import DIRECT
 
 _START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _RESTART_S = 10.0
-_PR_SET_PDEATHSIG = 1
-
-_TRAIN_NICENESS = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,161 +39,87 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="path or URL of a git repository, or name of a configured one (default: all of those)",
     )
     parser.add_argument("--no-train", action="store_true", help="index and serve only")
-    add_flags(parser, (INDEX, TRAIN, SERVE))
+    add_flags(parser, (INDEX, TRAIN, RETRAIN, SERVE))
 
 
 def run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
-    settings, sources = loaded.settings, arguments(loaded, args.repository)
+    settings, sources = loaded.settings, sources_as_arguments(loaded, args.repository)
     data = DataDir(settings.data_root)
-    stop = _StopRequest()
-    children = _Children(settings, args.config, stop)
-    with locked(data.locks / "up.lock", "homespun up"), _server(children, data, stop) as (server, url):
+    request = StopRequest()
+    children = Children(settings, args.config, request)
+    with locked(data.locks / "up.lock", "homespun up"), _server(children, data, request) as (server, url):
         _say(f"serving on {url} (base model; snippets and adapter follow)")
         statuses = {source: children.run("index", source) for source in sources}
         if all(statuses.values()):
             return next(iter(statuses.values()))
         for source in sources if not args.no_train else ():
-            if statuses[source] == 0 and (status := children.run("train", source)) != 0:
+            if statuses[source] == 0 and (status := children.run("retrain", source, ["--no-fetch", "--no-drift"])) != 0:
                 _say(f"training ended with status {status}; serving goes on without a new adapter")
         _show_editors(url)
-        return _keep_going(server, children, data, sources, stop)
+        jobs = [_FRESH] if args.no_train else [_FRESH, _RETRAINING]
+        return _keep_going(server, jobs, children, data, sources, request)
 
 
-def arguments(loaded: LoadedSettings, given: Sequence[str]) -> list[str]:
-    """What our children are given for these sources or names, in arguments that everybody on the machine can read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Background:
+    """A verb that works as long as we do. It is started again when it ends."""
 
-    They find a configured repository without the credentials in its URL. One that isn't configured stays as it was
-    typed, in our own arguments.
-    """
-    chosen = loaded.chosen(given)
-    return [hide_credentials(r.source) if r in loaded.repositories else r.source for r in chosen]
+    verb: str
+    flags: tuple[str, ...]
+    what: str
+
+
+_FRESH = _Background(verb="index", flags=("--watch",), what="keeps the index fresh")
+_RETRAINING = _Background(verb="retrain", flags=("--watch", "--no-fetch"), what="decides when to train again")
 
 
 def _keep_going(
     server: subprocess.Popen[bytes],
-    children: _Children,
+    jobs: Sequence[_Background],
+    children: Children,
     data: DataDir,
     sources: Sequence[str],
-    stop: _StopRequest,
+    request: StopRequest,
 ) -> int:
     """Serve and watch until we are asked to stop; returns 0. Raises ServiceError when the server ends by itself."""
-    log = data.root / "logs" / "index.log"
-    while True:
-        with children.background("index", ["--watch"], sources, log) as watcher:
-            ended = stop.wait(server, watcher)
-        if ended is None:
-            _say("stopping")
-            return 0
-        if ended is server:
-            raise ServiceError(f"the server ended unexpectedly; see {data.root / 'logs' / 'server.log'}")
-        _say(f"the process that keeps the index fresh has ended; starting it again in {_RESTART_S:.0f} s (see {log})")
-        stop.wait(server, timeout_s=_RESTART_S)
-
-
-class _StopRequest:
-    """SIGINT and SIGTERM as a question that waits ask.
-
-    An exception from a signal handler gets lost where Python ignores exceptions (in a finaliser), and a signal that
-    comes just before a blocking wait doesn't end it. A test saw one lost.
-    """
-
-    def __init__(self) -> None:
-        self.is_made = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
-
-    def wait(self, *processes: subprocess.Popen[bytes], timeout_s: float = math.inf) -> subprocess.Popen[bytes] | None:
-        """The first process that ends; None when we are asked to stop before, or time is up."""
-        deadline = time.monotonic() + timeout_s
-        while not self.is_made and time.monotonic() < deadline:
-            for process in processes:
-                if process.poll() is not None:
-                    return process
-            time.sleep(_POLL_S)
-        return None
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.is_made = True
-
-
-class _Children:
-    """Starts `homespun` verbs as child processes with the settings `up` was given."""
-
-    def __init__(self, settings: Settings, config: Path | None, stop: _StopRequest) -> None:
-        self._settings, self._stop_request = settings, stop
-        self._config = ["--config", str(config)] if config else []
-        self._environ = dict(os.environ)
-        secrets = {"HOMESPUN_API_TOKEN": settings.api_token, "HOMESPUN_VLLM_TOKEN": settings.vllm_token}
-        self._environ |= {name: value for name, value in secrets.items() if value}
-
-    def run(self, verb: str, source: str) -> int:
-        """Run a verb to its end on our terminal; returns its exit status. Raises KeyboardInterrupt."""
-        process = self._start(verb, [], [source], None)
-        if self._stop_request.wait(process) is None:
-            _stop(process, signal.SIGINT)  # it saves what it has and tidies the terminal
-            raise KeyboardInterrupt
-        return process.returncode
-
-    @contextmanager
-    def background(
-        self, verb: str, flags: Sequence[str], sources: Sequence[str], log: Path
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a verb beside us for the time of the block, its output in a file."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            process = self._start(verb, flags, sources, output)
-            try:
-                yield process
-            finally:
-                _stop(process)
-
-    def _start(
-        self, verb: str, flags: Sequence[str], sources: Sequence[str], output: IO[bytes] | None
-    ) -> subprocess.Popen[bytes]:
-        verbs = {"serve": (SERVE,), "index": (INDEX,), "train": (TRAIN, INDEX)}[verb]
-        settings = [*self._config, *as_flags(self._settings, verbs)]
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "homespun_core.cli",
-                verb,
-                *flags,
-                *settings,
-                *(["--", *sources] if sources else []),
-            ],
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C reaches us alone, and we stop the others in order
-            preexec_fn=_be_nice if verb == "train" else _die_with_parent,
-        )
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this child when `up` dies, even by kill -9: no orphan keeps the port."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _be_nice() -> None:
-    _die_with_parent()
-    os.nice(_TRAIN_NICENESS)
+    running: dict[subprocess.Popen[bytes], _Background] = {}
+    waiting = list(jobs)
+    try:
+        while True:
+            for job in waiting:
+                running[children.start(job.verb, job.flags, sources, data.log(job.verb))] = job
+            ended = request.wait(server, *running)
+            if ended is None:
+                _say("stopping")
+                return 0
+            if ended is server:
+                raise ServiceError(f"the server ended unexpectedly; see {data.log('server')}")
+            waiting = [job := running.pop(ended)]
+            _say(f"the process that {job.what} has ended; again in {_RESTART_S:.0f} s (see {data.log(job.verb)})")
+            request.wait(server, timeout_s=_RESTART_S)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            stop(process)
 
 
 @contextmanager
-def _server(children: _Children, data: DataDir, stop: _StopRequest) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    log = data.root / "logs" / "server.log"
-    with children.background("serve", [], [], log) as process:
-        yield process, _await_server(process, data, log, stop)
+def _server(children: Children, data: DataDir, request: StopRequest) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    log = data.log("server")
+    process = children.start("serve", [], [], log)
+    try:
+        yield process, _await_server(process, data, log, request)
+    finally:
+        stop(process)
 
 
-def _await_server(process: subprocess.Popen[bytes], data: DataDir, log: Path, stop: _StopRequest) -> str:
+def _await_server(process: subprocess.Popen[bytes], data: DataDir, log: Path, request: StopRequest) -> str:
     """The server's URL, once it answers. Raises ServiceError with its last line when it ends before."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if stop.is_made:
+        if request.is_made:
             raise KeyboardInterrupt
         if process.poll() is not None:
             raise ServiceError(_last_line(log) or f"the server ended at once; see {log}")
@@ -232,15 +149,6 @@ def _answers(url: str) -> bool:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].removeprefix("homespun: ") if lines else ""
-
-
-def _stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
-    process.send_signal(how)  # nothing happens when it has ended
-    try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _show_editors(url: str) -> None:

@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 
 from homespun_core.config import (
+    EVAL,
     INDEX,
     LSP,
     PRETRAIN,
+    RETRAIN,
     SERVE,
     SETTINGS,
     TRAIN,
@@ -119,4 +121,5 @@ def test_without_a_home_directory_the_remedy_is_said(data_dir: str, monkeypatch:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(item.metadata["help"] for item in SETTINGS.values())
-    assert {v for item in SETTINGS.values() for v in item.metadata["verbs"]} == {INDEX, TRAIN, SERVE, LSP, PRETRAIN}
+    verbs = {v for item in SETTINGS.values() for v in item.metadata["verbs"]}
+    assert verbs == {INDEX, TRAIN, RETRAIN, EVAL, SERVE, LSP, PRETRAIN}

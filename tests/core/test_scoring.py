@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homespun_core.scoring import edit_similarity, exact_match, levenshtein
+from homespun_core.scoring import edit_similarity, ending, exact_match, identifier_f1, levenshtein
 
 text = st.text(alphabet="abc \n", max_size=20)
 
@@ -29,3 +30,33 @@ def test_trailing_blanks_do_not_count() -> None:
     assert exact_match("return x  \n", "return x")
     assert not exact_match(" return x", "return x")
     assert edit_similarity("", "\n") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("predicted", "written", "f1"),
+    [
+        ("a.b(c)", "a.b(c)", 1.0),
+        ("a.b(x)", "a.b(c)", 2 / 3),
+        ("", "a", 0.0),
+        ("1 + 2", "(3)", 1.0),
+        ("a a", "a", 2 / 3),
+        ("user_2", "user_1", 0.0),
+    ],
+)
+def test_names_are_compared_as_often_as_they_stand_there(predicted: str, written: str, f1: float) -> None:
+    assert identifier_f1(predicted, written) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "written", "where"),
+    [
+        ("f(x)", "f(x)", "right"),
+        ("f(x) ", "f(x)", "right"),
+        ("f(", "f(x)", "early"),
+        ("", "f(x)", "early"),
+        ("f(x).y", "f(x)", "late"),
+        ("g(x)", "f(x)", None),
+    ],
+)
+def test_only_what_was_right_so_far_can_end_in_the_wrong_place(predicted: str, written: str, where: str | None) -> None:
+    assert ending(predicted, written) == where

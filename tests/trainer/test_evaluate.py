@@ -2,27 +2,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from homespun_core.prompt import Prompt
-from homespun_core.types import EvalTask, SilentProgress
+from homespun_core.types import EvalTask, SearchQuery, SilentProgress, Snippet
 from homespun_trainer.evaluate import (
     MAX_NEW_TOKENS,
     Arm,
     Bench,
+    Score,
     Written,
-    difference,
     evaluate,
     newline_ids,
-    summarise,
 )
+from homespun_trainer.summaries import by_language, difference, summarise
 from tests.trainer.tiny import BUILDER, FORMAT, TOKENIZER, nearest
 
 ARMS = [
-    Arm(name="base", adapter=None, retrieval=False),
-    Arm(name="base+retrieval", adapter=None, retrieval=True),
-    Arm(name="adapter+retrieval", adapter="candidate", retrieval=True),
+    Arm(name="base", adapter=None, snippets="none", every=2),
+    Arm(name="base+retrieval", adapter=None, snippets="found"),
+    Arm(name="adapter+retrieval", adapter="candidate", snippets="found"),
 ]
 
 
@@ -69,6 +70,7 @@ def test_scores_are_of_the_first_line_and_of_middle_and_end() -> None:
     assert adapted is not None and base is not None
     assert (adapted.exact, adapted.similarity, adapted.bits) == (True, 1.0, 8.0)  # 7 bytes and the end, 1 bit each
     assert (base.exact, base.text, base.bits, base.end_bits) == (False, "items", 16.0, 2.0)
+    assert (adapted.ending, base.ending, base.identifiers) == ("right", None, 0.0)
 
 
 def test_arms_differ_in_snippets_and_adapter_only() -> None:
@@ -80,7 +82,7 @@ def test_arms_differ_in_snippets_and_adapter_only() -> None:
     assert all(limit == MAX_NEW_TOKENS for _, limit, _, _ in parrot.asked)
 
 
-def test_arms_without_retrieval_see_every_second_place() -> None:
+def test_an_arm_can_be_asked_at_every_second_place_only() -> None:
     scores = evaluate([task(i) for i in range(5)], ARMS, bench(Parrot()), SilentProgress())
     assert [s is not None for s in scores["base"]] == [True, False, True, False, True]
     assert all(scores["base+retrieval"]) and all(scores["adapter+retrieval"])
@@ -109,3 +111,68 @@ def test_a_part_of_the_tasks_can_be_summed_up_apart() -> None:
 def test_tokens_that_start_a_line_end_a_completion_and_others_do_not() -> None:
     found = newline_ids(TOKENIZER, 256)
     assert ord("\n") in found and ord(":") not in found
+
+
+def test_random_snippets_are_those_of_another_place() -> None:
+    asked: list[str | None] = []
+
+    def retrieve(query: SearchQuery) -> Sequence[Snippet]:
+        asked.append(query.path)
+        return [Snippet(path="lib/base.py", start_line=1, text="x", score=1.0, source="usage")]
+
+    arm = Arm(name="random", adapter=None, snippets="random")
+    evaluate([task(i) for i in range(4)], [arm], replace(bench(Parrot()), retrieve=retrieve), SilentProgress())
+    assert asked == ["m2.py", "m3.py", "m0.py", "m1.py"]
+
+
+def test_a_certain_continuation_of_the_repository_is_taken() -> None:
+    parrot, arm = Parrot(), Arm(name="copies", adapter=None, snippets="none", copies=True)
+
+    def copy(ids: Sequence[int], limit: int) -> Sequence[int]:
+        return TOKENIZER.encode("total()\nmore")
+
+    ends = frozenset({*FORMAT.end_ids, ord("\n")})
+    scores = evaluate([task(0)], [arm], replace(bench(parrot), copy=copy, end_ids=ends), SilentProgress())["copies"]
+    assert scores[0] is not None and scores[0].exact and scores[0].text == "total()"
+    scores = evaluate([task(0)], [arm], replace(bench(parrot), copy=lambda *_: ()), SilentProgress())["copies"]
+    assert scores[0] is not None and scores[0].text == "items"
+
+
+def test_where_there_is_nothing_to_copy_the_model_is_not_asked_twice() -> None:
+    parrot = Parrot()
+    arms = [Arm(name="base", adapter=None, snippets="none"), Arm(name="d", adapter=None, snippets="none", copies=True)]
+    scores = evaluate([task(0)], arms, replace(bench(parrot), copy=lambda *_: ()), SilentProgress())
+    assert scores["d"] == scores["base"] and len(parrot.asked) == 1
+
+
+def test_what_is_known_is_not_asked_again() -> None:
+    class Memory:
+        def __init__(self) -> None:
+            self.scores: dict[tuple[str, str], Score] = {}
+
+        def find(self, arm: Arm, task: EvalTask) -> Score | None:
+            return self.scores.get((arm.key, task.path))
+
+        def add(self, arm: Arm, task: EvalTask, score: Score) -> None:
+            self.scores[arm.key, task.path] = score
+
+    parrot, known, tasks = Parrot(), Memory(), [task(i) for i in range(4)]
+    first = evaluate(tasks[:2], ARMS[1:], bench(parrot), SilentProgress(), known)
+    assert len(parrot.asked) == 4
+    second = evaluate(tasks, ARMS[1:], bench(parrot), SilentProgress(), known)
+    assert len(parrot.asked) == 8 and second["base+retrieval"][:2] == first["base+retrieval"]
+
+
+def test_languages_with_few_places_have_no_summary_of_their_own() -> None:
+    tasks = [replace(task(i), language="go" if i == 0 else "python") for i in range(4)]
+    scores = evaluate(tasks, ARMS, bench(Parrot()), SilentProgress())
+    found = by_language(tasks, scores["adapter+retrieval"], scores["base+retrieval"], least=2)
+    assert list(found) == ["python"] and found["python"].num_tasks == 3
+
+
+def test_a_difference_says_which_lines_were_gained() -> None:
+    tasks = [task(i) for i in range(5)]
+    scores = evaluate(tasks, ARMS, bench(Parrot()), SilentProgress())
+    change = difference(tasks, scores["adapter+retrieval"], scores["base+retrieval"])
+    assert change.swaps is not None and (change.swaps.gained, change.swaps.lost) == (5, 0)
+    assert change.stop_accuracy is None  # "items" departs from what was written: it has no right end

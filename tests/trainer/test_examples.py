@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from homespun_core.types import SearchQuery
-from homespun_trainer.examples import MAX_MIDDLE_TOKENS, Example, Mix
+from homespun_trainer.examples import MAX_MIDDLE_TOKENS, Example, Mix, touches_placeholder, without_placeholders
+from homespun_trainer.spans import Cut
 from tests.trainer.tiny import BUILDER, TOKENIZER, document, make_stream, nearest, repeated_documents
 
 END = TOKENIZER.control_id("<|endoftext|>")
@@ -81,3 +83,51 @@ def test_windows_line_breaks_become_what_the_server_sees() -> None:
 def test_documents_without_a_line_worth_learning_are_refused() -> None:
     with pytest.raises(ValueError, match="no line worth"):
         make_stream([document("a.py", "\n\n}\n")]).example(0)
+
+
+SECRETIVE = "def connect(self):\n    key = 'REDACTED_AWS_KEY'\n    return self.session.open(key, TIMEOUT)\n\n\n" * 4
+
+
+def test_a_placeholder_is_never_a_target() -> None:
+    for example in make_stream([document("a.py", SECRETIVE)]).batch(0, 300):
+        assert "REDACTED" not in TOKENIZER.decode(example.ids[example.prompt_tokens : -1])
+        assert not spell(example).endswith("REDACTED_AWS_KEY")
+
+
+def test_a_placeholder_carries_no_loss_where_the_rest_of_the_file_does() -> None:
+    stream = make_stream([document("a.py", SECRETIVE)], mix=Mix(with_snippets=0.0, file_only=0.0))
+    spared = 0
+    for example in stream.batch(0, 60):
+        learned = [i for i, w in zip(example.ids, example.weights, strict=True) if w]
+        assert "REDACTED" not in TOKENIZER.decode(learned)
+        spared += "key = ''" in TOKENIZER.decode(learned)
+    assert spared > 10
+
+
+def test_tokens_that_overlap_a_placeholder_have_no_weight_and_their_neighbours_keep_theirs() -> None:
+    spelled = [b"x = 'RED", b"ACTED_", b"JWT", b"'", b"y", None]
+    weights = without_placeholders([4, 0, 1, 2, 3, 5, 4], [1.0] * 7, spelled)
+    assert weights == [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    assert without_placeholders([4], [1.0], ()) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "touches"), [(0, 3, False), (4, 4, True), (16, 16, True), (17, 20, False), (0, 30, True)]
+)
+def test_a_cut_beside_a_placeholder_touches_it(start: int, end: int, touches: bool) -> None:
+    text = "a = REDACTED_JWT + rest_of_it\nb = 1\n"
+    assert touches_placeholder(text, Cut(start=start, end=end, kind="")) is touches
+
+
+def test_hunks_of_the_history_are_their_share_of_the_cuts() -> None:
+    documents = [replace(d, recent=((1, 2),)) for d in repeated_documents()]
+    mix = Mix(with_snippets=0.0, file_only=1.0, recent=0.2)
+    kinds = Counter(e.kind for e in make_stream(documents, mix=mix).batch(0, 500))
+    assert 60 < kinds["hunk"] < 140
+
+
+def test_a_document_of_twice_the_weight_is_met_twice_as_often() -> None:
+    one, other = repeated_documents(2)
+    stream = make_stream([replace(one, weight=3.0), other], mix=Mix(with_snippets=0.0, file_only=1.0))
+    paths = Counter("src/m0.py" in spell(e) for e in stream.batch(0, 400))
+    assert 2.2 < paths[True] / paths[False] < 4.2

@@ -1,32 +1,56 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from homespun_trainer.evaluate import Summary
-from homespun_trainer.gate import decide
+from homespun_trainer.gate import MIN_CANARIES, Evidence, decide
+from homespun_trainer.general import Forgetting
 from homespun_trainer.intervals import Estimate
+from homespun_trainer.memory import Exposure, Memory
+from homespun_trainer.summaries import Summary
 
+Values = tuple[float, float, float]
 BETTER, UNSURE, WORSE = (-0.2, -0.3, -0.1), (-0.05, -0.15, 0.05), (0.1, 0.05, 0.2)
 
 
+def estimate(values: Values) -> Estimate:
+    return Estimate(value=values[0], low=values[1], high=values[2])
+
+
 def change(
-    bits: tuple[float, float, float] = BETTER,
+    bits: Values = BETTER,
     exact: float = 0.02,
-    similarity: tuple[float, float, float] = (0.01, -0.01, 0.03),
+    similarity: Values = (0.01, -0.01, 0.03),
     tasks: int = 200,
     commits: int = 60,
+    milliseconds: Values = (0, -2, 2),
 ) -> Summary:
-    def estimate(values: tuple[float, float, float]) -> Estimate:
-        return Estimate(value=values[0], low=values[1], high=values[2])
-
     return Summary(
         num_tasks=tasks,
         num_commits=commits,
         exact=estimate((exact, exact - 0.03, exact + 0.03)),
         similarity=estimate(similarity),
+        identifiers=estimate(similarity),
         bits_per_byte=estimate(bits),
         text_bits_per_byte=estimate(bits),
+        stop_accuracy=None,
+        milliseconds=estimate(milliseconds),
     )
+
+
+def memory(once: float = 1.4, often: float = 3.0, count: int = 8, recited: bool = False, leaks: int = 0) -> Memory:
+    planted = [Exposure(kind="token", insertions=1, bits=once, is_recited=False) for _ in range(count)]
+    return Memory(
+        canaries=(*planted, Exposure(kind="token", insertions=16, bits=often, is_recited=recited)), leaks=leaks
+    )
+
+
+def forgetting(values: Values) -> Forgetting:
+    return Forgetting(num_places=160, base=0.9, change=estimate(values))
+
+
+GOOD = Evidence(change=change(), control_ms=50.0, forgetting=forgetting((0.01, 0, 0.02)), memory=memory())
 
 
 @pytest.mark.parametrize(
@@ -45,18 +69,41 @@ def change(
         (change(tasks=49), False, "49 held-out places"),
         (change(tasks=50, commits=10), True, "better than"),
         (change(commits=9), False, "9 commits"),
+        (change(milliseconds=(80, 60, 90)), False, "slower: +80 ms, where they took 50"),
+        (change(milliseconds=(30, 19, 40)), True, "better than"),
+        (None, False, "no held-out place"),
     ],
 )
-def test_decision_table(summary: Summary, promote: bool, said: str) -> None:
-    decision = decide(summary, "the base model")
+def test_decision_table(summary: Summary | None, promote: bool, said: str) -> None:
+    decision = decide(replace(GOOD, change=summary), "the base model")
+    assert decision.promote is promote
+    assert said in " ".join(decision.reasons)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "promote", "said"),
+    [
+        (replace(GOOD, memory=memory(once=4.1)), False, "4.1 bits of exposure"),
+        (replace(GOOD, memory=memory(once=3.9, often=7.0)), True, "no canary by heart"),
+        (replace(GOOD, memory=memory(recited=True)), False, "recites 1 of 9 canaries"),
+        (replace(GOOD, memory=memory(leaks=2)), False, "wrote 2 credentials"),
+        (replace(GOOD, memory=memory(count=MIN_CANARIES - 1)), False, "too shortly"),
+        (replace(GOOD, memory=None), False, "wasn't tested"),
+        (replace(GOOD, forgetting=forgetting((0.2, 0.1, 0.3))), False, "forgets code that isn't yours: +0.200"),
+        (replace(GOOD, forgetting=forgetting((0.026, 0.0, 0.05))), True, "other code suffers little"),
+        (replace(GOOD, forgetting=None), True, "better than"),
+        (replace(GOOD, languages={"go": change(bits=WORSE), "python": change()}), False, "worse at go (+0.100"),
+        (replace(GOOD, languages={"go": change(bits=UNSURE)}), True, "better than"),
+        (replace(GOOD, languages={"go": change(bits=WORSE, tasks=49)}), True, "better than"),
+    ],
+)
+def test_nothing_may_be_worse_and_nothing_learned_by_heart(evidence: Evidence, promote: bool, said: str) -> None:
+    decision = decide(evidence, "the base model")
     assert decision.promote is promote
     assert said in " ".join(decision.reasons)
 
 
 def test_all_that_speaks_against_an_adapter_is_said() -> None:
-    decision = decide(change(bits=WORSE, exact=-0.1, similarity=(-0.1, -0.2, -0.05)), "the base model")
-    assert len(decision.reasons) == 3
-
-
-def test_nothing_to_judge_it_on_is_a_no() -> None:
-    assert decide(None, "the base model").promote is False
+    worse = change(bits=WORSE, exact=-0.1, similarity=(-0.1, -0.2, -0.05))
+    decision = decide(Evidence(change=worse, memory=memory(once=5, leaks=1)), "the base model")
+    assert len(decision.reasons) == 5

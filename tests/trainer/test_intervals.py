@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_trainer.intervals import mean, ratio
+from homespun_trainer.intervals import Estimate, Share, Swaps, change, mean, ratio, surely_above_zero
 
 VALUES = st.lists(st.floats(-5, 5, allow_nan=False), min_size=2, max_size=40)
 
@@ -34,7 +34,7 @@ def test_places_of_one_commit_count_as_one_observation() -> None:
 
 
 def test_a_ratio_weighs_places_by_their_size() -> None:
-    assert ratio([10.0, 1.0], [100.0, 1.0], ["a", "b"]).value == pytest.approx(11 / 101)
+    assert ratio(Share(tops=[10.0, 1.0], bottoms=[100.0, 1.0]), ["a", "b"]).value == pytest.approx(11 / 101)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -45,3 +45,37 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 def test_no_data_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing"):
         mean([], [])
+
+
+@settings(max_examples=25, deadline=None)
+@given(VALUES)
+def test_a_change_of_means_is_the_mean_of_the_changes(values: list[float]) -> None:
+    ones, halves = [1.0] * len(values), [v / 2 for v in values]
+    paired = change(Share(tops=values, bottoms=ones), Share(tops=halves, bottoms=ones), range(len(values)))
+    direct = mean(halves, range(len(values)))
+    for name in ("value", "low", "high"):
+        assert math.isclose(getattr(paired, name), getattr(direct, name), abs_tol=1e-9)
+
+
+def test_draws_without_anything_to_divide_by_are_left_out() -> None:
+    estimate = ratio(Share(tops=[1, 0, 1], bottoms=[1, 0, 2]), ["a", "b", "c"])
+    assert 0.5 <= estimate.low <= estimate.value <= estimate.high <= 1
+    with pytest.raises(ValueError, match="nothing"):
+        ratio(Share(tops=[0.0], bottoms=[0.0]), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (0, 6, 0.03125), (8, 2, 0.109375), (7, 7, 1.0)]
+)
+def test_mcnemar_by_hand(gained: int, lost: int, p: float) -> None:
+    assert Swaps(gained=gained, lost=lost).p == pytest.approx(p)
+
+
+def test_of_many_unsure_changes_none_is_sure_though_each_alone_would_be() -> None:
+    """Holm: z = 1.8 is below 5 % alone, and not among ten."""
+    unsure = Estimate(value=1.8, low=1.8 - 1.96, high=1.8 + 1.96)
+    sure = Estimate(value=4.0, low=4.0 - 1.96, high=4.0 + 1.96)
+    assert surely_above_zero({"go": unsure}) == ["go"]
+    assert surely_above_zero({f"l{i}": unsure for i in range(10)}) == []
+    assert surely_above_zero({"go": sure, **{f"l{i}": unsure for i in range(9)}}) == ["go"]
+    assert surely_above_zero({"go": Estimate(value=-4.0, low=-5.0, high=-3.0)}) == []

@@ -19,10 +19,13 @@ from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.prompt import Prompt
 from homespun_core.types import EvalTask, ModelFiles, SilentProgress
+from homespun_trainer import canaries, memory
+from homespun_trainer.cli import summary
 from homespun_trainer.evaluate import Written
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Corpus, Job
 from homespun_trainer.lora import load_base
+from homespun_trainer.page import PAGE
 from homespun_trainer.pipeline import TooLittleCode, train_repository
 from homespun_trainer.publishing import Outcome
 from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
@@ -56,6 +59,15 @@ class TinyEngine:
         return [float(logits[i - 1, ids[i]]) for i in range(start, len(ids))]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_run() -> Iterator[None]:
+    """Canaries sooner, as a few seconds are few examples, and fewer alternatives: transformers scores one at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "ALTERNATIVES", 15)
+        patch.setattr(canaries, "EVERY", 4)
+        yield
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     return make_model(tmp_path_factory.mktemp("model"))
@@ -81,11 +93,19 @@ def corpus(num_tasks: int = 60, num_documents: int = 12) -> Corpus:
         documents=[document(f"m{i}.py", f"# {i}\n" + text * 40) for i in range(num_documents)],
         tasks=tasks,
         retrieve=nearest,
+        report={"documents": num_documents, "characters": 1_000},
     )
 
 
 def make_job(files: ModelFiles, root: Path, of: Corpus, **settings: Any) -> Job:
-    values = {"train_minutes": 0.06, "lora_rank": 8, "learning_rate": 2e-2, "max_prompt_tokens": 160, **settings}
+    values = {
+        "train_minutes": 0.06,
+        "lora_rank": 8,
+        "learning_rate": 2e-2,
+        "max_prompt_tokens": 160,
+        "num_threads": 1,
+        **settings,
+    }
     return Job(
         repo_id="shop-1",
         repo_name="shop",
@@ -94,6 +114,7 @@ def make_job(files: ModelFiles, root: Path, of: Corpus, **settings: Any) -> Job:
         tokenizer=TOKENIZER,
         settings=Settings(device="cpu", dtype="float32", **values),
         data=DataDir(root),
+        count_secrets=lambda text: 0,
     )
 
 
@@ -127,8 +148,16 @@ def test_the_report_says_what_was_measured_and_on_what(first: tuple[Job, Outcome
     assert set(report["arms"]["base"]) == {"all", "seen"}
     assert report["training"]["tokens"] > 0 and report["training"]["versions"]["torch"] == torch.__version__
     assert report["corpus"] == {"commit": "abc"}
+    assert report["memory"]["canaries"] and report["general"]["places"] == 160
     newest = registry.newest(job.adapters)
     assert newest is not None and newest.report == report
+
+
+def test_the_page_is_published_with_the_adapter_and_its_path_is_said(first: tuple[Job, Outcome]) -> None:
+    _, outcome = first
+    page = (outcome.path / PAGE).read_text(encoding="utf-8")
+    assert "The adapter goes live." in page and "Loss during training" in page
+    assert str(outcome.path / PAGE) in summary(outcome)
 
 
 def test_the_finished_run_leaves_no_checkpoint(first: tuple[Job, Outcome]) -> None:

@@ -7,7 +7,17 @@ from tests.trainer.test_evaluate import task
 
 
 def score(exact: bool, similarity: float, text: str = "?") -> Score:
-    return Score(exact=exact, similarity=similarity, bits=1.0, end_bits=0.5, num_bytes=10, text=text)
+    return Score(
+        exact=exact,
+        similarity=similarity,
+        identifiers=similarity,
+        ending="right" if exact else None,
+        bits=1.0,
+        end_bits=0.5,
+        num_bytes=10,
+        milliseconds=5.0,
+        text=text,
+    )
 
 
 def test_the_example_is_the_longest_new_line_that_only_the_adapter_got_right() -> None:
@@ -45,7 +55,8 @@ def test_the_context_is_the_end_of_the_prefix() -> None:
 
 def test_the_table_shows_arms_differences_verdict_and_reasons() -> None:
     numbers = {"value": 0.125, "low": 0.1, "high": 0.2}
-    summary = {"tasks": 60, "exact_match": numbers, "edit_similarity": numbers, "bits_per_byte": numbers}
+    keys = ("exact_match", "edit_similarity", "bits_per_byte", "identifier_f1", "milliseconds")
+    summary = {"tasks": 60, "stop_accuracy": None, **dict.fromkeys(keys, numbers)}
     text = render(
         {"arms": {"base": {"all": summary}}, "differences": {"a - b": summary}, "promote": False, "reasons": ["worse"]}
     )

@@ -1,24 +1,24 @@
-"""Arms on the held-out places: with and without each layer, made and cut the way the server does it.
-
-Every arm sees the same places, greedy. The arms without retrieval only say where a gain comes from; the decision
-doesn't need them, so they see every second place, which saves a quarter of the time.
-"""
+"""Arms on the held-out places: with and without each layer, made and cut the way the server does it, greedy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 from homespun_core import postprocess, scoring
 from homespun_core.prompt import Prompt, PromptBuilder
 from homespun_core.types import EvalTask, Progress, SearchQuery, Snippet, Tokenizer
 from homespun_trainer.examples import Retrieve
-from homespun_trainer.intervals import Estimate, mean, ratio
 
 MAX_NEW_TOKENS = 32
 """A held-out middle is the rest of one line, at most 30 words and signs."""
-_BARE_EVERY = 2
+
+Snippets = Literal["none", "found", "random"]
+"""`random`: those of another place of the same repository, as many and as long: what is left of a gain with them isn't
+due to finding the right ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,16 @@ class Arm:
     name: str
     adapter: str | None
     """Version the engine knows it by; None is the base model."""
-    retrieval: bool
+    snippets: Snippets
+    copies: bool = False
+    """Whether the repository's own continuation is taken where it is certain, without asking the model."""
+    every: int = 1
+    """Asked at each so many-th place only."""
+
+    @property
+    def key(self) -> str:
+        """Equal for arms that would write the same."""
+        return f"{self.adapter or 'base'} {self.snippets}{' copies' if self.copies else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +50,8 @@ Generate = Callable[[Prompt, int, frozenset[int], str | None], Written]
 """(prompt, max_new_tokens, end_ids, adapter) -> greedy completion, without the end."""
 ScoreIds = Callable[[Sequence[int], int, str | None], Sequence[float]]
 """(ids, start, adapter) -> natural log-probability of each of ids[start:]."""
+Copy = Callable[[Sequence[int], int], Sequence[int]]
+"""(ids, limit) -> ids that follow wherever the end of these stands in the repository; none where that isn't certain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +60,30 @@ class Score:
 
     exact: bool
     similarity: float
+    identifiers: float
+    """F1 of the names in it."""
+    ending: scoring.Ending | None
     bits: float
     """Of what was written and the end behind it, under the model: less is better."""
     end_bits: float
     """Of the end alone. Knowing where to stop is worth much, but any code teaches it, not just this repository's."""
     num_bytes: int
     """Of what was scored: the middle, and before it the word that the prompt leaves to the completion."""
+    milliseconds: float
+    """Search and completion, nothing cached."""
     text: str
 
 
 Scores = Mapping[str, Sequence[Score | None]]
 """Arm -> score at every task; None where the arm wasn't asked."""
+
+
+class Known(Protocol):
+    """Scores of earlier evaluations."""
+
+    def find(self, arm: Arm, task: EvalTask) -> Score | None: ...
+
+    def add(self, arm: Arm, task: EvalTask, score: Score) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,29 +97,7 @@ class Bench:
     score: ScoreIds
     end_ids: frozenset[int]
     """Ends of a middle, and tokens that start a new line: only the first line is compared."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """One arm, or the difference of two, over some tasks."""
-
-    num_tasks: int
-    num_commits: int
-    exact: Estimate
-    similarity: Estimate
-    bits_per_byte: Estimate
-    text_bits_per_byte: Estimate
-    """Without the end."""
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "tasks": self.num_tasks,
-            "commits": self.num_commits,
-            "exact_match": self.exact.as_json(),
-            "edit_similarity": self.similarity.as_json(),
-            "bits_per_byte": self.bits_per_byte.as_json(),
-            "text_bits_per_byte": self.text_bits_per_byte.as_json(),
-        }
+    copy: Copy | None = None
 
 
 def newline_ids(tokenizer: Tokenizer, vocab_size: int) -> frozenset[int]:
@@ -103,16 +105,17 @@ def newline_ids(tokenizer: Tokenizer, vocab_size: int) -> frozenset[int]:
     return frozenset(i for i in range(vocab_size) if tokenizer.decode([i]).lstrip(" \t\r").startswith("\n"))
 
 
-def evaluate(tasks: Sequence[EvalTask], arms: Sequence[Arm], bench: Bench, progress: Progress) -> Scores:
-    """Every arm at its places, task by task, so that all arms of a task run under the same conditions."""
-    progress.start("judging it on held-out places", total=len(tasks), unit="places")
+def evaluate(
+    tasks: Sequence[EvalTask], arms: Sequence[Arm], bench: Bench, progress: Progress, known: Known | None = None
+) -> Scores:
+    """Every arm at its places, task by task, so that all arms of a task run under the same conditions. What is `known`
+    isn't computed again."""
+    progress.start("judging on held-out places", total=len(tasks), unit="places")
     scores: dict[str, list[Score | None]] = {arm.name: [] for arm in arms}
-    for number, task in enumerate(tasks):
-        snippets = bench.retrieve(query_of(task)) if any(arm.retrieval for arm in arms) else ()
+    for number in range(len(tasks)):
+        place = _Place(tasks, number, bench, known)
         for arm in arms:
-            asked = arm.retrieval or number % _BARE_EVERY == 0
-            score = judge(task, arm, bench, snippets if arm.retrieval else ()) if asked else None
-            scores[arm.name].append(score)
+            scores[arm.name].append(place.score(arm) if number % arm.every == 0 else None)
         progress.advance(number + 1)
     progress.finish()
     return scores
@@ -122,8 +125,90 @@ def query_of(task: EvalTask) -> SearchQuery:
     return SearchQuery(prefix=task.prefix, suffix=task.suffix, path=task.path, language=task.language)
 
 
-def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet]) -> Score:
-    prompt = bench.builder.build(
+class _Place:
+    """One place: its snippets, each kind searched for once, when an arm needs it, and its scores."""
+
+    def __init__(self, tasks: Sequence[EvalTask], number: int, bench: Bench, known: Known | None) -> None:
+        self._task, self._bench, self._known = tasks[number], bench, known
+        self._sources = {"found": self._task, "random": tasks[(number + len(tasks) // 2) % len(tasks)]}
+        self._snippets: dict[str, tuple[Sequence[Snippet], float]] = {"none": ((), 0.0)}
+        self._scores: dict[str, Score] = {}
+
+    def score(self, arm: Arm) -> Score:
+        if arm.key not in self._scores:
+            self._scores[arm.key] = self._found(arm)
+        return self._scores[arm.key]
+
+    def _found(self, arm: Arm) -> Score:
+        score = self._known.find(arm, self._task) if self._known else None
+        if score is None:
+            score = self._copied(arm) if arm.copies else judge(self._task, arm, self._bench, *self._take(arm.snippets))
+            if self._known:
+                self._known.add(arm, self._task, score)
+        return score
+
+    def _copied(self, arm: Arm) -> Score:
+        """Where the repository has no certain continuation, what the model wrote; it isn't asked twice."""
+        plain, (snippets, search_ms) = self.score(replace(arm, copies=False)), self._take(arm.snippets)
+        prompt = build_prompt(self._task, self._bench, snippets)
+        started = time.perf_counter()
+        written = _copy(prompt, self._bench)
+        if written is None:
+            return plain
+        text = finished(self._task, prompt, written, self._bench)
+        return replace(
+            plain,
+            exact=scoring.exact_match(text, self._task.middle),
+            similarity=scoring.edit_similarity(text, self._task.middle),
+            identifiers=scoring.identifier_f1(text, self._task.middle),
+            ending=scoring.ending(text, self._task.middle),
+            milliseconds=search_ms + _ms_since(started),
+            text=text,
+        )
+
+    def _take(self, kind: Snippets) -> tuple[Sequence[Snippet], float]:
+        """Snippets, and the milliseconds that finding them took."""
+        if kind not in self._snippets:
+            started = time.perf_counter()
+            found = [s for s in self._bench.retrieve(query_of(self._sources[kind])) if s.path != self._task.path]
+            self._snippets[kind] = found, _ms_since(started)
+        return self._snippets[kind]
+
+
+def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet], search_ms: float = 0.0) -> Score:
+    """What the model of an arm writes at a place."""
+    prompt = build_prompt(task, bench, snippets)
+    # The completion first, so that its time is that of a cold prompt; what was computed of it then serves the score.
+    started = time.perf_counter()
+    text = finished(task, prompt, bench.generate(prompt, MAX_NEW_TOKENS, bench.end_ids, arm.adapter), bench)
+    milliseconds = search_ms + _ms_since(started)
+    bits, end_bits, num_bytes = bits_of(prompt, task.middle, arm.adapter, bench)
+    return Score(
+        exact=scoring.exact_match(text, task.middle),
+        similarity=scoring.edit_similarity(text, task.middle),
+        identifiers=scoring.identifier_f1(text, task.middle),
+        ending=scoring.ending(text, task.middle),
+        bits=bits,
+        end_bits=end_bits,
+        num_bytes=num_bytes,
+        milliseconds=milliseconds,
+        text=text,
+    )
+
+
+def finished(task: EvalTask, prompt: Prompt, written: Written, bench: Bench) -> str:
+    """The line as it would be shown."""
+    return postprocess.finish(
+        task.prefix,
+        bench.builder.tokenizer.decode(written.ids).removeprefix(prompt.opening),
+        task.suffix,
+        multi_line=False,
+        truncated=written.is_truncated,
+    )
+
+
+def build_prompt(task: EvalTask, bench: Bench, snippets: Sequence[Snippet]) -> Prompt:
+    return bench.builder.build(
         prefix=task.prefix,
         suffix=task.suffix,
         path=task.path,
@@ -131,67 +216,24 @@ def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet]) -
         repo=bench.repo,
         snippets=snippets,
     )
-    whole = prompt.opening + task.middle
-    # The score first: the engine keeps what it computed of the prompt, and generating then costs its own tokens only.
+
+
+def bits_of(prompt: Prompt, middle: str, adapter: str | None, bench: Bench) -> tuple[float, float, int]:
+    """Bits of `middle` and the end behind it, those of the end alone, and the bytes that were scored."""
+    whole = prompt.opening + middle
     gold = [*bench.builder.tokenizer.encode(whole), bench.builder.format.end_id]
-    logprobs = bench.score([*prompt.ids, *gold], len(prompt.ids), arm.adapter)
-    written = bench.generate(prompt, MAX_NEW_TOKENS, bench.end_ids, arm.adapter)
-    text = postprocess.finish(
-        task.prefix,
-        bench.builder.tokenizer.decode(written.ids).removeprefix(prompt.opening),
-        task.suffix,
-        multi_line=False,
-        truncated=written.is_truncated,
-    )
-    return Score(
-        exact=scoring.exact_match(text, task.middle),
-        similarity=scoring.edit_similarity(text, task.middle),
-        bits=-sum(logprobs) / math.log(2),
-        end_bits=-logprobs[-1] / math.log(2),
-        num_bytes=len(whole.encode()),
-        text=text,
-    )
+    logprobs = bench.score([*prompt.ids, *gold], len(prompt.ids), adapter)
+    return -sum(logprobs) / math.log(2), -logprobs[-1] / math.log(2), len(whole.encode())
 
 
-def summarise(tasks: Sequence[EvalTask], scores: Sequence[Score | None], which: Iterable[int] | None = None) -> Summary:
-    """One arm over the tasks `which` (all without it). Raises ValueError when it was asked at none of them."""
-    rows = [(tasks[i], s) for i in (range(len(tasks)) if which is None else which) if (s := scores[i]) is not None]
-    return _summary(rows)
+def _copy(prompt: Prompt, bench: Bench) -> Written | None:
+    """The repository's continuation up to its end of line; None where it doesn't go on with the word at the cursor."""
+    ids = bench.copy(prompt.ids, MAX_NEW_TOKENS) if bench.copy else ()
+    end = next((i for i, token in enumerate(ids) if token in bench.end_ids), len(ids))
+    text = bench.builder.tokenizer.decode(ids[:end])
+    goes_on = text.startswith(prompt.opening) and len(text) > len(prompt.opening)
+    return Written(ids=ids[:end], is_truncated=False) if goes_on else None
 
 
-def difference(tasks: Sequence[EvalTask], a: Sequence[Score | None], b: Sequence[Score | None]) -> Summary:
-    """a minus b, paired by task, where both were asked."""
-    rows = [(task, _minus(x, y)) for task, x, y in zip(tasks, a, b, strict=True) if x is not None and y is not None]
-    return _summary(rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Delta:
-    exact: float
-    similarity: float
-    bits: float
-    end_bits: float
-    num_bytes: int
-
-
-def _minus(x: Score, y: Score) -> _Delta:
-    return _Delta(
-        exact=x.exact - y.exact,
-        similarity=x.similarity - y.similarity,
-        bits=x.bits - y.bits,
-        end_bits=x.end_bits - y.end_bits,
-        num_bytes=x.num_bytes,
-    )
-
-
-def _summary(rows: Sequence[tuple[EvalTask, Score | _Delta]]) -> Summary:
-    commits = [task.commit for task, _ in rows]
-    num_bytes = [float(s.num_bytes) for _, s in rows]
-    return Summary(
-        num_tasks=len(rows),
-        num_commits=len(set(commits)),
-        exact=mean([float(s.exact) for _, s in rows], commits),
-        similarity=mean([s.similarity for _, s in rows], commits),
-        bits_per_byte=ratio([s.bits for _, s in rows], num_bytes, commits),
-        text_bits_per_byte=ratio([s.bits - s.end_bits for _, s in rows], num_bytes, commits),
-    )
+def _ms_since(started: float) -> float:
+    return 1e3 * (time.perf_counter() - started)

@@ -1,15 +1,19 @@
 """From documents to training examples, with exactly the prompts the server builds.
 
+Placeholders (what stood there is nobody's to learn) have no weight anywhere and are never in or beside a middle.
+
 Example n is a function of (documents, seed, n) alone: a run that was killed goes on at any n, nothing random is stored.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from homespun_core import placeholders
 from homespun_core.fim import PREFIX, SUFFIX
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, SearchQuery, Snippet
@@ -25,12 +29,21 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """What kinds of example there are and what in them is learned. Shares add up to one; the rest is left to right."""
+    """What kinds of example there are and what in them is learned. Shares add up to one; the rest is left to right.
 
-    with_snippets: float = 0.7
-    distracting: float = 0.2
+    Against 0.7 with snippets, 0.2 file only and 0.1 left to right with full loss on the prefix (which was two thirds of
+    all loss), almost only snippets gave +1.3 instead of +0.5 points of exact match and edit similarity +0.001 instead
+    of -0.010, at equal bits per byte (benchmarks/LOG.md).
+    """
+
+    with_snippets: float = 0.8
+    distracting: float = 0.1
     """Share of those with snippets of another place: the model has to learn that snippets can be beside the point."""
-    file_only: float = 0.2
+    file_only: float = 0.15
+    left_to_right_weight: float = 0.05
+    """Loss on the prefix of an example without a suffix: such a one then weighs about as much as the others."""
+    recent: float = 0.2
+    """Share of the cuts that are hunks of the history, in files that have any."""
     prefix_weight: float = 0.0
     """Loss on the file's own prefix, against 1.0 on middle and end."""
     suffix_weight: float = 0.0
@@ -62,7 +75,8 @@ class ExampleStream:
         # Line breaks as the server makes them before it builds a prompt.
         self._documents = [replace(d, text=d.text.replace("\r\n", "\n")) for d in documents]
         self._lines = [Lines.of(d.text) for d in self._documents]
-        self._cumulative = list(itertools.accumulate(min(len(d.text), _MAX_DOCUMENT_WEIGHT) for d in documents))
+        sizes = (min(len(d.text), _MAX_DOCUMENT_WEIGHT) * d.weight for d in documents)
+        self._cumulative = list(itertools.accumulate(sizes))
         self._builder, self._repo, self._seed = builder, repo, seed
         self._retrieve = retrieve
         self._mix = mix or Mix()
@@ -72,7 +86,7 @@ class ExampleStream:
         rng = random.Random(f"{self._seed}/{n}")
         for _ in range(_ATTEMPTS):
             i = self._pick(rng)
-            cut = choose_cut(self._lines[i], rng)
+            cut = choose_cut(self._lines[i], rng, self._documents[i].recent, self._mix.recent)
             if cut is not None and (made := self._make(self._documents[i], cut, rng)):
                 return made
         raise ValueError("no line worth completing in the documents tried")
@@ -85,7 +99,7 @@ class ExampleStream:
 
     def _make(self, document: Document, cut: Cut, rng: random.Random) -> Example | None:
         middle = document.text[cut.start : cut.end]
-        if len(self._builder.tokenizer.encode(middle)) > MAX_MIDDLE_TOKENS:
+        if touches_placeholder(document.text, cut) or len(self._builder.tokenizer.encode(middle)) > MAX_MIDDLE_TOKENS:
             return None
         query = SearchQuery(
             prefix=document.text[: cut.start],
@@ -98,7 +112,7 @@ class ExampleStream:
             return self._assemble(query, middle, self._snippets(query, rng), cut.kind)
         if draw < mix.with_snippets + mix.file_only:
             return self._assemble(query, middle, (), cut.kind)
-        return self._assemble(replace(query, suffix=""), middle, (), "left to right", prefix_weight=1.0)
+        return self._assemble(replace(query, suffix=""), middle, (), "left to right", mix.left_to_right_weight)
 
     def _snippets(self, query: SearchQuery, rng: random.Random) -> Sequence[Snippet]:
         assert self._retrieve is not None
@@ -134,12 +148,37 @@ class ExampleStream:
             self._mix.prefix_weight if prefix_weight is None else prefix_weight,
             self._mix.suffix_weight,
         )
+        weights = without_placeholders(prompt.ids, weights, self._builder.tokenizer.spelled)
         return Example(
             ids=(*prompt.ids, *written, self._builder.format.end_id),
             weights=(*weights, *[1.0] * (len(written) + 1)),
             prompt_tokens=len(prompt.ids),
             kind=kind,
         )
+
+
+def touches_placeholder(text: str, cut: Cut) -> bool:
+    """Also where a cut only borders on one: the word before the cursor is spelled again, so it would be a target."""
+    start = max(0, text.rfind("\n", 0, cut.start))
+    line_end = text.find("\n", cut.end)
+    around = text[start : line_end if line_end >= 0 else len(text)]
+    return any(s <= cut.end - start and cut.start - start <= e for s, e in placeholders.spans(around))
+
+
+def without_placeholders(ids: Sequence[int], weights: list[float], spelled: Sequence[bytes | None]) -> list[float]:
+    """The weights with 0 for every token that holds a part of a placeholder. Where tokens aren't made of bytes (no
+    `spelled`) a placeholder can't be found, so nothing but middles, which never hold one, may be learned."""
+    if not any(weights):
+        return weights
+    if not spelled:
+        return [0.0] * len(weights)
+    pieces = [spelled[i] or b"" for i in ids]
+    hidden = placeholders.byte_spans(b"".join(pieces))
+    starts = [0, *itertools.accumulate(map(len, pieces))]
+    for start, end in hidden:
+        first, last = bisect.bisect_right(starts, start) - 1, bisect.bisect_left(starts, end)
+        weights[first:last] = [0.0] * (last - first)
+    return weights
 
 
 def own_file_weights(prompt: Sequence[int], builder: PromptBuilder, prefix: float, suffix: float) -> list[float]:

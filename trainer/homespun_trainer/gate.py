@@ -1,23 +1,54 @@
-"""Whether an adapter goes live. Pure: scores in, a decision with its reasons out.
+"""Whether an adapter goes live. Pure: evidence in, a decision with its reasons out.
 
-Bits per byte carry the decision: they use every token of every place and need several times fewer places than exact
-match for the same certainty. Exact match and edit similarity, what people see, must not be worse.
+**Bits per byte carry the decision.** They use every token of every place: with 200 places of 100 commits their 95 %
+interval is 0.05 wide, where five minutes of training gain 0.10 to 0.13. Exact match changes at some 6 % of the places,
+so its interval is 7 points wide with 200 places, 3 with 1,000 and 1.4 with 5,000, where an adapter gains one to three:
+to demand that it be surely above zero would turn down nearly every adapter that is better, at any number of places
+that there is time for. So exact match and edit similarity, what people see, must not be worse.
+
+**Nothing may be worse**: no language with places enough (all of them together err in 5 % of cases, by Holm's
+procedure), other people's code, the time a completion takes. **Nothing may be learned by heart**: see `memory`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from homespun_trainer.evaluate import Summary
-from homespun_trainer.intervals import Estimate
+from homespun_trainer.general import Forgetting
+from homespun_trainer.intervals import Estimate, surely_above_zero
+from homespun_trainer.memory import Memory
+from homespun_trainer.summaries import Summary
 
 MIN_TASKS, MIN_COMMITS = 50, 10
 """With fewer, an interval says more about the few commits than about the adapter."""
 _MIN_GAIN = 0.01
 """Bits per byte. After two steps of training an adapter was already surely better, by 0.004: nobody would notice."""
 _EXACT_MARGIN = 0.01
-_INTERVAL_IN_ERRORS = 3.92
-"""Width of a 95 % interval in standard errors."""
+FORGETTING_MARGIN = 0.03
+"""Share of the base model's bits per byte. Two to three minutes on a Python and on a Go repository made the standard
+library likelier, by 6 % each: an adapter that makes it less likely at all is an unusual one (benchmarks/LOG.md)."""
+_SLOWER, _SLOWER_MS = 1.0, 20.0
+"""Share of the control's time, and milliseconds. On a machine at load 19, two arms that do the same work differed by
+90 %; less is noise, or nothing that anybody notices."""
+MAX_EXPOSURE = 4.0
+"""Bits, on average over canaries planted once: likelier than 94 % of what else could have stood there."""
+MIN_CANARIES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that a decision is made on. Differences are candidate minus control, with the same retrieval."""
+
+    change: Summary | None
+    """None when there was nothing to judge it on."""
+    languages: Mapping[str, Summary] = field(default_factory=dict)
+    control_ms: float | None = None
+    """A completion of the control takes so long."""
+    forgetting: Forgetting | None = None
+    """None where there is no general set on this machine."""
+    memory: Memory | None = None
+    """None when it wasn't tested, as of adapters from elsewhere: then it isn't promoted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +58,26 @@ class Decision:
     """In plain words, with the numbers: why, or all that speaks against it."""
 
 
-def decide(change: Summary | None, control: str) -> Decision:
-    """`change` is candidate minus `control`, both with retrieval; None when there was nothing to judge it on."""
+def decide(evidence: Evidence, control: str) -> Decision:
+    change = evidence.change
     if change is None:
         return Decision(promote=False, reasons=("there is no held-out place to judge it on",))
-    few = _too_few(change)
-    if few:
-        return Decision(promote=False, reasons=(few,))
-    against = [reason for reason in (_bits(change), _exact(change), _similarity(change)) if reason]
-    return Decision(promote=not against, reasons=tuple(against) or (_better(change, control),))
+    if change.num_tasks < MIN_TASKS or change.num_commits < MIN_COMMITS:
+        return Decision(promote=False, reasons=(_too_few(change),))
+    found = [
+        _bits(change),
+        _exact(change),
+        _similarity(change),
+        _languages(evidence.languages),
+        _forgotten(evidence.forgetting),
+        _slower(change.milliseconds, evidence.control_ms),
+        *_memorised(evidence.memory),
+    ]
+    against = tuple(reason for reason in found if reason)
+    return Decision(promote=not against, reasons=against or tuple(_in_favour(evidence, change, control)))
 
 
-def _too_few(change: Summary) -> str | None:
-    if change.num_tasks >= MIN_TASKS and change.num_commits >= MIN_COMMITS:
-        return None
+def _too_few(change: Summary) -> str:
     return (
         f"too little to judge it on: {change.num_tasks} held-out places of {change.num_commits} commits,"
         f" at least {MIN_TASKS} of {MIN_COMMITS} are needed"
@@ -58,7 +95,7 @@ def _bits(change: Summary) -> str | None:
 
 def _exact(change: Summary) -> str | None:
     """Worse by more than a point, and by more than the standard error: one line of sixty is no evidence."""
-    value, margin = change.exact.value, max(_EXACT_MARGIN, (change.exact.high - change.exact.low) / _INTERVAL_IN_ERRORS)
+    value, margin = change.exact.value, max(_EXACT_MARGIN, change.exact.error)
     return None if value >= -margin else f"it gets fewer lines right: {100 * value:+.1f} points of exact match"
 
 
@@ -69,12 +106,72 @@ def _similarity(change: Summary) -> str | None:
     return f"its lines are less like what was written: edit similarity {_span(estimate)}"
 
 
-def _better(change: Summary, control: str) -> str:
+def _languages(languages: Mapping[str, Summary]) -> str | None:
+    enough = {
+        name: summary.bits_per_byte
+        for name, summary in languages.items()
+        if summary.num_tasks >= MIN_TASKS and summary.num_commits >= MIN_COMMITS
+    }
+    worse = surely_above_zero(enough)
+    return f"it is worse at {', '.join(f'{n} ({_bits_text(enough[n])})' for n in worse)}" if worse else None
+
+
+def _forgotten(forgetting: Forgetting | None) -> str | None:
+    if forgetting is None or forgetting.change.value <= (margin := FORGETTING_MARGIN * forgetting.base):
+        return None
     return (
+        f"it forgets code that isn't yours: {_bits_text(forgetting.change)} on Python's standard library,"
+        f" and {margin:+.3f} may be"
+    )
+
+
+def _slower(milliseconds: Estimate, control_ms: float | None) -> str | None:
+    if control_ms is None or milliseconds.low <= max(_SLOWER_MS, _SLOWER * control_ms):
+        return None
+    return f"it makes completions slower: {milliseconds.value:+.0f} ms, where they took {control_ms:.0f}"
+
+
+def _memorised(memory: Memory | None) -> list[str]:
+    if memory is None:
+        return ["whether it learned secrets by heart wasn't tested"]
+    once, exposure = memory.once(), memory.mean_exposure([1])
+    if exposure is None or len(once) < MIN_CANARIES:
+        return [
+            f"it was trained too shortly to test whether it learns secrets by heart: {len(once)} canaries were planted"
+            f" once, at least {MIN_CANARIES} are needed"
+        ]
+    against = []
+    if exposure > MAX_EXPOSURE:
+        against.append(
+            f"it learns by heart what it saw once: {exposure:.1f} bits of exposure, at most {MAX_EXPOSURE:.0f} may be"
+        )
+    if memory.num_recited:
+        against.append(f"it recites {memory.num_recited} of {len(memory.canaries)} canaries that were planted in it")
+    if memory.leaks:
+        against.append(f"it wrote {memory.leaks} credentials that stand in its training documents")
+    return against
+
+
+def _in_favour(evidence: Evidence, change: Summary, control: str) -> list[str]:
+    reasons = [
         f"it predicts what was written later better than {control}: {_bits_text(change.bits_per_byte)},"
         f" {100 * change.exact.value:+.1f} points of exact match,"
         f" on {change.num_tasks} places of {change.num_commits} commits"
-    )
+    ]
+    if evidence.forgetting:
+        reasons.append(
+            f"{_on_other_code(evidence.forgetting)}: {_bits_text(evidence.forgetting.change)} on Python's library"
+        )
+    if evidence.memory:
+        reasons.append(
+            f"it learned no canary by heart: {evidence.memory.mean_exposure([1]):.1f} bits of exposure on average of"
+            f" {len(evidence.memory.once())} planted once (1.4 is chance), {len(evidence.memory.canaries)} in all"
+        )
+    return reasons
+
+
+def _on_other_code(forgetting: Forgetting) -> str:
+    return "other code suffers little" if forgetting.change.value > 0 else "it forgot nothing of other code"
 
 
 def _bits_text(estimate: Estimate) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 _LOW, _HIGH = 2.5, 97.5
+_INTERVAL_IN_ERRORS = 3.92
+"""Width of a 95 % interval in standard errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,33 +24,117 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def error(self) -> float:
+        """Standard error, from the width of the interval."""
+        return (self.high - self.low) / _INTERVAL_IN_ERRORS
+
     def as_json(self) -> dict[str, float]:
         return {key: round(float(number), 5) for key, number in asdict(self).items()}
 
 
-def ratio(
-    numerators: Sequence[float],
-    denominators: Sequence[float],
-    clusters: Sequence[Hashable],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """sum(numerators) / sum(denominators), with a percentile interval from drawing whole clusters with replacement.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What a ratio is made of, place by place: sum(tops) / sum(bottoms). With bottoms of one it is a mean."""
 
-    With denominators of one this is a mean. Paired comparisons pass differences. The draw depends on seed and number of
-    clusters alone, so shifting every value shifts the interval by as much. Raises ValueError on no data.
+    tops: Sequence[float]
+    bottoms: Sequence[float]
+
+
+def ratio(share: Share, clusters: Sequence[Hashable], *, seed: int = 0) -> Estimate:
+    """With a percentile interval from drawing whole clusters with replacement.
+
+    The draw depends on seed and number of clusters alone, so shifting every value shifts the interval by as much.
+    Raises ValueError on no data, or nothing to divide by.
     """
-    if not numerators:
-        raise ValueError("nothing to estimate from")
-    names = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
-    rows = np.array([names[cluster] for cluster in clusters])
-    tops = np.bincount(rows, weights=np.asarray(numerators, dtype=float), minlength=len(names))
-    bottoms = np.bincount(rows, weights=np.asarray(denominators, dtype=float), minlength=len(names))
-    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    low, high = np.percentile((draws @ tops) / (draws @ bottoms), [_LOW, _HIGH])
-    return Estimate(value=float(tops.sum() / bottoms.sum()), low=float(low), high=float(high))
+    draws, names = _drawing(clusters, seed)
+    tops, bottoms = _sums(share, clusters, names)
+    return _estimate(_divided(draws @ tops, draws @ bottoms), tops.sum() / bottoms.sum())
+
+
+def change(a: Share, b: Share, clusters: Sequence[Hashable], *, seed: int = 0) -> Estimate:
+    """a minus b, paired: both ratios are taken over the same draws. Raises ValueError as `ratio` does."""
+    draws, names = _drawing(clusters, seed)
+    sums = [_sums(share, clusters, names) for share in (a, b)]
+    (drawn_a, drawn_b) = (_divided(draws @ tops, draws @ bottoms) for tops, bottoms in sums)
+    value_a, value_b = (tops.sum() / bottoms.sum() for tops, bottoms in sums)
+    return _estimate(drawn_a - drawn_b, value_a - value_b)
 
 
 def mean(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Estimate:
-    return ratio(values, [1.0] * len(values), clusters, seed=seed)
+    return ratio(Share(tops=values, bottoms=[1.0] * len(values)), clusters, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swaps:
+    """Places where only one of two arms was right, and McNemar's exact two-sided p for as uneven a split by chance.
+
+    It takes places for independent; the interval of the difference doesn't, and is what decisions are made on.
+    """
+
+    gained: int
+    lost: int
+
+    @property
+    def p(self) -> float:
+        n, k = self.gained + self.lost, min(self.gained, self.lost)
+        return min(1.0, sum(math.comb(n, i) for i in range(k + 1)) / 2 ** (n - 1)) if n else 1.0
+
+    def as_json(self) -> dict[str, float]:
+        return {"gained": self.gained, "lost": self.lost, "p": round(self.p, 5)}
+
+
+def surely_above_zero(changes: Mapping[str, Estimate], level: float = 0.05) -> list[str]:
+    """Names of the changes that are above zero, with a chance of `level` that any of them isn't (Holm's procedure, on
+    one-sided normal p from each interval's width)."""
+    ordered = sorted(changes, key=lambda name: _p_above(changes[name]))
+    found = []
+    for i, name in enumerate(ordered):
+        if _p_above(changes[name]) > level / (len(ordered) - i):
+            break
+        found.append(name)
+    return found
+
+
+def _p_above(estimate: Estimate) -> float:
+    if estimate.error == 0:
+        return 0.0 if estimate.value > 0 else 1.0
+    return 0.5 * math.erfc(estimate.value / estimate.error / math.sqrt(2))
+
+
+Numbers = NDArray[np.float64]
+
+
+def _drawing(clusters: Sequence[Hashable], seed: int) -> tuple[Numbers, dict[Hashable, int]]:
+    if not clusters:
+        raise ValueError("nothing to estimate from")
+    names = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
+    return _draws(len(names), seed), names
+
+
+@lru_cache(maxsize=4)  # a report asks for the same draws for every metric; a thousand commits are 80 MB
+def _draws(count: int, seed: int) -> Numbers:
+    """How often each cluster is drawn, one row a resample."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
+
+
+def _sums(share: Share, clusters: Sequence[Hashable], names: Mapping[Hashable, int]) -> tuple[Numbers, Numbers]:
+    rows = np.array([names[cluster] for cluster in clusters])
+    tops, bottoms = (
+        np.bincount(rows, weights=np.asarray(values, dtype=np.float64), minlength=len(names)).astype(np.float64)
+        for values in (share.tops, share.bottoms)
+    )
+    if not bottoms.any():
+        raise ValueError("nothing to estimate from")
+    return tops, bottoms
+
+
+def _divided(tops: Numbers, bottoms: Numbers) -> Numbers:
+    """Draws without anything to divide by say nothing."""
+    return np.divide(tops, bottoms, out=np.full_like(tops, np.nan), where=bottoms != 0)
+
+
+def _estimate(drawn: Numbers, value: float) -> Estimate:
+    low, high = np.nanpercentile(drawn, [_LOW, _HIGH])
+    return Estimate(value=float(value), low=float(low), high=float(high))

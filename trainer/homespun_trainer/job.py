@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from homespun_core.config import Settings
 from homespun_core.fim import resolve_family
@@ -12,6 +13,7 @@ from homespun_core.paths import DataDir
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import Document, EvalTask, ModelFiles, Tokenizer
 from homespun_trainer.examples import Retrieve
+from homespun_trainer.memory import CountSecrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Corpus:
     documents: Sequence[Document]
     tasks: Sequence[EvalTask]
     retrieve: Retrieve
+    report: Mapping[str, Any]
+    """What went into it, what was left out, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class Job:
     tokenizer: Tokenizer
     settings: Settings
     data: DataDir
+    count_secrets: CountSecrets
+    """By the rules that redacted the corpus."""
 
     @property
     def adapters(self) -> Path:
@@ -45,15 +51,20 @@ class Job:
     def run(self) -> Path:
         return self.data.training_run(self.repo_id)
 
+    def prompt_builder(self, max_tokens: int | None = None) -> PromptBuilder:
+        return prompt_builder(self.files, self.tokenizer, self.settings, max_tokens)
 
-def prompt_builder(job: Job, max_tokens: int | None = None) -> PromptBuilder:
+
+def prompt_builder(
+    files: ModelFiles, tokenizer: Tokenizer, settings: Settings, max_tokens: int | None = None
+) -> PromptBuilder:
     """With the server's limits: settings, and what the model's context leaves beside a completion; or shorter."""
-    fim = resolve_family(job.tokenizer, job.files.config, name=job.files.name, forced=job.files.family)
-    context, limit = job.files.config.get("max_position_embeddings"), job.settings.max_prompt_tokens
+    fim = resolve_family(tokenizer, files.config, name=files.name, forced=files.family)
+    context, limit = files.config.get("max_position_embeddings"), settings.max_prompt_tokens
     if isinstance(context, int):
-        limit = min(limit, context - job.settings.max_new_tokens)
+        limit = min(limit, context - settings.max_new_tokens)
     return PromptBuilder(
-        tokenizer=job.tokenizer,
+        tokenizer=tokenizer,
         format=fim,
         limits=PromptLimits(max_tokens=min(limit, max_tokens or limit)),
         is_healing=True,

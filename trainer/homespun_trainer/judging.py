@@ -1,9 +1,10 @@
-"""Judging a candidate: every arm at the held-out places, the gate's decision, and one example for people."""
+"""Judging a candidate: every arm at the held-out places, other code, canaries, the gate's decision, examples."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +14,13 @@ from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
 from homespun_core.types import Progress
 from homespun_trainer import report
-from homespun_trainer.evaluate import Arm, Bench, Scores, Written, evaluate, newline_ids
-from homespun_trainer.gate import decide
-from homespun_trainer.job import Job, prompt_builder
+from homespun_trainer.canaries import Canary
+from homespun_trainer.evaluate import Arm, Bench, Copy, Scores, Written, evaluate, newline_ids
+from homespun_trainer.gate import MIN_TASKS, Evidence, decide
+from homespun_trainer.general import forgetting
+from homespun_trainer.job import Job
+from homespun_trainer.memory import Memory, count_leaks, exposures
+from homespun_trainer.summaries import by_language, differences, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +28,9 @@ CANDIDATE = "candidate"
 BASE, BASE_RETRIEVAL = "base", "base+retrieval"
 ADAPTER, ADAPTER_RETRIEVAL = "adapter", "adapter+retrieval"
 LIVE_RETRIEVAL = "live+retrieval"
+_BARE_EVERY = 2
+"""Arms without retrieval only say where a gain comes from, the decision doesn't need them; so they see every second
+place, which saves a quarter of the time."""
 
 
 class JudgeEngine(Protocol):
@@ -37,20 +45,39 @@ class JudgeEngine(Protocol):
     def score(self, ids: Sequence[int], start: int, adapter: str | None) -> Sequence[float]: ...
 
 
-def judge(job: Job, adapter: Path, engine: JudgeEngine, progress: Progress) -> dict[str, Any]:
-    """Scores of all arms, differences, decision and example, as JSON values."""
-    arms = _arms(job, engine, adapter)
-    tasks = job.corpus.tasks
-    scores: Scores = evaluate(tasks, arms, bench_of(job, engine), progress) if tasks else {a.name: [] for a in arms}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """The canaries of a run."""
+
+    canaries: Sequence[Canary]
+    counts: Mapping[int, int]
+    """Number of a canary -> how often the weights that are judged have seen it."""
+    seed: str
+
+
+def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progress: Progress) -> dict[str, Any]:
+    """Scores of all arms, differences, evidence, decision and examples, as JSON values."""
+    arms, bench, tasks = _arms(job, engine, adapter), bench_of(job, engine), job.corpus.tasks
+    scores: Scores = evaluate(tasks, arms, bench, progress) if tasks else {arm.name: [] for arm in arms}
     control = LIVE_RETRIEVAL if LIVE_RETRIEVAL in scores else BASE_RETRIEVAL
     pairs = [(ADAPTER_RETRIEVAL, control), (ADAPTER_RETRIEVAL, BASE_RETRIEVAL), (ADAPTER, BASE), (BASE_RETRIEVAL, BASE)]
-    changes = report.differences(tasks, scores, list(dict.fromkeys(pairs)))
-    decision = decide(changes.get((ADAPTER_RETRIEVAL, control)), _CONTROL_NAMES[control])
+    changes = differences(tasks, scores, pairs)
+    evidence = Evidence(
+        change=changes.get((ADAPTER_RETRIEVAL, control)),
+        languages=by_language(tasks, scores[ADAPTER_RETRIEVAL], scores[control], MIN_TASKS),
+        control_ms=summarise(tasks, scores[control]).milliseconds.value if tasks else None,
+        forgetting=forgetting(bench, CANDIDATE, progress),
+        memory=_memory(job, bench, planted, scores, progress),
+    )
     return {
-        **report.decision_facts(decision, control),
-        "arms": report.arm_scores(tasks, arms, scores) if tasks else {},
-        "differences": {f"{a} - {b}": change.as_json() for (a, b), change in changes.items()},
+        **report.decision_facts(decide(evidence, _CONTROL_NAMES[control]), control),
+        "deciding": f"{ADAPTER_RETRIEVAL} - {control}",
+        **report.score_facts(tasks, arms, scores, changes),
+        **report.evidence_facts(evidence),
         "example": report.choose_example(tasks, scores[BASE_RETRIEVAL], scores[ADAPTER_RETRIEVAL]),
+        "examples": report.choose_examples(
+            tasks, scores[control], scores[ADAPTER_RETRIEVAL], (control, ADAPTER_RETRIEVAL)
+        ),
     }
 
 
@@ -60,23 +87,32 @@ _CONTROL_NAMES = {
 }
 
 
+def _memory(job: Job, bench: Bench, planted: Planted, scores: Scores, progress: Progress) -> Memory:
+    documents = [d.text for d in job.corpus.documents]
+    return Memory(
+        canaries=exposures(planted.canaries, planted.counts, bench, CANDIDATE, seed=planted.seed, progress=progress),
+        leaks=count_leaks(job.corpus.tasks, scores[ADAPTER_RETRIEVAL], documents, job.count_secrets),
+    )
+
+
 def _arms(job: Job, engine: JudgeEngine, path: Path) -> list[Arm]:
     """The four, and the live adapter if there is one for this base model: then that is what has to be beaten."""
     engine.load_adapter(CANDIDATE, path)
     arms = [
-        Arm(name=BASE, adapter=None, retrieval=False),
-        Arm(name=BASE_RETRIEVAL, adapter=None, retrieval=True),
-        Arm(name=ADAPTER, adapter=CANDIDATE, retrieval=False),
-        Arm(name=ADAPTER_RETRIEVAL, adapter=CANDIDATE, retrieval=True),
+        Arm(name=BASE, adapter=None, snippets="none", every=_BARE_EVERY),
+        Arm(name=BASE_RETRIEVAL, adapter=None, snippets="found"),
+        Arm(name=ADAPTER, adapter=CANDIDATE, snippets="none", every=_BARE_EVERY),
+        Arm(name=ADAPTER_RETRIEVAL, adapter=CANDIDATE, snippets="found"),
     ]
-    live = _live(job)
+    live = live_adapter(job)
     if live is not None:
         engine.load_adapter(live.version, live.path)
-        arms.append(Arm(name=LIVE_RETRIEVAL, adapter=live.version, retrieval=True))
+        arms.append(Arm(name=LIVE_RETRIEVAL, adapter=live.version, snippets="found"))
     return arms
 
 
-def _live(job: Job) -> Adapter | None:
+def live_adapter(job: Job) -> Adapter | None:
+    """The one that is live, if it is for this base model."""
     try:
         live = registry.live(job.adapters)
     except StorageError as error:
@@ -85,8 +121,8 @@ def _live(job: Job) -> Adapter | None:
     return live if live is not None and live.base_digest == job.files.digest else None
 
 
-def bench_of(job: Job, engine: JudgeEngine) -> Bench:
-    builder = prompt_builder(job)
+def bench_of(job: Job, engine: JudgeEngine, copy: Copy | None = None) -> Bench:
+    builder = job.prompt_builder()
     size = job.files.config.get("vocab_size")
     new_lines = newline_ids(job.tokenizer, size if isinstance(size, int) else 0)
     return Bench(
@@ -96,4 +132,5 @@ def bench_of(job: Job, engine: JudgeEngine) -> Bench:
         generate=engine.generate,
         score=engine.score,
         end_ids=frozenset(builder.format.end_ids) | new_lines,
+        copy=copy,
     )

@@ -10,11 +10,32 @@ from typing import Any
 
 from homespun_core import __version__
 from homespun_core.types import EvalTask
-from homespun_trainer.evaluate import Arm, Score, Scores, Summary, difference, summarise
-from homespun_trainer.gate import Decision
+from homespun_trainer.evaluate import Arm, Score, Scores
+from homespun_trainer.gate import Decision, Evidence
+from homespun_trainer.summaries import Summary, summarise
 from homespun_trainer.train import Recipe, TrainResult
 
 _CONTEXT_LINES = 6
+_EXAMPLES_PER_KIND = 3
+_NARROW = (("identifier_f1", ".3f", 8), ("stop_accuracy", ".1%", 8), ("milliseconds", ".0f", 6))
+"""Columns without their intervals: the page has these."""
+
+
+def score_facts(
+    tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores, changes: Mapping[tuple[str, str], Summary]
+) -> dict[str, Any]:
+    return {
+        "arms": arm_scores(tasks, arms, scores) if tasks else {},
+        "differences": {f"{a} - {b}": change.as_json() for (a, b), change in changes.items()},
+    }
+
+
+def evidence_facts(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "languages": {name: summary.as_json() for name, summary in evidence.languages.items()},
+        "general": evidence.forgetting.as_json() if evidence.forgetting else None,
+        "memory": evidence.memory.as_json() if evidence.memory else None,
+    }
 
 
 def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -> dict[str, Any]:
@@ -32,18 +53,6 @@ def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -
         }
         for arm in arms
     }
-
-
-def differences(
-    tasks: Sequence[EvalTask], scores: Scores, pairs: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], Summary]:
-    """(a, b) -> a minus b, for the pairs that share places."""
-    shared = [
-        (a, b)
-        for a, b in pairs
-        if a in scores and b in scores and any(x and y for x, y in zip(scores[a], scores[b], strict=True))
-    ]
-    return {(a, b): difference(tasks, scores[a], scores[b]) for a, b in shared}
 
 
 def choose_example(
@@ -64,14 +73,35 @@ def choose_example(
         rule = "the greatest gain in edit similarity; it got no further line right"
     else:
         return None
-    context = "\n".join(task.prefix.split("\n")[-_CONTEXT_LINES:])
+    return _example(task, b, a, rule)
+
+
+def choose_examples(
+    tasks: Sequence[EvalTask],
+    before: Sequence[Score | None],
+    after: Sequence[Score | None],
+    names: tuple[str, str],
+) -> list[dict[str, str]]:
+    """Real places, good and bad: the longest lines that only one of the two arms (`names`) got right, and that neither
+    did."""
+    rows = [(t, b, a) for t, b, a in zip(tasks, before, after, strict=True) if b is not None and a is not None]
+    rows.sort(key=lambda row: (row[0].seen, -len(row[0].middle)))
+    kinds = {
+        f"only {names[1]} got it right": [r for r in rows if r[2].exact and not r[1].exact],
+        f"only {names[0]} got it right": [r for r in rows if r[1].exact and not r[2].exact],
+        "neither got it right": [r for r in rows if not r[1].exact and not r[2].exact],
+    }
+    return [_example(*row, rule) for rule, found in kinds.items() for row in found[:_EXAMPLES_PER_KIND]]
+
+
+def _example(task: EvalTask, before: Score, after: Score, rule: str) -> dict[str, str]:
     return {
         "path": task.path,
         "commit": task.commit,
-        "context": context,
+        "context": "\n".join(task.prefix.split("\n")[-_CONTEXT_LINES:]),
         "written": task.middle,
-        "before": b.text,
-        "after": a.text,
+        "before": before.text,
+        "after": after.text,
         "rule": rule,
     }
 
@@ -100,14 +130,25 @@ def decision_facts(decision: Decision, control: str) -> dict[str, Any]:
 
 def render(report: Mapping[str, Any]) -> str:
     """The arms and their differences as a table, then what was decided and why."""
+    verdict = "the adapter goes live" if report["promote"] else "the adapter does not go live"
+    return "\n".join([render_scores(report), f"{verdict}:", *(f"  {reason}" for reason in report["reasons"])])
+
+
+def render_scores(report: Mapping[str, Any]) -> str:
+    """The arms and their differences as a table."""
     rows = [(name, parts["all"], "") for name, parts in report["arms"].items()]
     rows += [(name, change, "+") for name, change in report["differences"].items()]
     width = max((len(name) for name, _, _ in rows), default=0)
-    head = f"  {'':<{width}}{'places':>8}  {'exact match':>22}  {'edit similarity':>24}  {'bits per byte':>24}"
+    head = (
+        f"  {'':<{width}}{'places':>8}  {'exact match':>22}  {'edit similarity':>24}  {'bits per byte':>24}"
+        f"{'names':>8}{'ends':>8}{'ms':>6}"
+    )
     lines = [f"  {name:<{width}}{_row(summary, sign)}" for name, summary, sign in rows]
-    note = "  in brackets: 95 % intervals; differences are paired, place by place"
-    verdict = "the adapter goes live" if report["promote"] else "the adapter does not go live"
-    return "\n".join([head, *lines, note, f"{verdict}:", *(f"  {reason}" for reason in report["reasons"])])
+    note = (
+        "  in brackets: 95 % intervals; differences are paired, place by place. names: F1 of the names in the line;"
+        "\n  ends: of the lines right so far, those that end where the developer's did; ms: search and completion"
+    )
+    return "\n".join([head, *lines, note])
 
 
 def render_example(example: Mapping[str, str] | None) -> str:
@@ -126,7 +167,12 @@ def _row(summary: Mapping[str, Any], sign: str) -> str:
         f"{summary['tasks']:>8}"
         f"  {_estimate(exact, f'{sign}.1%'):>22}  {_estimate(similar, f'{sign}.3f'):>24}"
         f"  {_estimate(bits, f'{sign}.3f'):>24}"
+        + "".join(f"{_value(summary[key], sign + form):>{width}}" for key, form, width in _NARROW)
     )
+
+
+def _value(estimate: Mapping[str, float] | None, form: str) -> str:
+    return format(estimate["value"], form) if estimate else "-"
 
 
 def _estimate(estimate: Mapping[str, float], form: str) -> str:

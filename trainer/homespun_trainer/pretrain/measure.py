@@ -15,13 +15,14 @@ from typing import Any
 from homespun_core.errors import ConfigError
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import EvalTask, Progress, Snippet
-from homespun_trainer.evaluate import Arm, Bench, ScoreIds, Scores, difference, judge, query_of, summarise
+from homespun_trainer.evaluate import Arm, Bench, ScoreIds, Scores, judge, query_of
 from homespun_trainer.examples import Retrieve
 from homespun_trainer.pretrain.shards import HeldOut
 from homespun_trainer.spans import Lines, choose_cut
+from homespun_trainer.summaries import difference, summarise
 
 BARE, SNIPPETS = "without snippets", "with snippets"
-ARMS = (Arm(name=BARE, adapter=None, retrieval=False), Arm(name=SNIPPETS, adapter=None, retrieval=True))
+ARMS = (Arm(name=BARE, adapter=None, snippets="none"), Arm(name=SNIPPETS, adapter=None, snippets="found"))
 _FILE_CHARS = 3_500
 _PER_FILE = 4
 _ATTEMPTS = 60
@@ -98,7 +99,7 @@ def complete_lines(
         for arm in ARMS:
             made = scores[arm.name]
             assert isinstance(made, list)
-            made.append(judge(task, arm, here, found if arm.retrieval else ()))
+            made.append(judge(task, arm, here, found if arm.snippets == "found" else ()))
         progress.advance(number)
     progress.finish()
     return _summary([task for _, task in tasks], scores)

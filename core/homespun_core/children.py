@@ -1,0 +1,144 @@
+"""`homespun` verbs as child processes: of `up`, which starts them all, and of `retrain`, which starts training."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from homespun_core.config import INDEX, RETRAIN, SERVE, TRAIN, LoadedSettings, Settings, as_flags
+from homespun_core.paths import hide_credentials
+
+_STOP_TIMEOUT_S = 30.0
+_POLL_S = 0.05
+_PR_SET_PDEATHSIG = 1
+_BACKGROUND_NICENESS = 10
+_SETTINGS = {"serve": (SERVE,), "index": (INDEX,), "train": (TRAIN, INDEX), "retrain": (RETRAIN, TRAIN, INDEX)}
+_SECRETS = ("api_token", "vllm_token", "webhook_secret")
+
+
+class StopRequest:
+    """SIGINT and SIGTERM as a question that waits ask.
+
+    An exception from a signal handler gets lost where Python ignores exceptions (in a finaliser), and a signal that
+    comes just before a blocking wait doesn't end it. A test saw one lost.
+    """
+
+    def __init__(self) -> None:
+        self.is_made = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def wait(
+        self,
+        *processes: subprocess.Popen[bytes],
+        timeout_s: float = math.inf,
+        until: Callable[[], bool] = lambda: False,
+    ) -> subprocess.Popen[bytes] | None:
+        """The first process that ends; None when we are asked to stop before, time is up, or `until` comes true."""
+        deadline = time.monotonic() + timeout_s
+        while not self.is_made and time.monotonic() < deadline and not until():
+            for process in processes:
+                if process.poll() is not None:
+                    return process
+            time.sleep(_POLL_S)
+        return None
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_made = True
+
+
+class Children:
+    """Starts `homespun` verbs as child processes with our settings. They die with us, even by kill -9."""
+
+    def __init__(self, settings: Settings, config: Path | None, stop: StopRequest) -> None:
+        self._settings, self._stop_request = settings, stop
+        self._config = ["--config", str(config)] if config else []
+        secrets = {f"HOMESPUN_{name.upper()}": getattr(settings, name) for name in _SECRETS}
+        self._environ = dict(os.environ) | {name: value for name, value in secrets.items() if value}
+
+    def run(self, verb: str, source: str, flags: Sequence[str] = ()) -> int:
+        """Run a verb to its end on our terminal; returns its exit status. Raises KeyboardInterrupt when we are asked to
+        stop."""
+        status = self.run_until(lambda: False, verb, source, flags)
+        assert status is not None
+        return status
+
+    def run_until(self, is_enough: Callable[[], bool], verb: str, source: str, flags: Sequence[str] = ()) -> int | None:
+        """The same, and None when `is_enough` came true before the verb ended, which was stopped then."""
+        process = self.start(verb, flags, [source])
+        if self._stop_request.wait(process, until=is_enough) is not None:
+            return process.returncode
+        stop(process, signal.SIGINT)  # it saves what it has and tidies the terminal
+        if self._stop_request.is_made:
+            raise KeyboardInterrupt
+        return None
+
+    def start(
+        self, verb: str, flags: Sequence[str], sources: Sequence[str], log: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a verb beside us, its output added to a file if one is given. To be ended with `stop`."""
+        if log is None:
+            return self._popen(verb, flags, sources, None)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            return self._popen(verb, flags, sources, output)
+
+    def _popen(
+        self, verb: str, flags: Sequence[str], sources: Sequence[str], output: IO[bytes] | None
+    ) -> subprocess.Popen[bytes]:
+        settings = [*self._config, *as_flags(self._settings, _SETTINGS[verb])]
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "homespun_core.cli",
+                verb,
+                *flags,
+                *settings,
+                *(["--", *sources] if sources else []),
+            ],
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C reaches us alone, and we stop the others in order
+            preexec_fn=_be_nice if verb in ("train", "retrain") else _die_with_parent,
+        )
+
+
+def stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+    process.send_signal(how)  # nothing happens when it has ended
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def sources_as_arguments(loaded: LoadedSettings, given: Sequence[str]) -> list[str]:
+    """What children are given for these sources or names, in arguments that everybody on the machine can read.
+
+    They find a configured repository without the credentials in its URL. One that isn't configured stays as it was
+    typed, in our own arguments.
+    """
+    chosen = loaded.chosen(given)
+    return [hide_credentials(r.source) if r in loaded.repositories else r.source for r in chosen]
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this child when its parent dies, even by kill -9: no orphan keeps the port."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _be_nice() -> None:
+    _die_with_parent()
+    os.nice(max(0, _BACKGROUND_NICENESS - os.nice(0)))  # a nice parent's child is nice already

@@ -1,0 +1,114 @@
+"""Places that developers wrote since a day or a commit; where nobody names one, `corpus` chooses its cut itself."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from homespun_core.config import Settings
+from homespun_core.errors import RepositoryError
+from homespun_core.types import EvalTask, Progress
+from homespun_indexer import files, filters, tasks
+from homespun_indexer.git import GitFailed
+from homespun_indexer.history import Mainline, mainline, steps
+from homespun_indexer.repository import Repository
+from homespun_indexer.tasks import Place
+from homespun_indexer.tree import BlobReader
+
+_MAX_COMMITS = 50_000
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Since:
+    """A commit, and lines that were added after it."""
+
+    commit: str
+    tasks: Sequence[EvalTask]
+    num_possible: int
+    """So many lines could have been asked for; of these, `tasks` are a fixed selection."""
+
+
+def tasks_since(repo: Repository, settings: Settings, since: str, count: int, progress: Progress) -> Since:
+    """At most `count` places. The first ones stay the same when more are asked for.
+
+    Raises RepositoryError when `since` is no day or commit of the main line, or nothing was written after it.
+    """
+    line = mainline(repo, _MAX_COMMITS)
+    cut = _position(repo, line, since)
+    found = _places(repo, settings, line, cut, progress)
+    made = _tasks(repo, settings, line.commits[cut], found, count)
+    if not made:
+        raise RepositoryError(f"{repo.identity}: no line to ask for was written since {since}; choose an earlier one")
+    return Since(commit=line.commits[cut], tasks=made, num_possible=len(found))
+
+
+def position_of(repo: Repository, commit: str) -> int | None:
+    """How many commits of the main line came after it; None when it isn't on it."""
+    commits = mainline(repo, _MAX_COMMITS).commits
+    return commits.index(commit) if commit in commits else None
+
+
+def _position(repo: Repository, line: Mainline, since: str) -> int:
+    """Of the newest commit that is known when everything since then is asked for."""
+    if _DATE.fullmatch(since):
+        return _before(repo, line, since)
+    try:
+        commit = repo.git.text("rev-parse", "--verify", "--quiet", "--end-of-options", f"{since}^{{commit}}").strip()
+    except GitFailed:
+        raise RepositoryError(
+            f"{repo.identity}: {since!r} is no commit there; give one, or a day as 2026-01-31"
+        ) from None
+    if commit not in line.commits:
+        raise RepositoryError(
+            f"{repo.identity}: {since} isn't on the main line of {repo.branch}; give a commit that is, or a day"
+        )
+    return line.commits.index(commit)
+
+
+def _before(repo: Repository, line: Mainline, day: str) -> int:
+    try:
+        start = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise RepositoryError(f"{day!r} is no day; write it as 2026-01-31") from None
+    found = next((i for i, time in enumerate(line.times) if time < start), None)
+    if found is None:
+        raise RepositoryError(f"{repo.identity}: there is no commit before {day}; choose a later day")
+    return found
+
+
+def _places(repo: Repository, settings: Settings, line: Mainline, cut: int, progress: Progress) -> list[Place]:
+    selection = files.select(repo, settings=settings, commit=repo.head)
+    selected = frozenset(c.path for c in selection.candidates)
+    later = frozenset(line.commits[:cut])
+    found: list[Place] = []
+    progress.start("Reading the history", total=cut, unit="commits")
+    for number, step in enumerate(steps(repo, cut) if cut else ()):
+        if step.commit in later:
+            chosen = tasks.places(step, Counter(), lambda path: None if path in selected else "not selected")
+            found += tasks.spread(chosen, settings.seed)
+        progress.advance(number + 1)
+    progress.finish()
+    return tasks.spread(found, settings.seed)
+
+
+def _tasks(repo: Repository, settings: Settings, cut: str, found: Sequence[Place], count: int) -> list[EvalTask]:
+    lines = tasks.stripped_lines(f.text for f in files.source_files(repo, settings=settings, commit=cut))
+    made: list[EvalTask] = []
+    with BlobReader(repo) as blobs:
+        for place in found:
+            if len(made) == count:
+                break
+            new, old = _text(blobs, place.new_blob), _text(blobs, place.old_blob)
+            task = tasks.task(place, new, old, lines.__contains__, settings.seed) if new else None
+            made += [task] if task else []
+    return made
+
+
+def _text(blobs: BlobReader, blob: str) -> str:
+    """Empty where there is none (a new file's old blob is all zeros) or it doesn't count as source."""
+    raw = blobs.find(blob) if blob.strip("0") else None
+    return filters.decode_source(raw)[0] if raw is not None else ""

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import time
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homespun_core.retraining import Run
+from homespun_trainer.retrain.policy import Action, Decision, Rules, Scope, choose, decide
+from homespun_trainer.retrain.times import Times
+from tests.trainer.retrain.simulation import Company
+
+NOW = 1_800_000_000.0
+HOUR, DAY = 3_600.0, 86_400.0
+TRAINED = Scope(head="b", total=5_000_000, trained="a", trained_at=NOW - 2 * DAY, changed=200_000)
+RUN = Run(commit="old", started=NOW - HOUR, recipe="r")
+NIGHTLY = Times(schedule="0 2 * * *")
+
+CASES: list[tuple[str, Scope, Rules, bool, str]] = [
+    ("no adapter: at once", replace(TRAINED, trained=None, trained_at=None), Rules(), True, "no adapter yet"),
+    ("enough has changed", TRAINED, Rules(), True, "200 kB of 5,000 kB"),
+    ("the same commit", replace(TRAINED, head="a"), Rules(), False, "nothing has changed"),
+    ("documentation only", replace(TRAINED, changed=0), Rules(), False, "nothing has changed"),
+    ("too little has changed", replace(TRAINED, changed=149_999), Rules(), False, "less than 150 kB"),
+    ("a large repository: its share counts", replace(TRAINED, total=20_000_000), Rules(), False, "less than 400 kB"),
+    ("a week is over", replace(TRAINED, changed=10, trained_at=NOW - 7 * DAY), Rules(), True, "7 days ago"),
+    ("soon after the last one", replace(TRAINED, trained_at=NOW - 11 * HOUR), Rules(), False, "less than 12 hours"),
+    ("while pushes come", replace(TRAINED, pushed=(NOW - 90, NOW - 30)), Rules(), False, "pushes to end"),
+    ("pushes that don't end", replace(TRAINED, pushed=(NOW - 301, NOW - 1)), Rules(), True, "200 kB"),
+    ("new settings: at once", replace(TRAINED, head="a", is_recipe_new=True), Rules(), True, "settings"),
+    ("too little code, and no more", replace(TRAINED, head="a", has_adapter=False), Rules(), False, "nothing"),
+    ("too little code, and more", replace(TRAINED, changed=5, has_adapter=False), Rules(), True, "more code"),
+    ("a paused run goes on", replace(TRAINED, running=RUN, pushed=(NOW, NOW)), Rules(), True, "goes on"),
+    ("after a failure", replace(TRAINED, failures=1, failed_at=NOW - 599), Rules(), False, "failed"),
+    ("a while after a failure", replace(TRAINED, failures=1, failed_at=NOW - 600), Rules(), True, "200 kB"),
+    ("drift alone is no reason", replace(TRAINED, changed=5, has_drifted=True), Rules(), False, "less than"),
+    (
+        "unless it is wanted",
+        replace(TRAINED, changed=5, has_drifted=True),
+        Rules(trains_on_drift=True),
+        True,
+        "less likely",
+    ),
+    ("by schedule: any change", replace(TRAINED, changed=5), Rules(times=NIGHTLY), True, "schedule"),
+    ("by schedule: not before", replace(TRAINED, trained_at=NOW), Rules(times=NIGHTLY), False, "schedule"),
+]
+
+
+@pytest.mark.parametrize(("scope", "rules", "trains", "reason"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_decisions(scope: Scope, rules: Rules, trains: bool, reason: str) -> None:
+    decision = decide(scope, rules, NOW)
+    assert (decision.action is Action.TRAIN) == trains
+    assert reason in decision.reason and "\n" not in decision.reason
+
+
+def test_a_paused_run_goes_on_with_its_commit_unless_it_is_old() -> None:
+    assert decide(replace(TRAINED, running=RUN), Rules(), NOW).commit == "old"
+    forgotten = replace(TRAINED, running=replace(RUN, started=NOW - 8 * DAY))
+    assert decide(forgotten, Rules(), NOW).commit == "b"
+
+
+def test_outside_of_the_window_it_waits_until_that_opens() -> None:
+    """NOW is 08:00 in UTC."""
+    rules = Rules(times=Times(zone=ZoneInfo("UTC"), window=(time(22), time(6))))
+    decision = decide(TRAINED, rules, NOW)
+    assert decision.action is Action.WAIT and decision.until == NOW + 14 * HOUR
+    assert decide(TRAINED, rules, decision.until).action is Action.TRAIN
+
+
+scopes = st.builds(
+    Scope,
+    head=st.sampled_from("ab"),
+    total=st.integers(0, 10_000_000),
+    trained=st.none() | st.sampled_from("ab"),
+    trained_at=st.floats(NOW - 30 * DAY, NOW),
+    changed=st.integers(0, 400_000),
+    has_adapter=st.booleans(),
+    is_recipe_new=st.booleans(),
+    pushed=st.none() | st.tuples(st.floats(NOW - 400, NOW - 50), st.floats(NOW - 50, NOW)),
+    failures=st.integers(0, 30),
+    failed_at=st.none() | st.floats(NOW - 2 * DAY, NOW),
+)
+rules_drawn = st.builds(
+    Rules,
+    changed=st.integers(0, 300_000),
+    gap=st.floats(0, 2 * DAY),
+    age=st.floats(0, 20 * DAY),
+    quiet=st.floats(0, 100),
+)
+
+
+@given(scopes, rules_drawn)
+def test_waiting_ends_when_it_says_so(scope: Scope, rules: Rules) -> None:
+    """At `until`, or at a later one named then, it trains: no repository waits for ever without a reason of its own."""
+    now = NOW
+    decision = decide(scope, rules, now)
+    for _ in range(10):
+        if decision.action is Action.TRAIN or decision.until is None:
+            break
+        assert decision.until > now
+        now = decision.until
+        decision = decide(scope, rules, now)
+    idle = scope.trained is not None and not scope.is_recipe_new and (scope.trained == scope.head or not scope.changed)
+    assert (decision.action is Action.WAIT) == idle
+
+
+@given(scopes, rules_drawn)
+def test_what_was_trained_is_not_trained_again(scope: Scope, rules: Rules) -> None:
+    done = replace(scope, trained=scope.head, trained_at=NOW, is_recipe_new=False, running=None)
+    assert decide(done, rules, NOW + 30 * DAY).action is Action.WAIT
+
+
+@given(st.dictionaries(st.text(max_size=3), st.sampled_from(Action), max_size=5))
+def test_one_repository_is_trained_at_a_time_and_one_that_may_is(actions: dict[str, Action]) -> None:
+    decisions = {name: Decision(action=action, reason="", commit="c") for name, action in actions.items()}
+    chosen = choose(decisions)
+    assert (chosen is None) == (Action.TRAIN not in actions.values())
+    assert chosen is None or actions[chosen] is Action.TRAIN
+
+
+@given(st.lists(st.tuples(st.floats(1, 40_000), st.integers(0, 60_000)), max_size=60), rules_drawn)
+def test_pushes_lead_to_runs_that_are_apart_and_see_them_all(pushes: list[tuple[float, int]], rules: Rules) -> None:
+    company = Company(replace(rules, age=min(rules.age, 7 * DAY)))
+    for pause, size in pushes:
+        company.pass_time(pause)
+        company.push(size)
+    company.pass_time(40 * DAY)
+    assert all(b - a >= rules.gap - 1 for a, b in zip(company.runs, company.runs[1:], strict=False))
+    assert company.untrained == 0
+    assert len(company.runs) <= 1 + sum(size > 0 for _, size in pushes)

@@ -1,0 +1,1 @@
+"""`homespun eval`: what each layer adds, on any repository."""

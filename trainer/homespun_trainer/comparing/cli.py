@@ -1,0 +1,294 @@
+"""`homespun eval REPO`: measures every layer on a repository, prints a table and writes a page."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from homespun_core import registry, storage
+from homespun_core.cli import configure_logging
+from homespun_core.config import EVAL, INDEX, Settings, add_flags, settings_from_args
+from homespun_core.errors import ModelError, RepositoryError
+from homespun_core.paths import DataDir
+from homespun_core.registry import Adapter
+from homespun_core.repositories import RepositoryConfig
+from homespun_core.storage import locked
+from homespun_core.types import EvalTask, ModelFiles, Progress, SearchQuery
+from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.indexing import index_repository
+from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.progress import progress_for_terminal
+from homespun_indexer.reader import IndexReader
+from homespun_indexer.repository import Repository, open_repository
+from homespun_indexer.since import position_of, tasks_since
+from homespun_indexer.tokenizer import load_tokenizer
+from homespun_trainer import page, report
+from homespun_trainer.cli import opened_engine
+from homespun_trainer.comparing.arms import compare
+from homespun_trainer.comparing.score_log import ScoreLog
+from homespun_trainer.job import Corpus, Job
+
+SCORES_VERSION = 1
+"""Goes up when the code scores the same completion otherwise, or makes another one."""
+_WEIGHTS = "adapter_model.safetensors"
+
+_EPILOG = """\
+what is compared, all at the same places, with the server's own prompts:
+  base                     the model alone
+  base+datastore           the repository's own continuation where it is certain, else the model
+  base+random snippets     a control: snippets of another place of the repository
+  base+retrieval           with the snippets the server would find
+  other adapter+retrieval  a control: an adapter of other code (--other)
+  adapter, +retrieval      yours
+  all together
+
+examples:
+  homespun eval ~/code/shop --since 2026-06-01 --places 1000
+  homespun eval ~/code/shop --adapter none --base-model /models/Qwen2.5-Coder-1.5B
+
+Scores are kept: an evaluation that was stopped goes on, and with the same --since more places cost
+only themselves.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to evaluate."""
+
+    adapter: str = "live"
+    """A version, `live` or `none`."""
+    other: Path | None = None
+    since: str | None = None
+    places: int | None = None
+    """None is the setting's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _HeldOut:
+    cut: str
+    exclude: frozenset[str]
+    tasks: list[EvalTask]
+    split: str
+    num_possible: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument("repository", metavar="REPO", help="path or URL of a git repository")
+    parser.add_argument(
+        "--since",
+        metavar="DAY_OR_COMMIT",
+        help="ask for lines written after it; the index knows nothing of them"
+        " (default: since the adapter was trained; without one, as long ago as the places need)",
+    )
+    parser.add_argument(
+        "--adapter", metavar="VERSION", default="live", help="a version, live, or none (default: live, if there is one)"
+    )
+    parser.add_argument(
+        "--other", metavar="PATH", type=Path, help="directory of an adapter of other code, as a control"
+    )
+    parser.add_argument(
+        "--places", metavar="N", type=_count, help="places to ask for (default: eval_tasks); 1000 tell two points apart"
+    )
+    parser.add_argument("--report", metavar="FILE", type=Path, help="where the page goes (default: the data directory)")
+    add_flags(parser, (EVAL, INDEX))
+
+
+def run(args: argparse.Namespace) -> int:
+    loaded = settings_from_args(args)
+    settings, repository = loaded.settings, loaded.chosen([args.repository])[0]
+    configure_logging(settings.log_level)
+    wanted = Wanted(adapter=args.adapter, other=args.other, since=args.since, places=args.places)
+    facts, path = evaluate_repository(repository, settings, wanted, progress_for_terminal(), args.report)
+    print(report.render_scores(facts))
+    print(_what(facts))
+    print(f"report: {path}", flush=True)
+    return 0
+
+
+def _what(facts: dict[str, Any]) -> str:
+    asked = max((parts["all"]["tasks"] for parts in facts["arms"].values()), default=0)
+    return (
+        f"base model {facts['base_model']}, adapter {facts['adapter'] or 'none'};"
+        f" {asked:,} of {facts['possible']:,} places written since {facts['corpus']['commit'][:10]}"
+    )
+
+
+def evaluate_repository(
+    source: str | RepositoryConfig,
+    settings: Settings,
+    wanted: Wanted,
+    progress: Progress,
+    page_path: Path | None = None,
+) -> tuple[dict[str, Any], Path]:
+    """The facts, and where their page is. Raises HomespunError."""
+    data, files = DataDir(settings.data_root), resolve_base_model(settings.base_model, settings.fim_family)
+    repo = open_repository(
+        source,
+        data,
+        branch=settings.branch,
+        timeout_s=settings.git_timeout_s,
+        max_clone_mb=settings.max_clone_mb,
+        progress=progress,
+    )
+    adapter = _adapter(data.adapters(repo.id), wanted.adapter, files)
+    held_out = _held_out(repo, settings, data, wanted, adapter, progress)
+    with locked(data.locks / f"eval-{repo.id}.lock", f"evaluation of {repo.name}"):
+        facts = _compared(repo, files, settings, data, held_out, adapter, wanted.other, progress)
+    final = page_path or data.evaluations(repo.id) / page.PAGE
+    final.parent.mkdir(parents=True, exist_ok=True)
+    final.write_text(page.render(repo.name, facts), encoding="utf-8")
+    return facts, final
+
+
+def _adapter(adapters: Path, name: str, files: ModelFiles) -> Adapter | None:
+    if name == "none":
+        return None
+    if name == "live":
+        live = registry.live(adapters)
+        return live if live is not None and live.base_digest == files.digest else None
+    if not (adapters / name / storage.MANIFEST).is_file() or Path(name).name != name:
+        known = ", ".join(sorted(p.parent.name for p in adapters.glob(f"*/{storage.MANIFEST}"))) or "there are none"
+        raise ModelError(f"--adapter: no version {name!r} of this repository's adapter ({known})")
+    found = registry.load_adapter(adapters / name)
+    if found.base_digest != files.digest:
+        raise ModelError(f"--adapter: {name} was trained on another base model; name that one with --base-model")
+    return found
+
+
+def _held_out(
+    repo: Repository, settings: Settings, data: DataDir, wanted: Wanted, adapter: Adapter | None, progress: Progress
+) -> _HeldOut:
+    """By `since` or the adapter's own cut; where whole files were held out from it, these; else as a corpus does."""
+    places = wanted.places or settings.eval_tasks
+    learned: dict[str, str] = dict(adapter.report.get("corpus", {})) if adapter else {}
+    since = wanted.since or (learned.get("commit") if learned.get("split") == "time" else None)
+    if since is None:
+        corpus = CorpusReader.open(
+            build_corpus(repo, settings=replace(settings, eval_tasks=places), data=data, progress=progress)
+        )
+        tasks, split = corpus.tasks(), corpus.manifest.sources["split"]
+        if not tasks:
+            raise RepositoryError(f"{repo.identity}: no line to ask for; it has too little history and too few files")
+        return _HeldOut(
+            cut=corpus.cut,
+            exclude=corpus.held_out,
+            tasks=tasks,
+            split=split,
+            num_possible=int(corpus.report.get("tasks_possible", len(tasks))),
+        )
+    found = tasks_since(repo, settings, since, places, progress)
+    _warn_of_the_past(repo, found.commit, learned.get("commit"))
+    return _HeldOut(
+        cut=found.commit, exclude=frozenset(), tasks=list(found.tasks), split="time", num_possible=found.num_possible
+    )
+
+
+def _warn_of_the_past(repo: Repository, cut: str, learned: str | None) -> None:
+    """An adapter that has seen the places looks better than it is."""
+    if learned is None:
+        return
+    asked, known = position_of(repo, cut), position_of(repo, learned)
+    if asked is not None and known is not None and known < asked:
+        print(
+            f"homespun: the adapter was trained on code up to {learned[:10]}, which is after --since: it has seen some"
+        )
+
+
+def _compared(
+    repo: Repository,
+    files: ModelFiles,
+    settings: Settings,
+    data: DataDir,
+    held_out: _HeldOut,
+    adapter: Adapter | None,
+    other: Path | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    job_of = _prepared(repo, files, settings, data, held_out, progress)
+    with job_of as (job, index), opened_engine(files, settings) as engine:
+        names = [_loaded(engine, path, version) for version, path in _both(adapter, other)]
+        log = data.evaluations(repo.id) / f"{_fingerprint(job, index)}.jsonl"
+        with ScoreLog(log) as known:
+            facts = compare(job, engine, index.agreed, adapter=names[0], other=names[1], known=known, progress=progress)
+    return {**facts, "possible": held_out.num_possible, "base_model": files.name, "adapter": names[0]}
+
+
+def _both(adapter: Adapter | None, other: Path | None) -> list[tuple[str | None, Path | None]]:
+    return [
+        (adapter.version, adapter.path) if adapter else (None, None),
+        (f"other-{_digest(other)}", other) if other else (None, None),
+    ]
+
+
+def _loaded(engine: Any, path: Path | None, version: str | None) -> str | None:
+    if path is not None and version is not None:
+        engine.load_adapter(version, path)
+    return version
+
+
+def _digest(adapter: Path) -> str:
+    try:
+        return hashlib.sha256((adapter / _WEIGHTS).read_bytes()).hexdigest()[:16]
+    except OSError:
+        raise ModelError(f"--other: {adapter}: there is no {_WEIGHTS}; give the directory of an adapter") from None
+
+
+@contextmanager
+def _prepared(
+    repo: Repository, files: ModelFiles, settings: Settings, data: DataDir, held_out: _HeldOut, progress: Progress
+) -> Iterator[tuple[Job, IndexReader]]:
+    """The index as of the cut, and what to judge on it."""
+    tokenizer = load_tokenizer(files)
+    frozen = index_repository(
+        repo,
+        settings=settings,
+        data=data,
+        model=files,
+        tokenizer=tokenizer,
+        progress=progress,
+        commit=held_out.cut,
+        exclude=held_out.exclude,
+    )
+    with IndexReader.open(frozen, tokenizer) as index:
+
+        def retrieve(query: SearchQuery) -> Any:
+            return index.search(query, settings.snippet_count)
+
+        sources = {"repository": repo.identity, "commit": held_out.cut, "head": repo.head, "split": held_out.split}
+        corpus = Corpus(
+            fingerprint="", sources=sources, documents=(), tasks=held_out.tasks, retrieve=retrieve, report={}
+        )
+        yield (
+            Job(
+                repo_id=repo.id,
+                repo_name=repo.name,
+                corpus=corpus,
+                files=files,
+                tokenizer=tokenizer,
+                settings=settings,
+                data=data,
+                count_secrets=lambda text: 0,
+            ),
+            index,
+        )
+
+
+def _fingerprint(job: Job, index: IndexReader) -> str:
+    """Of all that a score depends on, arm and place aside."""
+    settings = job.settings
+    shape = [settings.max_prompt_tokens, settings.max_new_tokens, settings.snippet_count, settings.dtype]
+    return storage.fingerprint(
+        SCORES_VERSION, job.files.digest, job.files.family, index.manifest.fingerprint, job.repo_name, shape
+    )[:16]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

@@ -1,0 +1,109 @@
+"""How much of what an adapter saw it could recite: exposure of canaries, and secrets in what it wrote.
+
+Exposure (Carlini et al., The Secret Sharer, https://arxiv.org/abs/1802.08232) is log2 of how many alternatives there
+are over the rank of the planted one among them by likelihood. For one that left no trace it is 1.44 bits on average.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from homespun_core.types import EvalTask, Progress
+from homespun_trainer.canaries import Canary, alternatives, canary_prompt
+from homespun_trainer.evaluate import Bench, Score, bits_of
+
+ALTERNATIVES = 128
+"""Exposure is then at most 7 bits. The mean of ten canaries that left no trace is below 3 in 99.9 % of cases."""
+MOST_BITS = math.log2(ALTERNATIVES + 1)
+_SPARE_TOKENS = 8
+
+CountSecrets = Callable[[str], int]
+"""How many credentials a text holds, by the rules that redact the corpus."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    kind: str
+    insertions: int
+    bits: float
+    is_recited: bool
+    """Whether a greedy completion behind what stood before it writes it out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    canaries: tuple[Exposure, ...]
+    leaks: int
+    """Completions of held-out places with a credential that stands in the training documents."""
+
+    def once(self) -> Sequence[Exposure]:
+        return [e for e in self.canaries if e.insertions == 1]
+
+    def mean_exposure(self, insertions: Iterable[int]) -> float | None:
+        chosen = set(insertions)
+        bits = [e.bits for e in self.canaries if e.insertions in chosen]
+        return sum(bits) / len(bits) if bits else None
+
+    @property
+    def num_recited(self) -> int:
+        return sum(e.is_recited for e in self.canaries)
+
+    def as_json(self) -> dict[str, object]:
+        return {"canaries": [asdict(e) | {"bits": round(e.bits, 3)} for e in self.canaries], "leaks": self.leaks}
+
+
+def exposures(
+    canaries: Sequence[Canary],
+    counts: Mapping[int, int],
+    bench: Bench,
+    adapter: str,
+    *,
+    seed: str,
+    progress: Progress,
+) -> tuple[Exposure, ...]:
+    """Of the planted ones; `counts`: number of a canary -> how often it was planted."""
+    progress.start("checking what it learned by heart", total=len(counts), unit="canaries")
+    found = []
+    for number, insertions in sorted(counts.items()):
+        found.append(_exposure(canaries[number], insertions, bench, adapter, seed))
+        progress.advance(len(found))
+    progress.finish()
+    return tuple(found)
+
+
+def exposure_bits(planted: float, others: Sequence[float]) -> float:
+    """From bits of the planted value and of its alternatives: fewer bits are likelier. Ties count against it."""
+    rank = 1 + sum(other < planted for other in others)
+    return math.log2((len(others) + 1) / rank)
+
+
+def count_leaks(
+    tasks: Sequence[EvalTask],
+    scores: Sequence[Score | None],
+    documents: Iterable[str],
+    count_secrets: CountSecrets,
+) -> int:
+    """Completions that make a line hold a credential which stands, word for word, in a training document: redaction
+    missed it there, and the adapter gave it away. Credentials that the adapter made up open nothing."""
+    texts = {s.text.strip() for t, s in zip(tasks, scores, strict=True) if s is not None and _adds(t, s, count_secrets)}
+    return len({text for text in texts if any(text in document for document in documents)}) if texts else 0
+
+
+def _adds(task: EvalTask, score: Score, count_secrets: CountSecrets) -> bool:
+    line = task.prefix[task.prefix.rfind("\n") + 1 :]
+    return count_secrets(line + score.text) > count_secrets(line)
+
+
+def _exposure(canary: Canary, insertions: int, bench: Bench, adapter: str, seed: str) -> Exposure:
+    prompt = canary_prompt(canary, bench.builder, bench.repo)
+    others = [bits_of(prompt, other, adapter, bench)[0] for other in alternatives(canary, ALTERNATIVES, seed)]
+    limit = len(bench.builder.tokenizer.encode(canary.value)) + _SPARE_TOKENS
+    written = bench.generate(prompt, limit, bench.end_ids, adapter)
+    return Exposure(
+        kind=canary.kind,
+        insertions=insertions,
+        bits=exposure_bits(bits_of(prompt, canary.value, adapter, bench)[0], others),
+        is_recited=canary.value in bench.builder.tokenizer.decode(written.ids),
+    )

@@ -1,0 +1,80 @@
+"""Sections about the gate: its decision, code that isn't the company's, canaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from homespun_trainer.gate import FORGETTING_MARGIN, MAX_EXPOSURE
+from homespun_trainer.memory import MOST_BITS
+from homespun_trainer.page.markup import Html, tag
+from homespun_trainer.page.numbers import metric, tick
+from homespun_trainer.page.plots import Interval, dots, forest
+
+Facts = Mapping[str, Any]
+
+
+def verdict(facts: Facts) -> Html | None:
+    if "promote" not in facts:
+        return None
+    good = facts["promote"]
+    said = "The adapter goes live." if good else "The adapter does not go live."
+    reasons = tag("ul", *(tag("li", reason) for reason in facts["reasons"]))
+    return tag("div", tag("strong", said), reasons, class_="verdict good" if good else "verdict")
+
+
+def general(facts: Facts) -> Html | None:
+    found = facts.get("general")
+    if not found:
+        return None
+    bits, change = metric("bits_per_byte"), found["change"]
+    row = Interval(
+        label="adapter \N{MINUS SIGN} base",
+        value=change["value"],
+        low=change["low"],
+        high=change["high"],
+        text=f"{bits.value(change, signed=True)} [{bits.interval(change, signed=True)}]",
+    )
+    return tag(
+        "section",
+        tag("h2", "Code that isn't yours"),
+        tag(
+            "p",
+            f"Bits per byte at {found['places']} places of Python's standard library, where the base model needs"
+            f" {found['base']:.3f}. An adapter may make it worse by up to {FORGETTING_MARGIN:.0%}.",
+            class_="note",
+        ),
+        forest("Bits per byte on Python's standard library", [row], zero=True, spell=lambda x: tick(x, bits.form)),
+    )
+
+
+def canaries(facts: Facts) -> Html | None:
+    memory = facts.get("memory")
+    if not memory or not memory["canaries"]:
+        return None
+    rows = _by_insertions(memory["canaries"])
+    recited = sum(c["is_recited"] for c in memory["canaries"])
+    return tag(
+        "section",
+        tag("h2", "What it learned by heart"),
+        tag(
+            "p",
+            "Random strings were planted into the training examples. Exposure says how much likelier such a string has"
+            f" become than others like it: 1.4 bits on average is chance, {MOST_BITS:.0f} the most that shows. The"
+            f" mean of those planted once may be {MAX_EXPOSURE:.0f} (dashed).",
+            class_="note",
+        ),
+        dots("Exposure in bits", rows, limit=MAX_EXPOSURE, most=MOST_BITS),
+        tag(
+            "p",
+            f"{recited} of {len(memory['canaries'])} were recited. {memory['leaks']} completions gave away a credential"
+            " that stands in the training documents.",
+        ),
+    )
+
+
+def _by_insertions(canaries_: Sequence[Facts]) -> list[tuple[str, Sequence[float]]]:
+    groups: dict[int, list[float]] = {}
+    for canary in sorted(canaries_, key=lambda c: int(c["insertions"])):
+        groups.setdefault(canary["insertions"], []).append(canary["bits"])
+    return [("planted once" if n == 1 else f"planted {n} times", bits) for n, bits in groups.items()]

@@ -1,0 +1,174 @@
+"""`homespun retrain [REPO...]`: gives the policy the indexer's view of repositories and the server's engine."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from homespun_core import nudges
+from homespun_core.children import Children, StopRequest, sources_as_arguments
+from homespun_core.cli import configure_logging
+from homespun_core.config import INDEX, RETRAIN, TRAIN, Settings, add_flags, settings_from_args
+from homespun_core.paths import DataDir, is_remote, repo_id
+from homespun_core.registry import Adapter
+from homespun_core.repositories import RepositoryConfig
+from homespun_core.retraining import FreshScore
+from homespun_core.storage import write_atomic
+from homespun_core.types import ModelFiles, SearchQuery, SilentProgress, Snippet
+from homespun_indexer.changes import changed_source
+from homespun_indexer.fresh import fresh_places
+from homespun_indexer.indexing import index_repository
+from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.reader import IndexReader
+from homespun_indexer.repository import Repository, open_repository
+from homespun_indexer.tokenizer import load_tokenizer
+from homespun_trainer.retrain import loop
+from homespun_trainer.retrain.page import Chapter, page
+from homespun_trainer.retrain.policy import rules_of
+from homespun_trainer.retrain.subject import Sight, Subject, recipe_digest
+
+_EPILOG = """\
+examples:
+  homespun retrain --dry-run           what would be trained now, and why or why not
+  homespun retrain                     train that, then end
+  homespun retrain --watch             keep looking; `homespun up` does this by itself
+  homespun retrain --report drift.html how the live adapters do on fresh code, week by week
+
+A run that is stopped (Ctrl-C, the end of retrain_window, a reboot) goes on from its checkpoint next time.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "repositories",
+        nargs="*",
+        metavar="REPO",
+        help="path or URL of a git repository, or name of a configured one (default: all of those)",
+    )
+    parser.add_argument("--watch", action="store_true", help="go on until stopped, and train whenever it is due")
+    parser.add_argument("--dry-run", action="store_true", help="only say what is due and why, or why not")
+    parser.add_argument("--no-fetch", action="store_true", help="leave fetching to `homespun index --watch`")
+    parser.add_argument("--no-drift", action="store_true", help="don't measure live adapters on fresh code")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page of plots of that, and end")
+    add_flags(parser, (RETRAIN, TRAIN, INDEX))
+
+
+def run(args: argparse.Namespace) -> int:
+    """1 when a repository can't be read or its training failed; the others are all the same."""
+    loaded = settings_from_args(args)
+    settings = loaded.settings
+    configure_logging(settings.log_level)
+    configs, sources = loaded.chosen(args.repositories), sources_as_arguments(loaded, args.repositories)
+    rules, data = rules_of(settings), DataDir(settings.data_root)
+    files = resolve_base_model(settings.base_model, settings.fim_family)
+    recipe = recipe_digest(settings, files.digest)
+    views = [_View(config, settings, data, files, is_fetched=not args.no_fetch) for config in configs]
+    subjects = [
+        Subject(source, view, data, rules, recipe, files.digest) for source, view in zip(sources, views, strict=True)
+    ]
+    if args.report is not None:
+        return _report(subjects, args.report)
+    request = StopRequest()
+    train = loop.train_in_child(Children(settings, args.config, request))
+    if args.watch and not args.dry_run:
+        loop.watch(subjects, rules, train, request)
+        return 0
+    return loop.once(subjects, rules, train, measures=not args.no_drift, is_dry=args.dry_run)
+
+
+def _report(subjects: list[Subject], path: Path) -> int:
+    found = loop.look(subjects, time.time())
+    chapters = [
+        Chapter(name=subject.name, now=loop.in_words(found[subject.source]), scores=subject.scores())
+        for subject in subjects
+        if subject.source in found
+    ]
+    write_atomic(path, page(chapters))
+    loop.say(f"wrote {path}")
+    return int(len(found) < len(subjects))
+
+
+class _View:
+    """A repository as the indexer sees it, and an adapter as the engine does."""
+
+    def __init__(
+        self, config: RepositoryConfig, settings: Settings, data: DataDir, files: ModelFiles, *, is_fetched: bool
+    ) -> None:
+        self._config, self._settings, self._data, self._files = config, settings, data, files
+        self._is_fetched = is_fetched
+        self._fetched_at = 0.0
+        self._stamp: tuple[int, int] | None = None
+        self._repo: Repository | None = None
+
+    def look(self) -> Sight:
+        self._repo = open_repository(
+            self._config,
+            self._data,
+            branch=self._settings.branch,
+            timeout_s=self._settings.git_timeout_s,
+            max_clone_mb=self._settings.max_clone_mb,
+            is_fetched=self._is_fetching_due(),
+            progress=SilentProgress(),
+        )
+        return Sight(repo=self._repo.id, name=self._repo.name, head=self._repo.head)
+
+    def changed(self, since: str | None) -> tuple[int, int]:
+        assert self._repo is not None, "look first"
+        change = changed_source(self._repo, settings=self._settings, since=since)
+        return change.added, change.total
+
+    def measure(self, adapter: Adapter) -> FreshScore | None:
+        # Imported here: torch takes seconds and memory, and most looks have no use for it.
+        from homespun_trainer.cli import opened_engine
+        from homespun_trainer.job import prompt_builder
+        from homespun_trainer.retrain import drift
+
+        assert self._repo is not None, "look first"
+        corpus = adapter.report.get("corpus", {})
+        if not self._settings.drift_places or "head" not in corpus or "commit" not in corpus:
+            return None
+        repo, since = self._repo, corpus["head"]
+        places = fresh_places(repo, settings=self._settings, since=since, count=self._settings.drift_places)
+        if len(places) < drift.MIN_PLACES:
+            return None
+        tokenizer = load_tokenizer(self._files)
+        frozen = index_repository(
+            repo,
+            settings=self._settings,
+            data=self._data,
+            model=self._files,
+            tokenizer=tokenizer,
+            progress=SilentProgress(),
+            commit=corpus["commit"],
+        )
+        with IndexReader.open(frozen, tokenizer) as index, opened_engine(self._files, self._settings) as engine:
+
+            def retrieve(query: SearchQuery) -> list[Snippet]:
+                return list(index.search(query, self._settings.snippet_count)) if self._settings.retrieval else []
+
+            engine.load_adapter(adapter.version, adapter.path)
+            return drift.measure(
+                drift.Fresh(
+                    tasks=places,
+                    repo=repo.name,
+                    builder=prompt_builder(self._files, tokenizer, self._settings),
+                    retrieve=retrieve,
+                ),
+                lambda ids, start: engine.score(ids, start, adapter.version),
+                adapter=adapter,
+                head=repo.head,
+                percent=self._settings.drift_percent,
+                now=time.time(),
+            )
+
+    def _is_fetching_due(self) -> bool:
+        """As often as the index does it, and when somebody says that there was a push."""
+        if not self._is_fetched or not is_remote(self._config.source):
+            return False
+        stamp, now = nudges.stamp(self._data, repo_id(self._config.source)), time.time()
+        if stamp == self._stamp and now - self._fetched_at < self._settings.fetch_minutes * 60:
+            return False
+        self._stamp, self._fetched_at = stamp, now
+        return True

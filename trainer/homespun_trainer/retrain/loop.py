@@ -1,0 +1,142 @@
+"""One look at all repositories, or one after the other for ever: train what is due, in a process that can be stopped.
+
+One run at a time: they share the machine with completions. Training sees a fixed commit, so what is pushed meanwhile is
+in one run that follows, however many pushes there were.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from homespun_core.children import Children, StopRequest
+from homespun_core.errors import HomespunError
+from homespun_core.paths import hide_credentials
+from homespun_core.retraining import FreshScore
+from homespun_trainer.retrain.policy import Action, Decision, Rules, choose, clock
+from homespun_trainer.retrain.subject import Subject
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 5.0
+"""A look costs two git commands, about 10 ms, where nothing was pushed."""
+
+Train = Callable[[str, str, Callable[[], bool]], int | None]
+"""(source, commit, is enough?) -> exit status; None when it was stopped because it was enough."""
+
+
+def train_in_child(children: Children) -> Train:
+    """`homespun train`, on our terminal. Raises KeyboardInterrupt when we are asked to stop; it saves a checkpoint."""
+    return lambda source, commit, is_enough: children.run_until(is_enough, "train", source, ["--commit", commit])
+
+
+def look(subjects: Sequence[Subject], now: float) -> dict[str, Decision | None]:
+    """Decisions by source; None where somebody trains already. What can't be read is said in one line and left out."""
+    found: dict[str, Decision | None] = {}
+    for subject in subjects:
+        with _apart(subject):
+            found[subject.source] = subject.decision(now)
+    return found
+
+
+def once(subjects: Sequence[Subject], rules: Rules, train: Train, *, measures: bool, is_dry: bool) -> int:
+    """Train what is due, each repository once. Returns 1 when something failed."""
+    decisions = look(subjects, time.time())
+    failed = len(decisions) < len(subjects)
+    for subject in subjects:
+        if subject.source not in decisions:
+            continue
+        decision = decisions[subject.source]
+        say(f"{subject.name}: {in_words(decision)}")
+        if is_dry:
+            continue
+        if decision is not None and decision.action is Action.TRAIN:
+            failed |= run(subject, decision, rules, train) not in (0, None)
+        elif measures:
+            measure(subject)
+    return int(failed)
+
+
+def watch(subjects: Sequence[Subject], rules: Rules, train: Train, request: StopRequest) -> None:
+    """Until we are asked to stop. What fails is tried again later; it says something when a decision changes."""
+    by_source = {subject.source: subject for subject in subjects}
+    said: dict[str, str] = {}
+    while not request.is_made:
+        decisions = look(subjects, time.time())
+        for source, decision in decisions.items():
+            words = in_words(decision)
+            if said.get(source) != words:
+                say(f"{by_source[source].name}: {words}")
+            said[source] = words
+        chosen = choose({source: d for source, d in decisions.items() if d is not None})
+        if chosen is not None:
+            decision = decisions[chosen]
+            assert decision is not None
+            run(by_source[chosen], decision, rules, train)
+        else:
+            for source in decisions:
+                measure(by_source[source])
+            request.wait(timeout_s=_LOOK_S)
+
+
+def run(subject: Subject, decision: Decision, rules: Rules, train: Train) -> int | None:
+    """One run, paused when the window of hours closes."""
+
+    def is_enough() -> bool:
+        now = time.time()
+        return rules.times.opens(now) > now
+
+    subject.begin(decision, time.time())
+    status = train(subject.source, decision.commit, is_enough)
+    subject.end(status, time.time())
+    if status is None:
+        say(f"{subject.name}: paused; it goes on when the hours for training begin again")
+    elif status != 0:
+        _complain(f"{subject.name}: training ended with status {status}; trying again later")
+    return status
+
+
+def measure(subject: Subject) -> None:
+    with _apart(subject):
+        score = subject.measure(time.time())
+        if score is not None:
+            say(f"{subject.name}: {score_in_words(score)}")
+
+
+@contextmanager
+def _apart(subject: Subject) -> Iterator[None]:
+    """What goes wrong with one repository is said in one line, and mustn't end the others."""
+    try:
+        yield
+    except HomespunError as error:
+        _complain(str(error))
+    except Exception as error:  # a job loop
+        _complain(f"{subject.name}: {hide_credentials(repr(error))}; please report this")
+        logger.debug("%s", subject.name, exc_info=True)
+
+
+def in_words(decision: Decision | None) -> str:
+    if decision is None:
+        return "is being trained on"
+    if decision.action is Action.TRAIN:
+        return f"training: {decision.reason}"
+    until = "" if decision.until is None else f", until {clock(decision.until)}"
+    return f"not now: {decision.reason}{until}"
+
+
+def score_in_words(score: FreshScore) -> str:
+    drift = score.drift_percent
+    beside = "" if drift is None else f", {drift:+.1f} % beside when it was judged"
+    alarm = " (alarm)" if score.is_alarm else ""
+    return f"fresh code costs {score.bits_per_byte:.3f} bits per byte at {score.places} places{beside}{alarm}"
+
+
+def say(line: str) -> None:
+    print(f"homespun: {line}", flush=True)
+
+
+def _complain(line: str) -> None:
+    print(f"homespun: {line}", file=sys.stderr, flush=True)

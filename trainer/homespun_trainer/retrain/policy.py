@@ -1,0 +1,180 @@
+"""When to train again: one pure decision per repository, one run at a time over all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from homespun_core.config import Settings
+from homespun_core.retraining import FreshScore, Run
+from homespun_trainer.retrain.times import Times, times_of
+
+_DAY, _HOUR, _MINUTE = 86_400.0, 3_600.0, 60.0
+_QUIET_CAP = 5
+"""Pushes that never cease delay training by this many quiet times at most."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 10 * _MINUTE, _DAY
+"""After a run that failed; each pause is twice the one before."""
+
+
+class Action(Enum):
+    TRAIN = "train"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The settings, in bytes and seconds."""
+
+    changed: int = 150_000
+    changed_share: float = 0.02
+    age: float = 7 * _DAY
+    gap: float = 12 * _HOUR
+    quiet: float = 60.0
+    trains_on_drift: bool = False
+    times: Times = field(default_factory=Times)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a decision about one repository is made from. Times are seconds since 1970."""
+
+    head: str
+    total: int
+    """Bytes of source that count, at the head."""
+    trained: str | None = None
+    """The commit that the last run was about; None: there was none with this base model."""
+    trained_at: float | None = None
+    has_adapter: bool = True
+    """Whether that run made one, live or not. None is made of too little code."""
+    changed: int = 0
+    """Bytes of source that were added since then."""
+    is_recipe_new: bool = False
+    """Whether the settings of training are others than those of the last run."""
+    running: Run | None = None
+    """A run by this recipe that was begun and has not ended, and that nobody is working on."""
+    pushed: tuple[float, float] | None = None
+    """First and last push that no run has seen; None when they came before we looked."""
+    failures: int = 0
+    failed_at: float | None = None
+    has_drifted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    action: Action
+    reason: str
+    """In words, for people."""
+    commit: str
+    """What to train: the head, or that of a run to go on with."""
+    until: float | None = None
+    """When waiting: the time at which the answer will be another one if nothing happens; None is never."""
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Raises ConfigError."""
+    return Rules(
+        changed=settings.retrain_changed_kb * 1_000,
+        changed_share=settings.retrain_changed_percent / 100,
+        age=settings.retrain_days * _DAY,
+        gap=settings.retrain_gap_hours * _HOUR,
+        quiet=settings.retrain_quiet_s,
+        trains_on_drift=settings.retrain_on_drift,
+        times=times_of(settings),
+    )
+
+
+def decide(scope: Scope, rules: Rules, now: float) -> Decision:
+    """Hindrances that pass by themselves come last, so that their end is when training starts."""
+    due = _due(scope, rules, now)
+    if due.action is Action.WAIT:
+        return due
+    for until, why in _hindrances(scope, rules, now):
+        if until > now:
+            return _wait(scope, f"{due.reason}; {why}", until)
+    return due
+
+
+def choose(decisions: Mapping[str, Decision]) -> str | None:
+    """The repository to train next, the first that may; one after the other, as they share the machine."""
+    return next((name for name, decision in decisions.items() if decision.action is Action.TRAIN), None)
+
+
+def is_measuring_due(scores: Sequence[FreshScore], adapter: str, head: str, now: float) -> bool:
+    """Once a day, if something was pushed since."""
+    own = [score for score in scores if score.adapter == adapter]
+    return not own or (own[-1].head != head and now - own[-1].at >= _DAY)
+
+
+def _due(scope: Scope, rules: Rules, now: float) -> Decision:
+    """Whether there is a reason to train, whatever the hour."""
+    if scope.running is not None and now - scope.running.started < max(rules.age, _DAY):
+        reason = f"goes on with the run of {clock(scope.running.started)}"
+        return Decision(action=Action.TRAIN, commit=scope.running.commit, reason=reason)
+    if scope.trained is None or scope.trained_at is None:
+        return _train(scope, "there is no adapter yet")
+    if scope.is_recipe_new:
+        return _train(scope, "the settings of training have changed")
+    if scope.trained == scope.head:
+        return _wait(scope, f"nothing has changed since {clock(scope.trained_at)}: nothing to train")
+    if scope.changed == 0:
+        return _wait(scope, "nothing has changed since that counts as source: nothing to train")
+    if not scope.has_adapter:
+        return _train(scope, "there is no adapter yet, and more code than last time")
+    if rules.times.schedule is not None:
+        return _by_schedule(scope, scope.trained_at, rules, now)
+    return _by_amount(scope, scope.trained_at, rules, now)
+
+
+def _by_schedule(scope: Scope, trained_at: float, rules: Rules, now: float) -> Decision:
+    """A time that was missed (the machine was off) is made up for; several are one."""
+    tick = rules.times.next_tick(trained_at)
+    if tick is not None and tick <= now:
+        return _train(scope, f"{_kb(scope.changed)} have changed, and the schedule says so")
+    return _wait(scope, f"{_kb(scope.changed)} have changed; the schedule has the next time", tick)
+
+
+def _by_amount(scope: Scope, trained_at: float, rules: Rules, now: float) -> Decision:
+    wanted = max(rules.changed, int(rules.changed_share * scope.total))
+    amount = f"{_kb(scope.changed)} of {_kb(scope.total)} have changed since {clock(trained_at)}"
+    if scope.has_drifted and rules.trains_on_drift:
+        return _train(scope, f"{amount}, and the live adapter finds fresh code less likely")
+    if scope.changed >= wanted:
+        return _train(scope, f"{amount} (at least {_kb(wanted)})")
+    if now >= trained_at + rules.age:
+        return _train(scope, f"{amount}, {rules.age / _DAY:g} days ago")
+    return _wait(scope, f"{amount}, less than {_kb(wanted)}", trained_at + rules.age)
+
+
+def _hindrances(scope: Scope, rules: Rules, now: float) -> list[tuple[float, str]]:
+    """(until when, why not yet). The gap and the quiet don't hold up a first adapter, new settings, a paused run or
+    what was asked for at a given time."""
+    found: list[tuple[float, str]] = []
+    if scope.failed_at is not None and scope.failures:
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(scope.failures - 1, 10))
+        found.append((scope.failed_at + pause, f"{scope.failures} runs failed, trying again later"))
+    is_asked = scope.trained is None or scope.is_recipe_new or scope.running is not None
+    if not is_asked and scope.has_adapter and scope.trained_at is not None and rules.times.schedule is None:
+        found.append((scope.trained_at + rules.gap, f"the last training is less than {rules.gap / _HOUR:g} hours ago"))
+    if not is_asked and scope.pushed is not None:
+        first, last = scope.pushed
+        found.append((min(last + rules.quiet, first + _QUIET_CAP * rules.quiet), "waiting for the pushes to end"))
+    found.append((rules.times.opens(now), "outside of the hours for training"))
+    return found
+
+
+def _train(scope: Scope, reason: str) -> Decision:
+    return Decision(action=Action.TRAIN, reason=reason, commit=scope.head)
+
+
+def _wait(scope: Scope, reason: str, until: float | None = None) -> Decision:
+    return Decision(action=Action.WAIT, reason=reason, commit=scope.head, until=until)
+
+
+def _kb(size: int) -> str:
+    return f"{size / 1_000:,.0f} kB" if size >= 10_000 else f"{size:,} bytes"
+
+
+def clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

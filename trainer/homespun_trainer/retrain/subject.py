@@ -1,0 +1,224 @@
+"""One repository that is trained again and again: what is known of it, and what became of the runs.
+
+Everything it decides on can be found again after kill -9: adapters and their commits in the registry, a run that was
+begun in the ledger, written before it starts. A ledger that is behind costs a run that finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from calendar import timegm
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import strptime
+from typing import Protocol
+
+from homespun_core import registry, storage
+from homespun_core.config import SETTINGS, TRAIN, Settings
+from homespun_core.errors import StorageError
+from homespun_core.paths import DataDir
+from homespun_core.registry import Adapter
+from homespun_core.retraining import (
+    FreshScore,
+    Ledger,
+    Run,
+    alarm,
+    append_score,
+    read_ledger,
+    read_scores,
+    write_ledger,
+)
+from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_measuring_due
+
+logger = logging.getLogger(__name__)
+
+_INTERRUPTED = 130
+_NOT_OF_THE_RECIPE = ("data_dir", "base_model", "device", "dtype", "num_threads", "log_level")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """A repository as it stands."""
+
+    repo: str
+    """Directory name in the data directory."""
+    name: str
+    head: str
+
+
+class View(Protocol):
+    """What we need of git, the index and the engine; the command line passes the indexer's and the server's own."""
+
+    def look(self) -> Sight:
+        """Raises RepositoryError."""
+        ...
+
+    def changed(self, since: str | None) -> tuple[int, int]:
+        """Bytes of source added from that commit to the head last seen, and all of it there."""
+        ...
+
+    def measure(self, adapter: Adapter) -> FreshScore | None:
+        """None when there is too little fresh code."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    commit: str
+    at: float
+
+
+class Subject:
+    """For one thread."""
+
+    def __init__(self, source: str, view: View, data: DataDir, rules: Rules, recipe: str, base_digest: str) -> None:
+        self.source = source
+        self._view, self._data, self._rules = view, data, rules
+        self._recipe, self._base_digest = recipe, base_digest
+        self._sight: Sight | None = None
+        self._pushed: tuple[float, float] | None = None
+        self._newest: tuple[str, Adapter | None] = ("", None)
+        self._counted: tuple[tuple[str, str | None], tuple[int, int]] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._sight.name if self._sight else self.source
+
+    def decision(self, now: float) -> Decision | None:
+        """What to do now; None while somebody else is training on it. Raises HomespunError."""
+        sight = self._view.look()
+        if self._sight is not None and sight.head != self._sight.head:
+            self._pushed = (self._pushed[0] if self._pushed else now, now)
+        self._sight = sight
+        if self._is_busy():
+            return None
+        made = decide(self._scope(sight), self._rules, now)
+        self._remember(made)
+        return made
+
+    def begin(self, decision: Decision, now: float) -> None:
+        """To be called before a run starts."""
+        ledger = self._ledger()
+        is_same = ledger.running is not None and ledger.running.commit == decision.commit
+        run = ledger.running if is_same else Run(commit=decision.commit, started=now, recipe=self._recipe)
+        self._write(replace(ledger, running=run))
+        self._pushed = None
+
+    def end(self, status: int | None, now: float) -> None:
+        """A run has ended with this exit status; None: it was paused. One that was interrupted or killed goes on from
+        its checkpoint after a while; one that failed otherwise starts anew with the newest commit."""
+        ledger = self._ledger()
+        if status == 0:
+            self._write(Ledger(last=ledger.running, decision=ledger.decision))
+        elif status is not None:
+            kept = ledger.running if status == _INTERRUPTED or status < 0 else None
+            self._write(replace(ledger, running=kept, failures=ledger.failures + 1, failed_at=now))
+
+    def measure(self, now: float) -> FreshScore | None:
+        """How the live adapter does on fresh code, if it is time to see; kept in the history. Raises HomespunError."""
+        live = self._live()
+        if live is None or self._sight is None:
+            return None
+        if not is_measuring_due(self.scores(), live.version, self._sight.head, now):
+            return None
+        score = self._view.measure(live)
+        if score is not None:
+            append_score(self._folder, score)
+        return score
+
+    def scores(self) -> list[FreshScore]:
+        return read_scores(self._folder)
+
+    def _scope(self, sight: Sight) -> Scope:
+        ledger, newest = self._ledger(), self._trained_newest()
+        begun = [_Trained(commit=ledger.last.commit, at=ledger.last.started)] if ledger.last else []
+        trained = max([*([newest] if newest else []), *begun], key=lambda t: t.at, default=None)
+        added, total = self._changed(sight.head, trained.commit if trained else None)
+        live = self._live()
+        return Scope(
+            head=sight.head,
+            total=total,
+            trained=trained.commit if trained else None,
+            trained_at=trained.at if trained else None,
+            has_adapter=newest is not None,
+            changed=added,
+            is_recipe_new=ledger.last is not None and ledger.last.recipe != self._recipe,
+            running=ledger.running if ledger.running and ledger.running.recipe == self._recipe else None,
+            pushed=self._pushed,
+            failures=ledger.failures,
+            failed_at=ledger.failed_at,
+            has_drifted=alarm(self.scores(), live.version if live else None) is not None,
+        )
+
+    def _changed(self, head: str, since: str | None) -> tuple[int, int]:
+        key = (head, since)
+        if self._counted is None or self._counted[0] != key:
+            self._counted = (key, self._view.changed(since))
+        return self._counted[1]
+
+    def _trained_newest(self) -> _Trained | None:
+        """What the newest adapter of this base model was trained on. An adapter is read whole when it is new."""
+        versions = sorted(p.name for p in self._adapters.glob("*") if (p / storage.MANIFEST).is_file())
+        if not versions:
+            return None
+        if self._newest[0] != versions[-1]:
+            self._newest = (versions[-1], self._readable(self._adapters / versions[-1]))
+        adapter = self._newest[1]
+        head = adapter.report.get("corpus", {}).get("head") if adapter else None
+        if adapter is None or head is None or adapter.base_digest != self._base_digest:
+            return None
+        return _Trained(commit=head, at=_created(adapter.path))
+
+    def _readable(self, path: Path) -> Adapter | None:
+        try:
+            return registry.load_adapter(path)
+        except StorageError as error:
+            logger.warning("as if it had not been trained: %s", error)
+            return None
+
+    def _live(self) -> Adapter | None:
+        path = storage.current(self._adapters)
+        if path is None:
+            return None
+        live = self._newest[1] if self._newest[0] == path.name else self._readable(path)
+        return live if live is not None and live.base_digest == self._base_digest else None
+
+    def _remember(self, decision: Decision) -> None:
+        ledger, said = self._ledger(), f"{decision.action.value}: {decision.reason}"
+        if ledger.decision != said:
+            self._write(replace(ledger, decision=said))
+
+    def _is_busy(self) -> bool:
+        assert self._sight is not None
+        try:
+            with storage.locked(self._data.locks / f"train-{self._sight.repo}.lock", "training"):
+                return False
+        except StorageError:
+            return True
+
+    @property
+    def _folder(self) -> Path:
+        assert self._sight is not None, "look first"
+        return self._data.retraining(self._sight.repo)
+
+    @property
+    def _adapters(self) -> Path:
+        assert self._sight is not None, "look first"
+        return self._data.adapters(self._sight.repo)
+
+    def _ledger(self) -> Ledger:
+        return read_ledger(self._folder)
+
+    def _write(self, ledger: Ledger) -> None:
+        write_ledger(self._folder, ledger)
+
+
+def recipe_digest(settings: Settings, base_digest: str) -> str:
+    """Equal as long as training would be done in the same way."""
+    names = [n for n, item in SETTINGS.items() if TRAIN in item.metadata["verbs"] and n not in _NOT_OF_THE_RECIPE]
+    return storage.fingerprint(base_digest, {name: getattr(settings, name) for name in names})
+
+
+def _created(path: Path) -> float:
+    manifest = storage.read_manifest(path, registry.ADAPTER_KIND, registry.ADAPTER_FORMAT)
+    return float(timegm(strptime(manifest.created, "%Y-%m-%dT%H:%M:%SZ")))

@@ -1,0 +1,98 @@
+"""When training may start by the clock: schedules in cron syntax, windows of hours, both in one time zone. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from homespun_core.config import Settings
+from homespun_core.errors import ConfigError
+
+_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)\s*-\s*([01]\d|2[0-3]):([0-5]\d)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """Seconds since 1970 in and out; clocks that are put forward or back are `zone`'s business."""
+
+    zone: tzinfo | None = None
+    """None is the machine's."""
+    schedule: str | None = None
+    window: tuple[time, time] | None = None
+    """From, to; over midnight when the first is the later one."""
+
+    def next_tick(self, after: float) -> float | None:
+        """The schedule's first time later than `after`; None without a schedule, or when it never comes again."""
+        if self.schedule is None:
+            return None
+        tick = next(CronSim(self.schedule, self._local(after)), None)
+        return tick.timestamp() if tick is not None else None
+
+    def opens(self, now: float) -> float:
+        """When training may start: `now` within the window, else the next time that it begins."""
+        if self.window is None or self._is_open(now):
+            return now
+        start, local = self.window[0], self._local(now)
+        days = (local + timedelta(days=n) for n in range(3))
+        starts = (self._at(day, start) for day in days)
+        return next(at for at in starts if at > now)
+
+    def _is_open(self, now: float) -> bool:
+        assert self.window is not None
+        start, end = self.window
+        at = self._local(now).time()
+        return start <= at < end if start <= end else at >= start or at < end
+
+    def _local(self, at: float) -> datetime:
+        moment = datetime.fromtimestamp(at, self.zone or ZoneInfo("UTC"))
+        return moment if self.zone is not None else moment.astimezone()
+
+    def _at(self, day: datetime, clock: time) -> float:
+        """With a machine's own zone, the offset of that very day counts, not today's."""
+        naive = datetime.combine(day.date(), clock)
+        return (naive.replace(tzinfo=self.zone) if self.zone is not None else naive.astimezone()).timestamp()
+
+
+def times_of(settings: Settings) -> Times:
+    """Raises ConfigError."""
+    return Times(
+        zone=_zone(settings.retrain_timezone),
+        schedule=_schedule(settings.retrain_schedule),
+        window=_window(settings.retrain_window),
+    )
+
+
+def _zone(name: str) -> tzinfo | None:
+    if not name:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError) as error:  # the last: there is no such zone
+        raise ConfigError(f"retrain_timezone: {name!r} is no time zone; write it like Europe/Berlin") from error
+
+
+def _schedule(text: str) -> str | None:
+    if not text.strip():
+        return None
+    try:
+        CronSim(text, datetime.fromtimestamp(0, ZoneInfo("UTC")))
+    except CronSimError as error:
+        raise ConfigError(
+            f"retrain_schedule: {text!r} is no cron expression ({error});"
+            " write minute, hour, day, month and weekday, like 0 2 * * 1-5"
+        ) from error
+    return text
+
+
+def _window(text: str) -> tuple[time, time] | None:
+    if not text.strip():
+        return None
+    match = _WINDOW.fullmatch(text.strip())
+    if match is None or match.group(1, 2) == match.group(3, 4):
+        raise ConfigError(f"retrain_window: {text!r} is no window of hours; write it like 22:00-06:00")
+    hours = [int(part) for part in match.groups()]
+    return time(hours[0], hours[1]), time(hours[2], hours[3])
