@@ -190,6 +190,18 @@ def test_drift_is_kept_and_a_reason_where_that_is_wanted(scene: Scene) -> None:
     assert [score.head for score in scene.subject.scores()] == ["b"]
 
 
+def test_too_little_fresh_code_is_looked_for_once_a_push(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs seconds, and a watch looks every few."""
+    heads: list[str] = []
+    monkeypatch.setattr(scene.repository, "measure", lambda adapter: heads.append(scene.repository.head))
+    scene.publish("a")
+    for head in ("b", "b", "c", "c"):
+        scene.repository.head = head
+        scene.decide()
+        assert scene.subject.measure(NOW) is None
+    assert heads == ["b", "c"]
+
+
 def test_one_look_trains_each_repository_once_and_says_why(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     assert loop.once([scene.subject], RULES, scene.train, measures=True, is_dry=True) == 0
     assert scene.trained == []
