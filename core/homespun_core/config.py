@@ -22,6 +22,7 @@ ENV_PREFIX = "HOMESPUN_"
 
 INDEX, TRAIN, RETRAIN, EVAL = "index", "train", "retrain", "eval"
 SERVE, LSP, PRETRAIN = "serve", "lsp", "pretrain"
+METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
 def _setting(default: Any, help: str, *verbs: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -72,7 +73,9 @@ class Settings:
     fetch_minutes: float = _setting(5.0, "how often a watched URL is fetched", INDEX, low=0.1)
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
+    method: str = _setting("lora", "kind of adapter that is trained", TRAIN, choices=METHODS)
     lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)
+    on_top_of: str = _setting("", "train on top of this adapter: a version of the repository's, or a folder", TRAIN)
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
 

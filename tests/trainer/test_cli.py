@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from homespun_core.cli import main
-from homespun_core.config import load_settings
+from homespun_core.config import Settings, load_settings
+from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import cli
 from homespun_trainer.publishing import Outcome
 
@@ -45,5 +47,14 @@ def test_every_training_setting_is_a_flag() -> None:
 
 
 def test_an_adapter_that_is_there_already_is_named() -> None:
-    said = cli.summary(Outcome(version="v1", is_new=False, report={"promote": True}))
-    assert "nothing has changed" in said and "v1" in said
+    said = cli.summary(Outcome(version="v1", path=Path("v1"), is_new=False, report={"promote": True}))
+    assert "nothing has changed" in said and "v1" in said and "report:" not in said
+
+
+def test_dictated_tokens_get_the_probabilities_of_an_ordinary_score() -> None:
+    files = resolve_base_model("builtin", "auto")
+    tokenizer = load_tokenizer(files)
+    prompt, written = tokenizer.encode("def total(items):\n    return "), tokenizer.encode("sum(items) # Σ\n")
+    with cli.opened_engine(files, Settings()) as engine:
+        found = engine.score([*prompt, *written], len(prompt), None)
+        assert found == pytest.approx(engine._engine.score([*prompt, *written], len(prompt), None), abs=1e-4)

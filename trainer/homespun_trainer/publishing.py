@@ -12,7 +12,7 @@ from typing import Any
 from homespun_core import registry, storage
 from homespun_core.errors import StorageError
 from homespun_core.registry import Adapter
-from homespun_trainer import checkpoint
+from homespun_trainer import checkpoint, trained_on
 from homespun_trainer.job import Job
 from homespun_trainer.train import TrainResult
 
@@ -24,6 +24,8 @@ _KEEP_TURNED_DOWN = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     version: str
+    path: Path
+    """Its directory; with a page for people in it, `page.PAGE`."""
     is_new: bool
     """False when this very adapter was there already."""
     report: Mapping[str, Any]
@@ -48,8 +50,9 @@ def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str,
     with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
+        trained_on.write(folder, job.corpus.documents)
     if facts["promote"]:
         registry.promote(job.adapters, version)
     storage.prune(job.adapters, _KEEP_TURNED_DOWN)
     checkpoint.discard(job.run)
-    return Outcome(version=version, is_new=True, report=facts)
+    return Outcome(version=version, path=path, is_new=True, report=facts)

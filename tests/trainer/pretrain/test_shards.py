@@ -35,7 +35,7 @@ def test_parts_and_seeds_have_orders_of_their_own() -> None:
 
 def test_rows_are_read_back_as_they_were_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "_SHARD_BYTES", 2_048)  # several files a part
-    rows = make_rows(tmp_path, passes=8.0)
+    rows = make_rows(tmp_path, passes=40.0)
     for phase in PHASES:
         count = rows.num_rows(phase.name)
         assert len(list(rows.path.glob(f"{phase.name}-0*.bin"))) > 1

@@ -178,7 +178,7 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
     rows: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "summed_loss", lambda hidden, head, _: (hidden.sum() + head.sum()) * float("nan"))
-    monkeypatch.setattr(training, "_CHECKS", 1)
+    monkeypatch.setattr(training, "_LOOKS", 1)
     before = {name: p.detach().clone() for name, p in model(rows).named_parameters()}
     state, weights = run(rows, tmp_path, dataclasses.replace(RECIPE, tokens=4_000))
     assert state.step >= 2

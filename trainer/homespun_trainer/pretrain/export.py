@@ -16,7 +16,7 @@ from homespun_core import storage
 from homespun_core.errors import ModelError, StorageError
 from homespun_trainer.lora import Placement
 from homespun_trainer.pretrain.card import render
-from homespun_trainer.pretrain.model import place
+from homespun_trainer.pretrain.model import model_of, place
 from homespun_trainer.pretrain.shards import Shards
 from homespun_trainer.pretrain.state import Checkpoint
 
@@ -26,15 +26,15 @@ _TOLERANCE = 1e-3
 """Of logits read back, against the largest of them."""
 
 
-def export(model: Any, checkpoint: Checkpoint, shards: Shards, out: Path, *, name: str) -> Mapping[str, Any]:
-    """Write the directory anew and return its facts. `model` has the shape of the run and gets its weights, rounded.
+def export(checkpoint: Checkpoint, shards: Shards, out: Path, *, name: str) -> Mapping[str, Any]:
+    """Write the directory anew and return its facts.
 
     Raises StorageError where another thing than an earlier export is in the way, ModelError when the weights aren't
     finite or don't read back.
     """
     if out.exists() and not (out / FACTS).is_file():
         raise StorageError(f"{out}: exists and is no export of ours; give another --to")
-    _give(model, checkpoint)
+    model = _rounded(checkpoint)
     transformers_logging.disable_progress_bar()
     tmp = out.with_name(f".tmp-{out.name}-export")
     shutil.rmtree(tmp, ignore_errors=True)
@@ -56,7 +56,9 @@ def update_card(folder: Path, evaluations: Sequence[Mapping[str, Any]]) -> None:
     storage.write_atomic(folder / CARD, render(facts, evaluations))
 
 
-def _give(model: Any, checkpoint: Checkpoint) -> None:
+def _rounded(checkpoint: Checkpoint) -> Any:
+    """The run's model in bfloat16."""
+    model = model_of(dict(checkpoint.facts["config"]))
     live = dict(model.named_parameters())
     if live.keys() != checkpoint.weights.keys():
         raise ModelError("the run's weights don't fit its size; was the run made by another version?")
@@ -65,7 +67,7 @@ def _give(model: Any, checkpoint: Checkpoint) -> None:
             if not torch.isfinite(weight).all():
                 raise ModelError(f"the run's weights aren't finite ({name}); lower --muon-rate and train again")
             live[name].copy_(weight)
-    place(model, Placement(torch.device("cpu"), torch.bfloat16)).eval()
+    return place(model, Placement(torch.device("cpu"), torch.bfloat16)).eval()
 
 
 def _write(model: Any, shards: Shards, folder: Path) -> None:

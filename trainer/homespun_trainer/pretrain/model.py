@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,16 @@ def load_model(files: ModelFiles, *, vocabulary: int) -> Any:
     if rows < vocabulary:
         raise ModelError(f"--from: {files.name} knows {rows:,} tokens, the rows were made with {vocabulary:,}")
     return model
+
+
+def config_of(model: Any) -> dict[str, Any]:
+    """JSON values that `model_of` makes a model of the same shape from."""
+    config: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
+    return config
+
+
+def model_of(config: dict[str, Any]) -> Any:
+    return LlamaForCausalLM(LlamaConfig.from_dict(config))
 
 
 def place(model: Any, placement: Placement) -> Any:

@@ -34,9 +34,10 @@ logger = logging.getLogger(__name__)
 BATCH_TOKENS = {"cpu": 8_192, "cuda": 262_144}
 MICRO_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 _SAVE_EVERY_S, _SAVE_SHARE = 60.0, 0.03
-_CURVE_POINTS, _CHECKS = 200, 10
+_CURVE_POINTS, _LOOKS = 200, 10
 _HELD_OUT_ROWS = {"cpu": 8, "cuda": 128}
-"""Of each part: a look takes as long as a step."""
+"""Of each part."""
+_LOOK_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,7 @@ class _Pretraining:
         self._window: list[float] = []
         self.state = self._restored()
         self._last_save = self._last_step = clock()
-        self._save_seconds = 0.0
+        self._save_seconds = self._look_seconds = 0.0
 
     @property
     def total(self) -> int:
@@ -232,13 +233,18 @@ class _Pretraining:
             loss = round(sum(self._window) / len(self._window), 4)
             self.state.losses.append((self.state.tokens, round(self.state.elapsed_s, 1), loss))
             self._window.clear()
-        if _passed(before, fraction, _CHECKS):
-            self._check()
+        if _passed(before, fraction, _LOOKS) and self._may_look(fraction):
+            self._look()
         if fraction >= 1 or now - self._last_save >= max(_SAVE_EVERY_S, self._save_seconds / _SAVE_SHARE):
             self._save()
 
-    def _check(self) -> None:
-        """Look at rows of held-out files. Not part of the time that the schedule follows."""
+    def _may_look(self, fraction: float) -> bool:
+        """At the end in any case; before, as long as looks take a small share of the time."""
+        return fraction >= 1 or self._look_seconds <= _LOOK_SHARE * self.state.elapsed_s
+
+    def _look(self) -> None:
+        """At rows of held-out files."""
+        started = self._clock()
         self._model.eval()
         for phase in PHASES:
             part = held_out(phase.name)
@@ -248,7 +254,7 @@ class _Pretraining:
                     (self.state.tokens, phase.name, round(self._held_out_loss(part, numbers), 4))
                 )
         self._model.train()
-        self._last_step = self._clock()
+        self._look_seconds += self._clock() - started
 
     @torch.inference_mode()
     def _held_out_loss(self, part: str, numbers: Any) -> float:

@@ -8,8 +8,9 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -35,7 +36,7 @@ from homespun_trainer.pretrain.allowlist import Allowed, chosen, read_allow_list
 from homespun_trainer.pretrain.cli.evaluating import evaluate, evaluations
 from homespun_trainer.pretrain.cli.flags import add_step_flags
 from homespun_trainer.pretrain.cli.reading import Place, Repositories, repositories_of, shares_of
-from homespun_trainer.pretrain.model import SIZES, load_model, new_model
+from homespun_trainer.pretrain.model import SIZES, config_of, load_model, new_model
 from homespun_trainer.pretrain.prepare import Share
 from homespun_trainer.pretrain.samples import PHASES
 from homespun_trainer.pretrain.shards import Shards
@@ -143,11 +144,15 @@ def _prepare(args: argparse.Namespace, settings: Settings, place: Place, progres
 
 
 def _in_processes(tasks: Sequence[_Task], workers: int, progress: Progress) -> list[Path]:
-    """Spawned, not forked: the tokenizer's and torch's threads don't survive a fork."""
+    """Spawned, not forked: the tokenizer's and torch's threads don't survive a fork. One worker is this process."""
     progress.start("making samples", total=len(tasks), unit="repositories")
     paths = []
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn")) as pool:
-        for number, path in enumerate(pool.map(_call, tasks), 1):
+    with ExitStack() as stack:
+        done: Iterator[Path] = map(_call, tasks)
+        if min(workers, len(tasks)) > 1:
+            context = get_context("spawn")
+            done = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context)).map(_call, tasks)
+        for number, path in enumerate(done, 1):
             paths.append(path)
             progress.advance(number, tasks[number - 1].share.allowed.name)
     progress.finish()
@@ -163,15 +168,16 @@ def _train(args: argparse.Namespace, settings: Settings, place: Place, progress:
     fingerprint = storage.fingerprint(rows.manifest.fingerprint, recipe.shaping(), begin.digest if begin else args.size)
     torch.set_num_threads(settings.num_threads or torch.get_num_threads())
     is_compiled = placement.device.type == "cuda" if args.compile is None else args.compile
+    model = _model(begin, args.size, rows, recipe.seed)
     with deferred_signals() as should_stop:
         result = pretrain(
-            _model(begin, args.size, rows, recipe.seed),
+            model,
             rows,
             recipe,
             placement=placement,
             run=place.run(args.run),
             fingerprint=fingerprint,
-            facts=_run_facts(recipe, placement, origin, args.size if begin is None else None, begin),
+            facts=_run_facts(model, recipe, placement, origin),
             progress=progress,
             should_stop=should_stop,
             is_compiled=is_compiled,
@@ -209,15 +215,12 @@ def _model(begin: ModelFiles | None, size: str, rows: Shards, seed: int) -> Any:
     return new_model(SIZES[size], vocabulary=info["vocabulary"], end=info["end"], pad=info["pad"], seed=seed)
 
 
-def _run_facts(
-    recipe: Recipe, placement: Placement, origin: str, size: str | None, begin: ModelFiles | None
-) -> dict[str, Any]:
+def _run_facts(model: Any, recipe: Recipe, placement: Placement, origin: str) -> dict[str, Any]:
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if placement.device.type == "cuda" else f"{threads} threads"
     return {
         "from": origin,
-        "size": size,
-        "began_in": begin.path if begin else None,
+        "config": config_of(model),
         "recipe": asdict(recipe),
         "placement": str(placement),
         "machine": f"{platform.machine()}, {where}",
@@ -233,12 +236,9 @@ def _export(args: argparse.Namespace, settings: Settings, place: Place, progress
     rows, checkpoint = Shards.open(place.rows), state.load(place.run(args.run))
     if checkpoint is None:
         raise StorageError(f"{place.run(args.run)}: no run is there; run `homespun pretrain train` first")
-    began = checkpoint.facts["began_in"]
-    begin = resolve_base_model(str(began), "auto") if began else None
     out = args.to.expanduser().absolute() if args.to else place.model
     progress.start("exporting")
-    model = _model(begin, str(checkpoint.facts["size"]), rows, seed=0)
-    facts = exporting.export(model, checkpoint, rows, out, name=args.name)
+    facts = exporting.export(checkpoint, rows, out, name=args.name)
     exporting.update_card(out, evaluations(place, str(facts["weights_sha256"])))
     progress.finish(f"{facts['weights_bytes'] / 1e6:.1f} MB, {facts['parameters'] / 1e6:.1f}M parameters")
     print(f"{out}; next: homespun pretrain evaluate, or homespun up REPO --base-model {out}")
