@@ -21,6 +21,7 @@ CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
 
 INDEX, TRAIN, RETRAIN, EVAL, SERVE, LSP = "index", "train", "retrain", "eval", "serve", "lsp"
+ADAPTERS = "adapters"
 
 
 def _setting(default: Any, help: str, *verbs: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -33,7 +34,9 @@ class Settings:
     setting.
     """
 
-    data_dir: str = _setting("", "where everything is kept (default: ~/.local/share/homespun)", INDEX, TRAIN, SERVE)
+    data_dir: str = _setting(
+        "", "where everything is kept (default: ~/.local/share/homespun)", INDEX, TRAIN, SERVE, ADAPTERS
+    )
     base_model: str = _setting(
         "builtin", "base model: builtin, a Hugging Face directory, or a hub name", INDEX, TRAIN, SERVE
     )
@@ -67,6 +70,12 @@ class Settings:
     lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
+    approval: str = _setting(
+        "automatic",
+        "whether the gate's yes puts an adapter live, or `homespun adapters approve` does",
+        TRAIN,
+        choices=("automatic", "manual"),
+    )
 
     retrain_changed_kb: int = _setting(150, "train again once this much source code has changed", RETRAIN, low=0)
     retrain_changed_percent: float = _setting(2.0, "and this share of the repository's source code", RETRAIN, low=0)
