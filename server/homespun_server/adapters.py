@@ -124,7 +124,12 @@ def find_repository(data: DataDir, word: str, configured: dict[str, str]) -> str
     """The folder a person means by a path, URL, configured name, name in a listing or the readable part of that."""
     known = repositories(data)
     short = [name for name in known if name.rpartition("-")[0] == word]
-    meant = (word, configured.get(word, ""), *(short if len(short) == 1 else ()), repo_id(repo_identity_on_disk(word)))
+    meant: tuple[str, ...] = (
+        word,
+        configured.get(word, ""),
+        *(short if len(short) == 1 else ()),
+        repo_id(repo_identity_on_disk(word)),
+    )
     for name in meant:
         if name in known:
             return name

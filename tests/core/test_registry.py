@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -209,11 +210,12 @@ def die_in(change: Callable[[], object], number: int) -> int:
 
         for name in ("fsync", "rename", "replace", "unlink", "rmdir"):
             setattr(os, name, dying(getattr(os, name)))
+        ended = 1
         try:
             change()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
+            ended = 0
+        finally:  # whatever happened, this process must not go on as if it were the other one
+            os._exit(ended)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -223,18 +225,14 @@ def test_changes_at_the_same_time_wait_for_one_another(adapters: Path) -> None:
     for number in range(6):
         pid = os.fork()
         if pid == 0:
+            ended = 1
             try:
-                (registry.pin if number % 2 else registry.promote)(adapters, **kwargs(number))  # type: ignore[operator]
-            except Refused:
-                pass
-            except BaseException:
-                os._exit(1)
-            os._exit(0)
+                with contextlib.suppress(Refused):
+                    OPERATIONS["pin" if number % 2 else "promote"](adapters, "3")
+                ended = 0
+            finally:
+                os._exit(ended)
         children.append(pid)
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 6
     lines = (adapters / registry.HISTORY).read_text().splitlines()
     assert [json.loads(line)["what"] for line in lines].count("pin") == 1
-
-
-def kwargs(number: int) -> dict[str, str]:
-    return {"by": f"p{number}"} | ({} if number % 2 else {"version": "3"})
