@@ -64,7 +64,7 @@ def test_an_alarm_makes_training_due_where_that_is_wanted(words: list[str], caps
     assert main(["retrain", *words]) == 0
     wanted = ["--retrain-on-drift", "--retrain-gap-hours=0", "--dry-run"]
     assert main(["retrain", *words, *wanted]) == 0
-    assert "training: " in (said := capsys.readouterr().out) and "less likely" in said
+    assert "due: " in (said := capsys.readouterr().out) and "less likely" in said
 
 
 @pytest.mark.parametrize("setting", ["--retrain-schedule=daily", "--retrain-window=9-5", "--retrain-timezone=Mars"])

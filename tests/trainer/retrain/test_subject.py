@@ -209,7 +209,7 @@ def test_one_look_trains_each_repository_once_and_says_why(scene: Scene, capsys:
     assert scene.trained == []
     assert loop.once([scene.subject], RULES, scene.train, measures=True, is_dry=False) == 0
     assert scene.trained == ["a"]
-    assert capsys.readouterr().out.splitlines() == ["homespun: shop: training: there is no adapter yet"] * 2
+    assert capsys.readouterr().out.splitlines() == ["homespun: shop: due: there is no adapter yet"] * 2
 
 
 def test_what_cannot_be_read_is_one_line_and_the_others_are_trained(

@@ -122,7 +122,7 @@ def in_words(decision: Decision | None) -> str:
     if decision is None:
         return "is being trained on"
     if decision.action is Action.TRAIN:
-        return f"training: {decision.reason}"
+        return f"due: {decision.reason}"
     until = "" if decision.until is None else f", until {clock(decision.until)}"
     return f"not now: {decision.reason}{until}"
 
