@@ -22,7 +22,9 @@ def make_repository(root: Path) -> Path:
     return root
 
 
-def test_too_little_code_is_one_line_and_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_little_code_is_said_below_what_there_is_and_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "shop").mkdir()
     source = make_repository(tmp_path / "shop")
     assert main(["train", str(source), "--data-dir", str(tmp_path / "data")]) == 0
