@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 from homespun_core.types import ModelFiles, SilentProgress
-from homespun_trainer import parallel
 from homespun_trainer.parallel import WorkerLostError
 from homespun_trainer.train import TrainingInterruptedError, TrainResult, train_adapter
 from tests.trainer.tiny import CPU, StepClock, make_model, make_stream, recipe
@@ -73,4 +72,4 @@ def test_a_lost_process_ends_the_run_in_one_line_and_leaves_none_behind(files: M
     with pytest.raises(WorkerLostError, match=r"^processes: .*goes on from the checkpoint$"):
         train(files, tmp_path, 2, kill_at_the_third)
     assert not multiprocessing.active_children()
-    assert not parallel.dist.is_initialized()
+    assert not torch.distributed.is_initialized()

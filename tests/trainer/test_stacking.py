@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def write(files: ModelFiles, config: LoraConfig, path: Path, seed: int) -> Path:
 
 @torch.inference_mode()
 def peft_logits(files: ModelFiles, *paths: Path) -> torch.Tensor:
-    model = PeftModel.from_pretrained(load_base(files, CPU), str(paths[0]), adapter_name="0")
+    model: Any = PeftModel.from_pretrained(load_base(files, CPU), str(paths[0]), adapter_name="0")
     for number, path in enumerate(paths[1:], 1):
         model.load_adapter(str(path), adapter_name=str(number))
     model.base_model.set_adapter([str(number) for number in range(len(paths))])

@@ -58,7 +58,7 @@ class Learner:
                 self.masters.forget_gradients()
                 return None
             loss = self._loss(part) / weight
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.masters.collect()
             total += loss.item()
         return total

@@ -48,7 +48,7 @@ def train_repository(
     """
     _check_size(job)
     parent = parent_of(job)
-    recipe, mix = replace(recipe_of(job.settings), on_top_of=parent and read_plain_lora(parent).digest), Mix()
+    recipe, mix = replace(recipe_of(job.settings), on_top_of=read_plain_lora(parent).digest if parent else None), Mix()
     fingerprint = fingerprint_of(job, recipe, mix)
     last = same_as_last(job.adapters, fingerprint)
     if last is not None:
