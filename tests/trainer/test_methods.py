@@ -57,6 +57,19 @@ def test_trained_and_served_it_computes_what_peft_computes(files: ModelFiles, tm
     assert torch.allclose(logits, expected, atol=2e-3)
 
 
+def test_an_adaption_prompt_is_served_from_the_cache_beside_an_int8_base(tmp_path: Path) -> None:
+    files = make_model(tmp_path / "model", hidden_size=64)
+    decoder = open_source(Path(files.path), "int8", "cpu").decoder(
+        trained(files, tmp_path / "run", "adaption-prompt").path
+    )
+    [whole] = decoder.forward([Segment(kv=decoder.new_kv(), ids=IDS, num_rows=len(IDS))])
+    kv = decoder.new_kv()
+    for n, token in enumerate(IDS):
+        [row] = decoder.forward([Segment(kv=kv, ids=[token], num_rows=1)])
+        kv.keep([0])
+        assert torch.allclose(row[0], whole[n], atol=1e-3)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_new_adapter_changes_nothing(files: ModelFiles, method: str) -> None:
     base = load_base(files, CPU)

@@ -25,11 +25,11 @@ BUILDER = PromptBuilder(tokenizer=TOKENIZER, format=FORMAT, limits=PromptLimits(
 CPU = Placement(torch.device("cpu"), torch.float32)
 
 
-def make_model(folder: Path) -> ModelFiles:
+def make_model(folder: Path, hidden_size: int = 48) -> ModelFiles:
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=272,
-        hidden_size=48,
+        hidden_size=hidden_size,
         intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=4,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
@@ -39,7 +39,7 @@ class Workers:
         """Raises ModelError when there are fewer GPUs than processes."""
         self._num, self._device = num_processes, plan.placement.device
         self._pipes: list[Connection] = []
-        self._processes: list[BaseProcess] = []
+        self._processes: list[SpawnProcess] = []
         if num_processes == 1:
             return
         if self._device.type == "cuda" and torch.cuda.device_count() < num_processes:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,13 +32,16 @@ _KNOWN: dict[str, dict[str, tuple[object, ...]]] = {
         "init_lora_weights": (True, False, None, "gaussian", "orthogonal"),
     },
     "IA3": {"init_ia3_weights": (True, False, None)},
+    "ADAPTION_PROMPT": {},
 }
 """By peft_type, what else a configuration may say; anything else would load more than we merge, or code."""
 _READ = {
     "LORA": {"r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "rank_pattern", "alpha_pattern"},
     "IA3": {"target_modules", "feedforward_modules"},
+    "ADAPTION_PROMPT": {"target_modules", "adapter_len", "adapter_layers"},
 }
-_SERVED = "LoRA, rsLoRA, DoRA and IA3 adapters are served"
+_SERVED = "LoRA, rsLoRA, DoRA, IA3 and adaption prompts are served"
+_MAX_PROMPT = 1024
 _INERT = {
     "auto_mapping",
     "base_model_name_or_path",
@@ -121,22 +124,30 @@ class Ia3:
         return Scaling(factors=weights[_name(module, "ia3_l")])
 
 
-Adapter = Lora | Ia3
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptionPrompt:
+    """Attention to learned rows, in some layers: nothing that a matrix could hold, so it is never merged."""
+
+    path: Path
+
+
+MergeableAdapter = Lora | Ia3
+Adapter = MergeableAdapter | AdaptionPrompt
 
 
 def read_adapter(path: Path) -> Adapter:
-    """Raises ModelError when `path` isn't an adapter of a kind that can be merged."""
+    """Raises ModelError when `path` isn't an adapter of a kind that is served."""
     config = _read_config(path / _CONFIG)
     if not (path / _WEIGHTS).is_file():
         raise ModelError(f"{path}: has no {_WEIGHTS}; only safetensors are read")
     _check_known(path / _CONFIG, config)
     try:
-        return _ia3(path, config) if config["peft_type"] == "IA3" else _lora(path, config)
+        return _READERS[config["peft_type"]](path, config)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelError(f"{path / _CONFIG}: is not an adapter configuration ({error!r}); train it again") from error
 
 
-def read_changes(adapter: Adapter, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Change]:
+def read_changes(adapter: MergeableAdapter, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Change]:
     """By module. `shapes` has the (outputs, inputs) of every linear module that the base model has.
 
     Raises one of MISFITS unless the adapter has exactly the weights that its configuration announces: a training run
@@ -164,8 +175,8 @@ def misfit(path: Path, error: Exception) -> ModelError:
     return ModelError(f"{path}: doesn't fit the base model ({reason}); train it again")
 
 
-def merged_by_peft(module: Any, adapter: Adapter) -> Any:
-    """For models that only transformers knows. Raises one of MISFITS.
+def adapted_by_peft(module: Any, adapter: Adapter) -> Any:
+    """`module` with it: for models that only transformers knows, and what can't be merged. Raises one of MISFITS.
 
     Not by `PeftModel.from_pretrained`, which only warns when weights are missing, and falls back to pickles.
     """
@@ -182,6 +193,8 @@ def merged_by_peft(module: Any, adapter: Adapter) -> Any:
     expected = get_peft_model_state_dict(adapted)
     refuse_other_weights(weights, {name: tuple(tensor.shape) for name, tensor in expected.items()})
     set_peft_model_state_dict(adapted, weights)
+    if isinstance(adapter, AdaptionPrompt):
+        return adapted.base_model.model  # transformers' own module, its attention wrapped
     return adapted.merge_and_unload(safe_merge=True)
 
 
@@ -204,6 +217,19 @@ def _ia3(path: Path, config: Mapping[str, Any]) -> Ia3:
         targets=_names(config["target_modules"]),
         scaled_inputs=_names(config.get("feedforward_modules") or []),
     )
+
+
+def _adaption_prompt(path: Path, config: Mapping[str, Any]) -> AdaptionPrompt:
+    if not 1 <= int(config["adapter_len"]) <= _MAX_PROMPT or int(config["adapter_layers"]) < 1:
+        raise ValueError(f"adapter_len {config['adapter_len']}, adapter_layers {config['adapter_layers']}")
+    return AdaptionPrompt(path=path)
+
+
+_READERS: dict[str, Callable[[Path, Mapping[str, Any]], Adapter]] = {
+    "LORA": _lora,
+    "IA3": _ia3,
+    "ADAPTION_PROMPT": _adaption_prompt,
+}
 
 
 def _name(module: str, part: str) -> str:

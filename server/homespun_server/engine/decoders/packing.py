@@ -21,6 +21,7 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
+        self.out_features, self.in_features = weight.shape  # as nn.Linear: peft's adaption prompt looks at them
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().clone(), PACK_ROWS)
         self.bias = bias
         self.num_bytes = weight.nbytes

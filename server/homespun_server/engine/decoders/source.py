@@ -11,7 +11,14 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.decoders.adapters import MISFITS, merged_by_peft, misfit, read_adapter
+from homespun_server.engine.decoders.adapters import (
+    MISFITS,
+    Adapter,
+    AdaptionPrompt,
+    adapted_by_peft,
+    misfit,
+    read_adapter,
+)
 from homespun_server.engine.decoders.checkpoint import read_config
 from homespun_server.engine.decoders.families import Architecture, architecture_of
 from homespun_server.engine.decoders.formats import Format, choose_format
@@ -41,8 +48,9 @@ class ModelSource:
             )
         return decoder
 
-    def _loaded(self, adapter: Path | None) -> Decoder:
-        if self.architecture is None:
+    def _loaded(self, path: Path | None) -> Decoder:
+        adapter = None if path is None else read_adapter(path)
+        if self.architecture is None or isinstance(adapter, AdaptionPrompt):
             return self._loaded_by_transformers(adapter)
         if self.format.library is not None:
             weights = load_weights(self.path, self.architecture, adapter, torch.float32)
@@ -50,17 +58,17 @@ class ModelSource:
         weights = load_weights(self.path, self.architecture, adapter, self.format.dtype)
         return TorchDecoder(weights, self.device, self.format.dtype)
 
-    def _loaded_by_transformers(self, adapter: Path | None) -> Decoder:
+    def _loaded_by_transformers(self, adapter: Adapter | None) -> Decoder:
         from homespun_server.engine.decoders.hf_decoder import HfDecoder, facts_of
 
-        module = _load_module(self.path, self.format.dtype)
+        dtype = torch.float32 if self.format.library is not None else self.format.dtype  # int8 is our kernels' alone
+        module = _load_module(self.path, dtype)
         if adapter is not None:
-            read = read_adapter(adapter)
             try:
-                module = merged_by_peft(module, read)
+                module = adapted_by_peft(module, adapter)
             except MISFITS as error:
-                raise misfit(adapter, error) from error
-        module = module.to(device=self.device, dtype=self.format.dtype).eval().requires_grad_(False)
+                raise misfit(adapter.path, error) from error
+        module = module.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
         return HfDecoder(module, facts_of(module), self.device)
 
 

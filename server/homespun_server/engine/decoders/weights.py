@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.decoders.adapters import MISFITS, misfit, read_adapter, read_changes
+from homespun_server.engine.decoders.adapters import MISFITS, MergeableAdapter, misfit, read_changes
 from homespun_server.engine.decoders.changes import Change
 from homespun_server.engine.decoders.checkpoint import Tensors, read_config
 from homespun_server.engine.decoders.families import Architecture, Checkpoint, checkpoint_of, full_config
@@ -57,7 +57,9 @@ class Weights:
     """(max_context, head_dim / 2), float32: rotation of dimensions i and i + head_dim / 2 of a head by position."""
 
 
-def load_weights(path: Path, architecture: Architecture, adapter: Path | None, dtype: torch.dtype) -> Weights:
+def load_weights(
+    path: Path, architecture: Architecture, adapter: MergeableAdapter | None, dtype: torch.dtype
+) -> Weights:
     """The model at `path`, which `architecture` was made from, with `adapter` merged in.
 
     Raises ModelError when files are missing, damaged or of another shape, or when the adapter isn't one for this
@@ -67,16 +69,15 @@ def load_weights(path: Path, architecture: Architecture, adapter: Path | None, d
     config = read_config(path)
     reader = _Reader(Tensors(path), architecture, checkpoint_of(config), dtype)
     if adapter is not None:
-        read = read_adapter(adapter)
         try:
-            reader.changes = read_changes(read, reader.linear_shapes())
+            reader.changes = read_changes(adapter, reader.linear_shapes())
         except MISFITS as error:
-            raise misfit(adapter, error) from error
+            raise misfit(adapter.path, error) from error
     try:
         return reader.weights(*_rotations(config, architecture))
     except _NotFiniteError as error:
         assert adapter is not None
-        raise misfit(adapter, error) from error
+        raise misfit(adapter.path, error) from error
 
 
 def has_known_weights(path: Path, architecture: Architecture) -> bool:

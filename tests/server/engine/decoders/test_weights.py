@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from homespun_core.errors import ModelError
+from homespun_server.engine.decoders.adapters import AdaptionPrompt, read_adapter
 from homespun_server.engine.decoders.families import architecture_of
 from homespun_server.engine.decoders.protocol import Segment
 from homespun_server.engine.decoders.source import open_source
@@ -37,7 +38,9 @@ def model(tmp_path: Path) -> Path:
 def _load(path: Path, adapter: Path | None = None, dtype: torch.dtype = torch.float32) -> Weights:
     architecture = architecture_of(json.loads((path / "config.json").read_text()))
     assert architecture is not None
-    return load_weights(path, architecture, adapter, dtype)
+    read = None if adapter is None else read_adapter(adapter)
+    assert not isinstance(read, AdaptionPrompt)
+    return load_weights(path, architecture, read, dtype)
 
 
 def _logits(path: Path, adapter: Path | None = None) -> torch.Tensor:
