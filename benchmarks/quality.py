@@ -1,8 +1,11 @@
-"""What personalisation brings on one repository: four arms, on lines written after the adapter's corpus was cut.
+"""How much better completions get on repositories with history: `homespun eval` on each of them, and the median.
 
-    python benchmarks/quality.py REPO [--train-minutes 5] [--eval-tasks 200] [--data-dir DIR]
+    python benchmarks/quality.py ~/code/shop ~/code/till --data-dir /tmp/quality --train-minutes 5 --places 1000
 
-Indexes and trains for real; give it a data directory of its own. The last line is JSON.
+An adapter is trained for each first (or the last one taken, when nothing has changed), whether the gate lets it go
+live or not. With several repositories the adapter of the next one is every one's control. This indexes and trains for
+real; give it a data directory of its own. What was finished is kept, so a run that was stopped goes on. The last line
+is JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `homespun train` does
@@ -20,43 +26,67 @@ from homespun_core.config import INDEX, TRAIN, add_flags, settings_from_args
 from homespun_indexer.progress import progress_for_terminal
 from homespun_trainer import report
 from homespun_trainer.cli import train
+from homespun_trainer.comparing.cli import Wanted, evaluate_repository
+from homespun_trainer.publishing import Outcome
+
+_COLUMNS = (("exact_match", "+.1%"), ("edit_similarity", "+.3f"), ("bits_per_byte", "+.3f"))
 
 
 def main() -> None:
     args = _arguments()
     settings = settings_from_args(args).settings
+    settings = replace(settings, eval_tasks=max(settings.eval_tasks, args.places))  # so many must lie after the cut
     configure_logging(settings.log_level)
-    started = time.monotonic()
-    outcome = train(args.repository, settings, progress_for_terminal())
+    progress, started = progress_for_terminal(), time.monotonic()
+    trained = [train(source, settings, progress) for source in args.repositories]
+    results = {}
+    for number, (source, outcome) in enumerate(zip(args.repositories, trained, strict=True)):
+        wanted = Wanted(adapter=outcome.version, other=_other(trained, number), since=args.since, places=args.places)
+        facts, page = evaluate_repository(source, settings, wanted, progress)
+        print(f"{source} ({_training(outcome)}; {page})\n{report.render_scores(facts)}\n", flush=True)
+        results[source] = facts
+    differences = _medians([facts["differences"] for facts in results.values()])
+    print(_table(differences, len(results)))
     seconds = round(time.monotonic() - started, 1)
-    training = outcome.report["training"]
-    print(
-        f"{training['tokens']:,} tokens in {training['seconds']:.0f} s ({training['tokens_per_second']:,}/s,"
-        f" {training['placement']}), {seconds} s in all"
-    )
-    print(report.render(outcome.report))
-    for name, parts in outcome.report["arms"].items():
-        print(
-            "  ".join(
-                [f"  {name:<20}", *(_short(part, parts[part]) for part in ("all", "seen", "novel") if part in parts)]
-            )
-        )
-    for name, change in outcome.report["differences"].items():
-        text = change["text_bits_per_byte"]
-        print(f"  {name}: without the end {text['value']:+.3f} [{text['low']:+.3f}, {text['high']:+.3f}] bits per byte")
-    print(json.dumps({"version": outcome.version, "seconds": seconds, **outcome.report}, separators=(",", ":")))
+    print(json.dumps({"seconds": seconds, "median": differences, "repositories": results}, separators=(",", ":")))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repository", metavar="REPO", help="path or URL of a git repository")
+    parser.add_argument("repositories", nargs="+", metavar="REPO", help="path or URL of a git repository")
+    parser.add_argument("--places", type=int, default=1_000, metavar="N", help="places of each (default: 1000)")
+    parser.add_argument("--since", metavar="DAY_OR_COMMIT", help="default: since each adapter was trained")
     add_flags(parser, (TRAIN, INDEX))
     return parser.parse_args()
 
 
-def _short(part: str, scores: dict[str, Any]) -> str:
-    exact, bits, text = (scores[key]["value"] for key in ("exact_match", "bits_per_byte", "text_bits_per_byte"))
-    return f"{part} {scores['tasks']:>4}: exact {exact:.1%}, {bits:.3f} bits per byte ({text:.3f} without the end)"
+def _other(trained: Sequence[Outcome], number: int) -> Any:
+    return trained[(number + 1) % len(trained)].path if len(trained) > 1 else None
+
+
+def _training(outcome: Outcome) -> str:
+    facts = outcome.report["training"]
+    verdict = "goes live" if outcome.report["promote"] else "kept off: " + "; ".join(outcome.report["reasons"])
+    return f"{facts['tokens']:,} tokens in {facts['seconds']:.0f} s, {verdict}"
+
+
+def _medians(repositories: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Difference -> metric -> its median over the repositories that have it."""
+    names = dict.fromkeys(name for differences in repositories for name in differences)
+    return {
+        name: {key: median(d[name][key]["value"] for d in repositories if name in d) for key, _ in _COLUMNS}
+        for name in names
+    }
+
+
+def _table(differences: Mapping[str, Mapping[str, float]], count: int) -> str:
+    width = max(map(len, differences), default=0)
+    head = f"median of {count} repositories\n  {'':<{width}}" + "".join(f"{key:>18}" for key, _ in _COLUMNS)
+    rows = [
+        f"  {name:<{width}}" + "".join(f"{format(values[key], form):>18}" for key, form in _COLUMNS)
+        for name, values in differences.items()
+    ]
+    return "\n".join([head, *rows])
 
 
 if __name__ == "__main__":

@@ -51,9 +51,17 @@ VERBS = {
         "train what has changed enough, once or again and again, and watch how adapters do on fresh code",
     ),
     "adapters": Verb("homespun_server.adapters", "server", "list, compare and choose the adapters that were trained"),
+    "forget": Verb(
+        "homespun_trainer.forget.cli",
+        "trainer",
+        "train without a repository, files or an author from now on, and delete the adapters that knew them",
+    ),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
+    "pretrain": Verb(
+        "homespun_trainer.pretrain.cli", "trainer", "make a base model like the built-in one, from permissive code only"
+    ),
     "doctor": Verb(
         "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"
     ),

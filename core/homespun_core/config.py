@@ -20,8 +20,9 @@ from homespun_core.repositories import TABLE, RepositoryConfig, chosen, nearest,
 CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
 
-INDEX, TRAIN, RETRAIN, EVAL, SERVE, LSP = "index", "train", "retrain", "eval", "serve", "lsp"
-ADAPTERS = "adapters"
+INDEX, TRAIN, RETRAIN, EVAL, ADAPTERS = "index", "train", "retrain", "eval", "adapters"
+SERVE, LSP, PRETRAIN = "serve", "lsp", "pretrain"
+METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
 def _setting(default: Any, help: str, *verbs: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -35,7 +36,7 @@ class Settings:
     """
 
     data_dir: str = _setting(
-        "", "where everything is kept (default: ~/.local/share/homespun)", INDEX, TRAIN, SERVE, ADAPTERS
+        "", "where everything is kept (default: ~/.local/share/homespun)", INDEX, TRAIN, SERVE, PRETRAIN, ADAPTERS
     )
     base_model: str = _setting(
         "builtin", "base model: builtin, a Hugging Face directory, or a hub name", INDEX, TRAIN, SERVE
@@ -43,23 +44,28 @@ class Settings:
     fim_family: str = _setting(
         "auto", "fill-in-the-middle format of the base model; auto detects it", TRAIN, EVAL, SERVE
     )
-    device: str = _setting("auto", "where the model runs", TRAIN, EVAL, SERVE, choices=("auto", "cpu", "cuda"))
+    device: str = _setting(
+        "auto", "where the model runs", TRAIN, EVAL, SERVE, PRETRAIN, choices=("auto", "cpu", "cuda")
+    )
     dtype: str = _setting(
         "auto",
         "number format of the model; auto is int8 on a CPU and bfloat16 on a GPU",
         TRAIN,
         EVAL,
         SERVE,
+        PRETRAIN,
         choices=("auto", "int8", "float32", "bfloat16"),
     )
-    num_threads: int = _setting(0, "threads for matrix work; 0 is one per core", TRAIN, EVAL, SERVE, low=0)
-    seed: int = _setting(0, "seed of everything random", TRAIN, EVAL, low=0)
+    num_threads: int = _setting(0, "threads for matrix work; 0 is one per core", TRAIN, EVAL, SERVE, PRETRAIN, low=0)
+    seed: int = _setting(0, "seed of everything random", TRAIN, EVAL, PRETRAIN, low=0)
 
     branch: str = _setting("", "branch to index (default: the repository's default branch)", INDEX)
     max_file_kb: int = _setting(1_000, "larger files are left out", INDEX, low=1)
     max_repo_mb: int = _setting(2_000, "stop reading a repository after this much source", INDEX, low=1)
-    max_clone_mb: int = _setting(5_000, "stop cloning or fetching when a clone is larger than this", INDEX, low=1)
-    git_timeout_s: int = _setting(1_800, "time limit for cloning and fetching", INDEX, low=1)
+    max_clone_mb: int = _setting(
+        5_000, "stop cloning or fetching when a clone is larger than this", INDEX, PRETRAIN, low=1
+    )
+    git_timeout_s: int = _setting(1_800, "time limit for cloning and fetching", INDEX, PRETRAIN, low=1)
     embedder: str = _setting(
         "none", "also find snippets by vectors: none, builtin, or a sentence-transformers directory", INDEX
     )
@@ -67,7 +73,9 @@ class Settings:
     fetch_minutes: float = _setting(5.0, "how often a watched URL is fetched", INDEX, low=0.1)
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
+    method: str = _setting("lora", "kind of adapter that is trained", TRAIN, choices=METHODS)
     lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)
+    on_top_of: str = _setting("", "train on top of this adapter: a version of the repository's, or a folder", TRAIN)
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
     approval: str = _setting(
@@ -101,7 +109,7 @@ class Settings:
     retrieve_deadline_ms: int = _setting(
         15, "time allowed for retrieval; on expiry the prompt has no snippets", SERVE, low=0
     )
-    snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, EVAL, SERVE, low=0)
+    snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, EVAL, SERVE, PRETRAIN, low=0)
     max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, EVAL, SERVE, low=64)
     max_new_tokens: int = _setting(64, "length of a completion at most", SERVE, low=1)
     completion_deadline_ms: int = _setting(5_000, "a completion ends here with what it has", SERVE, low=1)
@@ -117,7 +125,7 @@ class Settings:
 
     server_url: str = _setting("http://127.0.0.1:8080", "where the language server finds the Homespun server", LSP)
     log_level: str = _setting(
-        "info", "how much is logged", INDEX, TRAIN, SERVE, LSP, choices=("debug", "info", "warning", "error")
+        "info", "how much is logged", INDEX, TRAIN, SERVE, LSP, PRETRAIN, choices=("debug", "info", "warning", "error")
     )
 
     @property

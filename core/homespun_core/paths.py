@@ -62,6 +62,16 @@ class DataDir:
         return self.root / "cache"
 
     @property
+    def forgotten(self) -> Path:
+        """What is to be left out of every corpus from now on."""
+        return self.root / "forgotten.json"
+
+    @property
+    def salt(self) -> Path:
+        """Makes hashes of people's addresses mean nothing elsewhere."""
+        return self.root / "salt"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

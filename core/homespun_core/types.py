@@ -93,6 +93,12 @@ class Document:
     language: str
     blob: str
     text: str
+    weight: float = 1.0
+    """How much oftener a character of it is chosen for an example than one of an ordinary file."""
+    recent: tuple[tuple[int, int], ...] = ()
+    """Lines written lately, as (first, last), 0-based, both included."""
+    authors: tuple[str, ...] = ()
+    """Who changed it, as hashes that mean something in this data directory only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,22 +38,33 @@ class Change:
 
 
 def changed_source(repo: Repository, *, settings: Settings, since: str | None) -> Change:
-    """From `since` to the head. Where that commit is gone (its branch was pushed anew), all of it is new."""
+    """From `since` to the head. Where that commit is gone (its branch was pushed anew), all of it is new; where
+    contents are missing (a partial clone), a changed file counts whole."""
     chosen = files.select(repo, settings=settings, commit=repo.head).candidates
     total = sum(candidate.size for candidate in chosen)
-    added = _added(repo, since, {candidate.path.encode() for candidate in chosen}) if since else None
-    return Change(added=total if added is None else added, total=total)
+    if since is None or not _has(repo, since):
+        return Change(added=total, total=total)
+    added = _added(repo, since, {candidate.path.encode() for candidate in chosen})
+    if added is None:
+        known = {candidate.blob for candidate in files.select(repo, settings=settings, commit=since).candidates}
+        added = sum(candidate.size for candidate in chosen if candidate.blob not in known)
+    return Change(added=added, total=total)
+
+
+def _has(repo: Repository, commit: str) -> bool:
+    try:
+        repo.git.text("rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
+    except GitFailed:
+        return False
+    return True
 
 
 def _added(repo: Repository, since: str, paths: Container[bytes]) -> int | None:
-    """None when there is no such commit."""
-    try:
-        repo.git.text("rev-parse", "--verify", "--quiet", "--end-of-options", f"{since}^{{commit}}")
-    except GitFailed:
-        return None
+    """None when git can't tell."""
     with repo.git.running("diff-tree", "-r", "--patch", *_OPTIONS, "--end-of-options", since, repo.head) as process:
         assert process.stdout is not None
-        return added_bytes(process.stdout, paths)
+        added = added_bytes(process.stdout, paths)
+        return added if process.wait() == 0 else None
 
 
 def added_bytes(patch: Iterable[bytes], paths: Container[bytes]) -> int:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from homespun_core import nudges
 from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, Settings, add_flags, settings_from_args
 from homespun_core.errors import HomespunError, explain_os_error
-from homespun_core.paths import DataDir, hide_credentials
+from homespun_core.paths import DataDir, hide_credentials, repo_id
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import Manifest, locked, read_manifest
 from homespun_core.types import ModelFiles, Progress, SilentProgress, Tokenizer
@@ -27,6 +28,9 @@ from homespun_indexer.tokenizer import load_tokenizer
 from homespun_indexer.watch import FIRST_PAUSE_S, LONGEST_PAUSE_S, After, watch
 
 logger = logging.getLogger(__name__)
+
+_NUDGE_S = 0.5
+"""How often we look whether somebody says that a repository was pushed to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +88,16 @@ class Followed:
         self._config, self._settings = config, settings
         self._memory = IndexMemory()
         self._model: BaseModel | None = None
+        self._data = DataDir(settings.data_root)
+        self._stamp: tuple[int, int] | None = None
+        """Of the last nudge that came before we fetched."""
         self._last: Indexed | None = None
         """None: it never could be indexed."""
 
     def refresh(self, progress: Progress) -> bool:
         """Index it and say what went in; or say in one line what is wrong with it, and return False."""
         shown = self._config.name or hide_credentials(self._config.source)
+        self._stamp = self._nudged()
         try:
             self._model = self._model or BaseModel.load(self._settings)
             indexed = index_once(self._config, self._settings, progress, self._memory, self._model)
@@ -123,7 +131,17 @@ class Followed:
     def _wait(self, repo: Repository, stop: threading.Event) -> None:
         """Until it is time to open the repository again."""
         if not repo.is_local or not _is_watched(repo, lambda: self._again(repo), stop):
-            stop.wait(self._fetch_s)
+            self._wait_for_nudge(stop)
+
+    def _wait_for_nudge(self, stop: threading.Event) -> None:
+        """Or until it is time to fetch in any case. Some may come before we look, and are one then."""
+        deadline = time.monotonic() + self._fetch_s
+        while (left := deadline - time.monotonic()) > 0 and not stop.wait(min(_NUDGE_S, left)):
+            if self._nudged() != self._stamp:
+                return
+
+    def _nudged(self) -> tuple[int, int] | None:
+        return nudges.stamp(self._data, repo_id(self._config.source))
 
     def _refresh_until_done(self, stop: threading.Event) -> None:
         pauses = _pauses()

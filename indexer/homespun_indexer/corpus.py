@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,18 @@ from homespun_core.errors import RepositoryError, StorageError
 from homespun_core.paths import DataDir
 from homespun_core.storage import Manifest
 from homespun_core.types import Document, EvalTask, Progress
-from homespun_indexer import files, filters, tasks
-from homespun_indexer.files import SourceFile
+from homespun_indexer import documents, files, filters, forgotten, people, tasks
+from homespun_indexer.documents import FileRecord, Gathered
+from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.history import Mainline, mainline, steps
 from homespun_indexer.repository import Repository
-from homespun_indexer.secrets import RULES_VERSION, redact
+from homespun_indexer.secrets import RULES_VERSION
 from homespun_indexer.tasks import Place
 from homespun_indexer.tree import BlobReader
 
 KIND = "corpus"
-FORMAT = 2
-"""2: documents.jsonl, tasks.jsonl, report.json."""
+FORMAT = 3
+"""3: documents.jsonl with weights, recent lines and authors; files.jsonl, tasks.jsonl, report.json."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -43,6 +44,20 @@ _HELD_OUT_SHARE = 0.1
 _MIN_TASKS = 20
 """Fewer say nothing; the other kind of split is tried then."""
 _DELETED = "deleted since"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a corpus is asked for."""
+
+    repo: Repository
+    settings: Settings
+    forgotten: Sequence[Forgotten]
+    """Those about this repository."""
+    author_hash: Callable[[str], str]
+
+    def past(self, commit: str) -> Mapping[str, people.Past]:
+        return people.pasts(self.repo, commit, self.author_hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +75,20 @@ class Split:
 
 
 def build_corpus(repo: Repository, *, settings: Settings, data: DataDir, progress: Progress) -> Path:
-    """The corpus of the repository's committed state, made current. One that exists for it already is used again."""
+    """The corpus of the repository's committed state, made current. One that exists for it already is used again.
+
+    Raises RepositoryError when there is nothing to train on, because all of it is to be forgotten for example.
+    """
     parent = data.corpus(repo.id)
+    requests = forgotten.about(forgotten.load(data), repo.id)
     limits = (settings.max_file_kb, repo.max_repo_mb or settings.max_repo_mb)
-    options = (FORMAT, RULES_VERSION, settings.eval_tasks, settings.seed, *limits, repo.rules.key())
-    fingerprint = storage.fingerprint(repo.identity, repo.head, list(options))
+    options = [FORMAT, RULES_VERSION, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
+    options += [forgotten.key(requests)] if requests else []
+    fingerprint = storage.fingerprint(repo.identity, repo.head, options)
     final = parent / fingerprint[:16]
     if not _is_good(final):
-        _publish(repo, settings, final, fingerprint, progress)
+        request = Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data))
+        _publish(request, final, fingerprint, progress)
     storage.set_current(parent, final.name)
     storage.prune(parent, _KEEP)
     return final
@@ -100,7 +121,12 @@ class CorpusReader:
 
     def documents(self) -> Iterator[Document]:
         for row in self._rows("documents.jsonl"):
-            yield Document(**row)
+            yield Document(**_as_tuples(row))
+
+    def files(self) -> Iterator[FileRecord]:
+        """Every file of the cut, with the reason it is left out."""
+        for row in self._rows("files.jsonl"):
+            yield FileRecord(**_as_tuples(row))
 
     def tasks(self) -> list[EvalTask]:
         return [EvalTask(**row) for row in self._rows("tasks.jsonl")]
@@ -109,6 +135,14 @@ class CorpusReader:
         with (self.path / name).open(encoding="utf-8") as handle:
             for line in handle:
                 yield json.loads(line)
+
+
+def _as_tuples(row: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has lists only."""
+    return {
+        k: tuple(tuple(i) if isinstance(i, list) else i for i in v) if isinstance(v, list) else v
+        for k, v in row.items()
+    }
 
 
 def _is_good(path: Path) -> bool:
@@ -123,17 +157,24 @@ def _is_good(path: Path) -> bool:
     return True
 
 
-def _publish(repo: Repository, settings: Settings, final: Path, fingerprint: str, progress: Progress) -> None:
-    split = choose_split(repo, settings, progress)
+def _publish(request: Request, final: Path, fingerprint: str, progress: Progress) -> None:
+    repo = request.repo
+    split = choose_split(request, progress)
     progress.start("Reading the files of the cut")
-    selection, texts, refused = files.read_sources(repo, settings=settings, commit=split.commit)
-    documents, left_out, redactions = _documents(texts, split)
-    skipped = files.count_reasons({**selection.skipped, **refused}) | left_out
-    if not documents:
-        reasons = ", ".join(f"{n} {why}" for why, n in skipped.items())
+    gathered = documents.gather(
+        repo,
+        request.settings,
+        commit=split.commit,
+        now=split.time,
+        held_out=split.held_out,
+        requests=request.forgotten,
+        past=request.past(split.commit),
+    )
+    if not gathered.documents:
+        reasons = ", ".join(f"{n} {why}" for why, n in gathered.left_out.items())
         raise RepositoryError(f"{repo.identity}: no source files to train on ({reasons or 'it has no files'})")
-    held_out_tasks = _tasks(repo, settings, split, documents)
-    report = _report(split, documents, held_out_tasks, skipped, redactions)
+    held_out_tasks = _tasks(request, split, gathered.documents)
+    report = _report(split, gathered, held_out_tasks)
     sources = {
         "repository": repo.identity,
         "name": repo.name,
@@ -141,35 +182,37 @@ def _publish(repo: Repository, settings: Settings, final: Path, fingerprint: str
         "head": repo.head,
         "split": split.kind,
     }
-    info = {"documents": len(documents), "tasks": len(held_out_tasks)}
+    info = {"documents": len(gathered.documents), "tasks": len(held_out_tasks)}
     manifest = Manifest(kind=KIND, format_version=FORMAT, fingerprint=fingerprint, sources=sources, info=info)
     with storage.publish_dir(final, manifest) as tmp:
-        _write_rows(tmp / "documents.jsonl", documents)
+        _write_rows(tmp / "documents.jsonl", gathered.documents)
+        _write_rows(tmp / "files.jsonl", gathered.records)
         _write_rows(tmp / "tasks.jsonl", held_out_tasks)
         (tmp / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    progress.finish(f"{len(documents):,} files, {len(held_out_tasks)} held-out places")
+    progress.finish(f"{len(gathered.documents):,} files, {len(held_out_tasks)} held-out places")
 
 
-def _write_rows(path: Path, rows: Sequence[Document | EvalTask]) -> None:
+def _write_rows(path: Path, rows: Sequence[Document | EvalTask | FileRecord]) -> None:
     with path.open("w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
 
 
-def choose_split(repo: Repository, settings: Settings, progress: Progress) -> Split:
+def choose_split(request: Request, progress: Progress) -> Split:
     """By time if that gives tasks enough, by files if that gives more."""
-    by_time = _split_by_time(repo, settings, progress)
-    if len(by_time.places) >= max(_MIN_TASKS, settings.eval_tasks // 2):
+    by_time = _split_by_time(request, progress)
+    if len(by_time.places) >= max(_MIN_TASKS, request.settings.eval_tasks // 2):
         return by_time
-    by_files = _split_by_files(repo, settings)
+    by_files = _split_by_files(request)
     return by_files if len(by_files.places) > len(by_time.places) else by_time
 
 
-def _split_by_time(repo: Repository, settings: Settings, progress: Progress) -> Split:
+def _split_by_time(request: Request, progress: Progress) -> Split:
     """The youngest cut with enough places after it: at most half of the history and a year may be spent on tasks."""
+    repo, settings = request.repo, request.settings
     line = mainline(repo, 2 * _MAX_STEPS)
     limit = _oldest_cut(line)
     wanted = settings.eval_tasks * _CANDIDATES_PER_TASK
-    left_out = _left_out(repo, settings)
+    left_out = _left_out(request)
     found: list[Place] = []
     refused: Counter[str] = Counter()
     position = {commit: i for i, commit in enumerate(line.commits)}
@@ -196,11 +239,25 @@ def _split_by_time(repo: Repository, settings: Settings, progress: Progress) -> 
     )
 
 
-def _left_out(repo: Repository, settings: Settings) -> Callable[[str], str | None]:
+def _left_out(request: Request) -> Callable[[str], str | None]:
     """Why a path makes no tasks; None if it does: only the files that count at the head do, by the rules of today."""
-    selection = files.select(repo, settings=settings, commit=repo.head)
+    selection = files.select(request.repo, settings=request.settings, commit=request.repo.head)
     selected = frozenset(c.path for c in selection.candidates)
-    return lambda path: None if path in selected else selection.skipped.get(path, _DELETED)
+    is_forgotten = _forgotten_at_head(request)
+
+    def reason(path: str) -> str | None:
+        if is_forgotten(path):
+            return filters.FORGOTTEN
+        return None if path in selected else selection.skipped.get(path, _DELETED)
+
+    return reason
+
+
+def _forgotten_at_head(request: Request) -> Callable[[str], bool]:
+    needs_authors = any(r.author is not None for r in request.forgotten)
+    past = request.past(request.repo.head) if needs_authors else {}
+    nobody = people.Past(changed=0, authors=())
+    return lambda path: forgotten.is_forgotten(path, past.get(path, nobody).authors, request.forgotten)
 
 
 def _oldest_cut(line: Mainline) -> int:
@@ -210,11 +267,12 @@ def _oldest_cut(line: Mainline) -> int:
     return next((i for i in range(half) if line.times[i] < youngest), half)
 
 
-def _split_by_files(repo: Repository, settings: Settings) -> Split:
+def _split_by_files(request: Request) -> Split:
     """A tenth of the files, by hash of their paths, and the copies of these."""
     found: list[Place] = []
     refused: Counter[str] = Counter()
-    texts = files.source_files(repo, settings=settings, commit=repo.head)
+    repo, settings, is_forgotten = request.repo, request.settings, _forgotten_at_head(request)
+    texts = [f for f in files.source_files(repo, settings=settings, commit=repo.head) if not is_forgotten(f.path)]
     chosen = {file.path for file in texts if tasks.is_held_out(file.path, settings.seed, _HELD_OUT_SHARE)}
     withheld = {file.blob for file in texts if file.path in chosen}
     for file in texts:
@@ -231,28 +289,11 @@ def _split_by_files(repo: Repository, settings: Settings) -> Split:
     )
 
 
-def _documents(texts: Iterable[SourceFile], split: Split) -> tuple[list[Document], dict[str, int], dict[str, int]]:
-    """Each text once, without held-out files and without secrets; what was left out; what was redacted."""
-    texts = list(texts)
-    skipped: Counter[str] = Counter()
-    redactions: Counter[str] = Counter()
-    used: set[str] = set()
-    documents = []
-    for file in texts:
-        if file.path in split.held_out or file.blob in used:
-            skipped["held out" if file.path in split.held_out else "duplicate"] += 1
-            continue
-        used.add(file.blob)
-        clean, found = redact(file.text)
-        redactions.update(found)
-        documents.append(Document(path=file.path, language=file.language, blob=file.blob, text=clean))
-    return documents, dict(skipped), dict(redactions)
-
-
-def _tasks(repo: Repository, settings: Settings, split: Split, documents: list[Document]) -> list[EvalTask]:
-    lines = tasks.stripped_lines(d.text for d in documents)
+def _tasks(request: Request, split: Split, trained_on: Sequence[Document]) -> list[EvalTask]:
+    settings = request.settings
+    lines = tasks.stripped_lines(d.text for d in trained_on)
     made: list[EvalTask] = []
-    with BlobReader(repo) as blobs:
+    with BlobReader(request.repo) as blobs:
         for place in split.places:
             new = _text(blobs, place.new_blob)
             old = _text(blobs, place.old_blob)
@@ -270,26 +311,47 @@ def _text(blobs: BlobReader, blob: str) -> str:
     return filters.decode_source(raw)[0] if raw is not None else ""
 
 
-def _report(
-    split: Split,
-    documents: list[Document],
-    held_out_tasks: list[EvalTask],
-    skipped: Mapping[str, int],
-    redactions: Mapping[str, int],
-) -> dict[str, object]:
+def _report(split: Split, gathered: Gathered, held_out_tasks: Sequence[EvalTask]) -> dict[str, object]:
+    trained_on = gathered.documents
     return {
         "split": split.kind,
         "cut": split.commit,
         "cut_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(split.time)),
         "steps_after_cut": split.num_steps,
         "held_out": sorted(split.held_out),
-        "documents": len(documents),
-        "characters": sum(len(d.text) for d in documents),
-        "languages": dict(Counter(d.language for d in documents).most_common()),
-        "skipped": dict(skipped),
-        "redactions": dict(redactions),
+        "documents": len(trained_on),
+        "characters": sum(len(d.text) for d in trained_on),
+        "languages": dict(Counter(d.language for d in trained_on).most_common()),
+        "shares": _shares(trained_on),
+        "recent_places": sum(len(d.recent) for d in trained_on),
+        "skipped": dict(gathered.left_out),
+        "skipped_bytes": dict(gathered.left_out_bytes),
+        "redactions": dict(gathered.redactions),
         "tasks": len(held_out_tasks),
         "tasks_seen": sum(t.seen for t in held_out_tasks),
         "tasks_possible": len(split.places),
         "lines_refused": dict(split.refused),
     }
+
+
+def _shares(trained_on: Sequence[Document]) -> dict[str, float]:
+    """Of the examples, by language."""
+    mass: dict[str, float] = {}
+    for document in trained_on:
+        mass[document.language] = mass.get(document.language, 0.0) + document.weight * len(document.text)
+    total = sum(mass.values()) or 1.0
+    return {name: round(part / total, 4) for name, part in sorted(mass.items(), key=lambda item: -item[1])}
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """What went in, what not and why, in a few lines."""
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in report["shares"].items())
+    lines = [
+        f"corpus: {report['documents']:,} files, {report['characters']:,} characters as of {report['cut_time'][:10]}"
+    ]
+    lines.append(f"  examples:  {shares}")
+    for title, found in (("left out", report["skipped"]), ("redacted", report["redactions"])):
+        if found:
+            listed = ", ".join(f"{name} {n:,}" for name, n in sorted(found.items(), key=lambda item: -item[1]))
+            lines.append(f"  {title}:  {listed}")
+    return "\n".join(lines)

@@ -19,7 +19,8 @@ EMPTY = "empty"
 GENERATED = "generated"
 VENDORED = "vendored"
 LONG_LINES = "minified or long lines"
-DATA = "mostly digits or symbols"
+DIGITS = "mostly digits"
+DATA = "mostly symbols"
 NESTED = "nested too deeply"
 LOCK_FILE = "lock file"
 IGNORED = ".homespunignore"
@@ -33,6 +34,12 @@ UNSAFE_PATH = "unsafe path"
 OTHER_LANGUAGE = "other language"
 NOT_INCLUDED = "not in include"
 EXCLUDED = "excluded"
+# From here on: found in the index, but not trained on.
+HELD_OUT = "held out"
+DUPLICATE = "duplicate"
+NEAR_DUPLICATE = "near duplicate"
+LICENCE = "licence"
+FORGOTTEN = "forgotten"
 
 _VENDORED = re.compile(
     r"(^|/)(node_modules|bower_components|vendor|vendored|_vendor|third[_-]?party|external_libs?|site-packages"
@@ -141,7 +148,7 @@ def text_reason(text: str) -> str | None:
         return LONG_LINES
     if _is_too_deep(text):
         return NESTED
-    return DATA if _looks_like_data(text.lstrip()[:_SAMPLE_CHARS]) else None
+    return _data_reason(text.lstrip()[:_SAMPLE_CHARS])
 
 
 def _is_generated(head: str) -> bool:
@@ -160,14 +167,16 @@ def _is_too_deep(text: str) -> bool:
     return bool((level - unopened).max() > MAX_NESTING)
 
 
-def _looks_like_data(sample: str) -> bool:
+def _data_reason(sample: str) -> str | None:
     """Bytes are counted at the speed of memory; only what isn't ASCII is looked at character by character."""
     plain = sample.encode("ascii", "ignore").translate(None, _SPACE_BYTES)
     other = "" if sample.isascii() else "".join(_ASCII.sub("", sample).split())
     digits = len(plain) - len(plain.translate(None, _DIGIT_BYTES)) + len(re.findall(r"\d", other))
     letters = len(plain) - len(plain.translate(None, _LETTER_BYTES)) + len(re.findall(r"[^\W\d]", other))
     visible = len(plain) + len(other)
-    return digits > _MAX_DIGITS * visible or letters + digits < _MIN_ALPHANUMERIC * visible
+    if digits > _MAX_DIGITS * visible:
+        return DIGITS
+    return DATA if letters + digits < _MIN_ALPHANUMERIC * visible else None
 
 
 def folder(path: str) -> str:

@@ -100,7 +100,7 @@ def last_changed(repo: Repository, commit: str, paths: Collection[str]) -> dict[
     command = ["log", f"--max-count={LOOKED_AT}", "--no-renames", "--name-only", "-z", "--diff-merges=off"]
     with repo.git.running(*command, f"--format={_TIME_MARK}%ct", "--end-of-options", commit, "--") as process:
         assert process.stdout is not None
-        for field_ in _fields(process.stdout):
+        for field_ in split_fields(process.stdout):
             text = field_.decode("utf-8", "replace").removeprefix("\n")
             if text.startswith(_TIME_MARK):
                 at = int(text.removeprefix(_TIME_MARK))
@@ -112,7 +112,7 @@ def last_changed(repo: Repository, commit: str, paths: Collection[str]) -> dict[
     return found | (dict.fromkeys(wanted, at) if at else {})
 
 
-def _fields(stream: IO[bytes]) -> Iterator[bytes]:
+def split_fields(stream: IO[bytes]) -> Iterator[bytes]:
     """What stands between NUL bytes."""
     rest = b""
     while block := stream.read(1 << 16):

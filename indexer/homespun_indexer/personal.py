@@ -63,7 +63,8 @@ def _is_phone(text: str) -> bool:
 
 
 def _is_person(text: str) -> bool:
-    return not _ORGANISATION.search(text)
+    """Licences shout: COPYRIGHT HOLDERS BE LIABLE."""
+    return not text.isupper() and not _ORGANISATION.search(text)
 
 
 PERSONAL: tuple[Rule, ...] = (

@@ -64,7 +64,7 @@ _CHANGES: dict[str, tuple[str, Change]] = {
     ),
     "retire": (
         "take VERSION out of service and delete it, pinned or not",
-        lambda place, args, by, why: registry.retire(place, resolve(place, args.version), by=by, why=why),
+        lambda place, args, by, why: registry.retire(place, [resolve(place, args.version)], by=by, why=why),
     ),
 }
 

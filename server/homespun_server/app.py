@@ -15,11 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from homespun_core import __version__
 from homespun_core.config import Settings
 from homespun_core.errors import ServiceError
+from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_server import routes
 from homespun_server.dialects import BadRequestError, error_body
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure, is_loopback
+from homespun_server.hooks import routes as hooks
+from homespun_server.hooks.receiver import Receiver
 from homespun_server.runtime import EngineLoader, Runtime
 from homespun_server.runtime import load_engine as load_configured_engine
 
@@ -51,7 +54,9 @@ def build_app(
         title="Homespun", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.runtime = runtime
+    app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret)
     app.include_router(routes.router)
+    app.include_router(hooks.router)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
@@ -66,6 +71,8 @@ class _Gate:
 
     A web page may have its own name point to 127.0.0.1 (DNS rebinding); its requests then carry that name. Or it posts
     to 127.0.0.1 without being able to read the answer; browsers then name its origin.
+
+    Forges' hooks pass: they have a signature of their own, no bearer token, and the name of a proxy in front of us.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -76,7 +83,8 @@ class _Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope["path"], dict(scope["headers"]))
+        is_hook = f"{scope['path']}/".startswith(f"{hooks.PATH}/")
+        refusal = None if is_hook else self._refusal(scope["path"], dict(scope["headers"]))
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Response | None:

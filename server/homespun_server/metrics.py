@@ -53,6 +53,7 @@ class Metrics:
             ["state"],
             registry=registry,
         )
+        self.hooks = Counter("homespun_hooks", "Push hooks of forges by outcome", ["outcome"], registry=registry)
         self.adapters = Gauge("homespun_adapters", "Adapters that are live", registry=registry)
         Gauge("homespun_build_info", "Version", ["version"], registry=registry).labels(__version__).set(1)
 

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from homespun_core import registry, storage
+from homespun_core import registry, retraining, storage
 from homespun_core.config import SERVE, add_flags, settings_from_args
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
@@ -50,6 +50,22 @@ def _repository(data: DataDir, repo: str) -> dict[str, Any]:
         "index": _index(data.index(repo)),
         "adapter": _adapter(data.adapters(repo)),
         "training": "unfinished; `homespun train` goes on with it" if _has_files(data.training_run(repo)) else None,
+        "retraining": retraining.read_ledger(data.retraining(repo)).decision or None,
+        "fresh_code": _fresh_code(data.retraining(repo)),
+    }
+
+
+def _fresh_code(folder: Path) -> dict[str, Any] | None:
+    """How the live adapter did on it when that was measured last."""
+    scores = retraining.read_scores(folder)
+    if not scores:
+        return None
+    last = scores[-1]
+    return {
+        "adapter": last.adapter,
+        "bits_per_byte": round(last.bits_per_byte, 4),
+        "drift_percent": None if last.drift_percent is None else round(last.drift_percent, 1),
+        "alarm": last.is_alarm,
     }
 
 
@@ -116,6 +132,10 @@ def render(state: dict[str, Any]) -> str:
         ]
         if repo["training"]:
             lines.append(f"  training  {repo['training']}")
+        if repo["retraining"]:
+            lines.append(f"  next      {repo['retraining']}")
+        if repo["fresh_code"]:
+            lines.append(f"  drift     {_drift_line(repo['fresh_code'])}")
     return "\n".join(lines)
 
 
@@ -132,6 +152,13 @@ def _index_line(index: dict[str, Any] | None) -> str:
         return str(index["error"])
     counts = ", ".join(f"{index[k]:,} {k}" for k in ("files", "chunks") if isinstance(index.get(k), int))
     return f"commit {str(index.get('commit', '?'))[:12]}, {counts}, built {index['built']}"
+
+
+def _drift_line(fresh: dict[str, Any]) -> str:
+    drift = fresh["drift_percent"]
+    beside = "" if drift is None else f", {drift:+.1f} % beside when it was judged"
+    alarm = "; ALARM, see: homespun retrain --report FILE" if fresh["alarm"] else ""
+    return f"fresh code costs {fresh['bits_per_byte']:.3f} bits per byte{beside}{alarm}"
 
 
 def _adapter_line(adapter: dict[str, Any] | None) -> str:

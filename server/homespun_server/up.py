@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         if all(statuses.values()):
             return next(iter(statuses.values()))
         for source in sources if not args.no_train else ():
-            if statuses[source] == 0 and (status := children.run("retrain", source, ["--no-fetch"])) != 0:
+            if statuses[source] == 0 and (status := children.run("retrain", source, ["--no-fetch", "--no-drift"])) != 0:
                 _say(f"training ended with status {status}; serving goes on without a new adapter")
         _show_editors(url)
         jobs = [_FRESH] if args.no_train else [_FRESH, _RETRAINING]

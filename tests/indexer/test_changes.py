@@ -54,6 +54,15 @@ def test_of_a_commit_that_is_gone_everything_is_new(shop: Path) -> None:
     assert change(shop, "0" * 40) == change(shop, None) == Change(added=312, total=312)
 
 
+def test_where_a_content_is_missing_a_changed_file_counts_whole(shop: Path) -> None:
+    """As in a partial clone: git ends at the first one, and what it said until then was taken for all there is."""
+    start = git(shop, "rev-parse", "HEAD")
+    blob = git(shop, "rev-parse", "HEAD:a.py")
+    commit(shop, {"a.py": "x = 1\ny = 4\n", "b.py": "z = 3\n" * 51}, day=1)
+    (shop / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    assert change(shop, start).added == 12 + 306
+
+
 def test_lines_that_look_like_headers_are_lines() -> None:
     patch = b"--- a/a.py\n+++ b/a.py\n@@ -1 +1,2 @@\n--- x\n+++ b/other.py\n+y\n"
     patch += b"--- a/o.txt\n+++ b/o.txt\n@@ -0,0 +1 @@\n+no\n"

@@ -15,7 +15,10 @@ from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError, StorageError
 from homespun_core.repositories import SourceRules
 from homespun_core.types import SilentProgress
-from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer import forgotten
+from homespun_indexer.corpus import CorpusReader, build_corpus, summary
+from homespun_indexer.forgotten import Forgotten
+from homespun_indexer.people import author_hash
 from tests.indexer.answers import texts_of
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo
@@ -215,6 +218,76 @@ def test_equal_texts_are_one_document(tmp_path: Path, indexer: Indexer) -> None:
     texts = [d.text for d in read.documents()]
     assert len(texts) == len(set(texts))
     assert read.report["skipped"].get("duplicate", 0) + read.report["skipped"].get("held out", 0) >= 1
+
+
+GPL = "# GNU General Public License\n"
+
+
+def test_every_file_has_a_reason_or_is_a_document(tmp_path: Path, indexer: Indexer) -> None:
+    long = body(1, 60)
+    files = {
+        "a.py": long,
+        "b.py": long.replace("option=7", "option=8"),
+        "c.py": GPL + body(2, 9),
+        "third/x/LICENSE": "GNU AFFERO GENERAL PUBLIC LICENSE\n",
+        "third/x/d.py": body(3, 9),
+        "e.py": body(4, 9),
+        "f.py": body(4, 9),
+        "node_modules/g.js": "x\n",
+        "LICENSE": "All rights reserved.\n",
+        "h.py": "x = [\n" + "    123456, 987654, 192837,\n" * 30 + "]\n",
+    }
+    path = make_repo(tmp_path / "r", files)
+    for i in range(6):
+        commit(path, {f"late{i}.py": body(20 + i, 12)}, day=i + 1)
+    read = corpus(indexer, path)
+    records = {r.path: r for r in read.files()}
+    assert {p: r.reason for p, r in records.items() if not p.startswith("late") and r.reason != "held out"} == {
+        "a.py": None,
+        "b.py": "near duplicate",
+        "c.py": "licence",
+        "third/x/LICENSE": "unknown language",
+        "third/x/d.py": "licence",
+        "e.py": None,
+        "f.py": "duplicate",
+        "node_modules/g.js": "vendored",
+        "LICENSE": "unknown language",
+        "h.py": "mostly digits",
+    }
+    documents = {d.path: d for d in read.documents()}
+    assert {p for p, r in records.items() if r.reason is None} == set(documents)
+    assert all(len(d.text) == records[p].characters and d.blob == records[p].blob for p, d in documents.items())
+    assert all(r.authors for r in records.values()) and "ada@" not in (read.path / "files.jsonl").read_text()
+    said = summary(read.report)
+    assert "near duplicate 1" in said and "licence 2" in said and f"{len(documents)} files" in said
+
+
+def test_documents_know_what_was_written_lately(long_history: Path, indexer: Indexer) -> None:
+    documents = list(corpus(indexer, long_history).documents())
+    assert all(d.recent and d.weight > 0 for d in documents)
+    for document in documents:
+        lines = document.text.split("\n")
+        assert all(lines[first].startswith("def function_") and last < len(lines) for first, last in document.recent)
+
+
+def test_what_is_forgotten_is_in_no_document_no_task_and_no_corpus_before_it(
+    long_history: Path, indexer: Indexer
+) -> None:
+    before = corpus(indexer, long_history)
+    forgotten.add(indexer.data, Forgotten(path="file_0.py"))
+    after = corpus(indexer, long_history)
+    assert after.path != before.path
+    assert "file_0.py" in {d.path for d in before.documents()} & {t.path for t in before.tasks()}
+    assert "file_0.py" not in {d.path for d in after.documents()} | {t.path for t in after.tasks()}
+    assert {r.path: r.reason for r in after.files()}["file_0.py"] == "forgotten"
+    forgotten.remove(indexer.data, 1)
+    assert corpus(indexer, long_history).path == before.path
+
+
+def test_a_forgotten_author_takes_every_file_along(long_history: Path, indexer: Indexer) -> None:
+    forgotten.add(indexer.data, Forgotten(author=author_hash(indexer.data)("Ada@example.com")))
+    with pytest.raises(RepositoryError, match="4 forgotten"):
+        corpus(indexer, long_history)
 
 
 def test_lines_that_stood_in_the_corpus_are_marked(tmp_path: Path, indexer: Indexer) -> None:

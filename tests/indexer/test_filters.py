@@ -43,7 +43,9 @@ def plain_reason(text: str) -> str | None:
         return filters.NESTED
     visible = "".join(text.strip()[:20_000].split())
     digits, letters = len(re.findall(r"\d", visible)), len(re.findall(r"[^\W\d]", visible))
-    return filters.DATA if digits > 0.5 * len(visible) or letters + digits < 0.25 * len(visible) else None
+    if digits > 0.5 * len(visible):
+        return filters.DIGITS
+    return filters.DATA if letters + digits < 0.25 * len(visible) else None
 
 
 def deepest(text: str) -> int:

@@ -607,3 +607,20 @@ def test_what_a_failed_fetch_left_is_removed(
     monkeypatch.setattr(Git, "transfer", killed)
     assert opened(served[1], data).head == repo.head
     assert not [*(repo.git_dir / "objects").rglob("tmp_*")]
+
+
+def test_without_fetching_what_was_fetched_before_is_read(
+    tmp_path: Path, data: DataDir, served: tuple[Path, str]
+) -> None:
+    """And a repository that never was is cloned all the same: there is nothing else to read."""
+    origin, url = served
+
+    def unfetched() -> Repository:
+        return open_repository(url, data, timeout_s=60, is_fetched=False, progress=SilentProgress())
+
+    first = unfetched()
+    newer = commit(origin, {"a.py": "x = 2\n"}, day=1)
+    _publish(origin, tmp_path)
+    assert unfetched() == first and first.head != newer
+    assert opened(url, data).head == newer
+    assert unfetched().head == newer

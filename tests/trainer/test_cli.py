@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from homespun_core.cli import main
-from homespun_core.config import load_settings
+from homespun_core.config import Settings, load_settings
+from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import cli
 from homespun_trainer.publishing import Outcome
 
@@ -38,10 +40,21 @@ def test_every_training_setting_is_a_flag() -> None:
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     args = parser.parse_args(["repo", "--train-minutes", "2", "--lora-rank", "4", "--max-file-kb", "9"])
-    settings = load_settings({k: v for k, v in vars(args).items() if k not in ("repository", "config")}, {}).settings
+    settings = load_settings(
+        {k: v for k, v in vars(args).items() if k not in ("repository", "commit", "config")}, {}
+    ).settings
     assert (settings.train_minutes, settings.lora_rank, settings.max_file_kb) == (2.0, 4, 9)
 
 
 def test_an_adapter_that_is_there_already_is_named() -> None:
-    said = cli.summary(Outcome(version="v1", is_new=False, report={"promote": True}))
-    assert "nothing has changed" in said and "v1" in said
+    said = cli.summary(Outcome(version="v1", path=Path("v1"), is_new=False, report={"promote": True}))
+    assert "nothing has changed" in said and "v1" in said and "report:" not in said
+
+
+def test_dictated_tokens_get_the_probabilities_of_an_ordinary_score() -> None:
+    files = resolve_base_model("builtin", "auto")
+    tokenizer = load_tokenizer(files)
+    prompt, written = tokenizer.encode("def total(items):\n    return "), tokenizer.encode("sum(items) # Σ\n")
+    with cli.opened_engine(files, Settings()) as engine:
+        found = engine.score([*prompt, *written], len(prompt), None)
+        assert found == pytest.approx(engine._engine.score([*prompt, *written], len(prompt), None), abs=1e-4)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -116,3 +117,17 @@ def test_tokens_that_overlap_a_placeholder_have_no_weight_and_their_neighbours_k
 def test_a_cut_beside_a_placeholder_touches_it(start: int, end: int, touches: bool) -> None:
     text = "a = REDACTED_JWT + rest_of_it\nb = 1\n"
     assert touches_placeholder(text, Cut(start=start, end=end, kind="")) is touches
+
+
+def test_hunks_of_the_history_are_their_share_of_the_cuts() -> None:
+    documents = [replace(d, recent=((1, 2),)) for d in repeated_documents()]
+    mix = Mix(with_snippets=0.0, file_only=1.0, recent=0.2)
+    kinds = Counter(e.kind for e in make_stream(documents, mix=mix).batch(0, 500))
+    assert 60 < kinds["hunk"] < 140
+
+
+def test_a_document_of_twice_the_weight_is_met_twice_as_often() -> None:
+    one, other = repeated_documents(2)
+    stream = make_stream([replace(one, weight=3.0), other], mix=Mix(with_snippets=0.0, file_only=1.0))
+    paths = Counter("src/m0.py" in spell(e) for e in stream.batch(0, 400))
+    assert 2.2 < paths[True] / paths[False] < 4.2

@@ -20,10 +20,12 @@ from homespun_core.paths import DataDir
 from homespun_core.prompt import Prompt
 from homespun_core.types import EvalTask, ModelFiles, SilentProgress
 from homespun_trainer import canaries, memory
+from homespun_trainer.cli import summary
 from homespun_trainer.evaluate import Written
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Corpus, Job
 from homespun_trainer.lora import load_base
+from homespun_trainer.page import PAGE
 from homespun_trainer.pipeline import TooLittleCode, train_repository
 from homespun_trainer.publishing import Outcome
 from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
@@ -149,6 +151,13 @@ def test_the_report_says_what_was_measured_and_on_what(first: tuple[Job, Outcome
     assert report["memory"]["canaries"] and report["general"]["places"] == 160
     newest = registry.newest(job.adapters)
     assert newest is not None and newest.report == report
+
+
+def test_the_page_is_published_with_the_adapter_and_its_path_is_said(first: tuple[Job, Outcome]) -> None:
+    _, outcome = first
+    page = (outcome.path / PAGE).read_text(encoding="utf-8")
+    assert "The adapter goes live." in page and "Loss during training" in page
+    assert str(outcome.path / PAGE) in summary(outcome)
 
 
 def test_the_finished_run_leaves_no_checkpoint(first: tuple[Job, Outcome]) -> None:

@@ -67,3 +67,22 @@ def test_a_block_that_is_too_long_is_no_middle() -> None:
 def test_walls_of_data_and_blank_files_are_left_alone() -> None:
     assert cuts("\n\n  \n") == []
     assert cuts("x = '" + "a" * 5_000 + "'") == []
+
+
+def test_a_hunk_is_cut_from_one_of_its_lines_to_its_end() -> None:
+    text = "import os\n\n\ndef total(items):\n    found = lookup(items)\n    return found\n}\n\nlast_line = 1\n"
+    lines = Lines.of(text)
+    middles = set()
+    for seed in range(60):
+        cut = choose_cut(lines, random.Random(seed), [(3, 6)], 1.0)
+        if cut is not None and cut.kind == "hunk":
+            middles.add(text[cut.start : cut.end])
+    whole = "def total(items):\n    found = lookup(items)\n    return found"
+    assert middles == {whole, whole.partition("    ")[2], "return found"}
+
+
+def test_a_hunk_that_is_no_longer_there_makes_no_cut_and_none_is_needed() -> None:
+    lines = Lines.of("total = compute(1)\n" * 4)
+    for recent in ([(90, 99)], []):
+        cut = choose_cut(lines, random.Random(1), recent, 1.0)
+        assert cut is not None and cut.kind != "hunk"

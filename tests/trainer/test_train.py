@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from homespun_core.types import ModelFiles, SilentProgress
 from homespun_trainer.batches import collate, micro_batches, target_weight
 from homespun_trainer.examples import Mix
-from homespun_trainer.lora import attach, choose_placement, default_learning_rate, load_base, logits_at
+from homespun_trainer.lora import attach, choose_placement, load_base, logits_at
+from homespun_trainer.methods import default_learning_rate, peft_config
 from homespun_trainer.train import (
     Recipe,
     TrainingInterruptedError,
@@ -116,7 +117,8 @@ def test_padding_and_micro_batches_do_not_change_the_gradient(files: ModelFiles)
 
     def gradient(max_tokens: int) -> torch.Tensor:
         torch.manual_seed(0)
-        model: Any = attach(load_base(files, CPU), 4)
+        base = load_base(files, CPU)
+        model: Any = attach(base, peft_config("lora", 4, base))
         for part in micro_batches(batch, max_tokens):
             with logits_at(model, part.positions):
                 logits = model(input_ids=part.ids).logits[0]
@@ -170,8 +172,8 @@ def test_the_learning_rate_follows_the_clock() -> None:
     assert rates[-1] == pytest.approx(how.final)
 
 
-def test_small_models_get_the_larger_learning_rate(files: ModelFiles) -> None:
-    assert default_learning_rate(load_base(files, CPU)) == 3e-3
+def test_small_models_get_the_larger_learning_rate() -> None:
+    assert default_learning_rate("lora", 19_000_000) == 2e-3 > default_learning_rate("dora", 1_500_000_000)
 
 
 def test_the_number_format_is_the_asked_one_or_the_faster_one(files: ModelFiles) -> None:

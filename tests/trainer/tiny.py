@@ -69,8 +69,8 @@ def make_stream(documents: Sequence[Document] | None = None, seed: int = 0, mix:
     )
 
 
-def recipe(minutes: float = 1.0, **changes: float) -> Recipe:
-    values: dict[str, float] = {"rank": 8, "learning_rate": 2e-2, "batch_examples": 4, **changes}
+def recipe(minutes: float = 1.0, **changes: float | str) -> Recipe:
+    values: dict[str, float | str] = {"rank": 8, "learning_rate": 2e-2, "batch_examples": 4, **changes}
     return Recipe(minutes=minutes, seed=0, **values)  # type: ignore[arg-type]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from homespun_core import postprocess, scoring
@@ -113,9 +113,9 @@ def evaluate(
     progress.start("judging on held-out places", total=len(tasks), unit="places")
     scores: dict[str, list[Score | None]] = {arm.name: [] for arm in arms}
     for number in range(len(tasks)):
-        shelf = _Shelf(tasks, number, bench)
+        place = _Place(tasks, number, bench, known)
         for arm in arms:
-            scores[arm.name].append(_score(shelf, arm, bench, known) if number % arm.every == 0 else None)
+            scores[arm.name].append(place.score(arm) if number % arm.every == 0 else None)
         progress.advance(number + 1)
     progress.finish()
     return scores
@@ -125,46 +125,63 @@ def query_of(task: EvalTask) -> SearchQuery:
     return SearchQuery(prefix=task.prefix, suffix=task.suffix, path=task.path, language=task.language)
 
 
-class _Shelf:
-    """The snippets of one place, each kind searched for once, when an arm needs it."""
+class _Place:
+    """One place: its snippets, each kind searched for once, when an arm needs it, and its scores."""
 
-    def __init__(self, tasks: Sequence[EvalTask], number: int, bench: Bench) -> None:
-        self.task = tasks[number]
-        self._sources = {"found": self.task, "random": tasks[(number + len(tasks) // 2) % len(tasks)]}
-        self._retrieve = bench.retrieve
-        self._kept: dict[str, tuple[Sequence[Snippet], float]] = {"none": ((), 0.0)}
+    def __init__(self, tasks: Sequence[EvalTask], number: int, bench: Bench, known: Known | None) -> None:
+        self._task, self._bench, self._known = tasks[number], bench, known
+        self._sources = {"found": self._task, "random": tasks[(number + len(tasks) // 2) % len(tasks)]}
+        self._snippets: dict[str, tuple[Sequence[Snippet], float]] = {"none": ((), 0.0)}
+        self._scores: dict[str, Score] = {}
 
-    def take(self, kind: Snippets) -> tuple[Sequence[Snippet], float]:
+    def score(self, arm: Arm) -> Score:
+        if arm.key not in self._scores:
+            self._scores[arm.key] = self._found(arm)
+        return self._scores[arm.key]
+
+    def _found(self, arm: Arm) -> Score:
+        score = self._known.find(arm, self._task) if self._known else None
+        if score is None:
+            score = self._copied(arm) if arm.copies else judge(self._task, arm, self._bench, *self._take(arm.snippets))
+            if self._known:
+                self._known.add(arm, self._task, score)
+        return score
+
+    def _copied(self, arm: Arm) -> Score:
+        """Where the repository has no certain continuation, what the model wrote; it isn't asked twice."""
+        plain, (snippets, search_ms) = self.score(replace(arm, copies=False)), self._take(arm.snippets)
+        prompt = build_prompt(self._task, self._bench, snippets)
+        started = time.perf_counter()
+        written = _copy(prompt, self._bench)
+        if written is None:
+            return plain
+        text = finished(self._task, prompt, written, self._bench)
+        return replace(
+            plain,
+            exact=scoring.exact_match(text, self._task.middle),
+            similarity=scoring.edit_similarity(text, self._task.middle),
+            identifiers=scoring.identifier_f1(text, self._task.middle),
+            ending=scoring.ending(text, self._task.middle),
+            milliseconds=search_ms + _ms_since(started),
+            text=text,
+        )
+
+    def _take(self, kind: Snippets) -> tuple[Sequence[Snippet], float]:
         """Snippets, and the milliseconds that finding them took."""
-        if kind not in self._kept:
+        if kind not in self._snippets:
             started = time.perf_counter()
-            found = [s for s in self._retrieve(query_of(self._sources[kind])) if s.path != self.task.path]
-            self._kept[kind] = found, 1e3 * (time.perf_counter() - started)
-        return self._kept[kind]
-
-
-def _score(shelf: _Shelf, arm: Arm, bench: Bench, known: Known | None) -> Score:
-    score = known.find(arm, shelf.task) if known else None
-    if score is None:
-        score = judge(shelf.task, arm, bench, *shelf.take(arm.snippets))
-        if known:
-            known.add(arm, shelf.task, score)
-    return score
+            found = [s for s in self._bench.retrieve(query_of(self._sources[kind])) if s.path != self._task.path]
+            self._snippets[kind] = found, _ms_since(started)
+        return self._snippets[kind]
 
 
 def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet], search_ms: float = 0.0) -> Score:
+    """What the model of an arm writes at a place."""
     prompt = build_prompt(task, bench, snippets)
     # The completion first, so that its time is that of a cold prompt; what was computed of it then serves the score.
     started = time.perf_counter()
-    written = _write(prompt, arm, bench)
-    text = postprocess.finish(
-        task.prefix,
-        bench.builder.tokenizer.decode(written.ids).removeprefix(prompt.opening),
-        task.suffix,
-        multi_line=False,
-        truncated=written.is_truncated,
-    )
-    milliseconds = search_ms + 1e3 * (time.perf_counter() - started)
+    text = finished(task, prompt, bench.generate(prompt, MAX_NEW_TOKENS, bench.end_ids, arm.adapter), bench)
+    milliseconds = search_ms + _ms_since(started)
     bits, end_bits, num_bytes = bits_of(prompt, task.middle, arm.adapter, bench)
     return Score(
         exact=scoring.exact_match(text, task.middle),
@@ -176,6 +193,17 @@ def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet], s
         num_bytes=num_bytes,
         milliseconds=milliseconds,
         text=text,
+    )
+
+
+def finished(task: EvalTask, prompt: Prompt, written: Written, bench: Bench) -> str:
+    """The line as it would be shown."""
+    return postprocess.finish(
+        task.prefix,
+        bench.builder.tokenizer.decode(written.ids).removeprefix(prompt.opening),
+        task.suffix,
+        multi_line=False,
+        truncated=written.is_truncated,
     )
 
 
@@ -198,16 +226,14 @@ def bits_of(prompt: Prompt, middle: str, adapter: str | None, bench: Bench) -> t
     return -sum(logprobs) / math.log(2), -logprobs[-1] / math.log(2), len(whole.encode())
 
 
-def _write(prompt: Prompt, arm: Arm, bench: Bench) -> Written:
-    copied = _copied(prompt, bench) if arm.copies else ()
-    if copied:
-        return Written(ids=copied, is_truncated=False)
-    return bench.generate(prompt, MAX_NEW_TOKENS, bench.end_ids, arm.adapter)
-
-
-def _copied(prompt: Prompt, bench: Bench) -> Sequence[int]:
-    """The repository's continuation up to its end of line; empty where it doesn't go on with the word at the cursor."""
+def _copy(prompt: Prompt, bench: Bench) -> Written | None:
+    """The repository's continuation up to its end of line; None where it doesn't go on with the word at the cursor."""
     ids = bench.copy(prompt.ids, MAX_NEW_TOKENS) if bench.copy else ()
     end = next((i for i, token in enumerate(ids) if token in bench.end_ids), len(ids))
     text = bench.builder.tokenizer.decode(ids[:end])
-    return ids[:end] if text.startswith(prompt.opening) and len(text) > len(prompt.opening) else ()
+    goes_on = text.startswith(prompt.opening) and len(text) > len(prompt.opening)
+    return Written(ids=ids[:end], is_truncated=False) if goes_on else None
+
+
+def _ms_since(started: float) -> float:
+    return 1e3 * (time.perf_counter() - started)

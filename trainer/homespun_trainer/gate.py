@@ -25,9 +25,12 @@ MIN_TASKS, MIN_COMMITS = 50, 10
 _MIN_GAIN = 0.01
 """Bits per byte. After two steps of training an adapter was already surely better, by 0.004: nobody would notice."""
 _EXACT_MARGIN = 0.01
-FORGETTING_MARGIN = 0.05
-_SLOWER, _SLOWER_MS = 0.25, 20.0
-"""Share of the control's time, and milliseconds: less is noise of a shared machine, or nothing that anybody notices."""
+FORGETTING_MARGIN = 0.03
+"""Share of the base model's bits per byte. Two to three minutes on a Python and on a Go repository made the standard
+library likelier, by 6 % each: an adapter that makes it less likely at all is an unusual one (benchmarks/LOG.md)."""
+_SLOWER, _SLOWER_MS = 1.0, 20.0
+"""Share of the control's time, and milliseconds. On a machine at load 19, two arms that do the same work differed by
+90 %; less is noise, or nothing that anybody notices."""
 MAX_EXPOSURE = 4.0
 """Bits, on average over canaries planted once: likelier than 94 % of what else could have stood there."""
 MIN_CANARIES = 4
@@ -114,12 +117,11 @@ def _languages(languages: Mapping[str, Summary]) -> str | None:
 
 
 def _forgotten(forgetting: Forgetting | None) -> str | None:
-    """The margin must be passed surely, or the interval would turn down what only wasn't measured well."""
-    if forgetting is None or forgetting.change.low <= FORGETTING_MARGIN:
+    if forgetting is None or forgetting.change.value <= (margin := FORGETTING_MARGIN * forgetting.base):
         return None
     return (
         f"it forgets code that isn't yours: {_bits_text(forgetting.change)} on Python's standard library,"
-        f" and up to {FORGETTING_MARGIN:+.2f} may be"
+        f" and {margin:+.3f} may be"
     )
 
 
@@ -158,7 +160,7 @@ def _in_favour(evidence: Evidence, change: Summary, control: str) -> list[str]:
     ]
     if evidence.forgetting:
         reasons.append(
-            f"other code suffers little: {_bits_text(evidence.forgetting.change)} on Python's standard library"
+            f"{_on_other_code(evidence.forgetting)}: {_bits_text(evidence.forgetting.change)} on Python's library"
         )
     if evidence.memory:
         reasons.append(
@@ -166,6 +168,10 @@ def _in_favour(evidence: Evidence, change: Summary, control: str) -> list[str]:
             f" {len(evidence.memory.once())} planted once (1.4 is chance), {len(evidence.memory.canaries)} in all"
         )
     return reasons
+
+
+def _on_other_code(forgetting: Forgetting) -> str:
+    return "other code suffers little" if forgetting.change.value > 0 else "it forgot nothing of other code"
 
 
 def _bits_text(estimate: Estimate) -> str:

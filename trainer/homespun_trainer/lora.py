@@ -1,8 +1,4 @@
-"""The adapter on its base model: attached, stepped in fp32, saved in peft's form. The only module that knows peft.
-
-Plain LoRA on all linear layers: rsLoRA and DoRA are merged wrongly by peft 0.21.2, and variants differ by 1-2 % once
-the learning rate fits (notes in the architecture; a later recipe may prove otherwise here).
-"""
+"""The adapter on its base model: attached, stepped in fp32, saved in peft's form. The kinds are in `methods.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
@@ -23,7 +19,6 @@ from transformers.utils import logging as transformers_logging
 from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
 
-_SMALL_MODEL = 100_000_000
 _TRIALS = 8
 _CHECKPOINTING_ABOVE = 1_000_000_000
 """Parameters. Larger models recompute activations in the backward pass: a third slower, a fraction of the memory."""
@@ -51,24 +46,26 @@ def load_base(files: ModelFiles, placement: Placement) -> Any:
     return model.to(placement.device)
 
 
-def attach(model: Any, rank: int) -> PeftModel:
-    """A new adapter on every linear layer (not the head). It starts as no change at all: B is zero."""
-    if sum(p.numel() for p in model.parameters()) > _CHECKPOINTING_ABOVE:
+def attach(model: Any, config: PeftConfig) -> PeftModel:
+    """A new adapter. It starts as no change at all. Raises ModelError when the model is none that it can adapt."""
+    if num_parameters(model) > _CHECKPOINTING_ABOVE:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         # peft reads a property that transformers 5 deprecates.
         warnings.simplefilter("ignore", FutureWarning)
-        # The adapter computes in the model's dtype: in fp32 on a bf16 model every layer converts its input (measured,
-        # two cores: 3,000 against 3,890 tokens/s). Fp32 precision is kept where it matters, in Masters.
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
+        try:
+            # The adapter computes in the model's dtype: in fp32 on a bf16 model every layer converts its input
+            # (measured, two cores: 3,000 against 3,890 tokens/s). Fp32 precision is kept where it matters, in Masters.
+            return get_peft_model(model, config, autocast_adapter_dtype=False)
+        except (ValueError, NotImplementedError) as error:
+            raise ModelError(
+                f"method: {config.peft_type} doesn't fit a {model.config.model_type} model ({error}); use --method lora"
+            ) from error
 
 
-def default_learning_rate(model: Any) -> float:
-    """The usual 2e-4; small models take, and need, more. The built-in one, bits per byte against the base after 0.2M
-    tokens: -0.077 with 1e-3, -0.089 with 3e-3 (benchmarks/LOG.md)."""
-    return 3e-3 if sum(p.numel() for p in model.parameters()) < _SMALL_MODEL else 2e-4
+def num_parameters(model: Any) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 class Masters:

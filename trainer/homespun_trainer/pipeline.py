@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 
-from homespun_core import storage
+from homespun_core import registry, storage
 from homespun_core.config import Settings
-from homespun_core.errors import RepositoryError
+from homespun_core.errors import ModelError, RepositoryError
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, Progress
 from homespun_trainer import page, report
@@ -22,9 +23,11 @@ from homespun_trainer.job import Job
 from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.lora import choose_placement
 from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
+from homespun_trainer.randomness import LearnableStream
+from homespun_trainer.stacking import STACKABLE, read_plain_lora
 from homespun_trainer.train import Recipe, TrainingInterruptedError, train_adapter
 
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
@@ -46,21 +49,24 @@ def train_repository(
     Raises TooLittleCode, and TrainingInterruptedError on a signal, after saving a checkpoint.
     """
     _check_size(job)
-    recipe, mix = recipe_of(job.settings), Mix()
+    parent = parent_of(job)
+    below = read_plain_lora(parent).digest if parent else None
+    recipe, mix = replace(recipe_of(job.settings), on_top_of=below), Mix()
     fingerprint = fingerprint_of(job, recipe, mix)
     last = same_as_last(job.adapters, fingerprint)
     if last is not None:
         # Again, in case we were killed between publishing and promoting it.
         waits_for = offered(job, last.version) if last.report.get("promote") else None
-        return Outcome(version=last.version, is_new=False, report=last.report, waits_for=waits_for)
+        return Outcome(version=last.version, path=last.path, is_new=False, report=last.report, waits_for=waits_for)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     stream, held_out = examples_of(job, recipe, mix)
     canaries = make_canaries(fingerprint)
+    planting = CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.repo_name)
     with deferred_signals() as should_stop:
         result = train_adapter(
             job.files,
-            CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.repo_name),
+            LearnableStream(planting, job.tokenizer),
             held_out,
             recipe,
             placement=placement,
@@ -68,11 +74,14 @@ def train_repository(
             fingerprint=fingerprint,
             progress=progress,
             should_stop=should_stop,
+            parent=parent,
         )
         if should_stop():  # asked in the last step: the checkpoint has everything
             raise TrainingInterruptedError
     training = report.training_facts(result, recipe, str(placement), torch.get_num_threads())
     seen = planted(result.kept_step * recipe.batch_examples)
+    if parent is not None:
+        training["parents"] = [{"name": parent.name, "digest": below}]
     with open_engine() as engine:
         verdict = judge(job, result.path, engine, Planted(canaries=canaries, counts=seen, seed=fingerprint), progress)
     facts = {
@@ -85,8 +94,27 @@ def train_repository(
     return publish(job, fingerprint, result, facts)
 
 
+def parent_of(job: Job) -> Path | None:
+    """The adapter to train on top of. Raises ModelError when there is none of that name, or it can't be stacked."""
+    name = job.settings.on_top_of
+    if not name:
+        return None
+    if job.settings.method not in STACKABLE:
+        raise ModelError(f"on_top_of: method {job.settings.method} can't be stacked; use --method {STACKABLE[0]}")
+    version = job.adapters / name
+    if Path(name).name == name and version.is_dir():
+        adapter = registry.load_adapter(version)
+        if adapter.base_digest != job.files.digest:
+            raise ModelError(f"on_top_of: {name} was trained on another base model than {job.files.name}")
+        return version
+    if not Path(name).is_dir():
+        raise ModelError(f"on_top_of: {name} is neither a version in {job.adapters} nor a folder")
+    return Path(name)
+
+
 def recipe_of(settings: Settings) -> Recipe:
     return Recipe(
+        method=settings.method,
         rank=settings.lora_rank,
         learning_rate=settings.learning_rate,
         minutes=settings.train_minutes,

@@ -12,7 +12,7 @@ from typing import Any
 from homespun_core import registry, storage
 from homespun_core.errors import StorageError
 from homespun_core.registry import Adapter
-from homespun_trainer import checkpoint
+from homespun_trainer import checkpoint, trained_on
 from homespun_trainer.job import Job
 from homespun_trainer.train import TrainResult
 
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     version: str
+    path: Path
+    """Its directory; with a page for people in it, `page.PAGE`."""
     is_new: bool
     """False when this very adapter was there already."""
     report: Mapping[str, Any]
@@ -47,10 +49,11 @@ def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str,
     with registry.publish_adapter(path, fingerprint=fingerprint, sources=_sources(job), report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
+        trained_on.write(folder, job.corpus.documents)
     waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
     checkpoint.discard(job.run)
-    return Outcome(version=version, is_new=True, report=facts, waits_for=waits_for)
+    return Outcome(version=version, path=path, is_new=True, report=facts, waits_for=waits_for)
 
 
 def offered(job: Job, version: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MAX_BLOCK_LINES = 12
@@ -64,8 +64,15 @@ class Lines:
         return len(line) <= _MAX_LINE and sum(c.isalnum() for c in line) >= 3
 
 
-def choose_cut(lines: Lines, rng: random.Random) -> Cut | None:
-    """A random place of `lines`, by the shares below; None when the text has no line worth completing."""
+def choose_cut(
+    lines: Lines, rng: random.Random, recent: Sequence[tuple[int, int]] = (), recent_share: float = 0.0
+) -> Cut | None:
+    """A random place of `lines`, by the shares below; None when the text has no line worth completing.
+
+    `recent` are hunks as (first line, last line), both included; that share of the cuts is a hunk, from one of its
+    lines to its end."""
+    if recent and rng.random() < recent_share and (cut := _hunk(lines, rng.choice(recent), rng)) is not None:
+        return cut
     (finder,) = rng.choices([f for f, _ in _FINDERS], weights=[w for _, w in _FINDERS])
     for _ in range(_ATTEMPTS):
         i = rng.randrange(len(lines))
@@ -124,6 +131,20 @@ def _block(lines: Lines, i: int, rng: random.Random) -> Cut | None:
     whole = rng.random() < 0.5
     start = lines.starts[i] + lines.indent(i) if whole else lines.ends[i]
     return Cut(start=start, end=lines.ends[last], kind="block")
+
+
+def _hunk(lines: Lines, hunk: tuple[int, int], rng: random.Random) -> Cut | None:
+    """What somebody wrote in one go, from where they may have asked; of a long hunk a part."""
+    first, last = hunk
+    if last >= len(lines):
+        return None
+    i = rng.randint(first, last)
+    if not lines.is_code(i):
+        return None
+    end = min(last, i + MAX_BLOCK_LINES - 1)
+    while not lines.is_code(end):  # ends with i at the latest
+        end -= 1
+    return Cut(start=lines.starts[i] + lines.indent(i), end=lines.ends[end], kind="hunk")
 
 
 def _nothing(lines: Lines, i: int, rng: random.Random) -> Cut | None:

@@ -19,7 +19,9 @@ from homespun_trainer.batches import MicroBatch, micro_batches, target_weight
 from homespun_trainer.canaries import Batches
 from homespun_trainer.checkpoint import Checkpoint, RunState
 from homespun_trainer.examples import Example
-from homespun_trainer.lora import Masters, Placement, attach, default_learning_rate, load_base, logits_at, save_adapter
+from homespun_trainer.lora import Masters, Placement, attach, load_base, logits_at, num_parameters, save_adapter
+from homespun_trainer.methods import default_learning_rate, peft_config
+from homespun_trainer.stacking import compose, merge_into, read_plain_lora
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,9 @@ class Recipe:
     """Peak; 0 chooses by model size."""
     minutes: float
     seed: int
+    method: str = "lora"
+    on_top_of: str | None = None
+    """Digest of the adapter below."""
     batch_examples: int = 8
     prompt_tokens: int = 384
     """Length of a training prompt at most; shorter ones than the server's show more places in the same time. Bits per
@@ -58,7 +63,7 @@ class Recipe:
     beta2: float = 0.99
     clip: float = 1.0
 
-    def as_json(self) -> dict[str, float | int]:
+    def as_json(self) -> dict[str, float | int | str | None]:
         return asdict(self)
 
 
@@ -97,12 +102,14 @@ def train_adapter(
     progress: Progress,
     should_stop: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
+    parent: Path | None = None,
 ) -> TrainResult:
     """Train until the time is over or `held_out` stops improving, from the run's checkpoint if it has one.
 
-    Raises TrainingInterruptedError after saving a checkpoint, once `should_stop` says so.
+    With a `parent`, a plain LoRA, training starts on top of it, and the result is both, composed into one. Raises
+    TrainingInterruptedError after saving a checkpoint, once `should_stop` says so.
     """
-    training = _Training(files, recipe, placement, run, fingerprint, clock)
+    training = _Training(files, recipe, placement, run, fingerprint, clock, parent)
     if training.state.step and not training.state.is_done:
         logger.info("training goes on at step %d, %.0f s", training.state.step, training.state.elapsed_s)
     progress.start("training the adapter", total=round(recipe.minutes * 60), unit="s")
@@ -121,11 +128,15 @@ class _Training:
         run: Path,
         fingerprint: str,
         clock: Callable[[], float],
+        parent: Path | None,
     ) -> None:
         torch.manual_seed(recipe.seed)  # the adapter's first weights are all that is random in here
         base = load_base(files, placement)
-        self._peak = recipe.learning_rate or default_learning_rate(base)
-        self._model: Any = attach(base, recipe.rank)
+        if parent is not None:
+            merge_into(base, read_plain_lora(parent))
+        self._parent = parent
+        self._peak = recipe.learning_rate or default_learning_rate(recipe.method, num_parameters(base))
+        self._model: Any = attach(base, peft_config(recipe.method, recipe.rank, base))
         self._masters = Masters(self._model)
         self._optimiser = torch.optim.AdamW(
             self._masters.parameters, betas=(0.9, recipe.beta2), weight_decay=recipe.weight_decay
@@ -162,9 +173,12 @@ class _Training:
                 progress.advance(min(round(self.state.elapsed_s), round(self._budget_s)), self._note())
 
     def result(self) -> TrainResult:
-        path = self._run / "adapter"
+        path = own = self._run / "adapter"
         weights = self._best or self._masters.copy()
-        save_adapter(self._model, weights, self._base_name, path)
+        save_adapter(self._model, weights, self._base_name, own)
+        if self._parent is not None:
+            path = self._run / "composed"
+            compose([self._parent, own], path, self._base_name)
         count = sum(t.numel() for t in weights.values())
         return TrainResult(path=path, state=self.state, learning_rate=self._peak, num_trainable=count)
 

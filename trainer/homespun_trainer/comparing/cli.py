@@ -106,8 +106,17 @@ def run(args: argparse.Namespace) -> int:
     wanted = Wanted(adapter=args.adapter, other=args.other, since=args.since, places=args.places)
     facts, path = evaluate_repository(repository, settings, wanted, progress_for_terminal(), args.report)
     print(report.render_scores(facts))
+    print(_what(facts))
     print(f"report: {path}", flush=True)
     return 0
+
+
+def _what(facts: dict[str, Any]) -> str:
+    asked = max((parts["all"]["tasks"] for parts in facts["arms"].values()), default=0)
+    return (
+        f"base model {facts['base_model']}, adapter {facts['adapter'] or 'none'};"
+        f" {asked:,} of {facts['possible']:,} places written since {facts['corpus']['commit'][:10]}"
+    )
 
 
 def evaluate_repository(

@@ -47,7 +47,8 @@ class ScoreLog:
         """False for a line that isn't whole, as a killed process leaves it."""
         try:
             row = json.loads(line)
-            self._scores[row.pop("key")] = Score(**row)
+            key = row.pop("key")
+            self._scores[key] = Score(**row)
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
         return line.endswith(b"\n")

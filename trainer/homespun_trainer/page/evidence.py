@@ -41,7 +41,7 @@ def general(facts: Facts) -> Html | None:
         tag(
             "p",
             f"Bits per byte at {found['places']} places of Python's standard library, where the base model needs"
-            f" {found['base']:.3f}. An adapter may make it worse by up to {FORGETTING_MARGIN:.2f}.",
+            f" {found['base']:.3f}. An adapter may make it worse by up to {FORGETTING_MARGIN:.0%}.",
             class_="note",
         ),
         forest("Bits per byte on Python's standard library", [row], zero=True, spell=lambda x: tick(x, bits.form)),

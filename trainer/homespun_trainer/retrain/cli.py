@@ -23,9 +23,7 @@ from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_trainer.cli import opened_engine
-from homespun_trainer.job import prompt_builder
-from homespun_trainer.retrain import drift, loop
+from homespun_trainer.retrain import loop
 from homespun_trainer.retrain.page import Chapter, page
 from homespun_trainer.retrain.policy import rules_of
 from homespun_trainer.retrain.subject import Sight, Subject, recipe_digest
@@ -122,6 +120,11 @@ class _View:
         return change.added, change.total
 
     def measure(self, adapter: Adapter) -> FreshScore | None:
+        # Imported here: torch takes seconds and memory, and most looks have no use for it.
+        from homespun_trainer.cli import opened_engine
+        from homespun_trainer.job import prompt_builder
+        from homespun_trainer.retrain import drift
+
         assert self._repo is not None, "look first"
         corpus = adapter.report.get("corpus", {})
         if not self._settings.drift_places or "head" not in corpus or "commit" not in corpus:

@@ -15,7 +15,6 @@ from homespun_trainer.judging import ADAPTER_RETRIEVAL
 
 MIN_PLACES = 12
 """Fewer say nothing."""
-_EVERY_S = 86_400.0
 
 ScoreIds = Callable[[Sequence[int], int], Sequence[float]]
 """(ids, start) -> natural log-probability of each of ids[start:] under the live adapter."""
@@ -29,12 +28,6 @@ class Fresh:
     repo: str
     builder: PromptBuilder
     retrieve: Callable[[SearchQuery], Sequence[Snippet]]
-
-
-def is_measuring_due(scores: Sequence[FreshScore], adapter: str, head: str, now: float) -> bool:
-    """Once a day, if something was pushed since."""
-    own = [score for score in scores if score.adapter == adapter]
-    return not own or (own[-1].head != head and now - own[-1].at >= _EVERY_S)
 
 
 def measure(fresh: Fresh, score: ScoreIds, *, adapter: Adapter, head: str, percent: float, now: float) -> FreshScore:

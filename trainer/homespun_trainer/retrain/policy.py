@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from homespun_core.config import Settings
-from homespun_core.retraining import Run
+from homespun_core.retraining import FreshScore, Run
 from homespun_trainer.retrain.times import Times, times_of
 
 _DAY, _HOUR, _MINUTE = 86_400.0, 3_600.0, 60.0
@@ -99,6 +99,12 @@ def decide(scope: Scope, rules: Rules, now: float) -> Decision:
 def choose(decisions: Mapping[str, Decision]) -> str | None:
     """The repository to train next, the first that may; one after the other, as they share the machine."""
     return next((name for name, decision in decisions.items() if decision.action is Action.TRAIN), None)
+
+
+def is_measuring_due(scores: Sequence[FreshScore], adapter: str, head: str, now: float) -> bool:
+    """Once a day, if something was pushed since."""
+    own = [score for score in scores if score.adapter == adapter]
+    return not own or (own[-1].head != head and now - own[-1].at >= _DAY)
 
 
 def _due(scope: Scope, rules: Rules, now: float) -> Decision:

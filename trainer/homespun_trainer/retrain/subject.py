@@ -28,8 +28,7 @@ from homespun_core.retraining import (
     read_scores,
     write_ledger,
 )
-from homespun_trainer.retrain.drift import is_measuring_due
-from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide
+from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_measuring_due
 
 logger = logging.getLogger(__name__)
 

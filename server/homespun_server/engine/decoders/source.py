@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.decoders.adapters import MISFITS, merged_by_peft, misfit, read_lora
+from homespun_server.engine.decoders.adapters import MISFITS, merged_by_peft, misfit, read_adapter
 from homespun_server.engine.decoders.checkpoint import read_config
 from homespun_server.engine.decoders.families import Architecture, architecture_of
 from homespun_server.engine.decoders.formats import Format, choose_format
@@ -32,7 +32,7 @@ class ModelSource:
     """None: only transformers knows the model."""
 
     def decoder(self, adapter: Path | None = None) -> Decoder:
-        """A copy of the weights with the LoRA at `adapter` merged in. Raises ModelError: the model or the adapter isn't
+        """A copy of the weights with `adapter` merged in. Raises ModelError: the model or the adapter isn't
         what it should be, or computes no numbers (a diverged training run, a damaged file)."""
         decoder = self._loaded(adapter)
         if not _computes_numbers(decoder):
@@ -55,9 +55,9 @@ class ModelSource:
 
         module = _load_module(self.path, self.format.dtype)
         if adapter is not None:
-            lora = read_lora(adapter)
+            read = read_adapter(adapter)
             try:
-                module = merged_by_peft(module, lora)
+                module = merged_by_peft(module, read)
             except MISFITS as error:
                 raise misfit(adapter, error) from error
         module = module.to(device=self.device, dtype=self.format.dtype).eval().requires_grad_(False)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.decoders.adapters import MISFITS, Delta, misfit, read_deltas, read_lora
+from homespun_server.engine.decoders.adapters import MISFITS, misfit, read_adapter, read_changes
+from homespun_server.engine.decoders.changes import Change
 from homespun_server.engine.decoders.checkpoint import Tensors, read_config
 from homespun_server.engine.decoders.families import Architecture, Checkpoint, checkpoint_of, full_config
 
@@ -57,18 +58,18 @@ class Weights:
 
 
 def load_weights(path: Path, architecture: Architecture, adapter: Path | None, dtype: torch.dtype) -> Weights:
-    """The model at `path`, which `architecture` was made from, with the LoRA at `adapter` merged in.
+    """The model at `path`, which `architecture` was made from, with `adapter` merged in.
 
-    Raises ModelError when files are missing, damaged or of another shape, or when the adapter isn't a plain LoRA for
-    this model. Norms are float32 whatever the `dtype`: they are small, and Gemma's, with one added to each, would lose
+    Raises ModelError when files are missing, damaged or of another shape, or when the adapter isn't one for this
+    model. Norms are float32 whatever the `dtype`: they are small, and Gemma's, with one added to each, would lose
     bits in 16.
     """
     config = read_config(path)
     reader = _Reader(Tensors(path), architecture, checkpoint_of(config), dtype)
     if adapter is not None:
-        lora = read_lora(adapter)
+        read = read_adapter(adapter)
         try:
-            reader.deltas = read_deltas(lora, reader.linear_shapes())
+            reader.changes = read_changes(read, reader.linear_shapes())
         except MISFITS as error:
             raise misfit(adapter, error) from error
     try:
@@ -103,7 +104,7 @@ class _Reader:
     ) -> None:
         self._tensors, self._architecture, self._checkpoint, self._dtype = tensors, architecture, checkpoint, dtype
         self._shapes = _module_shapes(architecture, checkpoint)
-        self.deltas: Mapping[str, Delta] = {}
+        self.changes: Mapping[str, Change] = {}
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """An adapter's matrices may belong to these. Not to the head: with that, peft saves whole embeddings."""
@@ -157,12 +158,12 @@ class _Reader:
 
     def _merged(self, module: str) -> torch.Tensor:
         stored = self._tensors.get(f"{module}.weight", self._shapes[module])
-        delta = self.deltas.get(module)
-        if delta is None:
+        change = self.changes.get(module)
+        if change is None:
             if not bool(stored.isfinite().all()):
                 raise ModelError(f"base_model: {module} has weights that are no finite numbers; download it again")
             return stored
-        merged = delta.added_to(stored).to(self._dtype)
+        merged = change.to_matrix(stored).to(self._dtype)
         if not bool(merged.isfinite().all()):
             raise _NotFiniteError("merged with it, the weights are not finite")
         return merged
@@ -170,8 +171,12 @@ class _Reader:
     def _bias(self, modules: Sequence[str], has_bias: bool) -> torch.Tensor | None:
         if not has_bias:
             return None
-        parts = [self._tensors.get(f"{module}.bias", self._shapes[module][:1]) for module in modules]
-        return torch.cat([part.to(self._dtype) for part in parts])
+        return torch.cat([self._merged_bias(module).to(self._dtype) for module in modules])
+
+    def _merged_bias(self, module: str) -> torch.Tensor:
+        stored = self._tensors.get(f"{module}.bias", self._shapes[module][:1])
+        change = self.changes.get(module)
+        return stored if change is None else change.to_bias(stored)
 
     def _norm(self, module: str) -> torch.Tensor:
         return self._tensors.get(f"{module}.weight", self._shapes[module]).float() + self._checkpoint.norm_offset

@@ -1,0 +1,168 @@
+"""From the files of a commit to the documents of a corpus, with a reason for every file that stays out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from homespun_core.config import Settings
+from homespun_core.languages import language_of_path
+from homespun_core.types import Document
+from homespun_indexer import files, filters, licence, mixture
+from homespun_indexer.files import SourceFile
+from homespun_indexer.forgotten import Forgotten, is_forgotten
+from homespun_indexer.history import steps
+from homespun_indexer.mixture import Weighed
+from homespun_indexer.near_duplicates import near_duplicates
+from homespun_indexer.people import Past
+from homespun_indexer.recent import STEPS, recent_lines
+from homespun_indexer.repository import Repository
+from homespun_indexer.secrets import redact
+from homespun_indexer.tree import RULE_FILE_LIMIT, BlobReader, Entry, TreeMemory, list_entries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """What became of one file."""
+
+    path: str
+    blob: str
+    language: str | None
+    size: int
+    """In bytes, as it is in the repository."""
+    characters: int | None
+    """In the corpus, placeholders included; None when it is left out."""
+    reason: str | None
+    """Why it is left out; None if it isn't."""
+    authors: tuple[str, ...]
+    changed: int | None
+    """Seconds since 1970; None where the history doesn't say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    documents: tuple[Document, ...]
+    """Sorted by path."""
+    records: tuple[FileRecord, ...]
+    """Of all files, sorted by path."""
+    redactions: Mapping[str, int]
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Files by reason."""
+        return dict(Counter(r.reason for r in self.records if r.reason).most_common())
+
+    @property
+    def left_out_bytes(self) -> Mapping[str, int]:
+        sizes: Counter[str] = Counter()
+        for record in self.records:
+            if record.reason:
+                sizes[record.reason] += record.size
+        return dict(sizes.most_common())
+
+
+def gather(
+    repo: Repository,
+    settings: Settings,
+    *,
+    commit: str,
+    now: int,
+    held_out: frozenset[str],
+    requests: Sequence[Forgotten],
+    past: Mapping[str, Past],
+) -> Gathered:
+    selection, texts, refused = files.read_sources(repo, settings=settings, commit=commit)
+    entries = list_entries(repo, commit, max_bytes=settings.max_file_kb * 1_000, memory=TreeMemory())
+    reasons = {**selection.skipped, **refused}
+    licences = licence.folder_licences(_licence_texts(repo, entries))
+    chosen = list(_chosen(texts, reasons, held_out, requests, past, licences))
+    documents, redactions = _redacted(chosen, past)
+    written = recent_lines(steps(replace(repo, head=commit), STEPS), {d.path: d.text for d in documents})
+    weights = mixture.weights([_weighed(d, past) for d in documents], now)
+    complete = tuple(
+        replace(d, weight=round(weight, 4), recent=written.get(d.path, ()))
+        for d, weight in zip(documents, weights, strict=True)
+    )
+    records = _records(entries, {d.path: len(d.text) for d in complete}, reasons, past)
+    return Gathered(documents=complete, records=tuple(records), redactions=redactions)
+
+
+def _chosen(
+    texts: Sequence[SourceFile],
+    reasons: dict[str, str],
+    held_out: frozenset[str],
+    requests: Sequence[Forgotten],
+    past: Mapping[str, Past],
+    licences: Mapping[str, str],
+) -> Iterator[SourceFile]:
+    """Of files that are (nearly) the same the one changed last; why the others aren't chosen goes into `reasons`."""
+    used: set[str] = set()
+    left = []
+    for file in sorted(texts, key=lambda f: (-_changed(f.path, past), f.path)):
+        authors = past[file.path].authors if file.path in past else ()
+        if file.path in held_out:
+            reasons[file.path] = filters.HELD_OUT
+        elif is_forgotten(file.path, authors, requests):
+            reasons[file.path] = filters.FORGOTTEN
+        elif licence.is_left_out(file.path, file.text, licences):
+            reasons[file.path] = filters.LICENCE
+        elif file.blob in used:
+            reasons[file.path] = filters.DUPLICATE
+        else:
+            used.add(file.blob)
+            left.append(file)
+    for file, twin in zip(left, near_duplicates(f.text for f in left), strict=True):
+        if twin is None:
+            yield file
+        else:
+            reasons[file.path] = filters.NEAR_DUPLICATE
+
+
+def _redacted(chosen: Sequence[SourceFile], past: Mapping[str, Past]) -> tuple[list[Document], dict[str, int]]:
+    redactions: Counter[str] = Counter()
+    documents = []
+    for file in sorted(chosen, key=lambda f: f.path):
+        clean, found = redact(file.text)
+        redactions.update(found)
+        authors = past[file.path].authors if file.path in past else ()
+        documents.append(Document(path=file.path, language=file.language, blob=file.blob, text=clean, authors=authors))
+    return documents, dict(redactions)
+
+
+def _weighed(document: Document, past: Mapping[str, Past]) -> Weighed:
+    changed = past[document.path].changed if document.path in past else None
+    return Weighed(language=document.language, characters=len(document.text), changed=changed)
+
+
+def _changed(path: str, past: Mapping[str, Past]) -> int:
+    return past[path].changed if path in past else 0
+
+
+def _licence_texts(repo: Repository, entries: Sequence[Entry]) -> dict[str, str]:
+    wanted = [e for e in entries if licence.is_licence_file(e.path) and e.mode.startswith("100")]
+    found = {}
+    with BlobReader(repo) as blobs:
+        for entry in wanted:
+            raw = blobs.find(entry.blob) if entry.size < RULE_FILE_LIMIT and not entry.is_missing else None
+            if raw is not None:
+                found[entry.path] = raw.decode("utf-8", "replace")
+    return found
+
+
+def _records(
+    entries: Sequence[Entry], characters: Mapping[str, int], reasons: Mapping[str, str], past: Mapping[str, Past]
+) -> Iterator[FileRecord]:
+    for entry in entries:
+        language = language_of_path(entry.path)
+        known = past.get(entry.path)
+        yield FileRecord(
+            path=entry.path,
+            blob=entry.blob,
+            language=language.name if language else None,
+            size=entry.size,
+            characters=characters.get(entry.path),
+            reason=reasons.get(entry.path),
+            authors=known.authors if known else (),
+            changed=known.changed if known else None,
+        )

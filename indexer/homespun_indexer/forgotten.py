@@ -1,0 +1,90 @@
+"""What must not be trained on any more, as people asked with `homespun forget`: kept in the data directory, and in the
+fingerprint of every corpus it is about."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from homespun_core import storage
+from homespun_core.errors import StorageError
+from homespun_core.paths import DataDir
+from homespun_indexer.patterns import is_ignored, parse_globs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """One request. With neither path nor author it is about all of a repository."""
+
+    repository: str | None = None
+    """Id in the data directory; None is every repository."""
+    name: str | None = None
+    """What people call it."""
+    path: str | None = None
+    """A pattern as in .gitignore."""
+    author: str | None = None
+    """Hash of an e-mail address; the address itself isn't kept."""
+    asked: str = ""
+    """UTC, ISO 8601."""
+
+    def is_about(self, repository: str) -> bool:
+        return self.repository in (None, repository)
+
+    def covers(self, path: str, authors: Iterable[str]) -> bool:
+        """Of a file in a repository that it is about."""
+        if self.author is not None and self.author not in authors:
+            return False
+        return self.path is None or is_ignored(path, parse_globs([self.path]))
+
+
+def load(data: DataDir) -> tuple[Forgotten, ...]:
+    """Raises StorageError when it can't be read: training on must not be the answer to that."""
+    try:
+        rows = json.loads(data.forgotten.read_text(encoding="utf-8"))
+        return tuple(Forgotten(**row) for row in rows)
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, TypeError) as error:
+        raise StorageError(
+            f"{data.forgotten}: unreadable ({type(error).__name__}); restore it: it says what must not be trained on"
+        ) from error
+
+
+def add(data: DataDir, request: Forgotten) -> None:
+    """Durable when this returns. Asking twice is asking once."""
+    known = load(data)
+    if not any(_same(request, other) for other in known):
+        stamped = asdict(request) | {"asked": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        _write(data, (*known, Forgotten(**stamped)))
+
+
+def remove(data: DataDir, number: int) -> Forgotten:
+    """Take back request `number`, counted from 1. Raises StorageError when there is none."""
+    known = load(data)
+    if not 1 <= number <= len(known):
+        raise StorageError(f"{number}: no such request; `homespun forget --list` shows the {len(known)} there are")
+    _write(data, (*known[: number - 1], *known[number:]))
+    return known[number - 1]
+
+
+def about(requests: Iterable[Forgotten], repository: str) -> list[Forgotten]:
+    return [r for r in requests if r.is_about(repository)]
+
+
+def key(requests: Iterable[Forgotten]) -> list[list[str | None]]:
+    """What of the requests shapes a corpus, in an order of its own."""
+    return sorted(([r.path, r.author] for r in requests), key=str)
+
+
+def is_forgotten(path: str, authors: Iterable[str], requests: Sequence[Forgotten]) -> bool:
+    return any(r.covers(path, authors) for r in requests)
+
+
+def _same(one: Forgotten, other: Forgotten) -> bool:
+    return (one.repository, one.path, one.author) == (other.repository, other.path, other.author)
+
+
+def _write(data: DataDir, requests: Sequence[Forgotten]) -> None:
+    storage.write_atomic(data.forgotten, json.dumps([asdict(r) for r in requests], indent=1) + "\n")

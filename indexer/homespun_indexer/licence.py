@@ -1,0 +1,108 @@
+"""Whether other people's code inside a repository may be learned from: permissive licences are named here, everything
+else stays out. What the repository itself is under is its owner's business and keeps nothing out.
+
+Pure: texts in, verdicts out. Identifiers: https://spdx.org/licenses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+UNKNOWN = "unknown"
+HEAD_CHARS = 3_000
+"""Where a file says its licence; further down, licences are talked about."""
+
+_LICENCE_FILE = re.compile(r"(?:LICEN[CS]E|COPYING|UNLICENSE)(?:[-._][\w.-]+)?", re.IGNORECASE)
+_NOT_TEXT = re.compile(r"\.(?:py|go|js|ts|tsx|java|rb|rs|c|h|cs|kt|php|sh|json|ya?ml|html)$", re.IGNORECASE)
+_PERMISSIVE = frozenset(
+    """
+    0bsd afl-3.0 apache-1.1 apache-2.0 artistic-2.0 blueoak-1.0.0 bsd-1-clause bsd-2-clause bsd-2-clause-patent
+    bsd-3-clause bsd-3-clause-clear bsl-1.0 cc0-1.0 cc-by-3.0 cc-by-4.0 curl isc libpng mit mit-0 mulanpsl-2.0 ms-pl
+    ncsa openssl postgresql psf-2.0 python-2.0 unicode-3.0 unicode-dfs-2016 unlicense upl-1.0 vim w3c wtfpl x11 zlib
+    zpl-2.1
+    """.split()  # noqa: SIM905 (one name a line would be a page)
+)
+_SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+()\- \t]{2,200})")
+_TEXTS: tuple[tuple[str, str], ...] = (
+    # A permissive licence may mention others; what forbids comes first all the same, since it is rarely only mentioned.
+    ("agpl-3.0", r"gnu affero general public licen[cs]e"),
+    ("lgpl-3.0", r"gnu (?:lesser|library) general public licen[cs]e"),
+    ("gpl-3.0", r"gnu general public licen[cs]e|\bgplv?[23]\b"),
+    ("mpl-2.0", r"mozilla public licen[cs]e"),
+    ("epl-2.0", r"eclipse public licen[cs]e"),
+    ("cddl-1.0", r"common development and distribution licen[cs]e"),
+    ("eupl-1.2", r"european union public licen[cs]e"),
+    ("sspl-1.0", r"server side public licen[cs]e"),
+    ("busl-1.1", r"business source licen[cs]e"),
+    ("elastic-2.0", r"elastic licen[cs]e"),
+    ("cc-by-nc-4.0", r"attribution-?\s?noncommercial"),
+    ("cc-by-sa-4.0", r"attribution-?\s?share-?alike"),
+    ("apache-2.0", r"apache licen[cs]e,?\s(?:version\s)?2|licensed under the apache licen[cs]e|apache\.org/licenses/"),
+    ("mit", r"permission is hereby granted, free of charge|\bmit licen[cs]e\b|licensed under (?:the )?mit\b"),
+    ("bsd-3-clause", r"redistribution and use in source and binary forms|\bbsd[- ](?:\d-clause|style)? ?licen[cs]e"),
+    ("isc", r"permission to use, copy, modify, and(?:/or)? distribute this software"),
+    ("unlicense", r"released into the public domain"),
+    ("zlib", r"this software is provided \W?as-is\W?, without any express or implied warranty"),
+    ("bsl-1.0", r"boost software licen[cs]e"),
+    ("cc0-1.0", r"\bcc0\b"),
+    ("wtfpl", r"do what the fuck you want"),
+    ("psf-2.0", r"python software foundation licen[cs]e"),
+)
+_KNOWN = tuple((name, re.compile(pattern)) for name, pattern in _TEXTS)
+_MARKS = ("licen", "permission", "redistribution", "public domain", "cc0", "gpl", "as-is")
+
+
+def is_licence_file(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return _LICENCE_FILE.fullmatch(name) is not None and not _NOT_TEXT.search(name)
+
+
+def licence_of(text: str) -> str | None:
+    """The licence that the beginning of a text names, an SPDX identifier or expression in lower case; None for none."""
+    head = text[:HEAD_CHARS]
+    if (match := _SPDX.search(head)) is not None:
+        return " ".join(match[1].lower().split())
+    low = head.lower()
+    if not any(mark in low for mark in _MARKS):
+        return None
+    plain = re.sub(r"[\s#*/;\"-]+", " ", low)
+    return next((name for name, pattern in _KNOWN if pattern.search(plain)), None)
+
+
+def is_permissive(licence: str) -> bool:
+    """Of an SPDX expression: one of its alternatives, with everything that this one joins by AND or WITH."""
+    words = licence.lower().replace("(", " ").replace(")", " ")
+    return any(
+        all(_is_named(part) for part in re.split(r"\sand\s", alternative)) for alternative in words.split(" or ")
+    )
+
+
+def _is_named(part: str) -> bool:
+    name = part.partition(" with ")[0].strip().removesuffix("+").removesuffix("-only").removesuffix("-or-later")
+    return name in _PERMISSIVE
+
+
+def folder_licences(texts: Mapping[str, str]) -> dict[str, str]:
+    """Folder -> licence, from the texts of licence files by path; of several in a folder a permissive one counts, since
+    they are a choice. The root's is under the empty name."""
+    found: dict[str, str] = {}
+    for path, text in sorted(texts.items()):
+        folder, licence = path.rpartition("/")[0], licence_of(text) or UNKNOWN
+        if folder not in found or is_permissive(licence):
+            found[folder] = licence
+    return found
+
+
+def is_left_out(path: str, text: str, folders: Mapping[str, str]) -> bool:
+    """What the file itself says beats its folder, a deeper folder a higher one; the root's own licence is fine."""
+    folder = path.rpartition("/")[0]
+    licence = licence_of(text) or next((folders[at] for at in _upwards(folder) if at in folders), None)
+    return licence is not None and licence != folders.get("") and not is_permissive(licence)
+
+
+def _upwards(folder: str) -> Iterable[str]:
+    """The folder and those it lies in, without the root."""
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]

@@ -1,0 +1,101 @@
+"""Who changed which file, without keeping anybody's address: a salted hash stands for it, and the salt is in the data
+directory only."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from homespun_core.paths import DataDir
+from homespun_indexer.history import split_fields
+from homespun_indexer.repository import Repository
+
+_MARK = "//"
+"""No path begins like this."""
+_ADDRESS = re.compile(r"[^\s<>;,]{1,200}@[^\s<>;,]{1,200}")
+_SALT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What a path's history says."""
+
+    changed: int
+    """Seconds since 1970."""
+    authors: tuple[str, ...]
+    """Hashes, sorted."""
+
+
+def author_hash(data: DataDir) -> Callable[[str], str]:
+    """From an e-mail address, whatever its case, to the hash that stands for it. Makes the salt if there is none."""
+    salt = _salt(data)
+
+    def hashed(address: str) -> str:
+        return hmac.new(salt, address.strip().lower().encode(), hashlib.sha256).hexdigest()[:16]
+
+    return hashed
+
+
+def _salt(data: DataDir) -> bytes:
+    """Two processes that make it at the same time agree: a file appears whole, by a link, and only once."""
+    if not data.salt.is_file():
+        data.root.mkdir(parents=True, exist_ok=True)
+        own = data.salt.with_name(f".tmp-salt-{os.getpid()}")
+        own.write_text(secrets.token_hex(_SALT_BYTES))
+        own.chmod(0o600)
+        try:
+            data.salt.hardlink_to(own)
+        except FileExistsError:
+            pass
+        finally:
+            own.unlink()
+    return bytes.fromhex(data.salt.read_text().strip())
+
+
+def pasts(repo: Repository, commit: str, hashed: Callable[[str], str]) -> Mapping[str, Past]:
+    """The past of every path of a commit, renames included: authors as git and .mailmap have them, and co-authors.
+
+    What a merge alone changed (a resolved conflict) isn't seen, and a shallow clone's history ends where it was cut.
+    """
+    changed: dict[str, int] = {}
+    authors: defaultdict[str, set[str]] = defaultdict(set)
+    today: dict[str, str] = {}  # old path -> what it is called in the commit
+    for time, addresses, old, new in _changes(repo, commit):
+        path = today.get(new, new)
+        changed.setdefault(path, time)
+        authors[path] |= addresses
+        if old is not None:
+            today.setdefault(old, path)
+    known = functools.cache(hashed)
+    return {
+        path: Past(changed=time, authors=tuple(sorted({known(address) for address in authors[path]})))
+        for path, time in changed.items()
+    }
+
+
+def _changes(repo: Repository, commit: str) -> Iterator[tuple[int, set[str], str | None, str]]:
+    """Time, addresses, old path where it was renamed, path: newest first."""
+    trailers = "%(trailers:key=Co-authored-by,valueonly,separator=%x3b)"
+    command = ["log", "--find-renames", "-l400", "--name-status", "-z", "--diff-merges=off"]
+    time, addresses = 0, set[str]()
+    with repo.git.running(
+        *command, f"--format={_MARK}%ct;%ae;%aE;{trailers}", "--end-of-options", commit, "--"
+    ) as process:
+        assert process.stdout is not None
+        fields = (f.decode("utf-8", "replace").removeprefix("\n") for f in split_fields(process.stdout))
+        for field in fields:
+            if field.startswith(_MARK):
+                stamp, _, people = field.removeprefix(_MARK).partition(";")
+                time, addresses = int(stamp), {a.lower() for a in _ADDRESS.findall(people)}
+            elif field[:1] in ("R", "C"):
+                old, new = next(fields, ""), next(fields, "")
+                yield time, addresses, old if field[0] == "R" else None, new
+            elif field:
+                yield time, addresses, None, next(fields, "")

@@ -1,0 +1,60 @@
+"""POST /hooks: what forges are told to call when somebody pushes. One address for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from homespun_server.dialects import error_body
+from homespun_server.hooks.forges import Hook
+from homespun_server.hooks.receiver import ACCEPTED, Answer, Receiver
+
+PATH = "/hooks"
+MAX_BODY_BYTES = 5_000_000
+"""GitHub sends up to 25 MB, for pushes of thousands of commits. Those are found at the next fetch."""
+
+router = APIRouter()
+
+
+@router.post(PATH)
+@router.post(PATH + "/{forge}")
+async def receive(request: Request) -> Response:
+    """The forge is recognised by its headers; a name in the path is for people's logs."""
+    body = await _body(request)
+    if body is None:
+        return _refusal(413, f"a hook larger than {MAX_BODY_BYTES:,} bytes; the next fetch finds what was pushed")
+    receiver = request.app.state.hooks
+    assert isinstance(receiver, Receiver)
+    answer = await asyncio.to_thread(receiver.receive, _hook(request, body), time.time())
+    request.app.state.runtime.metrics.hooks.labels(answer.outcome).inc()
+    return _reply(answer)
+
+
+def _hook(request: Request, body: bytes) -> Hook:
+    """Of a header that is there twice the last counts, for the signature and everything else."""
+    return Hook(headers={name.lower(): value for name, value in request.headers.items()}, body=body)
+
+
+def _reply(answer: Answer) -> Response:
+    if answer.status == ACCEPTED:
+        return JSONResponse({"outcome": answer.outcome}, status_code=answer.status)
+    return _refusal(answer.status, answer.message)
+
+
+def _refusal(status: int, message: str) -> Response:
+    kind = "authentication_error" if status in (401, 403) else "invalid_request_error"
+    return JSONResponse(error_body(message, type=kind, code="bad_hook", param=None), status_code=status)
+
+
+async def _body(request: Request) -> bytes | None:
+    """None when it is too large; it isn't read to its end then."""
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            return None
+    return b"".join(parts)

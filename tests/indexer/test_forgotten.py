@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from homespun_core.errors import StorageError
+from homespun_core.paths import DataDir
+from homespun_indexer import forgotten
+from homespun_indexer.forgotten import Forgotten, about, is_forgotten
+
+
+@pytest.mark.parametrize(
+    ("request_", "path", "authors", "covered"),
+    [
+        (Forgotten(repository="r"), "a.py", (), True),
+        (Forgotten(path="pay/**"), "pay/x/card.py", (), True),
+        (Forgotten(path="pay/**"), "prepay/card.py", (), False),
+        (Forgotten(path="*_test.go"), "x/y_test.go", (), True),
+        (Forgotten(author="h1"), "a.py", ("h0", "h1"), True),
+        (Forgotten(author="h1"), "a.py", ("h0",), False),
+        (Forgotten(author="h1", path="pay/"), "pay/a.py", ("h1",), True),
+        (Forgotten(author="h1", path="pay/"), "a.py", ("h1",), False),
+    ],
+)
+def test_a_request_covers_what_it_names(
+    request_: Forgotten, path: str, authors: tuple[str, ...], covered: bool
+) -> None:
+    assert request_.covers(path, authors) is covered
+    assert is_forgotten(path, authors, [request_]) is covered
+
+
+def test_requests_outlive_the_process_and_asking_twice_is_asking_once(data: DataDir) -> None:
+    for _ in range(2):
+        forgotten.add(data, Forgotten(repository="r", name="shop", path="a/**"))
+    forgotten.add(data, Forgotten(author="h"))
+    shop, author = forgotten.load(data)
+    assert (shop.path, author.author) == ("a/**", "h") and shop.asked
+    assert about([shop, author], "other") == [author]
+    assert forgotten.remove(data, 1) == shop
+    assert forgotten.load(data) == (author,)
+    with pytest.raises(StorageError, match="no such request"):
+        forgotten.remove(data, 2)
+
+
+@pytest.mark.parametrize("text", ["", "{}[", '[{"what": 1}]', "[3]"])
+def test_an_unreadable_list_stops_training_instead_of_forgetting_it(data: DataDir, text: str) -> None:
+    data.root.mkdir()
+    Path(data.forgotten).write_text(text)
+    with pytest.raises(StorageError, match=r"forgotten\.json"):
+        forgotten.load(data)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+from homespun_indexer.licence import folder_licences, is_left_out, is_licence_file, is_permissive, licence_of
+
+MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software"
+GPL = "GNU GENERAL PUBLIC LICENSE\n  Version 3, 29 June 2007\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        ("// SPDX-License-Identifier: MIT\n", "mit"),
+        ("# SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note\n", "gpl-2.0-only with linux-syscall-note"),
+        ("/* SPDX-License-Identifier: (MIT OR Apache-2.0) */", "(mit or apache-2.0)"),
+        (MIT, "mit"),
+        (GPL, "gpl-3.0"),
+        ("/*\n * This file is part of x, under the GNU Lesser\n * General Public License.\n */", "lgpl-3.0"),
+        ("# the GNU Affero General\n# Public License as published", "agpl-3.0"),
+        ("// This Source Code Form is subject to the terms of the Mozilla Public\n// License, v. 2.0.", "mpl-2.0"),
+        ("// Licensed under the Apache License, Version 2.0 (the License)", "apache-2.0"),
+        ("Redistribution and use in source and binary forms, with or without", "bsd-3-clause"),
+        ("Business Source License 1.1", "busl-1.1"),
+        ("def licence_plate(): ...", None),
+        ("import os\n", None),
+        ("x = 1\n" * 1000 + GPL, None),
+    ],
+)
+def test_a_licence_is_recognised_by_what_the_head_says(text: str, licence: str | None) -> None:
+    assert licence_of(text) == licence
+
+
+@pytest.mark.parametrize(
+    ("licence", "permissive"),
+    [
+        ("mit", True),
+        ("(mit or gpl-3.0-only)", True),
+        ("mit and gpl-3.0-or-later", False),
+        ("apache-2.0 with llvm-exception", True),
+        ("lgpl-2.1+", False),
+        ("busl-1.1", False),
+        ("licenseref-proprietary", False),
+        ("cc-by-nc-4.0", False),
+        ("unknown", False),
+    ],
+)
+def test_only_named_licences_are_permissive(licence: str, permissive: bool) -> None:
+    assert is_permissive(licence) is permissive
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("LICENSE", True),
+        ("lib/x/COPYING.LESSER", True),
+        ("lib/LICENSE-MIT", True),
+        ("Licence.txt", True),
+        ("src/license.py", False),
+        ("licenses_view.md", False),
+    ],
+)
+def test_licence_files_go_by_their_names(path: str, is_one: bool) -> None:
+    assert is_licence_file(path) is is_one
+
+
+GPL_HEADER = "# GNU General Public License\nx = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "licences", "out"),
+    [
+        ("a.py", "x = 1\n", {"LICENSE": GPL}, False),
+        ("a.py", GPL_HEADER, {"LICENSE": GPL}, False),
+        ("a.py", GPL_HEADER, {"LICENSE": MIT}, True),
+        ("a.py", GPL_HEADER, {}, True),
+        ("lib/x/a.py", "x = 1\n", {"lib/x/LICENSE": GPL}, True),
+        ("lib/x/deep/a.py", "x = 1\n", {"lib/x/LICENSE": GPL}, True),
+        ("lib/xy/a.py", "x = 1\n", {"lib/x/LICENSE": GPL}, False),
+        ("lib/x/a.py", "// SPDX-License-Identifier: MIT\n", {"lib/x/LICENSE": GPL}, False),
+        ("lib/x/a.py", "x = 1\n", {"lib/COPYING": GPL, "lib/x/LICENSE": MIT}, False),
+        ("lib/x/a.py", "x = 1\n", {"lib/x/LICENSE": "All rights reserved. Do not copy."}, True),
+        ("lib/x/a.py", "x = 1\n", {"LICENSE": "All rights ours.", "lib/x/LICENSE": "All rights ours."}, False),
+        ("lib/x/a.py", "x = 1\n", {"lib/x/LICENSE-GPL": GPL, "lib/x/LICENSE-MIT": MIT}, False),
+    ],
+)
+def test_other_peoples_code_needs_a_permissive_licence(
+    path: str, text: str, licences: dict[str, str], out: bool
+) -> None:
+    assert is_left_out(path, text, folder_licences(licences)) is out

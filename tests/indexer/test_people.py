@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from homespun_core.paths import DataDir
+from homespun_indexer.people import author_hash, pasts
+from tests.indexer.conftest import Indexer
+from tests.repos import commit, git, make_repo, write
+
+CODE = "def total(items):\n    return sum(item.price for item in items)\n" * 4
+
+
+def by(path: Path, address: str, files: dict[str, str], message: str = "Change") -> None:
+    write(path, files)
+    git(path, "add", "--all")
+    git(path, "commit", "--quiet", f"--author=Somebody <{address}>", "--message", message, when=1_800_000_000)
+
+
+def test_everybody_who_changed_a_file_is_among_its_authors_across_renames(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"old.py": CODE, "other.py": "x = 1\n"})
+    by(path, "Bob@Corp.io", {"old.py": CODE + "y = 2\n"})
+    git(path, "mv", "old.py", "new.py")
+    commit(path, {}, "Move", day=9)
+    by(path, "eve@corp.io", {"new.py": CODE + "y = 3\n"}, "Edit\n\nCo-authored-by: Zoe <zoe@corp.io>")
+    hashed = author_hash(indexer.data)
+    repo = indexer.open(path)
+    past = pasts(repo, repo.head, hashed)
+    people = {"ada@example.com", "bob@corp.io", "eve@corp.io", "zoe@corp.io"}
+    assert set(past["new.py"].authors) == {hashed(p) for p in people}
+    assert past["other.py"].authors == (hashed("ada@example.com"),)
+    assert past["other.py"].changed < past["new.py"].changed
+
+
+def test_a_mailmap_gives_both_addresses(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n", ".mailmap": "Ada <ada@new.io> <ada@example.com>\n"})
+    hashed, repo = author_hash(indexer.data), indexer.open(path)
+    assert set(pasts(repo, repo.head, hashed)["a.py"].authors) == {hashed("ada@new.io"), hashed("ada@example.com")}
+
+
+def test_hashes_hold_in_one_data_directory_and_nowhere_else(tmp_path: Path) -> None:
+    one, other = DataDir(tmp_path / "one"), DataDir(tmp_path / "other")
+    assert author_hash(one)(" Ada@Example.com") == author_hash(one)("ada@example.com")
+    assert author_hash(one)("ada@example.com") != author_hash(other)("ada@example.com")
+    assert one.salt.stat().st_mode & 0o077 == 0

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from homespun_core.config import Settings
+from homespun_core.errors import RepositoryError
+from homespun_core.types import SilentProgress
+from homespun_indexer.since import Since, position_of, tasks_since
+from tests.indexer.conftest import Indexer
+from tests.repos import commit, git, make_repo
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Ten commits of one function each, a day apart; the first day is 2023-11-14."""
+    path = make_repo(tmp_path_factory.mktemp("since") / "r", {"shop.py": "START = 1\n"})
+    text, commits = "START = 1\n", [git(path, "rev-parse", "HEAD")]
+    for i in range(1, 10):
+        text += f"\n\ndef function_{i}(basket):\n    return basket.total_{i}(currency, option={i})\n"
+        commits.append(commit(path, {"shop.py": text}, f"Add {i}", day=i))
+    return path, commits
+
+
+def since(indexer: Indexer, path: Path, when: str, count: int = 100) -> Since:
+    return tasks_since(indexer.open(path), Settings(), when, count, SilentProgress())
+
+
+def lines_of(found: Since) -> set[str]:
+    return {task.prefix.rsplit("\n", 1)[1] + task.middle for task in found.tasks}
+
+
+def test_only_lines_written_after_the_commit_are_asked_for(history: tuple[Path, list[str]], indexer: Indexer) -> None:
+    path, commits = history
+    found = since(indexer, path, commits[6][:12])
+    assert found.commit == commits[6]
+    assert {t.commit for t in found.tasks} == set(commits[7:])
+    assert any("total_8" in line for line in lines_of(found)) and not any("total_6" in line for line in lines_of(found))
+
+
+def test_a_day_counts_from_its_beginning(history: tuple[Path, list[str]], indexer: Indexer) -> None:
+    path, commits = history
+    assert since(indexer, path, "2023-11-20").commit == commits[5]  # the commits are made at 22:13 each day
+
+
+def test_more_places_begin_with_the_same_ones(history: tuple[Path, list[str]], indexer: Indexer) -> None:
+    path, commits = history
+    few, many = (since(indexer, path, commits[1], count).tasks for count in (3, 7))
+    assert len(few) == 3 and len(many) == 7 and many[:3] == few
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("nonsense", "is no commit there"),
+        ("--output=x", "is no commit there"),
+        ("2023-13-45", "is no day"),
+        ("2000-01-01", "no commit before"),
+        ("2040-01-01", "no line to ask for"),
+        ("HEAD", "no line to ask for"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(
+    history: tuple[Path, list[str]], indexer: Indexer, when: str, said: str
+) -> None:
+    with pytest.raises(RepositoryError, match=said) as error:
+        since(indexer, history[0], when)
+    assert "\n" not in str(error.value)
+
+
+def test_a_commit_beside_the_main_line_is_refused(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    git(path, "checkout", "-q", "-b", "side")
+    side = commit(path, {"b.py": "y = 2\n"}, "Side")
+    git(path, "checkout", "-q", "main")
+    with pytest.raises(RepositoryError, match="isn't on the main line"):
+        since(indexer, path, side)
+    assert position_of(indexer.open(path), side) is None
+
+
+def test_the_position_of_a_commit_is_how_many_came_after_it(history: tuple[Path, list[str]], indexer: Indexer) -> None:
+    path, commits = history
+    repo = indexer.open(path)
+    assert [position_of(repo, c) for c in (commits[-1], commits[0])] == [0, 9]

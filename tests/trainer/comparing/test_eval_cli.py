@@ -1,0 +1,66 @@
+"""`homespun eval` for real, with the built-in model on a repository of a few functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from homespun_core.cli import main
+from homespun_core.paths import DataDir
+from tests.repos import commit, make_repo
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A repository, and the commit before its last functions."""
+    root = tmp_path_factory.mktemp("eval")
+    text = "".join(f"def price_{i}(item):\n    return item.net_{i} * (1 + VAT)\n\n\n" for i in range(20))
+    path = make_repo(root / "shop", {"prices.py": text})
+    before = commit(path, {"README.md": "shop\n"}, "Readme", day=1)
+    for i in range(20, 24):
+        text += f"def price_{i}(item):\n    return item.net_{i} * (1 + VAT)\n\n\n"
+        commit(path, {"prices.py": text}, f"Add {i}", day=i)
+    return path, before
+
+
+def evaluate(shop: tuple[Path, str], data: Path, *more: str) -> int:
+    return main(["eval", str(shop[0]), "--since", shop[1], "--data-dir", str(data), *more])
+
+
+def test_a_table_and_a_page_and_a_second_time_only_what_is_new(
+    shop: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "pages" / "shop.html"
+    assert evaluate(shop, tmp_path / "data", "--places", "2", "--report", str(page)) == 0
+    said = capsys.readouterr().out
+    assert "base+retrieval - base+random snippets" in said and f"report: {page}" in said
+    assert "Completions in shop" in page.read_text(encoding="utf-8")
+    (log,) = DataDir(tmp_path / "data").root.glob("evaluations/*/*.jsonl")
+    first = log.read_bytes()
+    assert evaluate(shop, tmp_path / "data", "--places", "3") == 0
+    assert log.read_bytes().startswith(first)
+    assert log.read_bytes().count(b"\n") == first.count(b"\n") * 3 // 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--adapter", "nonsense"), "no version 'nonsense'"),
+        (("--adapter", "../.."), "no version '../..'"),
+        (("--other", "nowhere"), "give the directory of an adapter"),
+    ],
+)
+def test_what_is_not_there_is_one_line(
+    shop: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, str], said: str
+) -> None:
+    assert evaluate(shop, tmp_path, *flags, "--places", "2") == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("homespun:")]
+    assert said in line
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many", "1.5"])
+def test_places_are_a_number(shop: tuple[Path, str], tmp_path: Path, count: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        evaluate(shop, tmp_path, "--places", count)
+    assert exit_.value.code == 2

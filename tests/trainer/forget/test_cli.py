@@ -1,0 +1,87 @@
+"""The command as people type it, on a data directory with adapters in it. Nothing is trained here: `tests/e2e` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from homespun_core import registry, storage
+from homespun_core.cli import main
+from homespun_core.paths import DataDir, repo_id
+from homespun_core.types import Document
+from homespun_indexer import forgotten
+from homespun_indexer.people import author_hash
+from homespun_trainer import trained_on
+from tests.repos import make_repo
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    return make_repo(tmp_path / "shop", {"pay.py": "x = 1\n", "basket.py": "y = 1\n"})
+
+
+@pytest.fixture
+def data(tmp_path: Path, shop: Path) -> DataDir:
+    """With one live adapter that saw both files."""
+    data = DataDir(tmp_path / "data")
+    authors = (author_hash(data)("ada@example.com"),)
+    adapters = data.adapters(repo_id(str(shop)))
+    with registry.publish_adapter(adapters / "v1", fingerprint="f", sources={"base_model": "b"}, report={}) as folder:
+        files = ("pay.py", "basket.py")
+        trained_on.write(
+            folder, [Document(path=p, language="python", blob="0", text="", authors=authors) for p in files]
+        )
+    storage.set_current(adapters, "v1")
+    return data
+
+
+def run(data: DataDir, *words: str) -> int:
+    return main(["forget", *words, "--data-dir", str(data.root)])
+
+
+@pytest.mark.parametrize("wish", [["--path", "pay.py"], ["--author", "Ada@Example.com"], []])
+def test_what_knew_it_is_deleted_and_the_request_remembered(data: DataDir, shop: Path, wish: list[str]) -> None:
+    assert run(data, str(shop), *wish, "--yes", "--no-train") == 0
+    assert registry.live(data.adapters(repo_id(str(shop)))) is None
+    (request,) = forgotten.load(data)
+    assert request.repository == repo_id(str(shop))
+    assert "ada@" not in data.forgotten.read_text().lower()
+
+
+def test_without_a_terminal_it_says_what_would_go_and_does_nothing(
+    data: DataDir, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, str(shop), "--path", "pay.py") == 1
+    said = capsys.readouterr()
+    assert "1 adapters (one is live)" in said.out and "--yes" in said.err
+    assert registry.live(data.adapters(repo_id(str(shop)))) is not None
+    assert forgotten.load(data) == ()
+
+
+def test_files_nothing_was_trained_on_are_remembered_for_later(
+    data: DataDir, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, "--path", "secret/**", "--yes") == 0
+    assert "nothing here was trained on it" in capsys.readouterr().out
+    assert registry.live(data.adapters(repo_id(str(shop)))) is not None
+
+
+def test_the_list_shows_requests_and_undo_takes_one_back(
+    data: DataDir, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(data, str(shop), "--path", "pay.py", "--yes", "--no-train")
+    capsys.readouterr()
+    assert run(data, "--list") == 0
+    assert "files pay.py in " in capsys.readouterr().out
+    assert run(data, "--undo", "1") == 0 and forgotten.load(data) == ()
+    assert run(data, "--undo", "1") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--author", "ada"], ["--path", "/"]])
+def test_a_wish_that_names_nothing_is_one_line(
+    data: DataDir, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert run(data, *words, "--yes") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert forgotten.load(data) == ()

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from homespun_core import registry, storage
+from homespun_core.errors import StorageError
+from homespun_core.paths import DataDir
+from homespun_core.storage import Manifest, locked
+from homespun_core.types import Document
+from homespun_trainer import trained_on
+from homespun_trainer.forget.effects import Effect, effects, known_repositories, source_of, take_away
+
+REPO = "shop-1"
+
+
+def document(path: str, *authors: str) -> Document:
+    return Document(path=path, language="python", blob="0", text="x = 1\n", authors=authors)
+
+
+def publish(data: DataDir, version: str, *documents: Document, live: bool = False) -> Path:
+    path = data.adapters(REPO) / version
+    report = {"corpus": {"repository": "/code/shop"}}
+    with registry.publish_adapter(path, fingerprint=version, sources={"base_model": "b"}, report=report) as folder:
+        trained_on.write(folder, documents)
+    if live:
+        storage.set_current(path.parent, version)
+    return path
+
+
+def corpus(data: DataDir, name: str, text: str) -> Path:
+    path = data.corpus(REPO) / name
+    manifest = Manifest(kind="corpus", format_version=3, fingerprint=name, sources={"repository": "/code/shop"})
+    with storage.publish_dir(path, manifest) as folder:
+        (folder / "documents.jsonl").write_text(text)
+    storage.set_current(path.parent, name)
+    return path
+
+
+def found(data: DataDir, wanted: str = "pay.py") -> list[Effect]:
+    return effects(data, known_repositories(data), lambda path, authors: path == wanted or wanted in authors)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDir:
+    return DataDir(tmp_path / "data")
+
+
+def test_adapters_that_saw_the_file_go_and_others_stay(data: DataDir) -> None:
+    old = publish(data, "1", document("a.py"))
+    new = publish(data, "2", document("a.py"), document("pay.py", "ada"), live=True)
+    (effect,) = found(data)
+    assert effect.adapters == (new,) and effect.is_live and source_of(effect) == "/code/shop"
+    take_away(data, effect)
+    assert old.is_dir() and not new.exists()
+    assert registry.live(data.adapters(REPO)) is None
+    assert found(data) == []
+
+
+def test_the_author_of_any_file_counts(data: DataDir) -> None:
+    path = publish(data, "1", document("a.py", "bob", "ada"), live=True)
+    assert [e.adapters for e in found(data, "ada")] == [(path,)]
+    assert found(data, "eve") == []
+
+
+def test_an_adapter_in_service_that_saw_nothing_of_it_stays_in_service(data: DataDir) -> None:
+    publish(data, "1", document("pay.py"))
+    publish(data, "2", document("a.py"), live=True)
+    (effect,) = found(data)
+    assert not effect.is_live
+    take_away(data, effect)
+    live = registry.live(data.adapters(REPO))
+    assert live is not None and live.version == "2"
+
+
+@pytest.mark.parametrize("text", [None, "not JSON\n", '{"path": 1}\n'])
+def test_an_adapter_that_does_not_say_what_it_saw_goes(data: DataDir, text: str | None) -> None:
+    path = publish(data, "1", document("a.py"))
+    (path / trained_on.NAME).unlink()
+    if text is not None:
+        (path / trained_on.NAME).write_text(text)
+    assert [e.adapters for e in found(data)] == [(path,)]
+
+
+def test_corpora_and_the_unfinished_run_go_too(data: DataDir) -> None:
+    kept = corpus(data, "a", '{"path": "a.py", "authors": []}\n')
+    gone = corpus(data, "b", '{"path": "pay.py", "authors": []}\n')
+    run = data.training_run(REPO)
+    run.mkdir(parents=True)
+    (effect,) = found(data)
+    assert (effect.corpora, effect.run) == ((gone,), run)
+    take_away(data, effect)
+    assert kept.is_dir() and not gone.exists() and not run.exists()
+
+
+def test_a_run_whose_corpus_saw_nothing_of_it_goes_on(data: DataDir) -> None:
+    corpus(data, "a", '{"path": "a.py", "authors": []}\n')
+    data.training_run(REPO).mkdir(parents=True)
+    assert found(data) == []
+    shutil.rmtree(data.corpus(REPO))
+    assert [e.run for e in found(data)] == [data.training_run(REPO)]
+
+
+def test_nothing_is_taken_away_under_a_running_training(data: DataDir) -> None:
+    path = publish(data, "1", document("pay.py"), live=True)
+    (effect,) = found(data)
+    with (
+        locked(data.locks / f"train-{REPO}.lock", "training on shop"),
+        pytest.raises(StorageError, match="already running"),
+    ):
+        take_away(data, effect)
+    assert path.is_dir()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from homespun_core.registry import Adapter
+from homespun_core.types import EvalTask
+from homespun_trainer.retrain.drift import Fresh, baseline_of, is_alarm, measure
+from homespun_trainer.retrain.policy import is_measuring_due
+from tests.trainer.tiny import BUILDER, nearest
+
+DAY = 86_400.0
+
+
+def adapter(report: dict[str, object]) -> Adapter:
+    return Adapter(version="v1", path=Path(), base_digest="d", report=report)
+
+
+JUDGED = adapter({"arms": {"adapter+retrieval": {"all": {"bits_per_byte": {"value": 1.2}}}}})
+
+
+def task(commit: int) -> EvalTask:
+    return EvalTask(
+        path="a.py", language="python", commit=f"{commit}", prefix="x = ", middle="load()", suffix="\n", seen=False
+    )
+
+
+def half_a_chance(ids: Sequence[int], start: int) -> list[float]:
+    """Each of the tokens, which are bytes here, costs one bit."""
+    return [math.log(0.5)] * (len(ids) - start)
+
+
+def test_bits_are_counted_as_the_gate_counts_them() -> None:
+    """Over the written text and the end behind it, by bytes of the text."""
+    fresh = Fresh(tasks=[task(n) for n in range(3)], repo="shop", builder=BUILDER, retrieve=nearest)
+    score = measure(fresh, half_a_chance, adapter=JUDGED, head="h", percent=3.0, now=5.0)
+    assert (score.places, score.adapter, score.head, score.baseline) == (3, "v1", "h", 1.2)
+    assert score.bits_per_byte == pytest.approx((score.bytes + 3) / score.bytes)
+    assert score.low == pytest.approx(score.bits_per_byte) and not score.is_alarm
+
+
+def test_an_alarm_is_more_than_so_many_percent_and_more_than_chance() -> None:
+    assert is_alarm(1.04, 1.01, 1.0, 3.0)
+    assert not is_alarm(1.02, 1.01, 1.0, 3.0)
+    assert not is_alarm(1.10, 0.99, 1.0, 3.0)
+
+
+@pytest.mark.parametrize("report", [{}, {"arms": {}}, {"arms": None}, {"arms": {"adapter+retrieval": {"all": 1}}}])
+def test_one_that_was_not_judged_has_no_baseline_and_no_alarm(report: dict[str, object]) -> None:
+    assert baseline_of(adapter(report)) is None
+    assert baseline_of(JUDGED) == 1.2
+    fresh = Fresh(tasks=[task(1)], repo="shop", builder=BUILDER, retrieve=nearest)
+    assert not measure(fresh, half_a_chance, adapter=adapter(report), head="h", percent=0, now=5.0).is_alarm
+
+
+def test_it_is_measured_once_a_day_and_only_when_something_was_pushed() -> None:
+    fresh = Fresh(tasks=[task(1)], repo="shop", builder=BUILDER, retrieve=nearest)
+    scores = [measure(fresh, half_a_chance, adapter=JUDGED, head="h", percent=3.0, now=0.0)]
+    assert is_measuring_due([], "v1", "h", 0.0)
+    assert not is_measuring_due(scores, "v1", "h", 9 * DAY)
+    assert not is_measuring_due(scores, "v1", "newer", DAY - 1)
+    assert is_measuring_due(scores, "v1", "newer", DAY)
+    assert is_measuring_due(scores, "v2", "h", 1.0)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from homespun_core.retraining import FreshScore
+from homespun_trainer.retrain.page import Chapter, page, weeks
+
+DAY, NOW = 86_400.0, 1_800_000_000.0
+
+
+def score(day: int, bits: float, *, adapter: str = "v1", is_alarm: bool = False) -> FreshScore:
+    return FreshScore(
+        at=NOW + day * DAY,
+        adapter=adapter,
+        head="h",
+        places=20,
+        bytes=1_000,
+        bits=bits,
+        low=bits / 1_000,
+        baseline=1.0,
+        is_alarm=is_alarm,
+    )
+
+
+def test_measurements_of_a_week_count_together() -> None:
+    found = weeks([score(0, 1_000), score(1, 1_100, is_alarm=True), score(7, 900, adapter="v2")])
+    assert [(w.name, round(w.bits_per_byte, 6), w.places, w.adapters, w.is_alarm) for w in found] == [
+        ("2027-W02", 1.05, 40, ("v1",), True),
+        ("2027-W03", 0.9, 20, ("v2",), False),
+    ]
+
+
+def test_the_page_is_whole_in_itself_and_nothing_in_it_is_taken_for_markup() -> None:
+    scores = [score(7 * n, 1_000 + 10 * n, is_alarm=n == 3) for n in range(4)]
+    made = page([Chapter(name="<script>", now="not now: a & b", scores=scores), Chapter(name="new", now="", scores=[])])
+    assert "<script" not in made and not re.search(r"(src|href)=|url\(|@import", made)
+    assert "too little was written" in made
+    (picture,) = re.findall(r"<svg.*?</svg>", made)
+    circles = ElementTree.fromstring(picture).findall("circle")
+    assert [c.get("fill") for c in circles] == ["#26c", "#26c", "#26c", "#c33"]
+
+
+def test_acceptance_stands_beside_it_where_somebody_counts_it() -> None:
+    chapter = Chapter(name="shop", now="", scores=[score(0, 1_000)], acceptance={"2027-W02": 0.31})
+    assert "<td>31%</td>" in page([chapter])
+    assert "accepted" not in page([Chapter(name="shop", now="", scores=[score(0, 1_000)])])

@@ -1,0 +1,221 @@
+"""What became of runs, and what the policy makes of it: real ledger, registry and locks; git and training are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from homespun_core import registry, storage
+from homespun_core.config import Settings
+from homespun_core.errors import RepositoryError
+from homespun_core.paths import DataDir
+from homespun_core.registry import Adapter
+from homespun_core.retraining import FreshScore, read_ledger
+from homespun_trainer.retrain import loop
+from homespun_trainer.retrain.policy import Action, Decision, Rules, rules_of
+from homespun_trainer.retrain.subject import Sight, Subject, recipe_digest
+
+NOW = 1_900_000_000.0
+"""Years after the adapters that these tests publish."""
+RULES = Rules(quiet=60.0)
+
+
+class Repository:
+    """A View that is pushed to by assignment."""
+
+    def __init__(self, head: str = "a", changed: int = 200_000) -> None:
+        self.head, self.size = head, changed
+        self.problem: Exception | None = None
+        self.measured: list[str] = []
+
+    def look(self) -> Sight:
+        if self.problem is not None:
+            raise self.problem
+        return Sight(repo="shop-1", name="shop", head=self.head)
+
+    def changed(self, since: str | None) -> tuple[int, int]:
+        return (0 if since == self.head else self.size), 1_000_000
+
+    def measure(self, adapter: Adapter) -> FreshScore | None:
+        self.measured.append(adapter.version)
+        return FreshScore(
+            at=NOW,
+            adapter=adapter.version,
+            head=self.head,
+            places=40,
+            bytes=100,
+            bits=110.0,
+            low=1.05,
+            baseline=1.0,
+            is_alarm=True,
+        )
+
+
+class Scene:
+    def __init__(self, root: Path) -> None:
+        self.data = DataDir(root)
+        self.repository = Repository()
+        self.rules = RULES
+        self.trained: list[str] = []
+        self.status: int | None = 0
+        self.restart()
+
+    def restart(self, *, recipe: str = "r", base: str = "base") -> None:
+        """As a new process would find it."""
+        self.subject = Subject("shop", self.repository, self.data, self.rules, recipe, base)
+
+    def decide(self, now: float = NOW) -> Decision:
+        decision = self.subject.decision(now)
+        assert decision is not None
+        return decision
+
+    def publish(self, commit: str, *, base: str = "base", is_live: bool = True) -> str:
+        """What `homespun train` leaves in the registry."""
+        version = registry.new_version(f"{len(list(self.data.adapters('shop-1').glob('*'))):08d}")
+        path = self.data.adapters("shop-1") / version
+        report = {"corpus": {"head": commit, "commit": commit}}
+        with registry.publish_adapter(path, fingerprint="f", sources={"base_model": base}, report=report) as tmp:
+            (tmp / "adapter_model.safetensors").write_bytes(b"w")
+        if is_live:
+            registry.promote(self.data.adapters("shop-1"), version)
+        return version
+
+    def train(self, source: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
+        self.trained.append(commit)
+        return self.status
+
+    def run(self, decision: Decision) -> int | None:
+        return loop.run(self.subject, decision, self.rules, self.train)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_a_run_that_ended_well_is_not_done_again_after_a_restart(scene: Scene) -> None:
+    assert scene.decide().action is Action.TRAIN
+    scene.run(scene.decide())
+    scene.restart()
+    assert scene.decide().action is Action.WAIT
+
+
+def test_a_process_killed_between_the_adapter_and_the_ledger_trains_that_commit_in_no_time(scene: Scene) -> None:
+    """The run in the ledger is gone on with; `homespun train` finds its adapter there, and says so."""
+    scene.subject.decision(NOW)
+    scene.subject.begin(scene.decide(), NOW)
+    scene.publish("a")
+    scene.restart()
+    assert scene.decide().commit == "a"
+    scene.run(scene.decide())
+    assert scene.decide().action is Action.WAIT
+
+
+def test_a_process_killed_in_a_run_goes_on_with_the_commit_it_had(scene: Scene) -> None:
+    scene.subject.begin(scene.decide(), NOW)
+    scene.repository.head = "b"
+    scene.restart()
+    decision = scene.decide()
+    assert (decision.action, decision.commit) == (Action.TRAIN, "a")
+    assert "goes on" in decision.reason
+
+
+def test_a_lost_ledger_is_made_up_for_by_the_registry(scene: Scene) -> None:
+    scene.publish("a", is_live=False)
+    assert scene.decide().action is Action.WAIT
+    scene.repository.head = "b"
+    assert "200 kB of 1,000 kB" in scene.decide(NOW + 100).reason
+
+
+def test_an_adapter_of_another_base_model_is_none(scene: Scene) -> None:
+    scene.publish("a", base="other")
+    assert "no adapter yet" in scene.decide().reason
+
+
+def test_other_settings_of_training_are_a_reason(scene: Scene) -> None:
+    scene.run(scene.decide())
+    scene.publish("a")
+    scene.restart(recipe="s")
+    assert "settings" in scene.decide().reason
+
+
+def test_an_interrupted_run_goes_on_after_a_while_and_a_failed_one_starts_anew(scene: Scene) -> None:
+    for status, goes_on in ((130, True), (-9, True), (1, False)):
+        scene.status = status
+        scene.subject.begin(scene.decide(NOW + 9_000), NOW)
+        scene.subject.end(status, NOW)
+        assert scene.decide(NOW + 1).action is Action.WAIT
+        assert (read_ledger(scene.data.retraining("shop-1")).running is not None) == goes_on
+
+
+def test_a_paused_run_is_no_failure(scene: Scene) -> None:
+    scene.status = None
+    scene.run(scene.decide())
+    ledger = read_ledger(scene.data.retraining("shop-1"))
+    assert ledger.running is not None and ledger.failures == 0
+
+
+def test_while_somebody_else_trains_it_waits(scene: Scene) -> None:
+    with storage.locked(scene.data.locks / "train-shop-1.lock", "training"):
+        assert scene.subject.decision(NOW) is None
+    assert scene.decide().action is Action.TRAIN
+
+
+def test_a_push_is_waited_out(scene: Scene) -> None:
+    scene.publish("a")
+    assert scene.decide(NOW).action is Action.WAIT
+    scene.repository.head = "b"
+    assert scene.decide(NOW + 10).until == NOW + 70
+    scene.repository.head = "c"
+    assert scene.decide(NOW + 60).until == NOW + 120
+    decision = scene.decide(NOW + 120)
+    assert (decision.action, decision.commit) == (Action.TRAIN, "c")
+
+
+def test_drift_is_kept_and_a_reason_where_that_is_wanted(scene: Scene) -> None:
+    version = scene.publish("a")
+    scene.rules = replace(RULES, age=1e12)
+    scene.restart()
+    scene.repository.head, scene.repository.size = "b", 10
+    scene.decide()
+    assert scene.subject.measure(NOW) is not None and scene.repository.measured == [version]
+    assert scene.subject.measure(NOW) is None  # today's is there
+    assert scene.decide().action is Action.WAIT
+    scene.rules = replace(scene.rules, trains_on_drift=True)
+    scene.restart()
+    assert "less likely" in scene.decide(NOW).reason
+    assert [score.head for score in scene.subject.scores()] == ["b"]
+
+
+def test_one_look_trains_each_repository_once_and_says_why(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    assert loop.once([scene.subject], RULES, scene.train, measures=True, is_dry=True) == 0
+    assert scene.trained == []
+    assert loop.once([scene.subject], RULES, scene.train, measures=True, is_dry=False) == 0
+    assert scene.trained == ["a"]
+    assert capsys.readouterr().out.splitlines() == ["homespun: shop: training: there is no adapter yet"] * 2
+
+
+def test_what_cannot_be_read_is_one_line_and_the_others_are_trained(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Repository()
+    broken.problem = RepositoryError("https://git.example.com/x: can't be read")
+    first = Subject("x", broken, scene.data, RULES, "r", "base")
+    assert loop.once([first, scene.subject], RULES, scene.train, measures=True, is_dry=False) == 1
+    assert scene.trained == ["a"]
+    assert capsys.readouterr().err == "homespun: https://git.example.com/x: can't be read\n"
+
+
+def test_the_recipe_is_what_shapes_an_adapter() -> None:
+    same = recipe_digest(Settings(), "base")
+    assert recipe_digest(Settings(data_dir="/elsewhere", num_threads=3, log_level="debug", port=1), "base") == same
+    assert recipe_digest(Settings(train_minutes=20), "base") != same
+    assert recipe_digest(Settings(), "other") != same
+
+
+def test_settings_become_rules() -> None:
+    rules = rules_of(Settings(retrain_changed_kb=2, retrain_changed_percent=5, retrain_days=1, retrain_gap_hours=0.5))
+    assert (rules.changed, rules.changed_share, rules.age, rules.gap) == (2_000, 0.05, 86_400, 1_800)

@@ -1,0 +1,179 @@
+"""`homespun forget`: leave something out of all training from now on, and take away what was trained on it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homespun_core.cli import configure_logging
+from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settings_from_args
+from homespun_core.errors import ConfigError, HomespunError
+from homespun_core.paths import DataDir, hide_credentials, is_remote, repo_id, repo_identity, repo_identity_on_disk
+from homespun_core.repositories import RepositoryConfig
+from homespun_indexer import forgotten
+from homespun_indexer.forgotten import Forgotten
+from homespun_indexer.people import author_hash
+from homespun_indexer.progress import progress_for_terminal
+from homespun_trainer.cli import summary, train
+from homespun_trainer.forget.effects import Effect, effects, known_repositories, source_of, take_away
+from homespun_trainer.pipeline import TooLittleCode
+from homespun_trainer.train import TrainingInterruptedError
+
+_EPILOG = """\
+examples:
+  homespun forget ~/code/shop                                  all of a repository
+  homespun forget ~/code/shop --path 'payments/**'             some of its files
+  homespun forget --author ada@example.com                     files that she changed, in every repository
+  homespun forget --list                                       what is left out so far
+  homespun forget --undo 2                                     learn number 2 again, at the next training
+
+What it does, at once: remembers the request, so that every later corpus leaves these files out; takes adapters that
+were trained on any of them out of service and deletes them, with corpora and unfinished training runs; trains anew
+without them. Deleting adapters can't be undone; --undo only lets later training use the files again.
+
+--author leaves out every file that the person ever changed (by e-mail address, renames followed), not only their
+lines: what others wrote in these files is left out as well. Lines that moved from there to other files can't be found,
+and neither can changes under another address: name each. The address isn't kept, only a salted hash of it.
+
+Snippets are another matter: completions still see what is in the repository. To keep files out of these too, name them
+in .homespunignore, or remove them from the repository.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A request with the repository it names, if it names one."""
+
+    request: Forgotten
+    repository: RepositoryConfig | None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.request.path is None and self.request.author is None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "repository", nargs="?", metavar="REPO", help="path, URL or configured name (default: every one)"
+    )
+    parser.add_argument("--path", metavar="GLOB", help="only files that match, as in .gitignore")
+    parser.add_argument("--author", metavar="EMAIL", help="only files that this person changed")
+    parser.add_argument("--list", action="store_true", help="show what is left out, and do nothing")
+    parser.add_argument("--undo", metavar="N", type=int, help="take request N of the list back")
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+    parser.add_argument("--no-train", action="store_true", help="don't train anew; `homespun train` does later")
+    add_flags(parser, (TRAIN, INDEX))
+
+
+def run(args: argparse.Namespace) -> int:
+    """1 when it was not confirmed, or a repository couldn't be trained anew."""
+    loaded = settings_from_args(args)
+    configure_logging(loaded.settings.log_level)
+    data = DataDir(loaded.settings.data_root)
+    if args.list:
+        print(listed(forgotten.load(data)), flush=True)
+        return 0
+    if args.undo is not None:
+        back = forgotten.remove(data, args.undo)
+        print(f"taken back: {described(back)}; the next `homespun train` may use it", flush=True)
+        return 0
+    wish = wish_of(args, loaded, data)
+    found = _effects(data, wish.request)
+    print(plan(wish.request, found), flush=True)
+    if not args.yes and not _is_confirmed():
+        return 1
+    forgotten.add(data, wish.request)
+    for effect in found:
+        take_away(data, effect)
+    print(f"forgotten: {described(wish.request)}", flush=True)
+    return 0 if wish.is_whole or args.no_train else _train_anew(wish, found, loaded)
+
+
+def wish_of(args: argparse.Namespace, loaded: LoadedSettings, data: DataDir) -> Wish:
+    """Raises ConfigError when it says nothing to forget."""
+    if not (args.repository or args.path or args.author):
+        raise ConfigError("nothing to forget: name a REPO, --path or --author; `homespun forget --help` has examples")
+    if args.author is not None and "@" not in args.author:
+        raise ConfigError(f"--author {args.author}: not an e-mail address; `git log --format=%ae` shows them")
+    if args.path is not None and not args.path.strip("/! "):
+        raise ConfigError(f"--path {args.path!r}: matches nothing; give a pattern as in .gitignore, such as 'src/**'")
+    repository = loaded.chosen([args.repository])[0] if args.repository else None
+    request = Forgotten(
+        repository=_id_of(repository.source) if repository else None,
+        name=(repository.name or hide_credentials(repository.source)) if repository else None,
+        path=args.path,
+        author=author_hash(data)(args.author) if args.author else None,
+    )
+    return Wish(request=request, repository=repository)
+
+
+def _id_of(source: str) -> str:
+    return repo_id(source if is_remote(source) else repo_identity_on_disk(source))
+
+
+def _effects(data: DataDir, request: Forgotten) -> list[Effect]:
+    repositories = [r for r in known_repositories(data) if request.is_about(r)]
+    return effects(data, repositories, request.covers)
+
+
+def described(request: Forgotten) -> str:
+    files = f"files {request.path}" if request.path else "files" if request.author else "everything"
+    by = f" changed by author {request.author}" if request.author else ""
+    return f"{files}{by} in {request.name or 'every repository'}"
+
+
+def listed(requests: Sequence[Forgotten]) -> str:
+    if not requests:
+        return "nothing is forgotten: every corpus may use everything"
+    return "\n".join(f"{n}  {r.asked[:10]}  {described(r)}" for n, r in enumerate(requests, 1))
+
+
+def plan(request: Forgotten, found: Sequence[Effect]) -> str:
+    """What will go, in a few lines."""
+    lines = [f"to be left out of all training from now on: {described(request)}"]
+    for effect in found:
+        parts = [f"{len(effect.adapters)} adapters{' (one is live)' if effect.is_live else ''}"]
+        parts += [f"{len(effect.corpora)} corpora"] + (["an unfinished training run"] if effect.run else [])
+        lines.append(f"  {effect.repository}: {', '.join(parts)} will be deleted")
+    return "\n".join(lines if found else [*lines, "  nothing here was trained on it so far"])
+
+
+def _is_confirmed() -> bool:
+    if not sys.stdin.isatty():
+        print("homespun: nothing was changed; add --yes where there is no terminal to ask on", file=sys.stderr)
+        return False
+    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _train_anew(wish: Wish, found: Sequence[Effect], loaded: LoadedSettings) -> int:
+    """Every repository that lost an adapter. One that fails doesn't keep the others from it."""
+    statuses = [_train(wish, effect, loaded) for effect in found if effect.adapters]
+    return max(statuses, default=0)
+
+
+def _train(wish: Wish, effect: Effect, loaded: LoadedSettings) -> int:
+    source = wish.repository or _known_source(effect, loaded)
+    if source is None:
+        print(f"homespun: {effect.repository}: run `homespun train URL` to train it anew", file=sys.stderr)
+        return 1
+    try:
+        print(summary(train(source, loaded.settings, progress_for_terminal())), flush=True)
+    except TooLittleCode as reason:
+        print(f"homespun: {reason}", flush=True)
+    except TrainingInterruptedError:
+        print("homespun: stopped; it is forgotten, `homespun train` goes on with the training", file=sys.stderr)
+        return 130
+    except HomespunError as error:
+        print(f"homespun: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _known_source(effect: Effect, loaded: LoadedSettings) -> RepositoryConfig | str | None:
+    """Configured, or a path on this machine; the URL of another one isn't known with its protocol and user."""
+    configured = next((r for r in loaded.repositories if _id_of(r.source) == effect.repository), None)
+    said = source_of(effect)
+    return configured or (said if said is not None and repo_identity(said) == said and said.startswith("/") else None)

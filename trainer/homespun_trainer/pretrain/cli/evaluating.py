@@ -1,0 +1,98 @@
+"""The step that measures a model on held-out files, with the server's engine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from homespun_core import storage
+from homespun_core.config import Settings
+from homespun_core.errors import StorageError
+from homespun_core.types import ModelFiles, Progress
+from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.engine.torch_engine import TorchEngine
+from homespun_trainer.cli import Judging
+from homespun_trainer.evaluate import Bench, newline_ids
+from homespun_trainer.pretrain import export as exporting
+from homespun_trainer.pretrain import measure
+from homespun_trainer.pretrain.allowlist import read_allow_list
+from homespun_trainer.pretrain.card import figures
+from homespun_trainer.pretrain.cli.reading import Place, Repositories, repositories_of, shares_of
+from homespun_trainer.pretrain.measure import Search
+from homespun_trainer.pretrain.prepare import Share
+from homespun_trainer.pretrain.samples import builders
+from homespun_trainer.pretrain.shards import Shards
+
+
+def evaluate(args: argparse.Namespace, settings: Settings, place: Place, progress: Progress) -> None:
+    rows, repositories = Shards.open(place.rows), repositories_of(args, settings, place)
+    model = resolve_base_model(args.model or str(place.model), "auto")
+    places = measure.read_infilling(args.infilling) if args.infilling else []
+    held_out = sorted(rows.held_out_files(), key=lambda f: storage.fingerprint(f.repo, f.document.path))
+    if not held_out:
+        raise StorageError(f"{rows.path}: no file was held out; prepare with a larger --held-out")
+    tasks = measure.line_tasks(held_out, args.lines, settings.seed)
+    shares = shares_of(read_allow_list(args.repositories), place, rows.info["held_out_share"])
+    wanted = [share for share in shares if share.allowed.name in {repo for repo, _ in tasks}]
+    engine = TorchEngine(
+        Path(model.path), dtype=settings.dtype, device=settings.device, num_threads=settings.num_threads
+    )
+    with closing(engine), _searches(wanted, repositories, model) as searches:
+        bench = _bench(model, engine, settings)
+        measured: dict[str, Any] = {
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "model": model.name,
+            "weights_sha256": storage.file_digest(next(Path(model.path).glob("*.safetensors"))),
+            "dtype": engine.dtype,
+            "bits_per_byte": measure.bits_per_byte(held_out[: args.files], bench.builder, bench.score, progress),
+            "lines": measure.complete_lines(tasks, bench, searches, progress) if tasks else None,
+        }
+        if places:
+            measured["infilling"] = {**measure.infill(places, bench, progress), "source": args.infilling.name}
+    _keep(measured, rows, place, Path(model.path))
+    print("\n\n".join(figures([measured])))
+
+
+@contextmanager
+def _searches(shares: Sequence[Share], repositories: Repositories, model: ModelFiles) -> Iterator[dict[str, Search]]:
+    """By repository, open for the time of the block: the very indexes that samples were made with."""
+    with ExitStack() as stack:
+        found = {}
+        for share in shares:
+            opened = repositories.search(share.allowed, share.commit, share.shown, model)
+            found[share.allowed.name] = Search(name=share.allowed.short, retrieve=stack.enter_context(opened))
+        yield found
+
+
+def _bench(model: ModelFiles, engine: TorchEngine, settings: Settings) -> Bench:
+    tokenizer = load_tokenizer(model)
+    builder = builders(tokenizer, settings.max_prompt_tokens)[0]
+    judging = Judging(engine, tokenizer)
+    return Bench(
+        builder=builder,
+        repo="",
+        retrieve=lambda _: (),
+        generate=judging.generate,
+        score=judging.score,
+        end_ids=frozenset(builder.format.end_ids) | newline_ids(tokenizer, len(tokenizer.spelled)),
+    )
+
+
+def _keep(measured: Mapping[str, Any], rows: Shards, place: Place, model: Path) -> None:
+    """Beside the other measurements, and in the card of a model that we exported."""
+    name = storage.fingerprint(measured["weights_sha256"], measured["dtype"], rows.manifest.fingerprint)[:16]
+    storage.write_atomic(place.evaluations / f"{name}.json", json.dumps(measured, indent=1) + "\n")
+    if (model / exporting.FACTS).is_file():
+        exporting.update_card(model, evaluations(place, measured["weights_sha256"]))
+
+
+def evaluations(place: Place, weights: str) -> list[Mapping[str, Any]]:
+    """Of these weights, by number format."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(place.evaluations.glob("*.json"))]
+    return sorted((e for e in found if e["weights_sha256"] == weights), key=lambda e: str(e["dtype"]))
