@@ -20,8 +20,8 @@ from homespun_core.repositories import TABLE, RepositoryConfig, chosen, nearest,
 CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
 
-INDEX, TRAIN, RETRAIN, EVAL = "index", "train", "retrain", "eval"
-SERVE, LSP, PRETRAIN, ADAPTERS = "serve", "lsp", "pretrain", "adapters"
+INDEX, TRAIN, RETRAIN, EVAL, ADAPTERS = "index", "train", "retrain", "eval", "adapters"
+SERVE, LSP, PRETRAIN = "serve", "lsp", "pretrain"
 METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
@@ -36,13 +36,7 @@ class Settings:
     """
 
     data_dir: str = _setting(
-        "",
-        "where everything is kept (default: ~/.local/share/homespun)",
-        INDEX,
-        TRAIN,
-        SERVE,
-        PRETRAIN,
-        ADAPTERS,
+        "", "where everything is kept (default: ~/.local/share/homespun)", INDEX, TRAIN, SERVE, PRETRAIN, ADAPTERS
     )
     base_model: str = _setting(
         "builtin", "base model: builtin, a Hugging Face directory, or a hub name", INDEX, TRAIN, SERVE

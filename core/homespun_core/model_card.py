@@ -49,7 +49,11 @@ def render(version: str, manifest: Manifest, report: Mapping[str, Any], digests:
 
 
 def _facts(title: str, facts: Mapping[str, Any]) -> str:
-    rows = [(key.replace("_", " "), value) for key, value in facts.items() if _is_scalar(value) and value != ""]
+    rows = [
+        (key if "." in key else key.replace("_", " "), value)
+        for key, value in facts.items()
+        if _is_scalar(value) and value != ""
+    ]
     return _table(title, ("", ""), rows) if rows else ""
 
 

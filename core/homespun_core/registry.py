@@ -14,9 +14,10 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,19 @@ def unpin(adapters: Path, *, by: str, why: str = "") -> Aliases:
     return _change(adapters, "unpin", lambda now: (now.released(), now.champion), by, why)
 
 
-def retire(adapters: Path, version: str, *, by: str, why: str = "") -> Aliases:
-    """Take a version out of service, whatever its name, and delete it. The champion before takes its place.
+def retire(adapters: Path, doomed: Sequence[str], *, by: str, why: str = "") -> Aliases:
+    """Take versions out of service at once, whatever their names, and delete them. The last champion that isn't among
+    them takes its place.
 
-    Gone already is fine: a run that was cut off is run again.
+    Those that are gone already are fine: a run that was cut off is run again.
     """
-    after = _change(adapters, "retire", lambda now: (_on_a_whole_one(adapters, now.retired(version)), version), by, why)
-    storage.remove(adapters / version)
+
+    def change(now: Aliases) -> tuple[Aliases, str]:
+        return _on_a_whole_one(adapters, reduce(Aliases.retired, doomed, now)), ", ".join(doomed)
+
+    after = _change(adapters, "retire", change, by, why)
+    for version in doomed:
+        storage.remove(adapters / version)
     return after
 
 

@@ -64,7 +64,7 @@ _CHANGES: dict[str, tuple[str, Change]] = {
     ),
     "retire": (
         "take VERSION out of service and delete it, pinned or not",
-        lambda place, args, by, why: registry.retire(place, resolve(place, args.version), by=by, why=why),
+        lambda place, args, by, why: registry.retire(place, [resolve(place, args.version)], by=by, why=why),
     ),
 }
 
@@ -187,11 +187,12 @@ def said(now: Aliases) -> str:
 def _repository_lines(facts: dict[str, Any]) -> list[str]:
     if "error" in facts:
         return [f"  {facts['error']}"]
-    rows = [("version", "", "made", "exact match", "bits per byte", "gate")]
+    rows = [("version", "", "made", "exact match, gain", "bits per byte", "gate")]
     rows += [_row(version) for version in facts["versions"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return ["  " + line for line in [*table, *map(_event_line, facts["history"][-_RECENT:])]]
+    recent = [_event_line(event) for event in facts["history"][-_RECENT:]]
+    return [f"  {line}".rstrip() for line in [*table, *([""] if recent else []), *recent]]
 
 
 def _row(version: dict[str, Any]) -> tuple[str, str, str, str, str, str]:
@@ -251,12 +252,12 @@ def _shown(place: Path, version: str, *, as_json: bool) -> str:
 
 def _event_line(event: dict[str, Any]) -> str:
     """One line, whatever somebody wrote as the reason."""
-    why = f": {' '.join(Event(**event).why.split())}" if event["why"] else ""
-    return f"{event['time']}  {event['by']}  {event['what']} {event['version'] or ''}{why}"
+    why = f" ({' '.join(Event(**event).why.split())})" if event["why"] else ""
+    return f"{event['time']}  {event['by']}: {event['what']} {event['version'] or ''}{why}"
 
 
 def _action(actions: Any, name: str, help: str) -> argparse.ArgumentParser:
-    action: argparse.ArgumentParser = actions.add_parser(name, help=help, description=help.capitalize() + ".")
+    action: argparse.ArgumentParser = actions.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
     action.add_argument("--json", action="store_true", help="print it as JSON")
     add_flags(action, (ADAPTERS,))
     return action

@@ -63,9 +63,16 @@ def test_a_damaged_version_does_not_go_live(adapters: Path) -> None:
 
 def test_a_retired_version_is_out_of_service_and_deleted(adapters: Path) -> None:
     registry.pin(adapters, by="ann")
-    assert registry.retire(adapters, "2", by="ann", why="forgotten") == Aliases(champion="1")
+    assert registry.retire(adapters, ["2"], by="ann", why="forgotten") == Aliases(champion="1")
     assert registry.versions(adapters) == ["1", "3"]
-    registry.retire(adapters, "2", by="ann")
+    registry.retire(adapters, ["2"], by="ann")
+
+
+def test_of_several_retired_versions_none_serves_for_a_moment(adapters: Path) -> None:
+    """One after the other would make the next one live that must go."""
+    registry.promote(adapters, "3")
+    assert registry.retire(adapters, ["2", "3"], by="ann") == Aliases(champion="1")
+    assert {event.champion for event in registry.history(adapters)[3:]} == {"1"}
 
 
 def test_pruning_leaves_every_version_with_a_name(adapters: Path) -> None:
@@ -134,7 +141,7 @@ OPERATIONS: dict[str, Callable[[Path, str], object]] = {
     "rollback": lambda place, _: registry.rollback(place, by="ann"),
     "pin": lambda place, _: registry.pin(place, by="ann"),
     "unpin": lambda place, _: registry.unpin(place, by="ann"),
-    "retire": lambda place, version: registry.retire(place, version, by="ann"),
+    "retire": lambda place, version: registry.retire(place, [version], by="ann"),
     "prune": lambda place, _: registry.prune(place, keep=1),
 }
 

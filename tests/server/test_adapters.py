@@ -46,7 +46,7 @@ def test_the_list_shows_names_gains_and_the_last_changes(data: DataDir, capsys: 
     assert lines[0] == "shop-1a2b3c4d"
     assert "candidate" in rows[NAMES[2]] and "champion" in rows[NAMES[1]] and "previous" in rows[NAMES[0]]
     assert "+3.1% [+1.2%, +5.0%]" in rows[NAMES[1]] and "passed" in rows[NAMES[1]]
-    assert lines[-1].split()[1:] == ["gate", "offer", NAMES[2]]
+    assert lines[-1].split()[1:] == ["gate:", "offer", NAMES[2]]
 
 
 def test_the_list_as_json_is_for_programs(data: DataDir, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +62,7 @@ def test_an_approval_is_shown_with_who_and_why(data: DataDir, capsys: pytest.Cap
     assert call(data, "show", "shop", "champion") == 0
     shown = capsys.readouterr().out
     assert f"# Adapter {NAMES[2]}" in shown
-    assert f"{registry.whoami()}  approve {NAMES[2]}: read the report" in shown
+    assert f"{registry.whoami()}: approve {NAMES[2]} (read the report)" in shown
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def publish(adapters: Path, lora: Path, *, base: str, mark: str, live: bool = Tr
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copy(lora / file, tmp / file)
     if live:
-        storage.set_current(adapters, version)
+        registry.promote(adapters, version)
     return version
 
 
@@ -146,11 +146,11 @@ def test_an_adapter_goes_live_is_replaced_rolled_back_and_withdrawn(
     second = publish(adapters, lora, base=builtin.digest, mark="b")
     watcher.scan()
     assert _only(watcher).adapter == f"{repo}/{second}"
-    storage.set_current(adapters, first)
+    registry.rollback(adapters, by="ann")
     watcher.scan()
     watcher.scan()
     assert _only(watcher).adapter == f"{repo}/{first}" and engine.adapters == {f"{repo}/{first}"}
-    (adapters / storage.CURRENT).unlink()
+    registry.rollback(adapters, by="ann")
     watcher.scan()
     watcher.scan()
     assert _only(watcher).adapter is None and engine.adapters == frozenset()

@@ -86,21 +86,26 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def take_away(data: DataDir, effect: Effect) -> None:
-    """Killed in between, the same call goes on. The adapter in service goes last of the adapters: the registry puts the
-    one before in its place, which must not be one that goes, too.
+    """The adapter in service first: servers go back to an earlier one that knows nothing of it, or to the base model,
+    within a second. Killed in between, the same call goes on.
 
     Raises StorageError while a training run on the repository goes on.
     """
     with locked(data.locks / f"train-{effect.repository}.lock", f"training on {effect.repository}"):
-        live = storage.current(data.adapters(effect.repository))
-        for path in sorted(effect.adapters, key=lambda path: path == live):
-            registry.retire(path.parent, path.name, by=registry.whoami(), why="forgotten")
+        if effect.adapters:
+            doomed = [path.name for path in effect.adapters]
+            registry.retire(data.adapters(effect.repository), doomed, by=registry.whoami(), why="homespun forget")
         if effect.run is not None:
             shutil.rmtree(effect.run, ignore_errors=True)
         for path in effect.corpora:
-            if storage.current(path.parent) == path:
-                (path.parent / storage.CURRENT).unlink(missing_ok=True)
-            storage.remove(path)
+            _drop(path)
+
+
+def _drop(snapshot: Path) -> None:
+    """Out of use, then deleted."""
+    if storage.current(snapshot.parent) == snapshot:
+        (snapshot.parent / storage.CURRENT).unlink(missing_ok=True)
+    storage.remove(snapshot)
 
 
 def source_of(effect: Effect) -> str | None:
