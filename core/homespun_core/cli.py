@@ -45,6 +45,7 @@ VERBS = {
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
+    "feedback": Verb("homespun_server.feedback.cli", "server", "what became of completions: shown, accepted, kept"),
     "doctor": Verb(
         "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"
     ),
