@@ -89,7 +89,9 @@ class Completer:
         metrics: Metrics,
         record: Callable[[CompletionFact], None] | None = None,
     ) -> None:
-        """`record` takes what is remembered of each completion. Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
+        """`record` takes what is remembered of each completion.
+
+        Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
         self._repositories, self._settings, self._metrics = repositories, settings, metrics
         self._record = record
@@ -142,7 +144,7 @@ class Completer:
             self._metrics.completed(completion, time.monotonic() - work.started)
             for reason in completion.degraded:
                 self._metrics.degraded.labels(reason).inc()
-            if self._record is not None and is_opportunity(work):
+            if self._record is not None and _is_opportunity(work):
                 self._record(_fact(request_id, work, completion))
             yield completion
         except EngineBusyError:
@@ -324,9 +326,10 @@ def _is_decided(work: _Work) -> bool:
     return is_decided(request.prefix, lines, request.suffix)
 
 
-def is_opportunity(work: _Work) -> bool:
-    """Whether somebody waited for it: not what only prepares a place, is raw, or was replaced by a newer request."""
-    is_replaced = work.stats is not None and work.stats.finish_reason in ("superseded", "cancelled")
+def _is_opportunity(work: _Work) -> bool:
+    """Whether somebody waited for it: not what only prepares a place, is raw, or was replaced by a newer request. (One
+    that is "cancelled" was complete before the model ended it.)"""
+    is_replaced = work.stats is not None and work.stats.finish_reason == "superseded"
     return work.priority in ("typed", "invoked") and not work.request.raw and not is_replaced
 
 
@@ -334,19 +337,18 @@ def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFac
     request, repository = work.request, work.repository
     is_adapted = repository is not None and repository.adapter_path is not None and work.adapter is not None
     latency_ms = (time.monotonic() - work.started) * 1e3
+    logprobs = work.logprobs[work.prompt.num_opening :]
     return CompletionFact(
         id=request_id,
         time=time.time() - latency_ms / 1e3,
-        user=request.user or request.client or "",
+        user=(request.user or request.client or "").replace("\0", ""),
         repository=repository.id if repository else None,
         language=(request.language or "")[:64].replace("\0", "") or None,
         adapter=repository.adapter_path.name if is_adapted and repository and repository.adapter_path else None,
         characters=len(completion.text),
         first_line=len(completion.text.partition("\n")[0]),
         latency_ms=latency_ms,
-        features=features(
-            request, completion, work.logprobs[work.prompt.num_opening :], is_invoked=work.priority == "invoked"
-        ),
+        features=features(request, completion, logprobs, is_invoked=work.priority == "invoked"),
     )
 
 

@@ -66,13 +66,12 @@ def render(table: Mapping[tuple[str, str], Summary], days: float) -> str:
             f"no completions in the last {days:g} days; they are counted a minute after they were made, while"
             " `homespun serve` runs with feedback_days above 0"
         )
-    lines = [
-        f"{'last ' + format(days, 'g') + ' days':<44}{'places':>9}{'shown':>9}{'accepted':>15}{'kept chars/place':>18}"
-    ]
-    for (kind, name), found in table.items():
-        accepted = f"{found.accepted:,} ({found.acceptance:.0%})"
-        lines.append(
-            f"{f'{kind} {name}'.strip()[:43]:<44}{found.opportunities:>9,}{found.shown:>9,}{accepted:>15}"
-            f"{found.kept_per_opportunity:>18.2f}"
-        )
-    return "\n".join(lines)
+    title = f"last {days:g} days"
+    lines = [f"{title:<44}{'places':>9}{'shown':>9}{'accepted':>15}{'kept chars/place':>18}"]
+    return "\n".join([*lines, *(_line(f"{kind} {name}".strip(), found) for (kind, name), found in table.items())])
+
+
+def _line(label: str, found: Summary) -> str:
+    accepted = f"{found.accepted:,} ({found.acceptance:.0%})"
+    counts = f"{found.opportunities:>9,}{found.shown:>9,}{accepted:>15}"
+    return f"{label[:43]:<44}{counts}{found.kept_per_opportunity:>18.2f}"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from homespun_core.outcomes import Outcome
 from homespun_server.feedback.database import completions, events
@@ -43,7 +43,7 @@ class FeedbackStore:
             for row in connection.execute(told):
                 by_completion.setdefault(row.completion, {})[row.kind] = row.characters
             rows = connection.execute(query.order_by(completions.c.time, completions.c.id)).all()
-        return [_outcome(row._mapping, by_completion.get(row.id, {})) for row in rows]
+        return [_outcome(row._asdict(), by_completion.get(row.id, {})) for row in rows]
 
     def forget_user(self, user: str) -> int:
         """How many completions were deleted, with all that was said of them."""
@@ -54,16 +54,12 @@ class FeedbackStore:
         with self._engine.begin() as connection:
             return connection.execute(delete(completions).where(completions.c.time < limit)).rowcount
 
-    def counts(self) -> int:
-        with self._engine.connect() as connection:
-            return connection.execute(select(func.count()).select_from(completions)).scalar_one()
-
 
 def _write_completions(connection: Connection, facts: Mapping[str, CompletionFact]) -> None:
     known = _known(connection, list(facts))
-    rows = [{name: getattr(f, name) for name in completions.c.keys()} for f in facts.values() if f.id not in known]
+    rows = [{c.name: getattr(f, c.name) for c in completions.c} for f in facts.values() if f.id not in known]
     if rows:
-        connection.execute(insert(completions), [row | {"features": dict(row["features"])} for row in rows])
+        connection.execute(insert(completions), rows)
 
 
 def _write_events(connection: Connection, facts: Sequence[Event]) -> int:

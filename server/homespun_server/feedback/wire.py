@@ -56,7 +56,7 @@ def _event(item: Mapping[str, Any], now: float) -> Event:
 
 def _completion(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_CHARS or not value.isascii():
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_CHARS or not value.isprintable():
         raise BadRequestError(f"{name} must be the id of a completion", param=name)
     return value
 

@@ -18,6 +18,10 @@ from tests.server.test_http import BODY, Started
 CODE = "def canary_secret(a, b):\n    return"
 
 
+def _stored(data: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in data.glob("feedback*"))
+
+
 async def test_a_completion_accepted_over_http_is_an_outcome_and_no_code_is_kept(
     builtin: ModelFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,7 +48,7 @@ async def test_a_completion_accepted_over_http_is_an_outcome_and_no_code_is_kept
     assert (first.completion, first.user, first.language, first.kept_characters) == (made["id"], "ann", "python", 2)
     assert (second.user, second.is_accepted) == ("bob", True)
     assert second.accepted_characters == len(other["choices"][0]["text"].partition("\n")[0])
-    stored = b"".join(path.read_bytes() for path in tmp_path.glob("feedback.db*"))
+    stored = _stored(tmp_path)
     assert b"canary" not in stored and b"mean_logprob" in stored
     assert main(["feedback", "--data-dir", str(tmp_path), "--forget", "ann"]) == 0
     assert "1 completions of ann" in capsys.readouterr().out
@@ -77,4 +81,4 @@ async def test_nothing_is_kept_where_feedback_days_is_0(builtin: ModelFiles, tmp
         sent = {"events": [{"completion": made["id"], "kind": "shown"}]}
         assert (await client.post("/v1/homespun/events", json=sent)).status_code == 200
     started.runtime.close()
-    assert not list(tmp_path.glob("feedback*"))
+    assert _stored(tmp_path) == b""

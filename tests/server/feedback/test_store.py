@@ -28,7 +28,7 @@ def fact(
         repository=repository,
         language="python",
         adapter="v1",
-        characters=characters,
+        characters=20,
         first_line=8,
         latency_ms=12.5,
         features={"mean_logprob": -0.5},
