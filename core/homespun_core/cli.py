@@ -62,6 +62,7 @@ VERBS = {
     "pretrain": Verb(
         "homespun_trainer.pretrain.cli", "trainer", "make a base model like the built-in one, from permissive code only"
     ),
+    "feedback": Verb("homespun_server.feedback.cli", "server", "what became of completions: shown, accepted, kept"),
     "doctor": Verb(
         "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"
     ),

@@ -123,6 +123,10 @@ class Settings:
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
     vllm_urls: str = _setting("", "vLLM servers to use instead of the embedded engine, separated by commas", SERVE)
     vllm_token: str = _setting("", "their --api-key (better set as HOMESPUN_VLLM_TOKEN)")
+    feedback_days: float = _setting(
+        90.0, "what became of completions (counts, no code) is kept so long; 0 keeps nothing", SERVE, low=0
+    )
+    database_url: str = _setting("", "database for it (default: SQLite in data_dir); may be PostgreSQL")
 
     server_url: str = _setting("http://127.0.0.1:8080", "where the language server finds the Homespun server", LSP)
     log_level: str = _setting(

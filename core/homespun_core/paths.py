@@ -72,6 +72,11 @@ class DataDir:
         return self.root / "salt"
 
     @property
+    def feedback(self) -> Path:
+        """The database of what became of completions, unless `database_url` names another."""
+        return self.root / "feedback.db"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

@@ -53,6 +53,8 @@ class CompletionRequest:
     """True leaves the model's text as it is: no post-processing."""
     client: str | None = None
     """A newer request of the same client replaces an older one; None replaces nothing."""
+    user: str | None = None
+    """Opaque; whom what becomes of the completion counts for. None: the client."""
     trigger: Trigger = "typed"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -27,6 +29,13 @@ _KEEPALIVE_S = 4.0
 """Below the 5 s after which uvicorn closes idle connections, so that we don't write into one that is being closed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    text: str
+    """Empty when there is nothing to suggest."""
+    id: str | None = None
+
+
 class CompletionClient:
     def __init__(self, say: Callable[[str, bool], None]) -> None:
         """`say(line, is_problem)` is called when the server stops or resumes answering, not for every request."""
@@ -37,8 +46,8 @@ class CompletionClient:
         self._url = ""
         self._problem: str | None = None
 
-    async def complete(self, query: Query, options: Options) -> str:
-        """Empty when there is nothing to suggest. Cancelling closes the connection, upon which the server stops."""
+    async def complete(self, query: Query, options: Options) -> Answer:
+        """Cancelling closes the connection, upon which the server stops."""
         http = await self._connected(options.server_url)
         try:
             response = await http.post(
@@ -47,18 +56,29 @@ class CompletionClient:
                 headers=_headers(options.token),
                 timeout=httpx.Timeout(options.timeout_ms / 1000, connect=_CONNECT_S),
             )
-            text, problem = _read(response)
+            answer, problem = _read(response)
         except (httpx.ConnectTimeout, httpx.ConnectError, httpx.InvalidURL) as error:
-            text, problem = (
-                "",
+            answer, problem = (
+                Answer(""),
                 f"can't be reached ({str(error) or 'no answer'})",
             )  # a bad certificate is told apart here
         except httpx.TimeoutException:
-            text, problem = "", "doesn't answer in time"
+            answer, problem = Answer(""), "doesn't answer in time"
         except httpx.HTTPError as error:
-            text, problem = "", f"broke the connection off ({type(error).__name__})"
+            answer, problem = Answer(""), f"broke the connection off ({type(error).__name__})"
         self._note(options.server_url, problem)
-        return text
+        return answer
+
+    async def tell(self, events: Sequence[Mapping[str, object]], options: Options) -> None:
+        """What became of completions. When it doesn't arrive, nobody misses it."""
+        http = await self._connected(options.server_url)
+        with suppress(httpx.HTTPError, httpx.InvalidURL):
+            await http.post(
+                options.server_url.rstrip("/") + "/v1/homespun/events",
+                content=json.dumps({"events": events}),
+                headers=_headers(options.token),
+                timeout=_CONNECT_S,
+            )
 
     async def close(self) -> None:
         http, self._http = self._http, None
@@ -108,17 +128,18 @@ def _headers(token: str) -> dict[str, str]:
     return headers | {"authorization": f"Bearer {token}"} if token else headers
 
 
-def _read(response: httpx.Response) -> tuple[str, str | None]:
+def _read(response: httpx.Response) -> tuple[Answer, str | None]:
     """The suggestion, and what is wrong with the server."""
     if response.status_code != httpx.codes.OK:
-        return "", _REFUSALS.get(response.status_code, f"answers with status {response.status_code}")
+        return Answer(""), _REFUSALS.get(response.status_code, f"answers with status {response.status_code}")
     try:
-        text = response.json()["choices"][0]["text"]
+        body = response.json()
+        text, id = body["choices"][0]["text"], body.get("id")
     except (ValueError, LookupError, TypeError):
-        text = None
+        text = id = None
     if not isinstance(text, str):
-        return "", "answers with something else than a completion; is it a Homespun server?"
-    return text if text.strip() else "", None
+        return Answer(""), "answers with something else than a completion; is it a Homespun server?"
+    return Answer(text if text.strip() else "", id if isinstance(id, str) else None), None
 
 
 def _is_loopback(url: str) -> bool:

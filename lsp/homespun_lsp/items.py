@@ -33,24 +33,24 @@ def place_of(document: Document, params: types.InlineCompletionParams) -> Place 
 
 
 def inline_item(
-    place: Place, completion: str, chosen: types.SelectedCompletionInfo | None
+    place: Place, completion: str, chosen: types.SelectedCompletionInfo | None, made: str | None = None
 ) -> types.InlineCompletionItem | None:
-    document = place.document
+    document, accepted = place.document, _accepted(made, completion)
     rest = rest_of_line(place.text, place.offset)
     if chosen is not None:  # its text and its range are given, so that a line to the right can't be taken in
         completion = completion.partition("\n")[0] if rest else completion
-        return _inline(chosen.text + completion, chosen.range) if completion.strip() else None
+        return _inline(chosen.text + completion, chosen.range, accepted) if completion.strip() else None
     if rest and "\n" in completion:  # VS Code wants a range up to the end of the line for text of several lines
         where = document.range_at(place.offset, document.line_end_after(place.offset))
-        return _inline(completion + rest, where)
-    return _inline(completion, document.range_at(place.offset, place.offset))
+        return _inline(completion + rest, where, accepted)
+    return _inline(completion, document.range_at(place.offset, place.offset), accepted)
 
 
-def _inline(text: str, where: types.Range) -> types.InlineCompletionItem:
-    return types.InlineCompletionItem(insert_text=text, range=where, command=_accepted())
+def _inline(text: str, where: types.Range, accepted: types.Command) -> types.InlineCompletionItem:
+    return types.InlineCompletionItem(insert_text=text, range=where, command=accepted)
 
 
-def menu_item(place: Place, completion: str, *, markdown: bool) -> types.CompletionItem:
+def menu_item(place: Place, completion: str, *, markdown: bool, made: str | None = None) -> types.CompletionItem:
     """An entry for editors without ghost text. It covers the word before the cursor, which editors filter by."""
     document = place.document
     match = _WORD.search(place.text, max(0, place.offset - 200), place.offset)
@@ -67,7 +67,7 @@ def menu_item(place: Place, completion: str, *, markdown: bool) -> types.Complet
         insert_text_format=types.InsertTextFormat.PlainText,
         insert_text_mode=types.InsertTextMode.AsIs,
         text_edit=types.TextEdit(range=document.range_at(place.offset - len(word), place.offset), new_text=text),
-        command=_accepted(),
+        command=_accepted(made, completion),
     )
 
 
@@ -83,5 +83,7 @@ def _documentation(text: str, language: str, *, markdown: bool) -> types.MarkupC
     return types.MarkupContent(kind=types.MarkupKind.Markdown, value=f"{fence}{language}\n{text}\n{fence}")
 
 
-def _accepted() -> types.Command:
-    return types.Command(title="Homespun: suggestion accepted", command=ACCEPTED)
+def _accepted(made: str | None, completion: str) -> types.Command:
+    """Says which completion was accepted, and how much of it was left to accept."""
+    arguments = [made, len(completion)] if made else None
+    return types.Command(title="Homespun: suggestion accepted", command=ACCEPTED, arguments=arguments)

@@ -22,6 +22,8 @@ class Options:
     """Wait for a pause in typing. Short, since most editors wait by themselves (VS Code 50 ms, Neovim 200 ms)."""
     max_tokens: int = 64
     timeout_ms: int = 10_000
+    send_events: bool = True
+    """Whether the server is told what became of suggestions; counts, no code."""
     completion: str = "auto"
     """Entries in the editor's completion menu: `auto` where the editor doesn't say that it can show ghost text."""
     completion_deadline_ms: int = 250
@@ -44,6 +46,7 @@ OPTIONS: dict[str, _Option] = {
     "debounceMs": _Option("debounce_ms", int),
     "maxTokens": _Option("max_tokens", int, low=1),
     "timeoutMs": _Option("timeout_ms", int, low=1),
+    "sendEvents": _Option("send_events", bool),
     "completion": _Option("completion", str, choices=("auto", "on", "off")),
     "completionDeadlineMs": _Option("completion_deadline_ms", int),
 }

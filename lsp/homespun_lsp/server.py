@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from homespun_lsp.client import CompletionClient
 from homespun_lsp.context import Place, query_at, worth_asking
 from homespun_lsp.documents import Document, Documents
 from homespun_lsp.repository import Repositories
+from homespun_lsp.signals import Signals
 from homespun_lsp.suggest import Suggester
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class _Protocol(LanguageServerProtocol):
     def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> None:
         self.documents.close(params.text_document.uri)
         assert isinstance(self._server, HomespunServer)
-        self._server.suggester.forget(params.text_document.uri)
+        self._server.forget(params.text_document.uri)
 
 
 class HomespunServer(LanguageServer):
@@ -73,6 +75,9 @@ class HomespunServer(LanguageServer):
         self.options = self._defaults
         self.counts: Counter[str] = Counter()
         self.client = CompletionClient(self.say)
+        self.signals = Signals(self._tell)
+        self._made: dict[str, str | None] = {}
+        """Id of the last completion of each document."""
         self.suggester = Suggester(self._fetch, self.documents.get)
         self._repositories = Repositories()
 
@@ -130,7 +135,21 @@ class HomespunServer(LanguageServer):
         wait_ms = 0 if invoked else self.options.debounce_ms
         completion = await self.suggester.suggest(place, wait_ms=wait_ms, deadline_ms=deadline_ms)
         self.counts["suggested"] += bool(completion)
+        if completion and (made := self.made_for(place)):
+            self.signal(made, "shown")
         return completion
+
+    def forget(self, uri: str) -> None:
+        self.suggester.forget(uri)
+        self._made.pop(uri, None)
+
+    def made_for(self, place: Place) -> str | None:
+        """Id of what is suggested there."""
+        return self._made.get(place.document.uri)
+
+    def signal(self, completion: str, kind: str, characters: int = 0) -> None:
+        if self.options.send_events:
+            self.signals.note(completion, kind, characters)
 
     def offers_menu(self) -> bool:
         """An editor that shows ghost text would otherwise show everything twice."""
@@ -146,9 +165,13 @@ class HomespunServer(LanguageServer):
 
     async def _fetch(self, place: Place) -> str:
         query = query_at(place, self._folders(), self._repositories)
-        completion = await self.client.complete(query, self.options)
-        logger.debug("%d + %d characters sent, %d suggested", len(query.prefix), len(query.suffix), len(completion))
-        return completion
+        answer = await self.client.complete(query, self.options)
+        logger.debug("%d + %d characters sent, %d suggested", len(query.prefix), len(query.suffix), len(answer.text))
+        self._made[place.document.uri] = answer.id
+        return answer.text
+
+    async def _tell(self, events: Sequence[Mapping[str, object]]) -> None:
+        await self.client.tell(events, self.options)
 
     def _folders(self) -> tuple[Path, ...]:
         names = [to_fs_path(folder.uri) for folder in self.workspace.folders.values()]
@@ -180,7 +203,8 @@ async def _inline_completion(
     completion = await ls.suggest(place, invoked=invoked)
     if completion is None:
         return None
-    item = items.inline_item(place, completion, params.context.selected_completion_info) if completion else None
+    chosen, made = params.context.selected_completion_info, ls.made_for(place)
+    item = items.inline_item(place, completion, chosen, made) if completion else None
     return types.InlineCompletionList(items=[item] if item else [])
 
 
@@ -191,12 +215,19 @@ async def _completion(ls: HomespunServer, params: types.CompletionParams) -> typ
         return types.CompletionList(is_incomplete=False, items=[])
     place = Place(document=document, text=document.text, offset=document.offset_at(params.position))
     completion = await ls.suggest(place, invoked=False, deadline_ms=ls.options.completion_deadline_ms)
-    found = [items.menu_item(place, completion, markdown=ls.reads_markdown())] if completion else []
+    found = (
+        [items.menu_item(place, completion, markdown=ls.reads_markdown(), made=ls.made_for(place))]
+        if completion
+        else []
+    )
     return types.CompletionList(is_incomplete=True, items=found)
 
 
 def _accepted(ls: HomespunServer, *arguments: object) -> None:
     ls.counts["accepted"] += 1
+    match arguments:
+        case [str(made), int(characters)] | [[str(made), int(characters)]]:
+            ls.signal(made, "accepted", max(0, characters))
 
 
 def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
@@ -222,4 +253,5 @@ async def _did_change_configuration(ls: HomespunServer, params: types.DidChangeC
 async def _shutdown(ls: HomespunServer, *params: object) -> None:
     logger.debug("%d suggested, %d accepted", ls.counts["suggested"], ls.counts["accepted"])
     ls.suggester.forget_all()
+    await ls.signals.close()
     await ls.client.close()

@@ -21,6 +21,7 @@ from homespun_server import routes
 from homespun_server.dialects import BadRequestError, error_body
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure, is_loopback
+from homespun_server.feedback import http as feedback_routes
 from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
 from homespun_server.runtime import EngineLoader, Runtime
@@ -57,6 +58,7 @@ def build_app(
     app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret)
     app.include_router(routes.router)
     app.include_router(hooks.router)
+    app.include_router(feedback_routes.router)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)

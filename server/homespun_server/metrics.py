@@ -45,6 +45,18 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.events = Counter(
+            "homespun_events",
+            "What clients say became of completions (shown, accepted, dismissed, kept, saved)",
+            ["kind"],
+            registry=registry,
+        )
+        self.lost_facts = Counter(
+            "homespun_feedback_lost",
+            "Facts that are not in the database, by why (full queue, failed write, unknown completion)",
+            ["reason"],
+            registry=registry,
+        )
         self.queue_depth = Gauge("homespun_queue_depth", "Completions that wait for the engine", registry=registry)
         self.index_age = Gauge("homespun_index_age_seconds", "Age of the oldest live index", registry=registry)
         self.indexes = Counter(

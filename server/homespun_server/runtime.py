@@ -17,6 +17,9 @@ from homespun_core.types import ModelFiles
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.engine.protocol import Engine
 from homespun_server.exposure import is_loopback
+from homespun_server.feedback.database import open_database
+from homespun_server.feedback.recorder import Recorder
+from homespun_server.feedback.store import FeedbackStore
 from homespun_server.metrics import Metrics
 from homespun_server.services import Completer
 from homespun_server.snapshots import SnapshotWatcher
@@ -41,6 +44,8 @@ class Runtime:
         self.settings, self.model, self.metrics = settings, model, Metrics()
         self.loaded: Loaded | None = None
         self.error: str | None = None
+        self.recorder: Recorder | None = None
+        """None until it is opened, and where feedback_days is 0."""
         self._load_engine = load_engine
         self._thread: threading.Thread | None = None
 
@@ -56,6 +61,8 @@ class Runtime:
             self.loaded.watcher.close()
             self.loaded.completer.close()
             self.loaded.engine.close()
+        if self.recorder is not None:
+            self.recorder.close()
 
     def state(self) -> dict[str, Any]:
         """What `/readyz` says."""
@@ -88,6 +95,7 @@ class Runtime:
         settings, model = self.settings, self.model
         tokenizer = load_tokenizer(model)
         format = resolve_family(tokenizer, model.config, name=model.name, forced=model.family)
+        self.recorder = self._opened_recorder()
         engine = self._load_engine(model, settings)
         watcher = SnapshotWatcher(
             DataDir(settings.data_root),
@@ -104,10 +112,22 @@ class Runtime:
             repositories=watcher,
             settings=settings,
             metrics=self.metrics,
+            record=self.recorder.record if self.recorder else None,
         )
         self._gauges(engine, watcher)
         watcher.start()
         return Loaded(engine=engine, watcher=watcher, completer=completer, family=format.family.name)
+
+    def _opened_recorder(self) -> Recorder | None:
+        settings = self.settings
+        if settings.feedback_days <= 0:
+            return None
+        store = FeedbackStore(open_database(settings.database_url, DataDir(settings.data_root).feedback))
+        return Recorder(
+            store,
+            keep_days=settings.feedback_days,
+            on_lost=lambda reason, number: self.metrics.lost_facts.labels(reason).inc(number),
+        )
 
     def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -25,6 +25,8 @@ from homespun_server.assembly import Assembly, is_decided
 from homespun_server.drafts import Recent, drafter
 from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, EngineStats, Priority
 from homespun_server.engine.spelling import Vocabulary
+from homespun_server.feedback.facts import CompletionFact
+from homespun_server.feedback.features import features
 from homespun_server.metrics import Metrics
 from homespun_server.retrieval import Retriever
 from homespun_server.snapshots import LiveRepository, pick
@@ -63,6 +65,7 @@ class _Work:
     """The whole lines that were last found not to decide the completion."""
     degraded: list[str] = field(default_factory=list)
     """As in `Completion`."""
+    logprobs: list[float] = field(default_factory=list)
 
     @property
     def tenant(self) -> str:
@@ -84,10 +87,14 @@ class Completer:
         repositories: Repositories,
         settings: Settings,
         metrics: Metrics,
+        record: Callable[[CompletionFact], None] | None = None,
     ) -> None:
-        """Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
+        """`record` takes what is remembered of each completion.
+
+        Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
         self._repositories, self._settings, self._metrics = repositories, settings, metrics
+        self._record = record
         room = engine.max_context - settings.max_new_tokens
         if room < _MIN_PROMPT_TOKENS:
             raise ConfigError(
@@ -137,6 +144,8 @@ class Completer:
             self._metrics.completed(completion, time.monotonic() - work.started)
             for reason in completion.degraded:
                 self._metrics.degraded.labels(reason).inc()
+            if self._record is not None and _is_opportunity(work):
+                self._record(_fact(request_id, work, completion))
             yield completion
         except EngineBusyError:
             outcome = "shed"
@@ -210,6 +219,7 @@ class Completer:
         for reason, attempt in self._attempts(work):
             work.adapter = attempt.adapter
             work.assembly.restart()
+            work.logprobs.clear()
             if reason is not None:
                 work.degraded.append(reason)
             try:
@@ -265,6 +275,7 @@ class Completer:
         try:
             async for token in stream:
                 assembly.add(token.id)
+                work.logprobs.append(token.logprob)
                 yield assembly.settled
                 if assembly.is_stopped or _is_decided(work):
                     assembly.is_stopped = True
@@ -313,6 +324,32 @@ def _is_decided(work: _Work) -> bool:
         return False
     work.judged = lines
     return is_decided(request.prefix, lines, request.suffix)
+
+
+def _is_opportunity(work: _Work) -> bool:
+    """Whether somebody waited for it: not what only prepares a place, is raw, or was replaced by a newer request. (One
+    that is "cancelled" was complete before the model ended it.)"""
+    is_replaced = work.stats is not None and work.stats.finish_reason == "superseded"
+    return work.priority in ("typed", "invoked") and not work.request.raw and not is_replaced
+
+
+def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFact:
+    request, repository = work.request, work.repository
+    is_adapted = repository is not None and repository.adapter_path is not None and work.adapter is not None
+    latency_ms = (time.monotonic() - work.started) * 1e3
+    logprobs = work.logprobs[work.prompt.num_opening :]
+    return CompletionFact(
+        id=request_id,
+        time=time.time() - latency_ms / 1e3,
+        user=(request.user or request.client or "").replace("\0", ""),
+        repository=repository.id if repository else None,
+        language=(request.language or "")[:64].replace("\0", "") or None,
+        adapter=repository.adapter_path.name if is_adapted and repository and repository.adapter_path else None,
+        characters=len(completion.text),
+        first_line=len(completion.text.partition("\n")[0]),
+        latency_ms=latency_ms,
+        features=features(request, completion, logprobs, is_invoked=work.priority == "invoked"),
+    )
 
 
 def _relative(path: str | None, repository: LiveRepository | None) -> str | None:

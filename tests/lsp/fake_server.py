@@ -25,7 +25,8 @@ class Request:
 
     @property
     def document(self) -> str:
-        return str(self.body["homespun"]["path"])
+        """Events are about none."""
+        return str(self.body.get("homespun", {}).get("path", self.path))
 
     @property
     def is_open(self) -> bool:

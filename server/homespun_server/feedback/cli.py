@@ -1,0 +1,77 @@
+"""`homespun feedback`: what became of completions, and how to have it forgotten."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from homespun_core.config import SERVE, add_flags, settings_from_args
+from homespun_core.outcomes import Outcome
+from homespun_core.paths import DataDir
+from homespun_server.feedback.database import open_database
+from homespun_server.feedback.store import FeedbackStore, Summary, days_ago, summary
+
+_GROUPS: Mapping[str, Callable[[Outcome], str | None]] = {
+    "language": lambda o: o.language,
+    "adapter": lambda o: o.adapter or "base model",
+    "repository": lambda o: o.repository,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--days", type=float, default=7.0, metavar="X", help="how far to look back (default: 7)")
+    parser.add_argument("--forget", metavar="USER", help="delete all that is known of a user's completions instead")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    add_flags(parser, (SERVE,))
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = settings_from_args(args).settings
+    store = FeedbackStore(open_database(settings.database_url, DataDir(settings.data_root).feedback))
+    try:
+        if args.forget is not None:
+            print(f"{store.forget_user(args.forget):,} completions of {args.forget} are forgotten")
+            return 0
+        outcomes = store.outcomes(None, days_ago(args.days))
+    finally:
+        store.close()
+    table = grouped(outcomes)
+    print(json.dumps(as_json(table), indent=1) if args.json else render(table, args.days))
+    return 0
+
+
+def grouped(outcomes: Sequence[Outcome]) -> Mapping[tuple[str, str], Summary]:
+    """By (kind of group, its name), all of them together first."""
+    members: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for kind, name in _GROUPS.items():
+        for outcome in outcomes:
+            members[kind, name(outcome) or "unknown"].append(outcome)
+    return {("all", ""): summary(outcomes)} | {key: summary(members[key]) for key in sorted(members)}
+
+
+def as_json(table: Mapping[tuple[str, str], Summary]) -> Sequence[Mapping[str, Any]]:
+    return [
+        {"group": kind, "name": name, "kept_per_opportunity": found.kept_per_opportunity, **asdict(found)}
+        for (kind, name), found in table.items()
+    ]
+
+
+def render(table: Mapping[tuple[str, str], Summary], days: float) -> str:
+    if not table["all", ""].opportunities:
+        return (
+            f"no completions in the last {days:g} days; they are counted a minute after they were made, while"
+            " `homespun serve` runs with feedback_days above 0"
+        )
+    title = f"last {days:g} days"
+    lines = [f"{title:<44}{'places':>9}{'shown':>9}{'accepted':>15}{'kept chars/place':>18}"]
+    return "\n".join([*lines, *(_line(f"{kind} {name}".strip(), found) for (kind, name), found in table.items())])
+
+
+def _line(label: str, found: Summary) -> str:
+    accepted = f"{found.accepted:,} ({found.acceptance:.0%})"
+    counts = f"{found.opportunities:>9,}{found.shown:>9,}{accepted:>15}"
+    return f"{label[:43]:<44}{counts}{found.kept_per_opportunity:>18.2f}"

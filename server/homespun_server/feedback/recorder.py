@@ -1,0 +1,78 @@
+"""Writes facts to the database beside the requests: they never wait for it, and a slow or broken one loses facts, not
+completions."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from homespun_server.feedback.facts import Fact
+from homespun_server.feedback.store import FeedbackStore, days_ago
+
+logger = logging.getLogger(__name__)
+
+_MAX_WAITING = 10_000
+_MAX_BATCH = 500
+_GATHER_S = 0.2
+"""Facts of so long are written together: a transaction waits for the disk."""
+_SWEEP_S = 3_600.0
+
+
+class Recorder:
+    def __init__(self, store: FeedbackStore, *, keep_days: float, on_lost: Callable[[str, int], None]) -> None:
+        """`on_lost(reason, number)` is called for facts that are not written: `full`, `failed`, `unknown`."""
+        self._store, self._keep_days, self._on_lost = store, keep_days, on_lost
+        self._waiting: queue.Queue[Fact] = queue.Queue(_MAX_WAITING)
+        self._is_closing = threading.Event()
+        self._swept = -_SWEEP_S
+        self._thread = threading.Thread(target=self._run, name="feedback", daemon=True)
+        self._thread.start()
+
+    def record(self, fact: Fact) -> None:
+        """Returns at once, whatever the database does."""
+        try:
+            self._waiting.put_nowait(fact)
+        except queue.Full:
+            self._on_lost("full", 1)
+
+    def close(self) -> None:
+        """What was recorded until now is written first."""
+        self._is_closing.set()
+        self._thread.join()
+        self._store.close()
+
+    def _run(self) -> None:
+        while not (self._is_closing.is_set() and self._waiting.empty()):
+            self._sweep()
+            self._write(self._batch())
+
+    def _batch(self) -> list[Fact]:
+        self._is_closing.wait(_GATHER_S)
+        facts: list[Fact] = []
+        while len(facts) < _MAX_BATCH and not self._waiting.empty():
+            facts.append(self._waiting.get_nowait())
+        return facts
+
+    def _write(self, facts: Sequence[Fact]) -> None:
+        if not facts:
+            return
+        try:
+            if num_unknown := self._store.write(facts):
+                self._on_lost("unknown", num_unknown)
+        except SQLAlchemyError as error:
+            logger.warning("%d facts are lost: the database fails (%s)", len(facts), type(error).__name__)
+            self._on_lost("failed", len(facts))
+
+    def _sweep(self) -> None:
+        if time.monotonic() - self._swept < _SWEEP_S:
+            return
+        self._swept = time.monotonic()
+        try:
+            self._store.forget_before(days_ago(self._keep_days))
+        except SQLAlchemyError as error:
+            logger.warning("old feedback can't be deleted (%s)", type(error).__name__)

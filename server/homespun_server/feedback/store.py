@@ -1,0 +1,143 @@
+"""Writes what became of completions, and reads it as outcomes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, delete, insert, select, update
+
+from homespun_core.outcomes import Outcome
+from homespun_server.feedback.database import completions, events
+from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
+
+SETTLED_S = 60.0
+"""Younger outcomes may still change: what is kept of an accepted text is looked at after half a minute."""
+_DAY_S = 86_400.0
+
+
+class FeedbackStore:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def write(self, facts: Sequence[Fact]) -> int:
+        """In one transaction; returns how many events were left out since nothing is known of their completion. The
+        same fact twice is one fact; of two counts of characters the larger stands."""
+        with self._engine.begin() as connection:
+            _write_completions(connection, {f.id: f for f in facts if isinstance(f, CompletionFact)})
+            return _write_events(connection, [f for f in facts if isinstance(f, Event)])
+
+    def outcomes(self, repository: str | None, since: float, until: float | None = None) -> Sequence[Outcome]:
+        """Those of one repository (None: of all) asked for from `since` until those that can still change; by time."""
+        until = time.time() - SETTLED_S if until is None else until
+        query = select(completions).where(completions.c.time >= since, completions.c.time < until)
+        if repository is not None:
+            query = query.where(completions.c.repository == repository)
+        told = select(events).join(completions).where(completions.c.time >= since, completions.c.time < until)
+        by_completion: dict[str, dict[EventKind, int]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(told):
+                by_completion.setdefault(row.completion, {})[row.kind] = row.characters
+            rows = connection.execute(query.order_by(completions.c.time, completions.c.id)).all()
+        return [_outcome(row._asdict(), by_completion.get(row.id, {})) for row in rows]
+
+    def forget_user(self, user: str) -> int:
+        """How many completions were deleted, with all that was said of them."""
+        with self._engine.begin() as connection:
+            return connection.execute(delete(completions).where(completions.c.user == user)).rowcount
+
+    def forget_before(self, limit: float) -> int:
+        with self._engine.begin() as connection:
+            return connection.execute(delete(completions).where(completions.c.time < limit)).rowcount
+
+
+def _write_completions(connection: Connection, facts: Mapping[str, CompletionFact]) -> None:
+    known = _known(connection, list(facts))
+    rows = [{c.name: getattr(f, c.name) for c in completions.c} for f in facts.values() if f.id not in known]
+    if rows:
+        connection.execute(insert(completions), rows)
+
+
+def _write_events(connection: Connection, facts: Sequence[Event]) -> int:
+    asked = select(completions.c.id, completions.c.characters, completions.c.first_line)
+    ids = sorted({f.completion for f in facts})
+    sizes = {row.id: row for row in connection.execute(asked.where(completions.c.id.in_(ids)))}
+    num_unknown = 0
+    for fact in facts:
+        size = sizes.get(fact.completion)
+        if size is None:
+            num_unknown += 1
+            continue
+        _write_event(connection, fact, _characters(fact, size.characters, size.first_line))
+    return num_unknown
+
+
+def _characters(event: Event, whole: int, first_line: int) -> int:
+    """Never more than the completion has."""
+    if event.is_line:
+        return first_line
+    return whole if event.characters is None else min(event.characters, whole)
+
+
+def _write_event(connection: Connection, event: Event, characters: int) -> None:
+    key = (events.c.completion == event.completion) & (events.c.kind == event.kind)
+    before = connection.execute(select(events.c.characters).where(key)).scalar()
+    if before is None:
+        row = {"completion": event.completion, "kind": event.kind, "time": event.time, "characters": characters}
+        connection.execute(insert(events).values(row))
+    elif characters > before:
+        connection.execute(update(events).where(key).values(characters=characters))
+
+
+def _known(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
+    return frozenset(connection.execute(select(completions.c.id).where(completions.c.id.in_(ids))).scalars())
+
+
+def _outcome(row: Mapping[str, object], told: Mapping[EventKind, int]) -> Outcome:
+    """Where a client doesn't look what is kept, all that was accepted counts as kept."""
+    accepted = told.get("accepted", 0)
+    kept = told.get("kept", told.get("saved", accepted))
+    own = {name: row[name] for name in ("time", "user", "repository", "language", "adapter", "latency_ms")}
+    return Outcome(
+        completion=row["id"],  # type: ignore[arg-type]  # the columns have the types of the fields
+        **own,  # type: ignore[arg-type]
+        is_shown="shown" in told or "accepted" in told,
+        is_accepted="accepted" in told,
+        accepted_characters=accepted,
+        kept_characters=min(kept, accepted),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What came of some opportunities."""
+
+    opportunities: int
+    shown: int
+    accepted: int
+    kept_characters: int
+
+    @property
+    def acceptance(self) -> float:
+        return self.accepted / self.shown if self.shown else 0.0
+
+    @property
+    def kept_per_opportunity(self) -> float:
+        return self.kept_characters / self.opportunities if self.opportunities else 0.0
+
+
+def summary(outcomes: Sequence[Outcome]) -> Summary:
+    return Summary(
+        opportunities=len(outcomes),
+        shown=sum(o.is_shown for o in outcomes),
+        accepted=sum(o.is_accepted for o in outcomes),
+        kept_characters=sum(o.kept_characters for o in outcomes),
+    )
+
+
+def days_ago(days: float) -> float:
+    return time.time() - days * _DAY_S

@@ -1,0 +1,84 @@
+"""From a completion over HTTP, through its events, to outcomes: the real server in process, a real database."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from homespun_core.cli import main
+from homespun_core.config import Settings
+from homespun_core.types import ModelFiles
+from homespun_server.feedback.database import open_database
+from homespun_server.feedback.store import FeedbackStore
+from tests.server.test_http import BODY, Started
+
+CODE = "def canary_secret(a, b):\n    return"
+
+
+def _stored(data: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in data.glob("feedback*"))
+
+
+async def test_a_completion_accepted_over_http_is_an_outcome_and_no_code_is_kept(
+    builtin: ModelFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = Started(Settings(data_dir=str(tmp_path), completion_deadline_ms=60_000), builtin)
+    assert started.loaded.wait(60)
+    async with started.client() as client:
+        body = BODY | {"prompt": CODE, "homespun": {"user": "ann", "language": "python", "path": "secret/canary.py"}}
+        made = (await client.post("/v1/completions", json=body)).json()
+        warm = await client.post("/v1/completions", json=body | {"max_tokens": 0})
+        tabby = {"language": "python", "segments": {"prefix": CODE}, "user": "bob"}
+        other = (await client.post("/v1/completions", json=tabby)).json()
+        kept = [{"completion": made["id"], "kind": kind, "characters": 2} for kind in ("shown", "accepted", "kept")]
+        assert (await client.post("/v1/homespun/events", json={"events": kept})).status_code == 200
+        seen = {"type": "select", "completion_id": other["id"], "choice_index": 0}
+        assert (await client.post("/v1/events?select_kind=line", json=seen)).status_code == 200
+        assert (await client.post("/v1/events", json=seen | {"type": "love"})).status_code == 400
+        assert (await client.post("/v1/homespun/events", content=b"x" * 300_000)).status_code == 413
+        metrics = (await client.get("/metrics")).text
+    started.runtime.close()
+    assert warm.status_code == 200 and 'homespun_events_total{kind="accepted"} 2.0' in metrics
+    store = FeedbackStore(open_database("", tmp_path / "feedback.db"))
+    first, second = store.outcomes(None, 0, until=time.time() + 1)
+    store.close()
+    assert (first.completion, first.user, first.language, first.kept_characters) == (made["id"], "ann", "python", 2)
+    assert (second.user, second.is_accepted) == ("bob", True)
+    assert second.accepted_characters == len(other["choices"][0]["text"].partition("\n")[0])
+    stored = _stored(tmp_path)
+    assert b"canary" not in stored and b"mean_logprob" in stored
+    assert main(["feedback", "--data-dir", str(tmp_path), "--forget", "ann"]) == 0
+    assert "1 completions of ann" in capsys.readouterr().out
+
+
+def test_feedback_says_what_came_of_completions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.server.feedback.test_store import fact, told
+
+    words = ["feedback", "--data-dir", str(tmp_path)]
+    assert main(words) == 0
+    assert "no completions" in capsys.readouterr().out
+    store = FeedbackStore(open_database("", tmp_path / "feedback.db"))
+    at = time.time() - 100
+    store.write([fact("a", at=at), fact("b", at=at), fact("c", at=at), fact("d", at=at)])
+    store.write([told("a", "shown", 0), told("b", "shown", 0), told("a", "accepted"), told("a", "kept", 10)])
+    store.close()
+    assert main(words) == 0
+    everything = capsys.readouterr().out.splitlines()[1].split()
+    assert everything == ["all", "4", "2", "1", "(50%)", "2.50"]
+    assert main([*words, "--json"]) == 0
+    groups = {(g["group"], g["name"]): g for g in json.loads(capsys.readouterr().out)}
+    assert groups["language", "python"]["kept_per_opportunity"] == 2.5 and ("adapter", "v1") in groups
+
+
+async def test_nothing_is_kept_where_feedback_days_is_0(builtin: ModelFiles, tmp_path: Path) -> None:
+    started = Started(Settings(data_dir=str(tmp_path), feedback_days=0), builtin)
+    assert started.loaded.wait(60)
+    async with started.client() as client:
+        made = (await client.post("/v1/completions", json=BODY)).json()
+        sent = {"events": [{"completion": made["id"], "kind": "shown"}]}
+        assert (await client.post("/v1/homespun/events", json=sent)).status_code == 200
+    started.runtime.close()
+    assert _stored(tmp_path) == b""
