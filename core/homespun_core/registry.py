@@ -1,27 +1,44 @@
-"""Adapters on disk: `adapters/<repo>/<version>/` snapshots, one of them live.
+"""Adapters on disk: `adapters/<repo>/<version>/` snapshots, and what is known of them.
+
+    <version>/       immutable: weights, report.json, MODEL_CARD.md
+    CURRENT          the champion, which servers follow; the last thing a change writes
+    ALIASES.json     candidate, earlier champions, pin, rejected ones
+    HISTORY.jsonl    who changed what, when and why
 
 A candidate that the gate turned down stays there, with the reasons in its report, until newer ones push it out.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from homespun_core import storage
+from homespun_core import aliases as names
+from homespun_core import model_card, storage
+from homespun_core.aliases import Aliases
 from homespun_core.errors import StorageError
 from homespun_core.storage import Manifest
 
 ADAPTER_KIND = "adapter"
 ADAPTER_FORMAT = 1
-"""1: peft's adapter_config.json and adapter_model.safetensors, report.json."""
+"""1: peft's adapter_config.json and adapter_model.safetensors, report.json; since 0.2 MODEL_CARD.md as well."""
 REPORT = "report.json"
-_KEEP = 5
+CARD = "MODEL_CARD.md"
+ALIASES = "ALIASES.json"
+HISTORY = "HISTORY.jsonl"
+KEEP = 5
+"""Versions without a name that pruning leaves."""
+GATE = "gate"
+_LOCK = ".lock"
+_PATIENCE_S = 10.0
+"""Changes take milliseconds; a training of hours must not fail since somebody pins a version at that moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +49,21 @@ class Adapter:
     """Digest of the base model it was trained on; it fits no other."""
     report: Mapping[str, Any]
     """Evaluation and gate: scores of every arm, whether it was promoted, and why or why not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of the history."""
+
+    time: str
+    """UTC, ISO 8601."""
+    by: str
+    """An account of this machine, or `gate`."""
+    what: str
+    version: str | None
+    champion: str | None
+    """After it."""
+    why: str = ""
 
 
 def new_version(fingerprint: str) -> str:
@@ -50,19 +82,92 @@ def publish_adapter(
     manifest = Manifest(kind=ADAPTER_KIND, format_version=ADAPTER_FORMAT, fingerprint=fingerprint, sources=sources)
     with storage.publish_dir(path, manifest) as tmp:
         yield tmp
+        digests = {p.name: storage.file_digest(p) for p in sorted(tmp.glob("*.safetensors"))}
+        card = model_card.render(path.name, fingerprint, sources, report, digests)
+        (tmp / CARD).write_text(card, encoding="utf-8")
         (tmp / REPORT).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def promote(adapters: Path, version: str) -> None:
-    """Make a version live: servers pick it up within a second. Older versions beyond the last few are deleted."""
-    storage.set_current(adapters, version)
-    storage.prune(adapters, _KEEP)
+def versions(adapters: Path) -> list[str]:
+    """All there are, oldest first."""
+    return sorted(p.parent.name for p in adapters.glob(f"*/{storage.MANIFEST}") if not p.parent.name.startswith("."))
+
+
+def aliases(adapters: Path) -> Aliases:
+    """Raises StorageError when the record is there but unreadable: it may hold a pin."""
+    record, pointer, existing = _record(adapters), _pointer(adapters), versions(adapters)
+    try:
+        return names.from_json(record, pointer, existing)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StorageError(
+            f"{adapters / ALIASES}: unreadable ({error}); delete it: the live version stays, pin and candidate are lost"
+        ) from error
+
+
+def promote(adapters: Path, version: str, *, by: str = GATE, why: str = "") -> Aliases:
+    """Make a version live: servers pick it up within a second. Raises StorageError when it is missing or damaged, or
+    another one is pinned."""
+    load_adapter(adapters / version)
+    return _change(adapters, "promote", lambda now: now.promoted(version), version=version, by=by, why=why)
+
+
+def offer(adapters: Path, version: str, approval: str, why: str = "") -> Aliases:
+    """The gate lets a version pass. Nothing happens when it is live already, or was rejected since."""
+    return _change(adapters, "offer", lambda now: now.offered(version, approval), version=version, by=GATE, why=why)
+
+
+def approve(adapters: Path, *, by: str, why: str = "") -> Aliases:
+    """The candidate becomes the champion."""
+    candidate = aliases(adapters).candidate
+    if candidate is not None:
+        load_adapter(adapters / candidate)
+    return _change(adapters, "approve", lambda now: now.approved(), version=candidate, by=by, why=why)
+
+
+def reject(adapters: Path, *, by: str, why: str = "") -> Aliases:
+    return _change(
+        adapters, "reject", lambda now: now.turned_down(), version=aliases(adapters).candidate, by=by, why=why
+    )
+
+
+def rollback(adapters: Path, *, by: str, why: str = "") -> Aliases:
+    """Back to the champion before, or to the base model where there was none; what it leaves is rejected."""
+    return _change(
+        adapters, "rollback", lambda now: now.rolled_back(), version=aliases(adapters).champion, by=by, why=why
+    )
+
+
+def pin(adapters: Path, *, by: str, why: str = "") -> Aliases:
+    """Nothing but `retire` replaces the champion until `unpin`."""
+    return _change(adapters, "pin", lambda now: now.held(), version=aliases(adapters).champion, by=by, why=why)
+
+
+def unpin(adapters: Path, *, by: str, why: str = "") -> Aliases:
+    return _change(adapters, "unpin", lambda now: now.released(), version=aliases(adapters).champion, by=by, why=why)
+
+
+def retire(adapters: Path, version: str, *, by: str, why: str = "") -> Aliases:
+    """Take a version out of service, whatever its name, and delete it. The one before it takes its place."""
+    after = _change(adapters, "retire", lambda now: now.retired(version), version=version, by=by, why=why)
+    storage.remove(adapters / version)
+    return after
+
+
+def prune(adapters: Path, keep: int = KEEP) -> list[str]:
+    """Delete the oldest versions beyond `keep`; those with a name neither count nor go. Returns what went."""
+    with _locked(adapters):
+        protected = aliases(adapters).protected
+        spare = [version for version in versions(adapters) if version not in protected]
+        doomed = spare[: max(0, len(spare) - keep)]
+        for version in doomed:
+            storage.remove(adapters / version)
+    return doomed
 
 
 def newest(adapters: Path) -> Adapter | None:
     """The last version trained, live or not."""
-    versions = sorted(p.name for p in adapters.glob("*") if (p / storage.MANIFEST).is_file())
-    return load_adapter(adapters / versions[-1]) if versions else None
+    found = versions(adapters)
+    return load_adapter(adapters / found[-1]) if found else None
 
 
 def live(adapters: Path) -> Adapter | None:
@@ -75,8 +180,115 @@ def load_adapter(path: Path) -> Adapter:
     """Check and describe a version; reads every byte of it once. Raises StorageError when it is damaged."""
     manifest = storage.read_manifest(path, ADAPTER_KIND, ADAPTER_FORMAT)
     storage.verify(path, manifest)
+    return Adapter(
+        version=path.name, path=path, base_digest=manifest.sources["base_model"], report=read_report(path)
+    )
+
+
+def read_report(path: Path) -> dict[str, Any]:
     try:
-        report = json.loads((path / REPORT).read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads((path / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{path / REPORT}: unreadable ({error})") from error
-    return Adapter(version=path.name, path=path, base_digest=manifest.sources["base_model"], report=report)
+    return report
+
+
+def history(adapters: Path) -> list[Event]:
+    """Oldest first. A line that was cut off by the end of a process is left out."""
+    try:
+        lines = (adapters / HISTORY).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [event for event in map(_event, lines) if event is not None]
+
+
+def whoami() -> str:
+    """The account that runs this; in a container without accounts its number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _change(
+    adapters: Path, what: str, change: Callable[[Aliases], Aliases], *, version: str | None, by: str, why: str
+) -> Aliases:
+    """Record, then pointer, then history: a death before the pointer is written leaves all as it was (the record alone
+    says nothing about the champion), one after it at most a line of history missing."""
+    with _locked(adapters):
+        before = aliases(adapters)
+        after = change(before)
+        if after == before:
+            return after
+        if version is not None and version not in versions(adapters):
+            raise StorageError(f"{adapters / version}: no such version")
+        record = names.as_json(after, waiting=before.candidate if before.candidate == after.champion else None)
+        storage.write_atomic(adapters / ALIASES, json.dumps(record, indent=1) + "\n")
+        if after.champion != before.champion:
+            _point(adapters, after.champion)
+        _append(
+            adapters, Event(time=_now(), by=by, what=what, version=version, champion=after.champion, why=why)
+        )
+        return after
+
+
+@contextmanager
+def _locked(adapters: Path) -> Iterator[None]:
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        lock = storage.locked(adapters / _LOCK, "a change of its adapters")
+        try:
+            lock.__enter__()
+            break
+        except StorageError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _point(adapters: Path, champion: str | None) -> None:
+    if champion is None:
+        (adapters / storage.CURRENT).unlink(missing_ok=True)
+    else:
+        storage.set_current(adapters, champion)
+
+
+def _pointer(adapters: Path) -> str | None:
+    try:
+        return (adapters / storage.CURRENT).read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def _record(adapters: Path) -> Any:
+    try:
+        return json.loads((adapters / ALIASES).read_text(encoding="utf-8"))
+    except FileNotFoundError:  # a data directory of before there was one
+        return names.as_json(Aliases())
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{adapters / ALIASES}: unreadable ({error}); delete it to go on without pin") from error
+
+
+def _append(adapters: Path, event: Event) -> None:
+    """Beginning with an empty line where the last one was cut off."""
+    with (adapters / HISTORY).open("a+b") as handle:
+        handle.seek(max(0, handle.seek(0, os.SEEK_END) - 1))
+        start = b"\n" if handle.read(1) not in (b"", b"\n") else b""
+        handle.write(start + json.dumps(asdict(event)).encode() + b"\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _event(line: str) -> Event | None:
+    try:
+        return Event(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,114 @@
+"""`MODEL_CARD.md` of an adapter: what it was made of, how good it is, and why it did or didn't go live.
+
+Rendered from the facts of the manifest and the report; it holds no source code. Facts a report lacks are left out, so
+those of earlier versions and of other recipes have a card as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_METRICS = (
+    ("exact_match", "exact match", ".1%"),
+    ("edit_similarity", "edit similarity", ".3f"),
+    ("identifier_f1", "names F1", ".3f"),
+    ("bits_per_byte", "bits per byte", ".3f"),
+    ("stop_accuracy", "stop accuracy", ".1%"),
+)
+
+
+def render(
+    version: str, fingerprint: str, sources: Mapping[str, str], report: Mapping[str, Any], digests: Mapping[str, str]
+) -> str:
+    """`digests`: file of weights -> its SHA-256."""
+    training = _mapping(report, "training")
+    sections = [
+        f"# Adapter {_plain(version)}\n",
+        _facts(
+            "Made of",
+            {
+                "repository": sources.get("repository"),
+                "base model": sources.get("base_model_name"),
+                "base model, digest": sources.get("base_model"),
+                "corpus, fingerprint": sources.get("corpus"),
+                **{f"corpus, {key}": value for key, value in _mapping(report, "corpus").items()},
+                "inputs and options, fingerprint": fingerprint,
+                "champion at that time": sources.get("champion"),
+                **{f"SHA-256 of {name}": digest for name, digest in digests.items()},
+            },
+        ),
+        _facts("Trained with", {**_mapping(training, "recipe"), **_scalars(training)}),
+        _facts("Machine", _mapping(training, "machine")),
+        _facts("Versions", _mapping(training, "versions")),
+        _scores(report),
+        _memory(_mapping(report, "memory")),
+        _decision(report),
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def _facts(title: str, facts: Mapping[str, Any]) -> str:
+    rows = [(key.replace("_", " "), value) for key, value in facts.items() if _is_scalar(value) and value != ""]
+    return _table(title, ("", ""), rows) if rows else ""
+
+
+def _scores(report: Mapping[str, Any]) -> str:
+    arms = {name: _mapping(parts, "all") for name, parts in _mapping(report, "arms").items()}
+    rows = [_score_row(name, summary, "") for name, summary in arms.items() if summary]
+    rows += [_score_row(name, summary, "+") for name, summary in _mapping(report, "differences").items()]
+    if not rows:
+        return ""
+    head = ("", "places", "commits", *(title for _, title, _ in _METRICS))
+    return _table("Measured", head, rows) + "\n95 % intervals in brackets, clustered by commit; differences are paired.\n"
+
+
+def _score_row(name: str, summary: Mapping[str, Any], sign: str) -> tuple[object, ...]:
+    estimates = (_estimate(summary.get(key), sign + form) for key, _, form in _METRICS)
+    return (name, summary.get("tasks", ""), summary.get("commits", ""), *estimates)
+
+
+def _estimate(estimate: Mapping[str, float] | None, form: str) -> str:
+    if not estimate:
+        return ""
+    value, low, high = (format(estimate[key], form) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    canaries = memory.get("canaries") or []
+    bits = [c["bits"] for c in canaries if isinstance(c, Mapping) and "bits" in c]
+    facts = {"planted canaries": len(canaries) or None, "greatest exposure, bits": max(bits, default=None)}
+    return _facts("Learned by heart", {**facts, "leaked secrets": memory.get("leaks")})
+
+
+def _decision(report: Mapping[str, Any]) -> str:
+    if "promote" not in report:
+        return ""
+    verdict = "The gate let it pass" if report["promote"] else "The gate turned it down"
+    reasons = "".join(f"- {_plain(reason)}\n" for reason in report.get("reasons", ()))
+    return f"## Gate\n\n{verdict}:\n\n{reasons}"
+
+
+def _table(title: str, head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    cells = [[_plain(cell) for cell in row] for row in (head, *rows)]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([f"## {title}\n", lines[0], "|" + "---|" * len(cells[0]), *lines[1:], ""])
+
+
+def _mapping(of: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = of.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _scalars(of: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in of.items() if _is_scalar(value)}
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _plain(value: object) -> str:
+    """As one cell or line: names and URLs come from repositories, and must not make a table of their own."""
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
