@@ -57,8 +57,9 @@ class Aliases:
         )
 
     def offered(self, version: str, approval: str) -> Aliases:
-        """What the gate's yes makes of a version: the champion, or a candidate where a person has the last word."""
-        if version == self.champion or version in self.rejected:
+        """What the gate's yes makes of a version: the champion, or a candidate where a person has the last word. It
+        counts once: what was rejected or replaced since stays that."""
+        if version in (self.champion, *self.past) or version in self.rejected:
             return self
         if approval == AUTOMATIC and not self.pinned:
             return self.promoted(version)

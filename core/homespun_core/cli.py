@@ -55,6 +55,7 @@ VERBS = {
         "trainer",
         "train without a repository, files or an author from now on, and delete the adapters that knew them",
     ),
+    "adapters": Verb("homespun_server.adapters", "server", "list, compare and choose the adapters that were trained"),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),

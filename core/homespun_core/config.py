@@ -21,7 +21,7 @@ CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
 
 INDEX, TRAIN, RETRAIN, EVAL = "index", "train", "retrain", "eval"
-SERVE, LSP, PRETRAIN = "serve", "lsp", "pretrain"
+SERVE, LSP, PRETRAIN, ADAPTERS = "serve", "lsp", "pretrain", "adapters"
 METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
@@ -36,7 +36,13 @@ class Settings:
     """
 
     data_dir: str = _setting(
-        "", "where everything is kept (default: ~/.local/share/homespun)", INDEX, TRAIN, SERVE, PRETRAIN
+        "",
+        "where everything is kept (default: ~/.local/share/homespun)",
+        INDEX,
+        TRAIN,
+        SERVE,
+        PRETRAIN,
+        ADAPTERS,
     )
     base_model: str = _setting(
         "builtin", "base model: builtin, a Hugging Face directory, or a hub name", INDEX, TRAIN, SERVE
@@ -74,10 +80,17 @@ class Settings:
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
     method: str = _setting("lora", "kind of adapter that is trained", TRAIN, choices=METHODS)
+    processes: int = _setting(1, "processes that train together; with GPUs, one each", TRAIN, low=1)
     lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)
     on_top_of: str = _setting("", "train on top of this adapter: a version of the repository's, or a folder", TRAIN)
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
+    approval: str = _setting(
+        "automatic",
+        "whether the gate's yes puts an adapter live, or `homespun adapters approve` does",
+        TRAIN,
+        choices=("automatic", "manual"),
+    )
 
     retrain_changed_kb: int = _setting(150, "train again once this much source code has changed", RETRAIN, low=0)
     retrain_changed_percent: float = _setting(2.0, "and this share of the repository's source code", RETRAIN, low=0)

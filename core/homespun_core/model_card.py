@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from homespun_core.storage import Manifest
+
 _METRICS = (
     ("exact_match", "exact match", ".1%"),
     ("edit_similarity", "edit similarity", ".3f"),
@@ -18,11 +20,9 @@ _METRICS = (
 )
 
 
-def render(
-    version: str, fingerprint: str, sources: Mapping[str, str], report: Mapping[str, Any], digests: Mapping[str, str]
-) -> str:
-    """`digests`: file of weights -> its SHA-256."""
-    training = _mapping(report, "training")
+def render(version: str, manifest: Manifest, report: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """`digests`: file -> its SHA-256."""
+    sources, training = manifest.sources, _mapping(report, "training")
     sections = [
         f"# Adapter {_plain(version)}\n",
         _facts(
@@ -33,7 +33,7 @@ def render(
                 "base model, digest": sources.get("base_model"),
                 "corpus, fingerprint": sources.get("corpus"),
                 **{f"corpus, {key}": value for key, value in _mapping(report, "corpus").items()},
-                "inputs and options, fingerprint": fingerprint,
+                "inputs and options, fingerprint": manifest.fingerprint,
                 "champion at that time": sources.get("champion"),
                 **{f"SHA-256 of {name}": digest for name, digest in digests.items()},
             },
@@ -60,7 +60,8 @@ def _scores(report: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     head = ("", "places", "commits", *(title for _, title, _ in _METRICS))
-    return _table("Measured", head, rows) + "\n95 % intervals in brackets, clustered by commit; differences are paired.\n"
+    note = "In brackets: 95 % intervals, clustered by commit; differences are paired."
+    return f"{_table('Measured', head, rows)}\n{note}\n"
 
 
 def _score_row(name: str, summary: Mapping[str, Any], sign: str) -> tuple[object, ...]:

@@ -83,8 +83,7 @@ def publish_adapter(
     with storage.publish_dir(path, manifest) as tmp:
         yield tmp
         digests = {p.name: storage.file_digest(p) for p in sorted(tmp.glob("*.safetensors"))}
-        card = model_card.render(path.name, fingerprint, sources, report, digests)
-        (tmp / CARD).write_text(card, encoding="utf-8")
+        (tmp / CARD).write_text(model_card.render(path.name, manifest, report, digests), encoding="utf-8")
         (tmp / REPORT).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -107,48 +106,45 @@ def aliases(adapters: Path) -> Aliases:
 def promote(adapters: Path, version: str, *, by: str = GATE, why: str = "") -> Aliases:
     """Make a version live: servers pick it up within a second. Raises StorageError when it is missing or damaged, or
     another one is pinned."""
-    load_adapter(adapters / version)
-    return _change(adapters, "promote", lambda now: now.promoted(version), version=version, by=by, why=why)
+    return _change(adapters, "promote", lambda now: (now.promoted(version), version), by, why)
 
 
-def offer(adapters: Path, version: str, approval: str, why: str = "") -> Aliases:
+def offer(adapters: Path, version: str, approval: str) -> Aliases:
     """The gate lets a version pass. Nothing happens when it is live already, or was rejected since."""
-    return _change(adapters, "offer", lambda now: now.offered(version, approval), version=version, by=GATE, why=why)
+    return _change(adapters, "offer", lambda now: (now.offered(version, approval), version), GATE, "")
 
 
 def approve(adapters: Path, *, by: str, why: str = "") -> Aliases:
     """The candidate becomes the champion."""
-    candidate = aliases(adapters).candidate
-    if candidate is not None:
-        load_adapter(adapters / candidate)
-    return _change(adapters, "approve", lambda now: now.approved(), version=candidate, by=by, why=why)
+    return _change(adapters, "approve", lambda now: (now.approved(), now.candidate), by, why)
 
 
 def reject(adapters: Path, *, by: str, why: str = "") -> Aliases:
-    return _change(
-        adapters, "reject", lambda now: now.turned_down(), version=aliases(adapters).candidate, by=by, why=why
-    )
+    return _change(adapters, "reject", lambda now: (now.turned_down(), now.candidate), by, why)
 
 
 def rollback(adapters: Path, *, by: str, why: str = "") -> Aliases:
-    """Back to the champion before, or to the base model where there was none; what it leaves is rejected."""
+    """Back to the last champion that is whole, or to the base model where there is none; what it leaves is rejected."""
     return _change(
-        adapters, "rollback", lambda now: now.rolled_back(), version=aliases(adapters).champion, by=by, why=why
+        adapters, "rollback", lambda now: (_on_a_whole_one(adapters, now.rolled_back()), now.champion), by, why
     )
 
 
 def pin(adapters: Path, *, by: str, why: str = "") -> Aliases:
     """Nothing but `retire` replaces the champion until `unpin`."""
-    return _change(adapters, "pin", lambda now: now.held(), version=aliases(adapters).champion, by=by, why=why)
+    return _change(adapters, "pin", lambda now: (now.held(), now.champion), by, why)
 
 
 def unpin(adapters: Path, *, by: str, why: str = "") -> Aliases:
-    return _change(adapters, "unpin", lambda now: now.released(), version=aliases(adapters).champion, by=by, why=why)
+    return _change(adapters, "unpin", lambda now: (now.released(), now.champion), by, why)
 
 
 def retire(adapters: Path, version: str, *, by: str, why: str = "") -> Aliases:
-    """Take a version out of service, whatever its name, and delete it. The one before it takes its place."""
-    after = _change(adapters, "retire", lambda now: now.retired(version), version=version, by=by, why=why)
+    """Take a version out of service, whatever its name, and delete it. The champion before takes its place.
+
+    Gone already is fine: a run that was cut off is run again.
+    """
+    after = _change(adapters, "retire", lambda now: (_on_a_whole_one(adapters, now.retired(version)), version), by, why)
     storage.remove(adapters / version)
     return after
 
@@ -180,9 +176,7 @@ def load_adapter(path: Path) -> Adapter:
     """Check and describe a version; reads every byte of it once. Raises StorageError when it is damaged."""
     manifest = storage.read_manifest(path, ADAPTER_KIND, ADAPTER_FORMAT)
     storage.verify(path, manifest)
-    return Adapter(
-        version=path.name, path=path, base_digest=manifest.sources["base_model"], report=read_report(path)
-    )
+    return Adapter(version=path.name, path=path, base_digest=manifest.sources["base_model"], report=read_report(path))
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -191,6 +185,15 @@ def read_report(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise StorageError(f"{path / REPORT}: unreadable ({error})") from error
     return report
+
+
+def model_card_of(path: Path) -> str:
+    """As published; of a version from before there were cards, made now."""
+    try:
+        return (path / CARD).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        manifest = storage.read_manifest(path, ADAPTER_KIND, ADAPTER_FORMAT)
+        return model_card.render(path.name, manifest, read_report(path), manifest.files)
 
 
 def history(adapters: Path) -> list[Event]:
@@ -211,25 +214,38 @@ def whoami() -> str:
 
 
 def _change(
-    adapters: Path, what: str, change: Callable[[Aliases], Aliases], *, version: str | None, by: str, why: str
+    adapters: Path, what: str, change: Callable[[Aliases], tuple[Aliases, str | None]], by: str, why: str
 ) -> Aliases:
-    """Record, then pointer, then history: a death before the pointer is written leaves all as it was (the record alone
-    says nothing about the champion), one after it at most a line of history missing."""
+    """`change` says what becomes of the names and which version it is about.
+
+    Record, then pointer, then history: a death before the pointer is written leaves the champion as it was (the record
+    alone makes none, see `from_json`), one after it at most a line of history missing.
+    """
     with _locked(adapters):
         before = aliases(adapters)
-        after = change(before)
-        if after == before:
+        after, version = change(before)
+        if after == before and what != "retire":
             return after
-        if version is not None and version not in versions(adapters):
-            raise StorageError(f"{adapters / version}: no such version")
-        record = names.as_json(after, waiting=before.candidate if before.candidate == after.champion else None)
-        storage.write_atomic(adapters / ALIASES, json.dumps(record, indent=1) + "\n")
+        if after.champion not in (None, before.champion):
+            load_adapter(adapters / str(after.champion))
+        waiting = before.candidate if before.candidate == after.champion else None
+        record = json.dumps(names.as_json(after, waiting), indent=1)
+        storage.write_atomic(adapters / ALIASES, record + "\n")
         if after.champion != before.champion:
             _point(adapters, after.champion)
-        _append(
-            adapters, Event(time=_now(), by=by, what=what, version=version, champion=after.champion, why=why)
-        )
+        _append(adapters, Event(time=_now(), by=by, what=what, version=version, champion=after.champion, why=why))
         return after
+
+
+def _on_a_whole_one(adapters: Path, after: Aliases) -> Aliases:
+    """A way back must not end at a damaged version: servers would stay with the one to be left."""
+    while after.champion is not None:
+        try:
+            load_adapter(adapters / after.champion)
+            return after
+        except StorageError:
+            after = after.retired(after.champion)
+    return after
 
 
 @contextmanager

@@ -84,6 +84,7 @@ def _adapter(path: Path) -> dict[str, Any] | None:
     try:
         newest = registry.newest(path)
         live = registry.live(path) if newest else None
+        names = registry.aliases(path)
     except StorageError as error:
         return {"error": str(error)}
     if newest is None:
@@ -93,6 +94,9 @@ def _adapter(path: Path) -> dict[str, Any] | None:
         "newest": newest.version,
         "promoted": newest.report.get("promote"),
         "reasons": newest.report.get("reasons", []),
+        "candidate": names.candidate,
+        "pinned": names.pinned,
+        "rejected": newest.version in names.rejected,
     }
 
 
@@ -162,7 +166,12 @@ def _adapter_line(adapter: dict[str, Any] | None) -> str:
         return "none; train one with: homespun train REPO"
     if "error" in adapter:
         return str(adapter["error"])
-    if adapter["live"] == adapter["newest"]:
-        return f"{adapter['live']} is live"
-    turned_down = f"{adapter['newest']} was turned down: {'; '.join(adapter['reasons'])}"
-    return f"{turned_down}; {adapter['live']} stays live" if adapter["live"] else turned_down
+    live, newest, candidate = adapter["live"], adapter["newest"], adapter["candidate"]
+    parts = [f"{live} is live{' and pinned' if adapter['pinned'] else ''}"] if live else []
+    if candidate:
+        parts.insert(0, f"{candidate} waits for approval (homespun adapters approve)")
+    if adapter["rejected"]:
+        parts.insert(0, f"{newest} was rejected (homespun adapters list)")
+    elif not adapter["promoted"] and newest != live:
+        parts.insert(0, f"{newest} was turned down: {'; '.join(adapter['reasons'])}")
+    return "; ".join(parts) or f"{newest} is not live (homespun adapters list)"

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from homespun_core.config import (
+    ADAPTERS,
     EVAL,
     INDEX,
     LSP,
@@ -122,4 +123,4 @@ def test_without_a_home_directory_the_remedy_is_said(data_dir: str, monkeypatch:
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(item.metadata["help"] for item in SETTINGS.values())
     verbs = {v for item in SETTINGS.values() for v in item.metadata["verbs"]}
-    assert verbs == {INDEX, TRAIN, RETRAIN, EVAL, SERVE, LSP, PRETRAIN}
+    assert verbs == {INDEX, TRAIN, RETRAIN, EVAL, SERVE, LSP, PRETRAIN, ADAPTERS}

@@ -173,7 +173,7 @@ def test_the_learning_rate_follows_the_clock() -> None:
 
 
 def test_small_models_get_the_larger_learning_rate() -> None:
-    assert default_learning_rate("lora", 19_000_000) == 3e-3 > default_learning_rate("dora", 1_500_000_000)
+    assert default_learning_rate("lora", 19_000_000) == 2e-3 > default_learning_rate("dora", 1_500_000_000)
 
 
 def test_the_number_format_is_the_asked_one_or_the_faster_one(files: ModelFiles) -> None:

@@ -209,11 +209,12 @@ def opened_engine(files: ModelFiles, settings: Settings) -> Iterator[Judging]:
 
 def summary(outcome: Outcome) -> str:
     example = report.render_example(outcome.report.get("example"))
+    waits = f"not live yet: {outcome.waits_for}" if outcome.waits_for else ""
     if outcome.is_new:
-        parts = [report.render(outcome.report), f"adapter {outcome.version}", example]
+        parts = [report.render(outcome.report), f"adapter {outcome.version}", waits, example]
     else:
-        verdict = "live" if outcome.report["promote"] else "turned down"
-        parts = [f"nothing has changed since adapter {outcome.version} ({verdict}): nothing to train", example]
+        verdict = "turned down" if not outcome.report["promote"] else "passed the gate" if waits else "live"
+        parts = [f"nothing has changed since adapter {outcome.version} ({verdict}): nothing to train", waits, example]
     if (outcome.path / page.PAGE).is_file():
         parts.append(f"report: {outcome.path / page.PAGE}")
     return "\n".join(part for part in parts if part)

@@ -22,12 +22,12 @@ from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Job
 from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.lora import choose_placement
-from homespun_trainer.publishing import Outcome, publish, same_as_last
+from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
 from homespun_trainer.randomness import LearnableStream
 from homespun_trainer.stacking import STACKABLE, read_plain_lora
 from homespun_trainer.train import Recipe, TrainingInterruptedError, train_adapter
 
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
@@ -55,9 +55,9 @@ def train_repository(
     fingerprint = fingerprint_of(job, recipe, mix)
     last = same_as_last(job.adapters, fingerprint)
     if last is not None:
-        if last.report.get("promote"):  # again, in case we were killed between publishing and promoting it
-            registry.promote(job.adapters, last.version)
-        return Outcome(version=last.version, path=last.path, is_new=False, report=last.report)
+        # Again, in case we were killed between publishing and promoting it.
+        waits_for = offered(job, last.version) if last.report.get("promote") else None
+        return Outcome(version=last.version, path=last.path, is_new=False, report=last.report, waits_for=waits_for)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     stream, held_out = examples_of(job, recipe, mix)
@@ -75,6 +75,7 @@ def train_repository(
             progress=progress,
             should_stop=should_stop,
             parent=parent,
+            num_processes=job.settings.processes,
         )
         if should_stop():  # asked in the last step: the checkpoint has everything
             raise TrainingInterruptedError

@@ -18,8 +18,6 @@ from homespun_trainer.train import TrainResult
 
 logger = logging.getLogger(__name__)
 
-_KEEP_TURNED_DOWN = 5
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -29,6 +27,8 @@ class Outcome:
     is_new: bool
     """False when this very adapter was there already."""
     report: Mapping[str, Any]
+    waits_for: str | None = None
+    """Why it isn't live although the gate let it pass, with the remedy."""
 
 
 def same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
@@ -44,15 +44,37 @@ def same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
 
 
 def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any]) -> Outcome:
-    sources = {"base_model": job.files.digest, "corpus": job.corpus.fingerprint, "repository": job.repo_name}
     version = registry.new_version(fingerprint)
     path = job.adapters / version
-    with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
+    with registry.publish_adapter(path, fingerprint=fingerprint, sources=_sources(job), report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
         trained_on.write(folder, job.corpus.documents)
-    if facts["promote"]:
-        registry.promote(job.adapters, version)
-    storage.prune(job.adapters, _KEEP_TURNED_DOWN)
+    waits_for = offered(job, version) if facts["promote"] else None
+    registry.prune(job.adapters)
     checkpoint.discard(job.run)
-    return Outcome(version=version, path=path, is_new=True, report=facts)
+    return Outcome(version=version, path=path, is_new=True, report=facts, waits_for=waits_for)
+
+
+def offered(job: Job, version: str) -> str | None:
+    """Put a version live that the gate let pass; None, or why that has to wait for a person."""
+    now = registry.offer(job.adapters, version, job.settings.approval)
+    if version == now.champion:
+        return None
+    verb, repo = "homespun adapters", job.repo_id
+    if version != now.candidate:
+        return f"somebody decided against it since; if you mean it: {verb} promote {repo} {version}"
+    if now.pinned:
+        return f"{now.champion} is pinned; {verb} unpin {repo}, then {verb} approve {repo}"
+    return f"it waits for approval; {verb} approve {repo}"
+
+
+def _sources(job: Job) -> dict[str, str]:
+    champion = registry.aliases(job.adapters).champion
+    return {
+        "base_model": job.files.digest,
+        "base_model_name": job.files.name,
+        "corpus": job.corpus.fingerprint,
+        "repository": job.repo_name,
+        **({"champion": champion} if champion else {}),
+    }

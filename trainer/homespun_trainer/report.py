@@ -130,7 +130,7 @@ def decision_facts(decision: Decision, control: str) -> dict[str, Any]:
 
 def render(report: Mapping[str, Any]) -> str:
     """The arms and their differences as a table, then what was decided and why."""
-    verdict = "the adapter goes live" if report["promote"] else "the adapter does not go live"
+    verdict = "the gate lets the adapter go live" if report["promote"] else "the adapter does not go live"
     return "\n".join([render_scores(report), f"{verdict}:", *(f"  {reason}" for reason in report["reasons"])])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from homespun_core import storage
+from homespun_core import registry, storage
 from homespun_core.paths import DataDir
 from homespun_core.registry import REPORT
 from homespun_core.storage import MANIFEST, locked
@@ -86,24 +86,21 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def take_away(data: DataDir, effect: Effect) -> None:
-    """The adapter in service first: from then on nobody is served by it. Killed in between, the same call goes on.
+    """Killed in between, the same call goes on. The adapter in service goes last of the adapters: the registry puts the
+    one before in its place, which must not be one that goes, too.
 
     Raises StorageError while a training run on the repository goes on.
     """
     with locked(data.locks / f"train-{effect.repository}.lock", f"training on {effect.repository}"):
-        for path in effect.adapters:
-            _drop(path)
+        live = storage.current(data.adapters(effect.repository))
+        for path in sorted(effect.adapters, key=lambda path: path == live):
+            registry.retire(path.parent, path.name, by=registry.whoami(), why="forgotten")
         if effect.run is not None:
             shutil.rmtree(effect.run, ignore_errors=True)
         for path in effect.corpora:
-            _drop(path)
-
-
-def _drop(snapshot: Path) -> None:
-    """Out of service, then deleted: without a pointer servers go back to the base model within a second."""
-    if storage.current(snapshot.parent) == snapshot:
-        (snapshot.parent / storage.CURRENT).unlink(missing_ok=True)
-    storage.remove(snapshot)
+            if storage.current(path.parent) == path:
+                (path.parent / storage.CURRENT).unlink(missing_ok=True)
+            storage.remove(path)
 
 
 def source_of(effect: Effect) -> str | None:

@@ -84,9 +84,10 @@ def publish(
     tokenizer_json: str,
     seed: int,
 ) -> Path:
-    """Mix, pack and write the rows of all repositories, made current. `facts` go into the manifest as they are."""
+    """Mix, pack and write the rows of all repositories, made current. `facts` go into the manifest as they are,
+    and from there into the card."""
     manifests = [storage.read_manifest(path, SAMPLES_KIND, SAMPLES_FORMAT) for path in samples]
-    fingerprint = storage.fingerprint(FORMAT, [m.fingerprint for m in manifests], tokenizer.digest, seed)
+    fingerprint = storage.fingerprint(FORMAT, [m.fingerprint for m in manifests], tokenizer.digest, seed, dict(facts))
     final = parent / fingerprint[:16]
     if not (final / storage.MANIFEST).is_file():
         controls = {"pad": pad_id(tokenizer), "end": tokenizer.control_id(END), "vocabulary": len(tokenizer.spelled)}

@@ -22,7 +22,7 @@ from homespun_trainer.retrain.subject import Subject
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
-"""A look costs two git commands, about 10 ms, where nothing was pushed."""
+"""A look costs a few git commands, about 20 ms, where nothing was pushed."""
 
 Train = Callable[[str, str, Callable[[], bool]], int | None]
 """(source, commit, is enough?) -> exit status; None when it was stopped because it was enough."""
