@@ -119,6 +119,9 @@ class Settings:
     adapter_cache_mb: int = _setting(
         2_000, "memory for adapters; the least used are loaded again when needed", SERVE, low=1
     )
+    canary_percent: float = _setting(
+        0.0, "share of the users who get an adapter that waits for approval; 0 is none", SERVE, low=0
+    )
     max_running: int = _setting(8, "completions computed at the same time", SERVE, low=1)
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
     vllm_urls: str = _setting("", "vLLM servers to use instead of the embedded engine, separated by commas", SERVE)

@@ -103,6 +103,7 @@ class Runtime:
             engine=engine,
             base_digest=model.digest,
             is_private=is_loopback(settings.host),
+            canary_percent=settings.canary_percent,
             on_index=lambda manifest: self.metrics.indexes.labels(str(manifest.info.get("state", ""))).inc(),
         )
         completer = Completer(

@@ -250,7 +250,7 @@ class Completer:
         full = EngineRequest(
             ids=work.prompt.ids,
             max_new_tokens=request.max_new_tokens,
-            adapter=repository.adapter if repository else None,
+            adapter=repository.adapter_for(request.client) if repository else None,
             deadline=work.deadline,
             temperature=request.temperature,
             seed=request.seed,
@@ -263,7 +263,9 @@ class Completer:
         )
         yield None, full
         if full.adapter is not None:
-            yield "adapter", replace(full, adapter=None)
+            for other in dict.fromkeys((repository.adapter if repository else None, None)):
+                if other != full.adapter:
+                    yield "adapter", replace(full, adapter=other)
 
     def _draft(self, work: _Work) -> Draft:
         reader = work.repository.reader if work.repository else None

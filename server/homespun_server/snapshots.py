@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
 from homespun_indexer.reader import IndexReader
 from homespun_server.engine.protocol import Engine
+from homespun_server.rollout.arms import is_in_share
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,20 @@ class LiveRepository:
     adapter: str | None = None
     """Its name in the engine."""
     adapter_path: Path | None = None
+    candidate: str | None = None
+    """Name in the engine of an adapter that only a share of the users gets."""
+    candidate_path: Path | None = None
+    canary_percent: float = 0.0
+
+    def adapter_for(self, user: str | None) -> str | None:
+        """The candidate for users in its share; whoever doesn't say who they are gets the live one."""
+        if self.candidate is None or user is None or not is_in_share(user, self.candidate, self.canary_percent):
+            return self.adapter
+        return self.candidate
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        return frozenset(name for name in (self.adapter, self.candidate) if name)
 
     def state(self) -> dict[str, str | None]:
         commit = self.reader.manifest.sources.get("commit") if self.reader else None
@@ -52,6 +68,7 @@ class LiveRepository:
             "index_generation": self.index_path.name if self.index_path else None,
             "commit": commit,
             "adapter": self.adapter_path.name if self.adapter_path else None,
+            "candidate": self.candidate_path.name if self.candidate_path else None,
         }
 
 
@@ -95,6 +112,7 @@ class SnapshotWatcher:
         base_digest: str,
         is_private: bool = True,
         on_index: Callable[[Manifest], None] | None = None,
+        canary_percent: float = 0.0,
         poll_s: float = _POLL_S,
         grace_s: float = _GRACE_S,
     ) -> None:
@@ -103,9 +121,10 @@ class SnapshotWatcher:
         self._is_private = is_private
         """Whether only the person who runs this server can reach it."""
         self._on_index = on_index
+        self._canary_percent = canary_percent
         self._poll_s, self._grace_s = poll_s, grace_s
         self._failed: dict[Path, _Failure] = {}
-        """By the directory whose pointer leads to it."""
+        """By the directory whose pointer leads to it, or the file that does."""
         self._retired: list[tuple[float, Callable[[], None]]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="snapshots", daemon=True)
@@ -144,7 +163,7 @@ class SnapshotWatcher:
         updated = [self._updated(known.pop(name, LiveRepository(id=name))) for name in names]
         for gone in known.values():
             self._retire(gone, LiveRepository(id=gone.id))
-        self.repositories = tuple(r for r in updated if r.reader is not None or r.adapter is not None)
+        self.repositories = tuple(r for r in updated if r.reader is not None or r.adapters)
         self._release()
 
     def _follow(self) -> None:
@@ -155,7 +174,7 @@ class SnapshotWatcher:
                 logger.exception("looking for new snapshots failed")
 
     def _updated(self, now: LiveRepository) -> LiveRepository:
-        new = self._with_adapter(self._with_index(now))
+        new = self._with_candidate(self._with_adapter(self._with_index(now)))
         self._retire(now, new)
         return new
 
@@ -203,6 +222,28 @@ class SnapshotWatcher:
         logger.info("adapter of %s: version %s is live", now.id, path.name)
         return replace(now, adapter=name, adapter_path=path)
 
+    def _with_candidate(self, now: LiveRepository) -> LiveRepository:
+        path = self._candidate(self._data.adapters(now.id))
+        if path is None or path == now.candidate_path:
+            return now if path else replace(now, candidate=None, candidate_path=None)
+        name = self._tried(path, lambda path: self._load_adapter(now.id, path), path.parent / registry.ALIASES)
+        if name is None:
+            return replace(now, candidate=None, candidate_path=None)
+        logger.info("adapter of %s: version %s is tried by %g %% of the users", now.id, path.name, self._canary_percent)
+        return replace(now, candidate=name, candidate_path=path, canary_percent=self._canary_percent)
+
+    def _candidate(self, adapters: Path) -> Path | None:
+        """None also while the names can't be read: nobody gets an adapter that may have been rejected."""
+        if not self._canary_percent:
+            return None
+        try:
+            candidate = registry.aliases(adapters).candidate
+        except StorageError:  # `homespun adapters` says what is wrong
+            return None
+        if candidate is None:
+            self._failed.pop(adapters / registry.ALIASES, None)
+        return adapters / candidate if candidate else None
+
     def _load_adapter(self, repo: str, path: Path) -> str:
         adapter = registry.load_adapter(path)
         if adapter.base_digest != self._base_digest:
@@ -219,30 +260,32 @@ class SnapshotWatcher:
             return None
         return path
 
-    def _tried(self, path: Path, open_snapshot: Callable[[Path], _Opened]) -> _Opened | None:
+    def _tried(
+        self, path: Path, open_snapshot: Callable[[Path], _Opened], pointer: Path | None = None
+    ) -> _Opened | None:
         """A snapshot that failed is tried again only after it was written again."""
-        written_at, failed = _written_at(path), self._failed.get(path.parent)
+        pointer = pointer or path.parent
+        written_at, failed = _written_at(path), self._failed.get(pointer)
         if failed is not None and (failed.path, failed.written_at) == (path, written_at):
             return None
         try:
             opened = open_snapshot(path)
         except Exception as error:  # noqa: BLE001 - one snapshot, whatever is wrong with it, must not hold up the others
-            self._failed[path.parent] = _Failure(path, written_at, str(error))
+            self._failed[pointer] = _Failure(path, written_at, str(error))
             logger.warning("not used, the one before stays: %s", error)
             return None
-        self._failed.pop(path.parent, None)
+        self._failed.pop(pointer, None)
         return opened
 
     def _retire(self, old: LiveRepository, new: LiveRepository) -> None:
         due = time.monotonic() + self._grace_s
         if old.reader is not None and old.reader is not new.reader:
             self._retired.append((due, old.reader.close))
-        if old.adapter is not None and old.adapter != new.adapter:
-            name = old.adapter
-            self._retired.append((due, lambda: self._unload(name)))
+        for name in old.adapters - new.adapters:
+            self._retired.append((due, partial(self._unload, name)))
 
     def _unload(self, name: str) -> None:
-        if all(r.adapter != name for r in self.repositories):  # a rollback may have made it live again
+        if all(name not in r.adapters for r in self.repositories):  # a rollback may have made it live again
             self._engine.unload_adapter(name)
 
     def _release(self) -> None:

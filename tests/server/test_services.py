@@ -272,6 +272,33 @@ async def test_the_live_adapter_writes_the_completion(
     assert adapted.adapter == "loom-1/v1" and base.adapter is None
 
 
+async def test_a_share_of_the_users_gets_the_candidate_every_time(
+    make_completer: MakeCompleter,
+    engine: TorchEngine,
+    builtin: ModelFiles,
+    tmp_path: Path,
+    make_lora: Callable[..., Path],
+) -> None:
+    for name, strength in (("loom-1/v1", 0.1), ("loom-1/v2", 0.2)):
+        engine.load_adapter(name, make_lora(Path(builtin.path), tmp_path / name, strength=strength))
+    live = LiveRepository(
+        id="loom-1", identity="/src/loom", name="loom", adapter="loom-1/v1", candidate="loom-1/v2", canary_percent=30.0
+    )
+    completer = make_completer(live)
+    users = [f"user {i}" for i in range(12)]
+    wrote = [
+        {(await completer.complete(dataclasses.replace(REQUEST, client=user), "id")).adapter for _ in range(2)}
+        for user in users
+    ]
+    assert wrote == [{live.adapter_for(user)} for user in users]
+    assert {"loom-1/v1"} in wrote and {"loom-1/v2"} in wrote
+    engine.unload_adapter("loom-1/v2")
+    one = next(user for user in users if live.adapter_for(user) == "loom-1/v2")
+    without = await completer.complete(dataclasses.replace(REQUEST, client=one), "id")
+    assert without.adapter == "loom-1/v1" and without.degraded == ("adapter",)
+    engine.unload_adapter("loom-1/v1")
+
+
 async def test_closing_a_stream_cancels_the_work(make_completer: MakeCompleter, engine: TorchEngine) -> None:
     request = CompletionRequest(prefix="x = ", suffix="", max_new_tokens=64, raw=True)
     stream = make_completer().stream(request, "id")

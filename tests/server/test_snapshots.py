@@ -15,7 +15,7 @@ from homespun_server.engine.torch_engine import TorchEngine
 from homespun_server.snapshots import LiveRepository, SnapshotWatcher, pick
 from tests.server.conftest import Indexed
 
-MakeWatcher = Callable[[], SnapshotWatcher]
+MakeWatcher = Callable[..., SnapshotWatcher]
 
 
 @pytest.fixture
@@ -31,9 +31,15 @@ def make_watcher(
 ) -> Iterator[MakeWatcher]:
     made: list[SnapshotWatcher] = []
 
-    def make() -> SnapshotWatcher:
+    def make(canary_percent: float = 0.0) -> SnapshotWatcher:
         watcher = SnapshotWatcher(
-            data, tokenizer=tokenizer, engine=engine, base_digest=builtin.digest, poll_s=0.02, grace_s=0.0
+            data,
+            tokenizer=tokenizer,
+            engine=engine,
+            base_digest=builtin.digest,
+            canary_percent=canary_percent,
+            poll_s=0.02,
+            grace_s=0.0,
         )
         made.append(watcher)
         return watcher
@@ -154,6 +160,67 @@ def test_an_adapter_goes_live_is_replaced_rolled_back_and_withdrawn(
     watcher.scan()
     watcher.scan()
     assert _only(watcher).adapter is None and engine.adapters == frozenset()
+
+
+def test_a_candidate_is_loaded_beside_the_live_adapter_and_gone_at_once_when_rejected(
+    make_watcher: MakeWatcher,
+    data: DataDir,
+    engine: TorchEngine,
+    builtin: ModelFiles,
+    tmp_path: Path,
+    make_lora: Callable[..., Path],
+) -> None:
+    watcher = make_watcher(canary_percent=25.0)
+    watcher.scan()
+    repo = _only(watcher).id
+    adapters, lora = data.adapters(repo), make_lora(Path(builtin.path), tmp_path / "lora")
+    first = publish(adapters, lora, base=builtin.digest, mark="a")
+    second = publish(adapters, lora, base=builtin.digest, mark="b", live=False)
+    registry.offer(adapters, second, "manual")
+    watcher.scan()
+    both = {f"{repo}/{first}", f"{repo}/{second}"}
+    assert _only(watcher).adapters == engine.adapters == both
+    assert {_only(watcher).adapter_for(f"user {i}") for i in range(100)} == both
+    assert _only(watcher).state()["candidate"] == second
+    registry.reject(adapters, by="ada")
+    watcher.scan()
+    assert {_only(watcher).adapter_for(f"user {i}") for i in range(100)} == {f"{repo}/{first}"}
+    watcher.scan()
+    assert engine.adapters == {f"{repo}/{first}"}
+
+
+def test_an_approved_candidate_is_everybodys_and_stays_loaded(
+    make_watcher: MakeWatcher,
+    data: DataDir,
+    engine: TorchEngine,
+    builtin: ModelFiles,
+    tmp_path: Path,
+    make_lora: Callable[..., Path],
+) -> None:
+    watcher = make_watcher(canary_percent=25.0)
+    watcher.scan()
+    repo = _only(watcher).id
+    adapters, lora = data.adapters(repo), make_lora(Path(builtin.path), tmp_path / "lora")
+    version = publish(adapters, lora, base=builtin.digest, mark="a", live=False)
+    registry.offer(adapters, version, "manual")
+    watcher.scan()
+    assert _only(watcher).adapter is None and _only(watcher).candidate == f"{repo}/{version}"
+    registry.approve(adapters, by="ada")
+    watcher.scan()
+    watcher.scan()
+    assert _only(watcher).adapter_for(None) == f"{repo}/{version}" and _only(watcher).candidate is None
+    assert engine.adapters == {f"{repo}/{version}"}
+
+
+def test_without_a_share_a_candidate_is_nobodys(
+    make_watcher: MakeWatcher, data: DataDir, builtin: ModelFiles, tmp_path: Path, make_lora: Callable[..., Path]
+) -> None:
+    watcher = make_watcher()
+    watcher.scan()
+    adapters, lora = data.adapters(_only(watcher).id), make_lora(Path(builtin.path), tmp_path / "lora")
+    registry.offer(adapters, publish(adapters, lora, base=builtin.digest, mark="a", live=False), "manual")
+    watcher.scan()
+    assert not _only(watcher).adapters
 
 
 def test_an_adapter_of_another_base_model_is_not_loaded(
