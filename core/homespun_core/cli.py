@@ -50,12 +50,12 @@ VERBS = {
         "trainer",
         "train what has changed enough, once or again and again, and watch how adapters do on fresh code",
     ),
-    "adapters": Verb("homespun_server.adapters", "server", "list, compare and choose the adapters that were trained"),
     "forget": Verb(
         "homespun_trainer.forget.cli",
         "trainer",
         "train without a repository, files or an author from now on, and delete the adapters that knew them",
     ),
+    "adapters": Verb("homespun_server.adapters", "server", "list, compare and choose the adapters that were trained"),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),

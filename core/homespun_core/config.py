@@ -20,8 +20,8 @@ from homespun_core.repositories import TABLE, RepositoryConfig, chosen, nearest,
 CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
 
-INDEX, TRAIN, RETRAIN, EVAL, ADAPTERS = "index", "train", "retrain", "eval", "adapters"
-SERVE, LSP, PRETRAIN = "serve", "lsp", "pretrain"
+INDEX, TRAIN, RETRAIN, EVAL = "index", "train", "retrain", "eval"
+SERVE, LSP, PRETRAIN, ADAPTERS = "serve", "lsp", "pretrain", "adapters"
 METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
@@ -36,7 +36,13 @@ class Settings:
     """
 
     data_dir: str = _setting(
-        "", "where everything is kept (default: ~/.local/share/homespun)", INDEX, TRAIN, SERVE, PRETRAIN, ADAPTERS
+        "",
+        "where everything is kept (default: ~/.local/share/homespun)",
+        INDEX,
+        TRAIN,
+        SERVE,
+        PRETRAIN,
+        ADAPTERS,
     )
     base_model: str = _setting(
         "builtin", "base model: builtin, a Hugging Face directory, or a hub name", INDEX, TRAIN, SERVE
@@ -74,6 +80,7 @@ class Settings:
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
     method: str = _setting("lora", "kind of adapter that is trained", TRAIN, choices=METHODS)
+    processes: int = _setting(1, "processes that train together; with GPUs, one each", TRAIN, low=1)
     lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)
     on_top_of: str = _setting("", "train on top of this adapter: a version of the repository's, or a folder", TRAIN)
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)

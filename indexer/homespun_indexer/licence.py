@@ -50,6 +50,10 @@ _TEXTS: tuple[tuple[str, str], ...] = (
     ("psf-2.0", r"python software foundation licen[cs]e"),
 )
 _KNOWN = tuple((name, re.compile(pattern)) for name, pattern in _TEXTS)
+_SHORT = 400
+_NAMES = re.compile(
+    r"(?<![\w-])(?:MIT|ISC|0BSD|Apache-2\.0|BSD-[23]-Clause|Unlicense|[AL]?GPL|AGPL-3\.0|MPL-2\.0)(?!\w)"
+)
 _MARKS = ("licen", "permission", "redistribution", "public domain", "cc0", "gpl", "as-is")
 
 
@@ -83,12 +87,20 @@ def _is_named(part: str) -> bool:
     return name in _PERMISSIVE
 
 
+def licence_of_file(text: str) -> str | None:
+    """Of a licence file: some only name a licence or two ("Either MIT or CC-0"), as no line of code would."""
+    found = licence_of(text)
+    names = _NAMES.findall(text) if found is None and len(text) < _SHORT else []
+    joined = " or " if " or " in text else " and "
+    return found or joined.join(sorted({n.lower() for n in names})) or None
+
+
 def folder_licences(texts: Mapping[str, str]) -> dict[str, str]:
     """Folder -> licence, from the texts of licence files by path; of several in a folder a permissive one counts, since
     they are a choice. The root's is under the empty name."""
     found: dict[str, str] = {}
     for path, text in sorted(texts.items()):
-        folder, licence = path.rpartition("/")[0], licence_of(text) or UNKNOWN
+        folder, licence = path.rpartition("/")[0], licence_of_file(text) or UNKNOWN
         if folder not in found or is_permissive(licence):
             found[folder] = licence
     return found

@@ -8,7 +8,6 @@ import hmac
 import http.server
 import json
 import re
-import shutil
 import threading
 import time
 import urllib.error
@@ -19,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from homespun_core import storage
 from homespun_core.paths import DataDir, repo_id
@@ -32,6 +29,7 @@ from homespun_indexer.tokenizer import load_tokenizer
 from tests.e2e.command import homespun, running
 from tests.e2e.company import make_company
 from tests.repos import commit, git
+from tests.tiny_base import make_base
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -95,20 +93,6 @@ def forge(tmp_path: Path) -> Iterator[Forge]:
         server.shutdown()
 
 
-@pytest.fixture
-def base_model(tmp_path: Path) -> Path:
-    """A Llama that is trained and judged in seconds, with the built-in model's tokenizer."""
-    builtin, folder = Path(resolve_base_model("builtin", "auto").path), tmp_path / "tiny"
-    torch.manual_seed(0)
-    config = json.loads((builtin / "config.json").read_text())
-    size = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2}
-    small = {"num_key_value_heads": 2, "head_dim": 32}
-    LlamaForCausalLM(LlamaConfig(**(config | size | small))).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(builtin / name, folder / name)
-    return folder
-
-
 def indexed_commit(data: DataDir, repo: str) -> str:
     current = storage.current(data.index(repo))
     assert current is not None
@@ -140,12 +124,10 @@ def up(forge: Forge, cwd: Path, settings: Sequence[str]) -> Iterator[str]:
     assert "Traceback" not in "\n".join(process.lines)
 
 
-def test_a_push_is_found_and_then_learned(
-    forge: Forge, base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_push_is_found_and_then_learned(forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOMESPUN_WEBHOOK_SECRET", SECRET)
     data, repo = DataDir(tmp_path / "data"), repo_id(forge.url)
-    log, settings = data.log("retrain"), (*SETTINGS, f"--base-model={base_model}")
+    log, settings = data.log("retrain"), (*SETTINGS, f"--base-model={make_base(tmp_path / 'tiny')}")
     with up(forge, tmp_path, settings) as server:
         first = indexed_commit(data, repo)
         ledger = read_ledger(data.retraining(repo))

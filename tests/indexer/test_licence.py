@@ -81,6 +81,8 @@ GPL_HEADER = "# GNU General Public License\nx = 1\n"
         ("lib/x/a.py", "x = 1\n", {"lib/COPYING": GPL, "lib/x/LICENSE": MIT}, False),
         ("lib/x/a.py", "x = 1\n", {"lib/x/LICENSE": "All rights reserved. Do not copy."}, True),
         ("lib/x/a.py", "x = 1\n", {"LICENSE": "All rights ours.", "lib/x/LICENSE": "All rights ours."}, False),
+        ("lib/x/a.py", "x = 1\n", {"lib/x/LICENSE": "Either MIT or CC-0 - see the individual files"}, False),
+        ("lib/x/a.py", "x = 1\n", {"lib/x/LICENSE": "AGPL, see the web site"}, True),
         ("lib/x/a.py", "x = 1\n", {"lib/x/LICENSE-GPL": GPL, "lib/x/LICENSE-MIT": MIT}, False),
     ],
 )

@@ -22,12 +22,14 @@ def make_repository(root: Path) -> Path:
     return root
 
 
-def test_too_little_code_is_one_line_and_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_little_code_is_said_below_what_there_is_and_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "shop").mkdir()
     source = make_repository(tmp_path / "shop")
     assert main(["train", str(source), "--data-dir", str(tmp_path / "data")]) == 0
-    said = capsys.readouterr().out.strip()
-    assert "too little to train on" in said and "\n" not in said
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("homespun:")]
+    assert len(said) == 1 and "too little to train on" in said[0]
     assert not (tmp_path / "data" / "adapters").exists()
 
 

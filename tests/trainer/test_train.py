@@ -84,6 +84,14 @@ def test_a_learned_middle_is_written_and_ended(files: ModelFiles, trained: Train
     assert TOKENIZER.decode(written) == "fetch_all(ORDERS)"
 
 
+def test_where_the_line_is_complete_it_stops_at_once(files: ModelFiles, trained: TrainResult) -> None:
+    model = served(files, trained.path)
+    prefix = "def load(self):\n    return self.session.fetch_all(ORDERS)"
+    ids = BUILDER.build(prefix=prefix, suffix="\n\n\n", path="src/m1.py").ids
+    with torch.inference_mode():
+        assert int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()) == FORMAT.end_id
+
+
 def test_the_adapter_loads_in_peft_and_changes_what_the_base_says(files: ModelFiles, trained: TrainResult) -> None:
     ids = torch.tensor([list(b"def load(self):")])
     with torch.inference_mode():

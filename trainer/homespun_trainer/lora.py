@@ -107,6 +107,24 @@ class Masters:
                 master.copy_(tensors[name])
         self.publish()
 
+    def flat(self) -> torch.Tensor:
+        """A copy of all weights in one vector."""
+        return torch.cat([t.flatten() for t in self.tensors.values()])
+
+    def set_flat(self, vector: torch.Tensor) -> None:
+        self.restore(self._unflattened(vector))
+
+    def flat_gradient(self) -> torch.Tensor:
+        return torch.cat([(torch.zeros_like(t) if t.grad is None else t.grad).flatten() for t in self.parameters])
+
+    def set_gradient(self, vector: torch.Tensor) -> None:
+        for name, gradient in self._unflattened(vector).items():
+            self.tensors[name].grad = gradient
+
+    def _unflattened(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+        parts = vector.split([t.numel() for t in self.parameters])
+        return {name: part.view_as(t) for (name, t), part in zip(self.tensors.items(), parts, strict=True)}
+
     def copy(self) -> dict[str, torch.Tensor]:
         return {name: t.detach().cpu().clone() for name, t in self.tensors.items()}
 

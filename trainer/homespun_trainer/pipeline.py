@@ -75,6 +75,7 @@ def train_repository(
             progress=progress,
             should_stop=should_stop,
             parent=parent,
+            num_processes=job.settings.processes,
         )
         if should_stop():  # asked in the last step: the checkpoint has everything
             raise TrainingInterruptedError

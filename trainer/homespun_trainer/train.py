@@ -7,21 +7,23 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from homespun_core.types import ModelFiles, Progress
 from homespun_trainer import checkpoint
-from homespun_trainer.batches import MicroBatch, micro_batches, target_weight
+from homespun_trainer.batches import target_weight
 from homespun_trainer.canaries import Batches
 from homespun_trainer.checkpoint import Checkpoint, RunState
 from homespun_trainer.examples import Example
-from homespun_trainer.lora import Masters, Placement, attach, load_base, logits_at, num_parameters, save_adapter
-from homespun_trainer.methods import default_learning_rate, peft_config
-from homespun_trainer.stacking import compose, merge_into, read_plain_lora
+from homespun_trainer.learner import Learner, Plan
+from homespun_trainer.lora import Placement, save_adapter
+from homespun_trainer.methods import default_learning_rate
+from homespun_trainer.parallel import Workers
+from homespun_trainer.stacking import compose
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +31,6 @@ _SAVE_EVERY_S = 30.0
 _SAVE_SHARE = 0.05
 """Saving a large adapter takes long; it may take this share of the time."""
 _CURVE_POINTS = 50
-_MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
-"""Padding included: memory and speed, not the result. On a CPU larger ones are no faster, and a signal waits for the
-end."""
 _CHECKS = 10
 """Looks at the held-out examples in one run."""
 
@@ -103,61 +102,67 @@ def train_adapter(
     should_stop: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
     parent: Path | None = None,
+    num_processes: int = 1,
 ) -> TrainResult:
     """Train until the time is over or `held_out` stops improving, from the run's checkpoint if it has one.
 
     With a `parent`, a plain LoRA, training starts on top of it, and the result is both, composed into one. Raises
     TrainingInterruptedError after saving a checkpoint, once `should_stop` says so.
     """
-    training = _Training(files, recipe, placement, run, fingerprint, clock, parent)
-    if training.state.step and not training.state.is_done:
-        logger.info("training goes on at step %d, %.0f s", training.state.step, training.state.elapsed_s)
-    progress.start("training the adapter", total=round(recipe.minutes * 60), unit="s")
-    training.work(stream, held_out, progress, should_stop)
-    state = training.state
-    progress.finish(f"{state.step} steps, {state.tokens:,} tokens")
-    return training.result()
+    plan = Plan(
+        files=files, placement=placement, method=recipe.method, rank=recipe.rank, seed=recipe.seed, parent=parent
+    )
+    learner = Learner(plan)  # first, so that a model of no use is found here and not in the others
+    with closing(Workers(plan, num_processes)) as workers:
+        training = _Training(plan, learner, workers, recipe, run, fingerprint, clock)
+        training.run_to_end(stream, held_out, progress, should_stop)
+        return training.result()
 
 
 class _Training:
     def __init__(
         self,
-        files: ModelFiles,
+        plan: Plan,
+        learner: Learner,
+        workers: Workers,
         recipe: Recipe,
-        placement: Placement,
         run: Path,
         fingerprint: str,
         clock: Callable[[], float],
-        parent: Path | None,
     ) -> None:
-        torch.manual_seed(recipe.seed)  # the adapter's first weights are all that is random in here
-        base = load_base(files, placement)
-        if parent is not None:
-            merge_into(base, read_plain_lora(parent))
-        self._parent = parent
-        self._peak = recipe.learning_rate or default_learning_rate(recipe.method, num_parameters(base))
-        self._model: Any = attach(base, peft_config(recipe.method, recipe.rank, base))
-        self._masters = Masters(self._model)
+        self._learner, self._workers, self._masters = learner, workers, learner.masters
+        self._peak = recipe.learning_rate or default_learning_rate(recipe.method, learner.num_base_parameters)
         self._optimiser = torch.optim.AdamW(
             self._masters.parameters, betas=(0.9, recipe.beta2), weight_decay=recipe.weight_decay
         )
         self._recipe, self._run, self._fingerprint, self._clock = recipe, run, fingerprint, clock
-        self._base_name, self._device = files.name, placement.device
-        self._micro_batch_tokens = _MICRO_BATCH_TOKENS[placement.device.type]
+        self._base_name, self._parent = plan.files.name, plan.parent
         self._best: dict[str, torch.Tensor] = {}
         self.state = self._restore()
         self._last_save = self._last_step = clock()
         self._save_seconds = 0.0
         self._window: list[float] = []
 
-    def work(
+    def run_to_end(
         self,
         stream: Batches,
         held_out: Sequence[Example],
         progress: Progress,
         should_stop: Callable[[], bool],
     ) -> None:
-        self._model.train()
+        if self.state.step and not self.state.is_done:
+            logger.info("training goes on at step %d, %.0f s", self.state.step, self.state.elapsed_s)
+        progress.start("training the adapter", total=round(self._budget_s), unit="s")
+        self._work(stream, held_out, progress, should_stop)
+        progress.finish(f"{self.state.step} steps, {self.state.tokens:,} tokens")
+
+    def _work(
+        self,
+        stream: Batches,
+        held_out: Sequence[Example],
+        progress: Progress,
+        should_stop: Callable[[], bool],
+    ) -> None:
         self._last_step = self._clock()
         # One batch is made while the one before it is trained on: retrieval and tokenising take a few per cent of a
         # step.
@@ -175,7 +180,7 @@ class _Training:
     def result(self) -> TrainResult:
         path = own = self._run / "adapter"
         weights = self._best or self._masters.copy()
-        save_adapter(self._model, weights, self._base_name, own)
+        save_adapter(self._learner.model, weights, self._base_name, own)
         if self._parent is not None:
             path = self._run / "composed"
             compose([self._parent, own], path, self._base_name)
@@ -191,16 +196,11 @@ class _Training:
 
     def _step(self, batch: Sequence[Example], should_stop: Callable[[], bool]) -> bool:
         """One step of the optimiser; False when it was given up half-way because training shall stop."""
-        total, tokens, weight = 0.0, 0, target_weight(batch)
-        for part in micro_batches(batch, self._micro_batch_tokens):
-            if should_stop():
-                self._masters.forget_gradients()
-                return False
-            loss = _loss(self._model, part, self._device) / weight
-            loss.backward()
-            self._masters.collect()
-            total += loss.item()
-            tokens += part.num_tokens
+        weight = target_weight(batch)
+        loss = self._learner.accumulate(self._workers.share_out(batch, weight, self._masters), weight, should_stop)
+        if loss is None:
+            return False
+        loss = self._workers.sum_up(self._masters, loss)
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate_at(self.state.elapsed_s / self._budget_s, self._recipe, self._peak)
         norm = torch.nn.utils.clip_grad_norm_(self._masters.parameters, self._recipe.clip)
@@ -210,9 +210,9 @@ class _Training:
         else:
             logger.warning("step %d skipped: its gradient is not finite", self.state.step)
         self._masters.forget_gradients()
-        self._window.append(total)
+        self._window.append(loss)
         self.state.step += 1
-        self.state.tokens += tokens
+        self.state.tokens += sum(len(example.ids) for example in batch)
         return True
 
     def _after_step(self, held_out: Sequence[Example]) -> None:
@@ -236,18 +236,10 @@ class _Training:
     def _check(self, held_out: Sequence[Example]) -> None:
         """Look at the held-out examples; keep the best weights, and end when nothing has improved for long."""
         was_done = self.state.is_done
-        if self.state.note_held_out(self._held_out_loss(held_out)):
+        if self.state.note_held_out(self._learner.held_out_loss(held_out)):
             self._best = self._masters.copy()
         if self.state.is_done and not was_done:
             logger.info("training ends early: no gain on held-out examples since step %s", self.state.best_step)
-
-    def _held_out_loss(self, held_out: Sequence[Example]) -> float:
-        self._model.eval()
-        with torch.inference_mode():
-            parts = micro_batches(held_out, self._micro_batch_tokens)
-            total = sum(_loss(self._model, part, self._device).item() for part in parts)
-        self._model.train()
-        return total / target_weight(held_out)
 
     def _recent_loss(self) -> float:
         return round(sum(self._window) / len(self._window), 4) if self._window else math.nan
@@ -281,11 +273,3 @@ class _Training:
         checkpoint.restore_optimiser(self._optimiser, list(self._masters.tensors), saved.optimiser)
         self._best = saved.best
         return saved.state
-
-
-def _loss(model: Any, part: MicroBatch, device: torch.device) -> torch.Tensor:
-    """Weighted sum of the losses of a micro-batch's targets."""
-    with logits_at(model, part.positions.to(device)):
-        logits = model(input_ids=part.ids.to(device)).logits[0]
-    losses = torch.nn.functional.cross_entropy(logits.float(), part.targets.to(device), reduction="none")
-    return (losses * part.weights.to(device)).sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,17 @@ def test_steps_that_are_done_are_not_done_again(made: Path, mirrors: Path, capsy
     assert main(["pretrain", "export", "--dir", str(made / "made"), "--name", "A tiny one"]) == 0
     assert (made / "made" / "model" / "model.safetensors").read_bytes() == weights
     assert "| with snippets, all |" in (made / "made" / "model" / "MODEL_CARD.md").read_text()
+
+
+def test_a_run_is_not_exported_with_the_card_of_other_data(
+    made: Path, mirrors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(made / "made", copy)
+    data = ["--dir", str(copy), "--mirrors", str(mirrors), "--repositories", str(made / "list"), "--workers", "1"]
+    assert main(["pretrain", "prepare", *data, "--passes", "0.5", "--held-out", "0.15"]) == 0
+    assert main(["pretrain", "export", "--dir", str(copy)]) == 1
+    assert "was trained on other rows" in capsys.readouterr().err
 
 
 def test_a_model_goes_on_from_an_exported_one(made: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from homespun_core import registry, storage
+from homespun_core.children import StopRequest
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir
@@ -190,12 +192,24 @@ def test_drift_is_kept_and_a_reason_where_that_is_wanted(scene: Scene) -> None:
     assert [score.head for score in scene.subject.scores()] == ["b"]
 
 
+def test_too_little_fresh_code_is_looked_for_once_a_push(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs seconds, and a watch looks every few."""
+    heads: list[str] = []
+    monkeypatch.setattr(scene.repository, "measure", lambda adapter: heads.append(scene.repository.head))
+    scene.publish("a")
+    for head in ("b", "b", "c", "c"):
+        scene.repository.head = head
+        scene.decide()
+        assert scene.subject.measure(NOW) is None
+    assert heads == ["b", "c"]
+
+
 def test_one_look_trains_each_repository_once_and_says_why(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     assert loop.once([scene.subject], RULES, scene.train, measures=True, is_dry=True) == 0
     assert scene.trained == []
     assert loop.once([scene.subject], RULES, scene.train, measures=True, is_dry=False) == 0
     assert scene.trained == ["a"]
-    assert capsys.readouterr().out.splitlines() == ["homespun: shop: training: there is no adapter yet"] * 2
+    assert capsys.readouterr().out.splitlines() == ["homespun: shop: due: there is no adapter yet"] * 2
 
 
 def test_what_cannot_be_read_is_one_line_and_the_others_are_trained(
@@ -207,6 +221,48 @@ def test_what_cannot_be_read_is_one_line_and_the_others_are_trained(
     assert loop.once([first, scene.subject], RULES, scene.train, measures=True, is_dry=False) == 1
     assert scene.trained == ["a"]
     assert capsys.readouterr().err == "homespun: https://git.example.com/x: can't be read\n"
+
+
+class Waits(StopRequest):
+    """Instead of waiting, something happens: what is in the list, one after the other; then it is a request to stop."""
+
+    def __init__(self, *happenings: Callable[[], None]) -> None:
+        self.is_made, self._happenings = False, list(happenings)
+
+    def wait(self, *processes: object, timeout_s: float = 0, until: Callable[[], bool] = lambda: False) -> None:
+        if self._happenings:
+            self._happenings.pop(0)()
+        else:
+            self.is_made = True
+
+
+def test_a_watch_trains_at_once_then_when_enough_was_pushed(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """Here without a gap and a quiet time; two pushes within one look are one run, a small one is none."""
+    rules = replace(RULES, gap=0.0, quiet=0.0, age=1e12)
+    scene.rules = rules
+    scene.restart()
+
+    def push(head: str, size: int) -> Callable[[], None]:
+        def happen() -> None:
+            scene.repository.head, scene.repository.size = head, size
+
+        return happen
+
+    def push_twice() -> None:
+        push("c", 200_000)()
+        push("d", 200_000)()
+
+    def nothing() -> None:
+        pass
+
+    def train(source: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
+        scene.publish(commit)
+        return scene.train(source, commit, is_enough)
+
+    loop.watch([scene.subject], rules, train, Waits(nothing, push("b", 10), nothing, push_twice, nothing))
+    assert scene.trained == ["a", "d"]
+    decisions = [line for line in capsys.readouterr().out.splitlines() if "bits per byte" not in line]
+    assert all(a != b for a, b in pairwise(decisions))  # what doesn't change isn't said again
 
 
 def test_the_recipe_is_what_shapes_an_adapter() -> None:

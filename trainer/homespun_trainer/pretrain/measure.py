@@ -114,7 +114,7 @@ def read_infilling(path: Path) -> list[EvalTask]:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         rows = [json.loads(line) for line in raw.decode().splitlines() if line.strip()]
         return [_infilling_task(row) for row in rows]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise ConfigError(
             f"--infilling: {path} can't be read ({type(error).__name__}: {error}); want rows with task_id, prompt,"
             " canonical_solution and suffix"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from homespun_core.storage import Manifest
 from homespun_core.types import Document, Tokenizer
 from homespun_trainer.pretrain.packing import pack
 from homespun_trainer.pretrain.samples import PHASES, Sample, tokens_by_kind
+from homespun_trainer.pretrain.text import as_row
 
 KIND, FORMAT = "pretraining rows", 1
 """1: PART-NNNN.bin, held-out.jsonl, tokenizer.json."""
@@ -84,9 +85,10 @@ def publish(
     tokenizer_json: str,
     seed: int,
 ) -> Path:
-    """Mix, pack and write the rows of all repositories, made current. `facts` go into the manifest as they are."""
+    """Mix, pack and write the rows of all repositories, made current. `facts` go into the manifest as they are,
+    and from there into the card."""
     manifests = [storage.read_manifest(path, SAMPLES_KIND, SAMPLES_FORMAT) for path in samples]
-    fingerprint = storage.fingerprint(FORMAT, [m.fingerprint for m in manifests], tokenizer.digest, seed)
+    fingerprint = storage.fingerprint(FORMAT, [m.fingerprint for m in manifests], tokenizer.digest, seed, dict(facts))
     final = parent / fingerprint[:16]
     if not (final / storage.MANIFEST).is_file():
         controls = {"pad": pad_id(tokenizer), "end": tokenizer.control_id(END), "vocabulary": len(tokenizer.spelled)}
@@ -104,7 +106,10 @@ def publish(
                     rows = _mixed(samples, part, phase.row_tokens, info["pad"], seed)
                     info["parts"][part] = _facts(rows, info["pad"]) | {"kinds": _kinds(manifests, part)}
                     _write(tmp, part, rows)
-            lines = (json.dumps(asdict(file), ensure_ascii=False) + "\n" for file in files)
+            lines = (
+                json.dumps({"repo": file.repo, "document": as_row(file.document)}, ensure_ascii=False) + "\n"
+                for file in files
+            )
             (tmp / "held-out.jsonl").write_text("".join(lines), encoding="utf-8")
             (tmp / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     storage.set_current(parent, final.name)

@@ -22,7 +22,7 @@ from homespun_trainer.retrain.subject import Subject
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
-"""A look costs two git commands, about 10 ms, where nothing was pushed."""
+"""A look costs a few git commands, about 20 ms, where nothing was pushed."""
 
 Train = Callable[[str, str, Callable[[], bool]], int | None]
 """(source, commit, is enough?) -> exit status; None when it was stopped because it was enough."""
@@ -122,7 +122,7 @@ def in_words(decision: Decision | None) -> str:
     if decision is None:
         return "is being trained on"
     if decision.action is Action.TRAIN:
-        return f"training: {decision.reason}"
+        return f"due: {decision.reason}"
     until = "" if decision.until is None else f", until {clock(decision.until)}"
     return f"not now: {decision.reason}{until}"
 

@@ -77,7 +77,10 @@ class Subject:
         self._recipe, self._base_digest = recipe, base_digest
         self._sight: Sight | None = None
         self._pushed: tuple[float, float] | None = None
-        self._newest: tuple[str, Adapter | None] = ("", None)
+        self._adapters_read: dict[str, Adapter | None] = {}
+        """By version: each is read whole once, to check it."""
+        self._measured: tuple[str, str] | None = None
+        """Adapter and head that were looked at last; too little fresh code is so until the next push."""
         self._counted: tuple[tuple[str, str | None], tuple[int, int]] | None = None
 
     @property
@@ -119,8 +122,10 @@ class Subject:
         live = self._live()
         if live is None or self._sight is None:
             return None
-        if not is_measuring_due(self.scores(), live.version, self._sight.head, now):
+        looked_at = (live.version, self._sight.head)
+        if looked_at == self._measured or not is_measuring_due(self.scores(), *looked_at, now):
             return None
+        self._measured = looked_at
         score = self._view.measure(live)
         if score is not None:
             append_score(self._folder, score)
@@ -157,17 +162,22 @@ class Subject:
         return self._counted[1]
 
     def _trained_newest(self) -> _Trained | None:
-        """What the newest adapter of this base model was trained on. An adapter is read whole when it is new."""
+        """What the newest adapter of this base model was trained on."""
         versions = sorted(p.name for p in self._adapters.glob("*") if (p / storage.MANIFEST).is_file())
-        if not versions:
-            return None
-        if self._newest[0] != versions[-1]:
-            self._newest = (versions[-1], self._readable(self._adapters / versions[-1]))
-        adapter = self._newest[1]
+        adapter = self._adapter(versions[-1]) if versions else None
         head = adapter.report.get("corpus", {}).get("head") if adapter else None
-        if adapter is None or head is None or adapter.base_digest != self._base_digest:
-            return None
-        return _Trained(commit=head, at=_created(adapter.path))
+        return _Trained(commit=head, at=_created(adapter.path)) if adapter and head else None
+
+    def _live(self) -> Adapter | None:
+        path = storage.current(self._adapters)
+        return self._adapter(path.name) if path else None
+
+    def _adapter(self, version: str) -> Adapter | None:
+        """None for one that is damaged, or of another base model."""
+        if version not in self._adapters_read:
+            self._adapters_read[version] = self._readable(self._adapters / version)
+        found = self._adapters_read[version]
+        return found if found is not None and found.base_digest == self._base_digest else None
 
     def _readable(self, path: Path) -> Adapter | None:
         try:
@@ -175,13 +185,6 @@ class Subject:
         except StorageError as error:
             logger.warning("as if it had not been trained: %s", error)
             return None
-
-    def _live(self) -> Adapter | None:
-        path = storage.current(self._adapters)
-        if path is None:
-            return None
-        live = self._newest[1] if self._newest[0] == path.name else self._readable(path)
-        return live if live is not None and live.base_digest == self._base_digest else None
 
     def _remember(self, decision: Decision) -> None:
         ledger, said = self._ledger(), f"{decision.action.value}: {decision.reason}"

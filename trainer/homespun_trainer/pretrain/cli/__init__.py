@@ -177,7 +177,7 @@ def _train(args: argparse.Namespace, settings: Settings, place: Place, progress:
             placement=placement,
             run=place.run(args.run),
             fingerprint=fingerprint,
-            facts=_run_facts(model, recipe, placement, origin),
+            facts=_run_facts(model, rows, recipe, placement, origin),
             progress=progress,
             should_stop=should_stop,
             is_compiled=is_compiled,
@@ -215,11 +215,12 @@ def _model(begin: ModelFiles | None, size: str, rows: Shards, seed: int) -> Any:
     return new_model(SIZES[size], vocabulary=info["vocabulary"], end=info["end"], pad=info["pad"], seed=seed)
 
 
-def _run_facts(model: Any, recipe: Recipe, placement: Placement, origin: str) -> dict[str, Any]:
+def _run_facts(model: Any, rows: Shards, recipe: Recipe, placement: Placement, origin: str) -> dict[str, Any]:
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if placement.device.type == "cuda" else f"{threads} threads"
     return {
         "from": origin,
+        "rows": rows.manifest.fingerprint,
         "config": config_of(model),
         "recipe": asdict(recipe),
         "placement": str(placement),
@@ -229,6 +230,7 @@ def _run_facts(model: Any, recipe: Recipe, placement: Placement, origin: str) ->
 
 
 def _tokenizer_files(rows: Shards) -> ModelFiles:
+    """A new model has no other files yet."""
     return ModelFiles(name="rows", path=str(rows.path), family=None, digest=rows.manifest.fingerprint, config={})
 
 
@@ -236,6 +238,8 @@ def _export(args: argparse.Namespace, settings: Settings, place: Place, progress
     rows, checkpoint = Shards.open(place.rows), state.load(place.run(args.run))
     if checkpoint is None:
         raise StorageError(f"{place.run(args.run)}: no run is there; run `homespun pretrain train` first")
+    if checkpoint.facts["rows"] != rows.manifest.fingerprint:  # the card would list what another model is made of
+        raise StorageError(f"{place.run(args.run)}: was trained on other rows than {rows.path}; prepare those again")
     out = args.to.expanduser().absolute() if args.to else place.model
     progress.start("exporting")
     facts = exporting.export(checkpoint, rows, out, name=args.name)

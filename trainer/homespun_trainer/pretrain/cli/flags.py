@@ -21,13 +21,14 @@ STEPS = {
 EPILOG = """\
 from nothing to a model of your own, in one folder:
   homespun pretrain extract --dir ~/pretrain --mirrors ~/mirrors
-  homespun pretrain prepare --dir ~/pretrain
+  homespun pretrain prepare --dir ~/pretrain --mirrors ~/mirrors
   homespun pretrain train --dir ~/pretrain --size 40m --minutes 25
   homespun pretrain export --dir ~/pretrain
-  homespun pretrain evaluate --dir ~/pretrain
+  homespun pretrain evaluate --dir ~/pretrain --mirrors ~/mirrors
   homespun up ~/code/my-project --base-model ~/pretrain/model
 
-Each step keeps what is there already; one that was stopped goes on when it is started again.
+Without --mirrors, repositories are cloned from github.com into the folder. Each step keeps what is there
+already; one that was stopped goes on when it is started again.
 """
 
 

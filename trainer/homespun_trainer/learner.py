@@ -1,0 +1,78 @@
+"""The model, its new adapter, and the gradients of examples: what each process of a training run has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from homespun_core.types import ModelFiles
+from homespun_trainer.batches import MicroBatch, micro_batches, target_weight
+from homespun_trainer.examples import Example
+from homespun_trainer.lora import Masters, Placement, attach, load_base, logits_at, num_parameters
+from homespun_trainer.methods import peft_config
+from homespun_trainer.stacking import merge_into, read_plain_lora
+
+_MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
+"""Padding included: memory and speed, not the result. On a CPU larger ones are no faster, and a signal waits for the
+end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to train, so that every process makes the same."""
+
+    files: ModelFiles
+    placement: Placement
+    method: str
+    rank: int
+    seed: int
+    parent: Path | None
+    """A plain LoRA below the new adapter."""
+
+
+class Learner:
+    def __init__(self, plan: Plan) -> None:
+        torch.manual_seed(plan.seed)  # the adapter's first weights are all that is random in here
+        base = load_base(plan.files, plan.placement)
+        if plan.parent is not None:
+            merge_into(base, read_plain_lora(plan.parent))
+        self.num_base_parameters = num_parameters(base)
+        self.model: Any = attach(base, peft_config(plan.method, plan.rank, base))
+        self.masters = Masters(self.model)
+        self._device = plan.placement.device
+        self._micro_batch_tokens = _MICRO_BATCH_TOKENS[self._device.type]
+        self.model.train()
+
+    def accumulate(
+        self, batch: Sequence[Example], weight: float, should_stop: Callable[[], bool] = lambda: False
+    ) -> float | None:
+        """Add the gradients of `batch`, divided by `weight`, to the masters'; the loss, or None when it was given up
+        because training shall stop."""
+        total = 0.0
+        for part in micro_batches(batch, self._micro_batch_tokens):
+            if should_stop():
+                self.masters.forget_gradients()
+                return None
+            loss = self._loss(part) / weight
+            loss.backward()
+            self.masters.collect()
+            total += loss.item()
+        return total
+
+    def held_out_loss(self, examples: Sequence[Example]) -> float:
+        self.model.eval()
+        with torch.inference_mode():
+            total = sum(self._loss(part).item() for part in micro_batches(examples, self._micro_batch_tokens))
+        self.model.train()
+        return total / target_weight(examples)
+
+    def _loss(self, part: MicroBatch) -> torch.Tensor:
+        """Weighted sum of the losses of a micro-batch's targets."""
+        with logits_at(self.model, part.positions.to(self._device)):
+            logits = self.model(input_ids=part.ids.to(self._device)).logits[0]
+        losses = torch.nn.functional.cross_entropy(logits.float(), part.targets.to(self._device), reduction="none")
+        return (losses * part.weights.to(self._device)).sum()
