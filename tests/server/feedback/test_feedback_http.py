@@ -67,7 +67,7 @@ def test_feedback_says_what_came_of_completions(tmp_path: Path, capsys: pytest.C
     store.close()
     assert main(words) == 0
     everything = capsys.readouterr().out.splitlines()[1].split()
-    assert everything == ["all", "4", "2", "1", "(50%)", "2.50"]
+    assert everything == ["all", "4", "0%", "2", "1", "(50%)", "2.50"]
     assert main([*words, "--json"]) == 0
     groups = {(g["group"], g["name"]): g for g in json.loads(capsys.readouterr().out)}
     assert groups["language", "python"]["kept_per_opportunity"] == 2.5 and ("adapter", "v1") in groups
