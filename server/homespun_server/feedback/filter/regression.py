@@ -46,7 +46,7 @@ def _newton_step(rows: Array, y: Array, weight: Array, ridge: Array, beta: Array
     p = probabilities(rows @ beta)
     gradient = rows.T @ (weight * (p - y)) + ridge * beta
     hessian = (rows * (weight * p * (1 - p))[:, None]).T @ rows + np.diag(ridge)
-    step: Array = np.linalg.solve(hessian, gradient)
+    step: Array = np.linalg.solve(hessian, gradient).astype(np.float64)
     return step
 
 

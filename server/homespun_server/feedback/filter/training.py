@@ -31,7 +31,7 @@ MIN_OF_LANGUAGE = 300
 """Examples of a language, in the quarter that sets thresholds, for a threshold of its own."""
 MAX_ERROR = 0.05
 MAX_LOST = 0.05
-_AIM_LOST = 0.03
+_AIM_LOST = 0.02
 """Thresholds aim lower than the limit, as later completions differ from those that set them."""
 MIN_HIDDEN = 0.05
 MIN_SIGMAS = 3.0
