@@ -83,7 +83,7 @@ def _estimate(estimate: Mapping[str, float] | None, form: str) -> str:
 def _memory(memory: Mapping[str, Any]) -> str:
     canaries = memory.get("canaries") or []
     bits = [c["bits"] for c in canaries if isinstance(c, Mapping) and "bits" in c]
-    facts = {"planted canaries": len(canaries) or None, "greatest exposure, bits": max(bits, default=None)}
+    facts = {"planted canaries": len(canaries) or None, "greatest exposure of one, bits": max(bits, default=None)}
     return _facts("Learned by heart", {**facts, "leaked secrets": memory.get("leaks")})
 
 

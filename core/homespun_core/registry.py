@@ -29,7 +29,7 @@ from homespun_core.storage import Manifest
 
 ADAPTER_KIND = "adapter"
 ADAPTER_FORMAT = 1
-"""1: peft's adapter_config.json and adapter_model.safetensors, report.json; since 0.2 MODEL_CARD.md as well."""
+"""1: peft's adapter_config.json and adapter_model.safetensors, report.json; MODEL_CARD.md in all but the first."""
 REPORT = "report.json"
 CARD = "MODEL_CARD.md"
 ALIASES = "ALIASES.json"
