@@ -12,7 +12,7 @@ from typing import Any
 
 from homespun_core import storage
 from homespun_core.config import SERVE, add_flags, settings_from_args
-from homespun_core.errors import StorageError
+from homespun_core.errors import ConfigError, StorageError
 from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
 from homespun_server.feedback.database import open_database
@@ -53,12 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     settings = settings_from_args(args).settings
     data = DataDir(settings.data_root)
+    if args.forget is not None and args.action != "show":
+        raise ConfigError(f"--forget: doesn't go with {args.action}; run `homespun feedback --forget USER` by itself")
     if args.action == "explain":
-        return _explain(data)
+        return _explain(data, is_json=args.json)
     store = FeedbackStore(open_database(settings.database_url, data.feedback))
     try:
         if args.action == "train":
-            return _train(store, data, 0.0 if args.days is None else days_ago(args.days))
+            since = 0.0 if args.days is None else days_ago(args.days)
+            return _train(store, data, since, is_json=args.json)
         if args.forget is not None:
             print(f"{store.forget_user(args.forget):,} completions of {args.forget} are forgotten")
             return 0
@@ -71,20 +74,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _train(store: FeedbackStore, data: DataDir, since: float) -> int:
+def _train(store: FeedbackStore, data: DataDir, since: float, *, is_json: bool) -> int:
     version = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     with storage.locked(data.locks / "filter", "`homespun feedback train`"):
         filter, report = train(examples(store.remembered(None, since)), version)
         publish(data.filters, filter, report)
-    print(words.reported(report))
+    print(json.dumps(asdict(report), indent=1) if is_json else words.reported(report))
     return 0
 
 
-def _explain(data: DataDir) -> int:
+def _explain(data: DataDir, *, is_json: bool) -> int:
     path = storage.current(data.filters)
     if path is None:
         raise StorageError(f"{data.filters}: no show/hide filter is published; run `homespun feedback train`")
-    print(f"{words.explained(load(path))}\n{words.reported(load_report(path))}")
+    filter, report = load(path), load_report(path)
+    if is_json:
+        print(json.dumps({"filter": asdict(filter), "report": asdict(report)}, indent=1))
+    else:
+        print(f"{words.explained(filter)}\n{words.reported(report)}")
     return 0
 
 
@@ -112,7 +119,16 @@ def render(table: Mapping[tuple[str, str], Summary], days: float) -> str:
         )
     title = f"last {days:g} days"
     lines = [f"{title:<44}{'places':>9}{'hidden':>9}{'shown':>9}{'accepted':>15}{'kept chars/place':>18}"]
-    return "\n".join([*lines, *(_line(f"{kind} {name}".strip(), found) for (kind, name), found in table.items())])
+    lines += [_line(f"{kind} {name}".strip(), found) for (kind, name), found in table.items()]
+    return "\n".join([*lines, *_watched(table["all", ""])])
+
+
+def _watched(found: Summary) -> Sequence[str]:
+    """What a filter that isn't used would do."""
+    if not found.would_hide:
+        return []
+    share = found.would_hide / found.opportunities
+    return [f'the published filter would have hidden {share:.0%} more; show_filter = "auto" lets it']
 
 
 def _line(label: str, found: Summary) -> str:
