@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core.config import Settings
-from homespun_core.errors import HomespunError
+from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
@@ -21,6 +21,7 @@ from homespun_server.feedback.database import open_database
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.metrics import Metrics
+from homespun_server.rollout.follower import RolloutFollower
 from homespun_server.services import Completer
 from homespun_server.snapshots import SnapshotWatcher
 
@@ -46,6 +47,8 @@ class Runtime:
         self.error: str | None = None
         self.recorder: Recorder | None = None
         """None until it is opened, and where feedback_days is 0."""
+        self.rollout: RolloutFollower | None = None
+        """None where a person decides."""
         self._load_engine = load_engine
         self._thread: threading.Thread | None = None
 
@@ -57,6 +60,8 @@ class Runtime:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.join()
+        if self.rollout is not None:
+            self.rollout.close()
         if self.loaded is not None:
             self.loaded.watcher.close()
             self.loaded.completer.close()
@@ -117,7 +122,23 @@ class Runtime:
         )
         self._gauges(engine, watcher)
         watcher.start()
+        self.rollout = self._started_rollout()
         return Loaded(engine=engine, watcher=watcher, completer=completer, family=format.family.name)
+
+    def _started_rollout(self) -> RolloutFollower | None:
+        settings = self.settings
+        if settings.rollout != "automatic":
+            return None
+        if self.recorder is None:
+            raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or rollout to manual")
+        follower = RolloutFollower(
+            DataDir(settings.data_root),
+            self.recorder.store,
+            canary_percent=settings.canary_percent,
+            watch_days=settings.rollback_days,
+        )
+        follower.start()
+        return follower
 
     def _opened_recorder(self) -> Recorder | None:
         settings = self.settings
