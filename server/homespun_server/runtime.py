@@ -127,10 +127,8 @@ class Runtime:
 
     def _started_rollout(self) -> RolloutFollower | None:
         settings = self.settings
-        if settings.rollout != "automatic":
+        if settings.rollout != "automatic" or self.recorder is None:
             return None
-        if self.recorder is None:
-            raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or rollout to manual")
         follower = RolloutFollower(
             DataDir(settings.data_root),
             self.recorder.store,
@@ -143,6 +141,8 @@ class Runtime:
     def _opened_recorder(self) -> Recorder | None:
         settings = self.settings
         if settings.feedback_days <= 0:
+            if settings.rollout == "automatic":
+                raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or it to manual")
             return None
         store = FeedbackStore(open_database(settings.database_url, DataDir(settings.data_root).feedback))
         return Recorder(

@@ -17,7 +17,7 @@ from homespun_core.registry import Event
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.rollout import state as states
 from homespun_server.rollout.decision import Decision
-from homespun_server.rollout.stages import DAY_S, Limits, State, advance, arms, regression
+from homespun_server.rollout.stages import DAY_S, Limits, State, advance, arms, going_on, regression
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +72,10 @@ class RolloutFollower:
             states.discard(place)
         elif self._canary_percent:
             self._advance(place, names, names.candidate, now)
-        self._watch(place, names, now)
+        self._watch(place, registry.aliases(place), now)
 
     def _advance(self, place: Path, names: Aliases, candidate: str, now: float) -> None:
-        before = states.read(place)
-        if before is None or before.candidate != candidate:
-            before = State(candidate=candidate, since=now)
+        before = going_on(states.read(place), candidate, names.champion, now)
         found = arms(self._outcomes(place, before.since, now), names.champion, candidate)
         after, decision = advance(before, found, now, self._limits)
         states.write(place, after)

@@ -14,11 +14,12 @@ from homespun_core import registry
 from homespun_core.config import Settings
 from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
+from homespun_core.registry import Event
 from homespun_server.feedback.database import open_database
 from homespun_server.feedback.store import FeedbackStore, summary
 from homespun_server.rollout import state as states
 from homespun_server.rollout.follower import watched_since
-from homespun_server.rollout.stages import DAY_S, Arms, Limits, State, advance, arms, share_percent
+from homespun_server.rollout.stages import DAY_S, Arms, Limits, advance, arms, going_on, share_percent
 
 
 def describe(data: DataDir, repos: Sequence[str], settings: Settings) -> dict[str, Any]:
@@ -53,11 +54,7 @@ def _repository(place: Path, store: FeedbackStore | None, settings: Settings) ->
         is_automatic = settings.rollout == "automatic" and since is not None and not names.pinned
         until = since + settings.rollback_days * DAY_S if is_automatic and since is not None else 0.0
         return facts | {"watched_until": _day(until) if until > now else None}
-    known = states.read(place)
-    offered = [event.time for event in events if event.what == "offer" and event.version == names.candidate]
-    if known is None or known.candidate != names.candidate:
-        since = datetime.fromisoformat(offered[-1]).timestamp() if offered else now
-        known = State(candidate=names.candidate, since=since)
+    known = going_on(states.read(place), names.candidate, names.champion, _offered(events, names.candidate) or now)
     outcomes = store.outcomes(place.name, known.since) if store else []
     found = arms(outcomes, names.champion, names.candidate)
     after, decision = advance(known, found, now, Limits())
@@ -69,6 +66,11 @@ def _repository(place: Path, store: FeedbackStore | None, settings: Settings) ->
         "verdict": decision.verdict,
         "reason": after.reason,
     }
+
+
+def _offered(events: Sequence[Event], version: str) -> float | None:
+    times = [event.time for event in events if event.what == "offer" and event.version == version]
+    return datetime.fromisoformat(times[-1]).timestamp() if times else None
 
 
 def _numbers(found: Arms) -> dict[str, dict[str, Any]]:

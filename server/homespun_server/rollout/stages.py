@@ -37,11 +37,20 @@ class Limits:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     candidate: str
+    champion: str | None
+    """What it is compared with."""
     stage: Stage = "canary"
     since: float
     """Beginning of the stage, seconds since 1970."""
     reason: str = ""
     """What was found when it was looked at last."""
+
+
+def going_on(state: State | None, candidate: str, champion: str | None, now: float) -> State:
+    """The state to judge by: with another champion the stage stays, and its evidence begins anew."""
+    if state is None or state.candidate != candidate:
+        return State(candidate=candidate, champion=champion, since=now)
+    return state if state.champion == champion else replace(state, champion=champion, since=now, reason="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
