@@ -13,6 +13,7 @@ import pytest
 from homespun_core import registry
 from homespun_core.aliases import MANUAL
 from homespun_core.cli import main
+from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 from homespun_server.feedback.database import open_database
 from homespun_server.feedback.facts import CompletionFact, Event
@@ -122,7 +123,7 @@ def test_a_champion_that_users_lose_by_is_rolled_back_once(data: DataDir, place:
 def test_a_verdict_about_one_candidate_does_not_hit_the_next(place: Path) -> None:
     registry.offer(place, make_version(place, "v3"), MANUAL)
     for change in (registry.approve, registry.reject):
-        with pytest.raises(registry.StorageError, match="v2 was meant, it is v3"):
+        with pytest.raises(StorageError, match="v2 was meant, it is v3"):
             change(place, by="rollout", only="v2")
     assert registry.aliases(place).candidate == "v3"
 
