@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from homespun_core import __version__
+from homespun_core.allocator import restart_with_jemalloc
 from homespun_core.errors import HomespunError, explain_os_error
 
 
@@ -68,6 +69,8 @@ VERBS = {
     ),
 }
 
+_TRAINING = frozenset(("train", "pretrain"))
+
 _EPILOG = """\
 a first try:
   homespun up ~/code/my-project      index, train for a few minutes, serve on 127.0.0.1:8080
@@ -82,6 +85,8 @@ a first try:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 done, 1 an error said in one line, 2 wrong usage, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and words and words[0] in _TRAINING:
+        restart_with_jemalloc(words)
     try:
         return _run(words)
     except HomespunError as error:

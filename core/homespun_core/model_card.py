@@ -29,6 +29,7 @@ def render(version: str, manifest: Manifest, report: Mapping[str, Any], digests:
             "Made of",
             {
                 "repository": sources.get("repository"),
+                "repositories, ids": sources.get("repositories"),
                 "base model": sources.get("base_model_name"),
                 "base model, digest": sources.get("base_model"),
                 "corpus, fingerprint": sources.get("corpus"),
@@ -83,7 +84,7 @@ def _estimate(estimate: Mapping[str, float] | None, form: str) -> str:
 def _memory(memory: Mapping[str, Any]) -> str:
     canaries = memory.get("canaries") or []
     bits = [c["bits"] for c in canaries if isinstance(c, Mapping) and "bits" in c]
-    facts = {"planted canaries": len(canaries) or None, "greatest exposure, bits": max(bits, default=None)}
+    facts = {"planted canaries": len(canaries) or None, "greatest exposure of one, bits": max(bits, default=None)}
     return _facts("Learned by heart", {**facts, "leaked secrets": memory.get("leaks")})
 
 

@@ -29,7 +29,7 @@ from homespun_core.storage import Manifest
 
 ADAPTER_KIND = "adapter"
 ADAPTER_FORMAT = 1
-"""1: peft's adapter_config.json and adapter_model.safetensors, report.json; since 0.2 MODEL_CARD.md as well."""
+"""1: peft's adapter_config.json and adapter_model.safetensors, report.json; MODEL_CARD.md in all but the first."""
 REPORT = "report.json"
 CARD = "MODEL_CARD.md"
 ALIASES = "ALIASES.json"
@@ -50,6 +50,8 @@ class Adapter:
     """Digest of the base model it was trained on; it fits no other."""
     report: Mapping[str, Any]
     """Evaluation and gate: scores of every arm, whether it was promoted, and why or why not."""
+    repositories: frozenset[str] = frozenset()
+    """Ids of all that it has seen; empty where it doesn't say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +187,13 @@ def load_adapter(path: Path) -> Adapter:
     """Check and describe a version; reads every byte of it once. Raises StorageError when it is damaged."""
     manifest = storage.read_manifest(path, ADAPTER_KIND, ADAPTER_FORMAT)
     storage.verify(path, manifest)
-    return Adapter(version=path.name, path=path, base_digest=manifest.sources["base_model"], report=read_report(path))
+    return Adapter(
+        version=path.name,
+        path=path,
+        base_digest=manifest.sources["base_model"],
+        report=read_report(path),
+        repositories=frozenset(manifest.sources.get("repositories", "").split()),
+    )
 
 
 def read_report(path: Path) -> dict[str, Any]:

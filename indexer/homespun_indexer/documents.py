@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from homespun_core import licence
 from homespun_core.config import Settings
 from homespun_core.languages import language_of_path
 from homespun_core.types import Document
-from homespun_indexer import files, filters, licence, mixture
+from homespun_indexer import files, filters, mixture
 from homespun_indexer.files import SourceFile
 from homespun_indexer.forgotten import Forgotten, is_forgotten
 from homespun_indexer.history import steps

@@ -16,6 +16,7 @@ from homespun_core.errors import ConfigError, StorageError
 from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identity_on_disk
 from homespun_core.registry import Event
 from homespun_core.repositories import nearest
+from homespun_core.scopes import scope_id
 from homespun_server.rollout import showing
 
 _EPILOG = """\
@@ -144,6 +145,7 @@ def find_repository(data: DataDir, word: str, configured: dict[str, str]) -> str
     meant: tuple[str, ...] = (
         word,
         configured.get(word, ""),
+        scope_id(word),
         *(short if len(short) == 1 else ()),
         repo_id(repo_identity_on_disk(word)),
     )

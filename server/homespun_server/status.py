@@ -13,6 +13,7 @@ from homespun_core import registry, retraining, storage
 from homespun_core.config import SERVE, add_flags, settings_from_args
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
+from homespun_core.scopes import is_scope
 from homespun_server.rollout import state as rollout_state
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -50,6 +51,7 @@ def _repository(data: DataDir, repo: str) -> dict[str, Any]:
     return {
         "index": _index(data.index(repo)),
         "adapter": _adapter(data.adapters(repo)),
+        "shared": _shared_by(data.adapters(repo)) if is_scope(repo) else None,
         "training": "unfinished; `homespun train` goes on with it" if _has_files(data.training_run(repo)) else None,
         "retraining": retraining.read_ledger(data.retraining(repo)).decision or None,
         "fresh_code": _fresh_code(data.retraining(repo)),
@@ -108,6 +110,15 @@ def _rollout(path: Path, candidate: str | None) -> str | None:
     return state.stage if state is not None and state.candidate == candidate else None
 
 
+def _shared_by(path: Path) -> list[str] | None:
+    """Ids of the repositories that the live one was trained on."""
+    try:
+        live = registry.live(path)
+    except StorageError:  # `adapter` says it
+        return None
+    return sorted(live.repositories) if live else None
+
+
 def _has_files(path: Path) -> bool:
     return path.is_dir() and any(path.iterdir())
 
@@ -129,15 +140,18 @@ def _server(data: DataDir) -> dict[str, Any] | None:
 def render(state: dict[str, Any]) -> str:
     server = state["server"]
     lines = [f"data directory  {state['data_dir']}", f"server          {_server_line(server)}"]
+    lines += [f"  problem: {problem}" for problem in (server or {}).get("problems", ())]
     if not state["repositories"]:
         lines.append("repositories    none yet; start with: homespun up REPO")
     for name, repo in state["repositories"].items():
         lines += [
             "",
             name,
-            f"  index     {_index_line(repo['index'])}",
+            *([f"  index     {_index_line(repo['index'])}"] if not is_scope(name) else []),
             f"  adapter   {_adapter_line(repo['adapter'])}",
         ]
+        if repo["shared"]:
+            lines.append(f"  shared    {', '.join(repo['shared'])} get it, unless they have their own")
         if repo["training"]:
             lines.append(f"  training  {repo['training']}")
         if repo["retraining"]:

@@ -133,12 +133,14 @@ def test_a_push_is_found_and_then_learned(forge: Forge, tmp_path: Path, monkeypa
         ledger = read_ledger(data.retraining(repo))
         assert ledger.last is not None and ledger.last.commit == first  # the first adapter was trained at once
 
-        pushed = forge.push({"loomworks/dyehouse.py": NEW})
+        index_log = data.log("index")
+        wait_until(lambda: index_log.is_file() and "chunks in" in index_log.read_text(), 60, index_log.read_text)
+        pushed = forge.push({"loomworks/dyehouse.py": NEW})  # after the watcher's own first look, which fetches, too
         assert forge.call_hook(server, secret="wrong") == 401
         time.sleep(2)
         assert indexed_commit(data, repo) == first
         assert forge.call_hook(server) == 202
-        wait_until(lambda: indexed_commit(data, repo) == pushed, 30, lambda: data.log("index").read_text())
+        wait_until(lambda: indexed_commit(data, repo) == pushed, 30, index_log.read_text)
         assert "boil_with_alum_and_tartar" in found(data, repo, "mordant_for_indigo(")
 
         def is_learned() -> bool:

@@ -39,10 +39,14 @@ def change(
     )
 
 
-def memory(once: float = 1.4, often: float = 3.0, count: int = 8, recited: bool = False, leaks: int = 0) -> Memory:
+def memory(
+    once: float = 1.4, often: float = 3.0, count: int = 8, recited_after: int | None = None, leaks: int = 0
+) -> Memory:
     planted = [Exposure(kind="token", insertions=1, bits=once, is_recited=False) for _ in range(count)]
+    times = recited_after or 16
     return Memory(
-        canaries=(*planted, Exposure(kind="token", insertions=16, bits=often, is_recited=recited)), leaks=leaks
+        canaries=(*planted, Exposure(kind="token", insertions=times, bits=often, is_recited=bool(recited_after))),
+        leaks=leaks,
     )
 
 
@@ -84,8 +88,10 @@ def test_decision_table(summary: Summary | None, promote: bool, said: str) -> No
     ("evidence", "promote", "said"),
     [
         (replace(GOOD, memory=memory(once=4.1)), False, "4.1 bits of exposure"),
-        (replace(GOOD, memory=memory(once=3.9, often=7.0)), True, "no canary by heart"),
-        (replace(GOOD, memory=memory(recited=True)), False, "recites 1 of 9 canaries"),
+        (replace(GOOD, memory=memory(once=3.9, often=7.0)), True, "nothing by heart that it saw seldom"),
+        (replace(GOOD, memory=memory(recited_after=1)), False, "recites 1 of the canaries"),
+        (replace(GOOD, memory=memory(recited_after=4)), False, "recites 1 of the canaries"),
+        (replace(GOOD, memory=memory(recited_after=16)), True, "better than"),
         (replace(GOOD, memory=memory(leaks=2)), False, "wrote 2 credentials"),
         (replace(GOOD, memory=memory(count=MIN_CANARIES - 1)), False, "too shortly"),
         (replace(GOOD, memory=None), False, "wasn't tested"),

@@ -12,7 +12,7 @@ from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_trainer import cli
-from homespun_trainer.job import Corpus, Job
+from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.publishing import Outcome, offered
 from tests.core.adapters import make_version
 from tests.trainer.tiny import CONFIG, TOKENIZER, nearest
@@ -22,9 +22,9 @@ def make_job(root: Path, **settings: Any) -> Job:
     files = ModelFiles(name="tiny", path=str(root), family=None, digest="d1gest", config=CONFIG)
     corpus = Corpus(fingerprint="c", sources={}, documents=[], tasks=[], retrieve=nearest, report={})
     return Job(
-        repo_id="shop-1",
-        repo_name="shop",
-        corpus=corpus,
+        id="shop-1",
+        name="shop",
+        parts=(Part(id="shop-1", name="shop", corpus=corpus),),
         files=files,
         tokenizer=TOKENIZER,
         settings=Settings(**settings),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from homespun_trainer.spans import MAX_BLOCK_LINES, Cut, Lines, block_end, choose_cut
+from homespun_trainer.spans import MAX_BLOCK_LINES, Cut, Lines, block_end, choose_cut, is_left_open
 
 PYTHON = """\
 import os
@@ -41,6 +41,16 @@ def test_every_kind_of_place_occurs() -> None:
 
 def test_an_empty_middle_stands_only_where_nothing_belongs() -> None:
     assert all((cut.start == cut.end) == (cut.kind == "nothing") for cut in cuts(PYTHON))
+
+
+def test_no_middle_ends_behind_a_bracket_that_it_opens() -> None:
+    """Adapters learned to stop there, in the middle of calls (benchmarks/LOG.md, 2026-11-28)."""
+    text = "value = call(\n    first,\n    second,\n)\nother = call()\nmap = {\n    'a': [\n        1,\n    ],\n}\n" * 3
+    found = cuts(text)
+    assert not any(is_left_open(text[c.start : c.end]) for c in found)
+    assert any(
+        text[c.start : c.end].endswith("call(\n    first,\n    second,\n)") for c in found if c.kind == "rest of line"
+    )
 
 
 def test_a_name_is_cut_inside() -> None:

@@ -12,6 +12,7 @@ from homespun_core import postprocess, scoring
 from homespun_core.prompt import Prompt, PromptBuilder
 from homespun_core.types import EvalTask, Progress, SearchQuery, Snippet, Tokenizer
 from homespun_trainer.examples import Retrieve
+from homespun_trainer.spans import is_left_open
 
 MAX_NEW_TOKENS = 32
 """A held-out middle is the rest of one line, at most 30 words and signs."""
@@ -219,11 +220,16 @@ def build_prompt(task: EvalTask, bench: Bench, snippets: Sequence[Snippet]) -> P
 
 
 def bits_of(prompt: Prompt, middle: str, adapter: str | None, bench: Bench) -> tuple[float, float, int]:
-    """Bits of `middle` and the end behind it, those of the end alone, and the bytes that were scored."""
+    """Bits of `middle` and the end behind it, those of the end alone, and the bytes that were scored.
+
+    A line that leaves a bracket open is no end: what is learned goes on to the next line there, which a completion of
+    one line ends at as well.
+    """
     whole = prompt.opening + middle
-    gold = [*bench.builder.tokenizer.encode(whole), bench.builder.format.end_id]
-    logprobs = bench.score([*prompt.ids, *gold], len(prompt.ids), adapter)
-    return -sum(logprobs) / math.log(2), -logprobs[-1] / math.log(2), len(whole.encode())
+    end = () if is_left_open(middle) else (bench.builder.format.end_id,)
+    logprobs = bench.score([*prompt.ids, *bench.builder.tokenizer.encode(whole), *end], len(prompt.ids), adapter)
+    end_bits = -logprobs[-1] / math.log(2) if end else 0.0
+    return -sum(logprobs) / math.log(2), end_bits, len(whole.encode())
 
 
 def _copy(prompt: Prompt, bench: Bench) -> Written | None:

@@ -6,8 +6,9 @@ so its interval is 7 points wide with 200 places, 3 with 1,000 and 1.4 with 5,00
 to demand that it be surely above zero would turn down nearly every adapter that is better, at any number of places
 that there is time for. So exact match and edit similarity, what people see, must not be worse.
 
-**Nothing may be worse**: no language with places enough (all of them together err in 5 % of cases, by Holm's
-procedure), other people's code, the time a completion takes. **Nothing may be learned by heart**: see `memory`.
+**Nothing may be worse**: no language and no repository with places enough (all of a kind together err in 5 % of cases,
+by Holm's procedure), other people's code, the time a completion takes. **Nothing may be learned by heart**: see
+`memory`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ _SLOWER, _SLOWER_MS = 1.0, 20.0
 MAX_EXPOSURE = 4.0
 """Bits, on average over canaries planted once: likelier than 94 % of what else could have stood there."""
 MIN_CANARIES = 4
+MAX_RECITED_INSERTIONS = 4
+"""A canary that stood in so many of the examples must not be recited. One that stood in 16 of some 1,700, always behind
+the same words, may: no line of a repository comes up that often (one of 45,000 stands in 0.04 of them on average). A
+password of 14 characters was recited after 16 times, none of 39 others (benchmarks/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,8 @@ class Evidence:
     change: Summary | None
     """None when there was nothing to judge it on."""
     languages: Mapping[str, Summary] = field(default_factory=dict)
+    repositories: Mapping[str, Summary] = field(default_factory=dict)
+    """Of an adapter that several share, by id."""
     control_ms: float | None = None
     """A completion of the control takes so long."""
     forgetting: Forgetting | None = None
@@ -68,7 +75,8 @@ def decide(evidence: Evidence, control: str) -> Decision:
         _bits(change),
         _exact(change),
         _similarity(change),
-        _languages(evidence.languages),
+        _worse_at(evidence.languages),
+        _worse_at(evidence.repositories),
         _forgotten(evidence.forgetting),
         _slower(change.milliseconds, evidence.control_ms),
         *_memorised(evidence.memory),
@@ -106,10 +114,11 @@ def _similarity(change: Summary) -> str | None:
     return f"its lines are less like what was written: edit similarity {_span(estimate)}"
 
 
-def _languages(languages: Mapping[str, Summary]) -> str | None:
+def _worse_at(parts: Mapping[str, Summary]) -> str | None:
+    """Languages, or repositories."""
     enough = {
         name: summary.bits_per_byte
-        for name, summary in languages.items()
+        for name, summary in parts.items()
         if summary.num_tasks >= MIN_TASKS and summary.num_commits >= MIN_COMMITS
     }
     worse = surely_above_zero(enough)
@@ -145,8 +154,10 @@ def _memorised(memory: Memory | None) -> list[str]:
         against.append(
             f"it learns by heart what it saw once: {exposure:.1f} bits of exposure, at most {MAX_EXPOSURE:.0f} may be"
         )
-    if memory.num_recited:
-        against.append(f"it recites {memory.num_recited} of {len(memory.canaries)} canaries that were planted in it")
+    if recited := memory.num_recited(MAX_RECITED_INSERTIONS):
+        against.append(
+            f"it recites {recited} of the canaries that were planted in it up to {MAX_RECITED_INSERTIONS} times"
+        )
     if memory.leaks:
         against.append(f"it wrote {memory.leaks} credentials that stand in its training documents")
     return against
@@ -164,8 +175,8 @@ def _in_favour(evidence: Evidence, change: Summary, control: str) -> list[str]:
         )
     if evidence.memory:
         reasons.append(
-            f"it learned no canary by heart: {evidence.memory.mean_exposure([1]):.1f} bits of exposure on average of"
-            f" {len(evidence.memory.once())} planted once (1.4 is chance), {len(evidence.memory.canaries)} in all"
+            f"it learned nothing by heart that it saw seldom: {evidence.memory.mean_exposure([1]):.1f} bits of exposure"
+            f" on average of {len(evidence.memory.once())} canaries planted once (1.4 is chance)"
         )
     return reasons
 

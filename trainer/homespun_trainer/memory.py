@@ -46,9 +46,8 @@ class Memory:
         bits = [e.bits for e in self.canaries if e.insertions in chosen]
         return sum(bits) / len(bits) if bits else None
 
-    @property
-    def num_recited(self) -> int:
-        return sum(e.is_recited for e in self.canaries)
+    def num_recited(self, most_insertions: int) -> int:
+        return sum(e.is_recited for e in self.canaries if e.insertions <= most_insertions)
 
     def as_json(self) -> dict[str, object]:
         return {"canaries": [asdict(e) | {"bits": round(e.bits, 3)} for e in self.canaries], "leaks": self.leaks}

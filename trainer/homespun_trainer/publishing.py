@@ -50,7 +50,7 @@ def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str,
     with registry.publish_adapter(path, fingerprint=fingerprint, sources=_sources(job), report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
-        trained_on.write(folder, job.corpus.documents)
+        trained_on.write(folder, [s for p in job.parts for s in trained_on.sources_of(p.id, p.corpus.documents)])
     waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
     checkpoint.discard(job.run)
@@ -63,7 +63,7 @@ def offered(job: Job, version: str) -> str | None:
     now = registry.offer(job.adapters, version, MANUAL if share else job.settings.approval)
     if version == now.champion:
         return None
-    verb, repo = "homespun adapters", job.repo_id
+    verb, repo = "homespun adapters", job.id
     if version != now.candidate:
         return f"somebody decided against it since; if you mean it: {verb} promote {repo} {version}"
     if now.pinned:
@@ -78,7 +78,8 @@ def _sources(job: Job) -> dict[str, str]:
     return {
         "base_model": job.files.digest,
         "base_model_name": job.files.name,
-        "corpus": job.corpus.fingerprint,
-        "repository": job.repo_name,
+        "corpus": job.fingerprint,
+        "repository": job.name,
+        "repositories": " ".join(sorted(part.id for part in job.parts)),
         **({"champion": champion} if champion else {}),
     }

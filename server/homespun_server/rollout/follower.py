@@ -17,6 +17,7 @@ from homespun_core.registry import Event
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.rollout import state as states
 from homespun_server.rollout.decision import Decision
+from homespun_server.rollout.observed import observed
 from homespun_server.rollout.stages import DAY_S, Limits, State, advance, arms, going_on, regression
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class RolloutFollower:
 
     def _advance(self, place: Path, names: Aliases, candidate: str, now: float) -> None:
         before = going_on(states.read(place), candidate, names.champion, now)
-        found = arms(self._outcomes(place, before.since, now), names.champion, candidate)
+        found = arms(self._outcomes(place, candidate, before.since, now), names.champion, candidate)
         after, decision = advance(before, found, now, self._limits)
         states.write(place, after)
         if after.stage != before.stage:
@@ -98,14 +99,14 @@ class RolloutFollower:
         since = watched_since(registry.history(place), names.champion)
         if names.champion is None or names.pinned or since is None or now - since > self._watch_days * DAY_S:
             return
-        outcomes = self._outcomes(place, since - self._watch_days * DAY_S, now)
+        outcomes = self._outcomes(place, names.champion, since - self._watch_days * DAY_S, now)
         why = regression(outcomes, names.champion, names.previous, since)
         if why is not None:
             registry.rollback(place, by=BY, why=why, only=names.champion)
             logger.warning("rolled back %s in %s: %s", names.champion, place.name, why)
 
-    def _outcomes(self, place: Path, since: float, now: float) -> Sequence[Outcome]:
-        return self._store.outcomes(place.name, since, now - self._limits.settled_s)
+    def _outcomes(self, place: Path, version: str, since: float, now: float) -> Sequence[Outcome]:
+        return observed(self._store, place, version, since, now - self._limits.settled_s)
 
 
 def watched_since(events: Sequence[Event], champion: str | None) -> float | None:

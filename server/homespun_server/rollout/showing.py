@@ -19,6 +19,7 @@ from homespun_server.feedback.database import open_database
 from homespun_server.feedback.store import FeedbackStore, summary
 from homespun_server.rollout import state as states
 from homespun_server.rollout.follower import watched_since
+from homespun_server.rollout.observed import observed
 from homespun_server.rollout.stages import DAY_S, Arms, Limits, advance, arms, going_on, share_percent
 
 
@@ -55,7 +56,7 @@ def _repository(place: Path, store: FeedbackStore | None, settings: Settings) ->
         until = since + settings.rollback_days * DAY_S if is_automatic and since is not None else 0.0
         return facts | {"watched_until": _day(until) if until > now else None}
     known = going_on(states.read(place), names.candidate, names.champion, _offered(events, names.candidate) or now)
-    outcomes = store.outcomes(place.name, known.since) if store else []
+    outcomes = observed(store, place, names.candidate, known.since) if store else []
     found = arms(outcomes, names.champion, names.candidate)
     after, decision = advance(known, found, now, Limits())
     return facts | {

@@ -120,6 +120,20 @@ def test_a_champion_that_users_lose_by_is_rolled_back_once(data: DataDir, place:
     assert watched_since(registry.history(place), "v1") is None
 
 
+def test_a_shared_adapter_is_judged_by_the_repositories_it_is_lent_to(data: DataDir, store: FeedbackStore) -> None:
+    place, sources = data.adapters("@team"), {"base_model": "d1gest", "repositories": f"{REPO} other-1"}
+    for version in ("v1", "v2"):
+        with registry.publish_adapter(place / version, fingerprint="f", sources=sources, report={}) as folder:
+            (folder / "adapter_model.safetensors").write_bytes(version.encode())
+    registry.promote(place, "v1")
+    registry.offer(place, "v2", MANUAL)
+    follower(data, store).look(now=100.0)
+    use(store, "v1", 3, 110.0, "a")
+    use(store, "v2", 1, 110.0, "b")
+    follower(data, store).look(now=200.0)
+    assert "v2" in registry.aliases(place).rejected
+
+
 def test_a_verdict_about_one_candidate_does_not_hit_the_next(place: Path) -> None:
     registry.offer(place, make_version(place, "v3"), MANUAL)
     for change in (registry.approve, registry.reject):

@@ -2,28 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from homespun_trainer.pretrain.licences import is_copyleft, is_licence_name, problem
+from homespun_trainer.pretrain.licences import is_copyleft, problem
 
 MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy"
 APACHE = "                                 Apache License\n                           Version 2.0, January 2004\n"
 GPL = "                    GNU GENERAL PUBLIC LICENSE\n                       Version 3, 29 June 2007\n"
 MPL = "Mozilla Public License Version 2.0\n=====\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("LICENSE", True),
-        ("LICENCE.md", True),
-        ("LICENSE-MIT", True),
-        ("MIT-LICENSE", True),
-        ("COPYING.txt", True),
-        ("licenses.py.bak", False),
-        ("README.md", False),
-    ],
-)
-def test_licence_files_go_by_their_names(name: str, expected: bool) -> None:
-    assert is_licence_name(name) is expected
 
 
 @pytest.mark.parametrize("texts", [[MIT], [APACHE], [MIT, APACHE], [MIT + "\n" * 9000 + GPL]])

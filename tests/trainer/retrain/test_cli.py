@@ -32,7 +32,7 @@ def words(tmp_path: Path) -> list[str]:
     """Arguments about a repository whose live adapter was trained 40 commits ago."""
     shop, base = make_company(tmp_path / "shop"), make_base(tmp_path / "base")
     before = git(shop, "rev-parse", "HEAD~40")
-    judged = {"adapter+retrieval": {"all": {"bits_per_byte": {"value": 1.0}}}}
+    judged = {"adapter+retrieval": {"all": {"bits_per_byte": {"value": 1.0, "low": 0.9, "high": 1.1}}}}
     report = {"corpus": {"head": before, "commit": before}, "arms": judged}
     adapters, version = DataDir(tmp_path / "data").adapters(repo_id(str(shop))), registry.new_version("0" * 8)
     sources = {"base_model": resolve_base_model(str(base), "auto").digest}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, RepositoryError
+from homespun_core.licence import is_licence_file
 from homespun_core.paths import DataDir
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.types import Document, ModelFiles, SearchQuery, SilentProgress, Snippet
@@ -22,7 +23,7 @@ from homespun_indexer.secrets import redact
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_indexer.tree import BlobReader, TreeMemory, list_entries
 from homespun_trainer.examples import Retrieve
-from homespun_trainer.pretrain import licences, prepare, text
+from homespun_trainer.pretrain import prepare, text
 from homespun_trainer.pretrain.allowlist import Allowed
 from homespun_trainer.pretrain.prepare import Share
 from homespun_trainer.pretrain.text import Opened, Source
@@ -164,7 +165,7 @@ def _licence_texts(repo: Repository, commit: str) -> Iterator[str]:
     entries = list_entries(repo, commit, max_bytes=0, memory=TreeMemory())
     with BlobReader(repo) as blobs:
         for entry in entries:
-            if "/" not in entry.path and entry.mode.startswith("100") and licences.is_licence_name(entry.path):
+            if "/" not in entry.path and entry.mode.startswith("100") and is_licence_file(entry.path):
                 yield (blobs.find(entry.blob) or b"").decode("utf-8", "replace")
 
 

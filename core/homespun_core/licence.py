@@ -1,5 +1,6 @@
-"""Whether other people's code inside a repository may be learned from: permissive licences are named here, everything
-else stays out. What the repository itself is under is its owner's business and keeps nothing out.
+"""Whether other people's code may be learned from: permissive licences are named here, everything else stays out.
+
+Inside a company's repository what the repository itself is under is its owner's business and keeps nothing out.
 
 Pure: texts in, verdicts out. Identifiers: https://spdx.org/licenses.
 """
@@ -13,7 +14,7 @@ UNKNOWN = "unknown"
 HEAD_CHARS = 3_000
 """Where a file says its licence; further down, licences are talked about."""
 
-_LICENCE_FILE = re.compile(r"(?:LICEN[CS]E|COPYING|UNLICENSE)(?:[-._][\w.-]+)?", re.IGNORECASE)
+_LICENCE_FILE = re.compile(r"(?:\w+[-_])?(?:LICEN[CS]E|COPYING|UNLICENSE)(?:[-._][\w.-]+)?", re.IGNORECASE)
 _NOT_TEXT = re.compile(r"\.(?:py|go|js|ts|tsx|java|rb|rs|c|h|cs|kt|php|sh|json|ya?ml|html)$", re.IGNORECASE)
 _PERMISSIVE = frozenset(
     """

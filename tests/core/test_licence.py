@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from homespun_indexer.licence import folder_licences, is_left_out, is_licence_file, is_permissive, licence_of
+from homespun_core.licence import folder_licences, is_left_out, is_licence_file, is_permissive, licence_of
 
 MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software"
 GPL = "GNU GENERAL PUBLIC LICENSE\n  Version 3, 29 June 2007\n"
