@@ -121,7 +121,19 @@ class Settings:
         2_000, "memory for adapters; the least used are loaded again when needed", SERVE, low=1
     )
     canary_percent: float = _setting(
-        0.0, "share of the users who get an adapter that waits for approval; 0 is none", SERVE, low=0
+        0.0, "share of the users who try a new adapter before all get it; 0 is none", TRAIN, SERVE, low=0
+    )
+    rollout: str = _setting(
+        "manual",
+        "who ends that: a person (homespun adapters), or what becomes of completions",
+        SERVE,
+        choices=("manual", "automatic"),
+    )
+    rollback_days: float = _setting(
+        7.0,
+        "with an automatic rollout, an adapter that users lose by is rolled back within these days; 0 is never",
+        SERVE,
+        low=0,
     )
     max_running: int = _setting(8, "completions computed at the same time", SERVE, low=1)
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
