@@ -178,7 +178,8 @@ class HomespunServer(LanguageServer):
         return answer.text
 
     async def _tell(self, events: Sequence[Mapping[str, object]]) -> bool:
-        return await self.client.tell(events, self.options)
+        """What waits when the option is turned off is dropped."""
+        return not self.options.send_events or await self.client.tell(events, self.options)
 
     def _folders(self) -> tuple[Path, ...]:
         names = [to_fs_path(folder.uri) for folder in self.workspace.folders.values()]

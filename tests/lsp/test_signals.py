@@ -88,6 +88,15 @@ async def test_nothing_is_told_when_events_are_off(fake: FakeServer) -> None:
     assert [request.path for request in fake.requests] == ["/v1/completions"]
 
 
+async def test_what_waits_when_events_are_turned_off_is_dropped(fake: FakeServer) -> None:
+    fake.replies.extend([REPLY, 503])
+    async with editor(serverUrl=fake.url, debounceMs=0) as session:
+        await shown(session)
+        await fake.arrived(2)
+        session.configure({"homespun": {"sendEvents": False}})
+    assert told(fake) == [("cmpl-7", "shown", 0)]
+
+
 class Line:
     """To a server that can be away."""
 
