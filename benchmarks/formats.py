@@ -66,10 +66,11 @@ def scored(frozen: Frozen, snippets: Sequence[Sequence[Snippet]], dtype: str) ->
     settings = dataclasses.replace(frozen.settings, dtype=name)
     files = resolve_base_model(settings.base_model, settings.fim_family)
     with (
-        prepared(frozen.repo, files, settings, DataDir(settings.data_root), SilentProgress()) as job,
+        prepared([frozen.repo], files, settings, DataDir(settings.data_root), SilentProgress()) as job,
         opened_engine(files, settings) as engine,
     ):
-        bench = without_healing(bench_of(job, engine)) if apart else bench_of(job, engine)
+        plain = bench_of(job, job.parts[0], engine)
+        bench = without_healing(plain) if apart else plain
         arm = Arm(name=dtype, adapter=None, retrieval=True)
         return [judge(task, arm, bench, tuple(shown)) for task, shown in zip(frozen.tasks, snippets, strict=True)]
 

@@ -130,10 +130,10 @@ def measure_with_model(frozen: Frozen, limit: int) -> dict[str, Any]:
     settings, snippets = frozen.settings, snippets_of(frozen, limit)
     files = resolve_base_model(settings.base_model, settings.fim_family)
     with (
-        prepared(frozen.repo, files, settings, DataDir(settings.data_root), SilentProgress()) as job,
+        prepared([frozen.repo], files, settings, DataDir(settings.data_root), SilentProgress()) as job,
         opened_engine(files, settings) as engine,
     ):
-        scores = scored(frozen.tasks, snippets, bench_of(job, engine))
+        scores = scored(frozen.tasks, snippets, bench_of(job, job.parts[0], engine))
     return {
         "arms": model_table(frozen, scores),
         "by_score": gate_table(frozen.tasks, [_best(found) for found in snippets[SHIPPED]], scores),

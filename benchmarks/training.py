@@ -149,7 +149,7 @@ def main() -> None:
         progress=progress,
     )
     recipe = recipe_of(settings)
-    with prepared(repo, files, settings, data, progress) as job:
+    with prepared([repo], files, settings, data, progress) as job:
         stream, _ = examples_of(job, recipe, Mix())
         fixed = Fixed([stream.batch(step, recipe.batch_examples) for step in range(args.steps + 1)])
     placement = choose_placement(files, settings.device, settings.dtype)

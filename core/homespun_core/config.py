@@ -16,6 +16,7 @@ from typing import Any
 
 from homespun_core.errors import ConfigError
 from homespun_core.repositories import TABLE, RepositoryConfig, chosen, nearest, parse_repositories
+from homespun_core.scopes import SCOPE_TABLE, ScopeConfig, parse_scopes
 
 CONFIG_NAME = "homespun.toml"
 ENV_PREFIX = "HOMESPUN_"
@@ -120,7 +121,19 @@ class Settings:
         2_000, "memory for adapters; the least used are loaded again when needed", SERVE, low=1
     )
     canary_percent: float = _setting(
-        0.0, "share of the users who get an adapter that waits for approval; 0 is none", SERVE, low=0
+        0.0, "share of the users who try a new adapter before all get it; 0 is none", TRAIN, SERVE, low=0
+    )
+    rollout: str = _setting(
+        "manual",
+        "who ends that: a person (homespun adapters), or what becomes of completions",
+        SERVE,
+        choices=("manual", "automatic"),
+    )
+    rollback_days: float = _setting(
+        7.0,
+        "with an automatic rollout, an adapter that users lose by is rolled back within these days; 0 is never",
+        SERVE,
+        low=0,
     )
     max_running: int = _setting(8, "completions computed at the same time", SERVE, low=1)
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
@@ -164,10 +177,17 @@ class LoadedSettings:
     """Setting -> where its value came from, for `homespun doctor`; defaults are left out."""
     repositories: tuple[RepositoryConfig, ...] = ()
     """Those of the settings file, in its order."""
+    scopes: tuple[ScopeConfig, ...] = ()
+    """Adapters that several of them share."""
 
     def chosen(self, sources: Sequence[str]) -> tuple[RepositoryConfig, ...]:
         """What a command is about that was given these sources or names; all that are configured when given none."""
         return chosen(self.repositories, sources)
+
+    def scope(self, word: str) -> ScopeConfig | None:
+        """The shared adapter of that name. As with repositories, a directory that is there comes first."""
+        named = next((scope for scope in self.scopes if word in (scope.name, scope.id)), None)
+        return None if named is None or Path(word).exists() else named
 
 
 def load_settings(
@@ -188,6 +208,7 @@ def load_settings(
         )
     file = _read_toml(path, required=config is not None)
     repositories = parse_repositories(file.pop(TABLE, []), str(path), path.absolute().parent)
+    scopes = parse_scopes(file.pop(SCOPE_TABLE, []), str(path), repositories)
     layers: list[tuple[str, Mapping[str, object]]] = [
         (str(path), file),
         ("environment", _read_environ(environ)),
@@ -196,12 +217,12 @@ def load_settings(
     for origin, layer in layers:
         for name, value in layer.items():
             if name not in SETTINGS:
-                meant = nearest(name, [*SETTINGS, TABLE], "settings")
+                meant = nearest(name, [*SETTINGS, TABLE, SCOPE_TABLE], "settings")
                 raise ConfigError(f"{_spell(name, origin)}: unknown setting{meant}")
             values[name] = _checked(name, value, origin)
             sources[name] = origin
     settings = Settings(**values)  # type: ignore[arg-type]  # each value was checked against its field
-    return LoadedSettings(settings, sources, repositories)
+    return LoadedSettings(settings, sources, repositories, scopes)
 
 
 def add_flags(parser: argparse.ArgumentParser, verbs: Iterable[str]) -> None:

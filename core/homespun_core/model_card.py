@@ -29,6 +29,7 @@ def render(version: str, manifest: Manifest, report: Mapping[str, Any], digests:
             "Made of",
             {
                 "repository": sources.get("repository"),
+                "repositories, ids": sources.get("repositories"),
                 "base model": sources.get("base_model_name"),
                 "base model, digest": sources.get("base_model"),
                 "corpus, fingerprint": sources.get("corpus"),

@@ -54,8 +54,13 @@ class CompletionRequest:
     client: str | None = None
     """A newer request of the same client replaces an older one; None replaces nothing."""
     user: str | None = None
-    """Opaque; whom what becomes of the completion counts for. None: the client."""
+    """Opaque; see `whose`."""
     trigger: Trigger = "typed"
+
+    @property
+    def whose(self) -> str | None:
+        """Whom an adapter is drawn for that only a share of the users gets, and whom what becomes of it counts for."""
+        return (self.user or self.client or "").replace("\0", "") or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -249,7 +249,7 @@ class Completer:
         full = EngineRequest(
             ids=work.prompt.ids,
             max_new_tokens=request.max_new_tokens,
-            adapter=repository.adapter_for(request.client) if repository else None,
+            adapter=repository.adapter_for(request.whose) if repository else None,
             deadline=work.deadline,
             temperature=request.temperature,
             seed=request.seed,
@@ -345,16 +345,15 @@ def _is_opportunity(work: _Work) -> bool:
 
 def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFact:
     request, repository = work.request, work.repository
-    is_adapted = repository is not None and repository.adapter_path is not None and work.adapter is not None
     latency_ms = (time.monotonic() - work.started) * 1e3
     logprobs = work.logprobs[work.prompt.num_opening :]
     return CompletionFact(
         id=request_id,
         time=time.time() - latency_ms / 1e3,
-        user=(request.user or request.client or "").replace("\0", ""),
+        user=request.whose or "",
         repository=repository.id if repository else None,
         language=(request.language or "")[:64].replace("\0", "") or None,
-        adapter=repository.adapter_path.name if is_adapted and repository and repository.adapter_path else None,
+        adapter=work.adapter.rpartition("/")[2] if work.adapter else None,
         characters=len(completion.text),
         first_line=len(completion.text.partition("\n")[0]),
         latency_ms=latency_ms,

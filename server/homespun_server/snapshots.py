@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,11 +15,14 @@ from typing import TypeVar
 from homespun_core import registry, storage
 from homespun_core.errors import ModelError, StorageError
 from homespun_core.paths import DataDir, repo_identity
+from homespun_core.scopes import is_scope, why_kept_back
 from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
 from homespun_indexer.reader import IndexReader
 from homespun_server.engine.protocol import Engine
+from homespun_server.rollout import state as rollout_state
 from homespun_server.rollout.arms import is_in_share
+from homespun_server.rollout.stages import share_percent
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ _GRACE_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveRepository:
-    """One repository as it is served now."""
+    """One repository as it is served now; or a shared adapter, which is lent to repositories and is none itself."""
 
     id: str
     """Its directory name in the data directory."""
@@ -46,9 +49,12 @@ class LiveRepository:
     adapter: str | None = None
     """Its name in the engine."""
     adapter_path: Path | None = None
+    adapter_saw: frozenset[str] = frozenset()
+    """Ids of the repositories it was trained on."""
     candidate: str | None = None
     """Name in the engine of an adapter that only a share of the users gets."""
     candidate_path: Path | None = None
+    candidate_saw: frozenset[str] = frozenset()
     canary_percent: float = 0.0
 
     def adapter_for(self, user: str | None) -> str | None:
@@ -68,6 +74,7 @@ class LiveRepository:
             "index_generation": self.index_path.name if self.index_path else None,
             "commit": commit,
             "adapter": self.adapter_path.name if self.adapter_path else None,
+            "adapter_of": self.adapter_path.parent.name if self.adapter_path else None,
             "candidate": self.candidate_path.name if self.candidate_path else None,
         }
 
@@ -84,6 +91,57 @@ def pick(repositories: Iterable[LiveRepository], wanted: str | None) -> LiveRepo
     found = [r for r in known if identity and (identity == r.identity or identity in r.remotes)]
     found = found or [r for r in known if wanted in (r.id, r.name, r.identity)]
     return found[0] if len(found) == 1 else None
+
+
+def lent(found: Iterable[LiveRepository]) -> tuple[tuple[LiveRepository, ...], list[str]]:
+    """The repositories, those without an adapter of their own with the shared one that covers them; and a line for each
+    adapter that nobody gets, since whoever reaches this server may not be one who may read all it was trained on.
+
+    Of several shared ones that cover a repository, the one with the fewest repositories is lent.
+    """
+    found = list(found)
+    readable = {r.id for r in found if r.reader is not None}
+    kept_back = [line for r in found for line in _kept_back(r, readable)]
+    allowed = [_without_kept_back(r, readable) for r in found]
+    shared = sorted((r for r in allowed if is_scope(r.id)), key=lambda r: (len(r.adapter_saw | r.candidate_saw), r.id))
+    return tuple(_borrowing(r, shared) for r in allowed if not is_scope(r.id)), kept_back
+
+
+def _borrowing(repository: LiveRepository, shared: Iterable[LiveRepository]) -> LiveRepository:
+    if repository.adapter is not None:
+        return repository
+    id, with_adapter = repository.id, repository
+    for lender in shared:
+        if with_adapter.adapter is None and lender.adapter and id in lender.adapter_saw:
+            with_adapter = replace(with_adapter, adapter=lender.adapter, adapter_path=lender.adapter_path)
+        if with_adapter.candidate is None and lender.candidate and id in lender.candidate_saw:
+            with_adapter = replace(
+                with_adapter,
+                candidate=lender.candidate,
+                candidate_path=lender.candidate_path,
+                canary_percent=lender.canary_percent,
+            )
+    return with_adapter
+
+
+def _why_not(id: str, saw: frozenset[str], readable: Collection[str]) -> str | None:
+    """One that doesn't say what it saw has seen its own repository, where it has one."""
+    own = frozenset() if is_scope(id) else frozenset([id])
+    return why_kept_back(saw or own, own | frozenset(readable))
+
+
+def _kept_back(r: LiveRepository, readable: Collection[str]) -> Iterator[str]:
+    for path, saw in ((r.adapter_path, r.adapter_saw), (r.candidate_path, r.candidate_saw)):
+        if path is not None and (why := _why_not(r.id, saw, readable)):
+            yield f"adapter {path.name} of {r.id} is not served: it {why}"
+
+
+def _without_kept_back(r: LiveRepository, readable: Collection[str]) -> LiveRepository:
+    if r.adapter is not None and _why_not(r.id, r.adapter_saw, readable):
+        r = replace(r, adapter=None, adapter_path=None)
+    if r.candidate is not None and _why_not(r.id, r.candidate_saw, readable):
+        r = replace(r, candidate=None, candidate_path=None)
+    return r
 
 
 def _identity(address: str) -> str | None:
@@ -117,6 +175,9 @@ class SnapshotWatcher:
         grace_s: float = _GRACE_S,
     ) -> None:
         self.repositories: tuple[LiveRepository, ...] = ()
+        self._found: tuple[LiveRepository, ...] = ()
+        """As they are on disk, shared adapters among them."""
+        self._kept_back: list[str] = []
         self._data, self._tokenizer, self._engine, self._base_digest = data, tokenizer, engine, base_digest
         self._is_private = is_private
         """Whether only the person who runs this server can reach it."""
@@ -140,14 +201,14 @@ class SnapshotWatcher:
             self._thread.join()
         for _, release in self._retired:
             release()
-        for repository in self.repositories:
+        for repository in self._found:
             if repository.reader is not None:
                 repository.reader.close()
 
     @property
     def problems(self) -> list[str]:
-        """One line for each snapshot that is pointed to but can't be used."""
-        return [failure.reason for failure in self._failed.values()]
+        """One line for each snapshot that is pointed to but can't or may not be used."""
+        return [*(failure.reason for failure in self._failed.values()), *self._kept_back]
 
     def index_age_s(self) -> float | None:
         """Age of the oldest live index."""
@@ -156,15 +217,23 @@ class SnapshotWatcher:
 
     def scan(self) -> None:
         """Bring `repositories` in line with the pointers. What can't be opened is logged once; the old one stays."""
-        known = {r.id: r for r in self.repositories}
+        known = {r.id: r for r in self._found}
         roots = (self._data.index_root, self._data.adapters("any").parent)
         names = sorted({folder for root in roots for folder in _folders(root)})
         self._failed = {parent: failure for parent, failure in self._failed.items() if parent.exists()}
         updated = [self._updated(known.pop(name, LiveRepository(id=name))) for name in names]
         for gone in known.values():
             self._retire(gone, LiveRepository(id=gone.id))
-        self.repositories = tuple(r for r in updated if r.reader is not None or r.adapters)
+        self._found = tuple(r for r in updated if r.reader is not None or r.adapters)
+        self._lend()
         self._release()
+
+    def _lend(self) -> None:
+        before = self._kept_back
+        self.repositories, self._kept_back = lent(self._found)
+        for line in self._kept_back:
+            if line not in before:
+                logger.warning("%s", line)
 
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_s):
@@ -216,21 +285,26 @@ class SnapshotWatcher:
         path = self._news(parent, now.adapter_path)
         if path is None:
             return now if _is_published(parent) else replace(now, adapter=None, adapter_path=None)
-        name = self._tried(path, lambda path: self._load_adapter(now.id, path))
-        if name is None:
+        loaded = self._tried(path, lambda path: self._load_adapter(now.id, path))
+        if loaded is None:
             return now
+        name, saw = loaded
         logger.info("adapter of %s: version %s is live", now.id, path.name)
-        return replace(now, adapter=name, adapter_path=path)
+        return replace(now, adapter=name, adapter_path=path, adapter_saw=saw)
 
     def _with_candidate(self, now: LiveRepository) -> LiveRepository:
         path = self._candidate(self._data.adapters(now.id))
-        if path is None or path == now.candidate_path:
-            return now if path else replace(now, candidate=None, candidate_path=None)
-        name = self._tried(path, lambda path: self._load_adapter(now.id, path), path.parent / registry.ALIASES)
-        if name is None:
+        if path is None:
             return replace(now, candidate=None, candidate_path=None)
-        logger.info("adapter of %s: version %s is tried by %g %% of the users", now.id, path.name, self._canary_percent)
-        return replace(now, candidate=name, candidate_path=path, canary_percent=self._canary_percent)
+        percent = share_percent(rollout_state.read(path.parent), path.name, self._canary_percent)
+        if path == now.candidate_path:
+            return replace(now, canary_percent=percent)
+        loaded = self._tried(path, lambda path: self._load_adapter(now.id, path), path.parent / registry.ALIASES)
+        if loaded is None:
+            return replace(now, candidate=None, candidate_path=None)
+        name, saw = loaded
+        logger.info("adapter of %s: version %s is tried by %g %% of the users", now.id, path.name, percent)
+        return replace(now, candidate=name, candidate_path=path, candidate_saw=saw, canary_percent=percent)
 
     def _candidate(self, adapters: Path) -> Path | None:
         """None also while the names can't be read: nobody gets an adapter that may have been rejected."""
@@ -244,13 +318,14 @@ class SnapshotWatcher:
             self._failed.pop(adapters / registry.ALIASES, None)
         return adapters / candidate if candidate else None
 
-    def _load_adapter(self, repo: str, path: Path) -> str:
+    def _load_adapter(self, repo: str, path: Path) -> tuple[str, frozenset[str]]:
+        """Its name in the engine, and what it was trained on."""
         adapter = registry.load_adapter(path)
         if adapter.base_digest != self._base_digest:
             raise ModelError(f"{path}: was trained on another base model; run `homespun train` with this one")
         name = f"{repo}/{adapter.version}"
         self._engine.load_adapter(name, path)
-        return name
+        return name, adapter.repositories
 
     def _news(self, parent: Path, now: Path | None) -> Path | None:
         """The snapshot to change to; None when nothing changed, or while it isn't whole (it is being built again)."""
@@ -285,7 +360,7 @@ class SnapshotWatcher:
             self._retired.append((due, partial(self._unload, name)))
 
     def _unload(self, name: str) -> None:
-        if all(name not in r.adapters for r in self.repositories):  # a rollback may have made it live again
+        if all(name not in r.adapters for r in self._found):  # a rollback may have made it live again
             self._engine.unload_adapter(name)
 
     def _release(self) -> None:

@@ -13,6 +13,8 @@ from homespun_core import registry, retraining, storage
 from homespun_core.config import SERVE, add_flags, settings_from_args
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
+from homespun_core.scopes import is_scope
+from homespun_server.rollout import state as rollout_state
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Asks the server on this machine, past any proxy the environment names."""
@@ -49,6 +51,7 @@ def _repository(data: DataDir, repo: str) -> dict[str, Any]:
     return {
         "index": _index(data.index(repo)),
         "adapter": _adapter(data.adapters(repo)),
+        "shared": _shared_by(data.adapters(repo)) if is_scope(repo) else None,
         "training": "unfinished; `homespun train` goes on with it" if _has_files(data.training_run(repo)) else None,
         "retraining": retraining.read_ledger(data.retraining(repo)).decision or None,
         "fresh_code": _fresh_code(data.retraining(repo)),
@@ -95,9 +98,25 @@ def _adapter(path: Path) -> dict[str, Any] | None:
         "promoted": newest.report.get("promote"),
         "reasons": newest.report.get("reasons", []),
         "candidate": names.candidate,
+        "rollout": _rollout(path, names.candidate),
         "pinned": names.pinned,
         "rejected": newest.version in names.rejected,
     }
+
+
+def _rollout(path: Path, candidate: str | None) -> str | None:
+    """Its stage, where the server decides about the candidate."""
+    state = rollout_state.read(path)
+    return state.stage if state is not None and state.candidate == candidate else None
+
+
+def _shared_by(path: Path) -> list[str] | None:
+    """Ids of the repositories that the live one was trained on."""
+    try:
+        live = registry.live(path)
+    except StorageError:  # `adapter` says it
+        return None
+    return sorted(live.repositories) if live else None
 
 
 def _has_files(path: Path) -> bool:
@@ -121,15 +140,18 @@ def _server(data: DataDir) -> dict[str, Any] | None:
 def render(state: dict[str, Any]) -> str:
     server = state["server"]
     lines = [f"data directory  {state['data_dir']}", f"server          {_server_line(server)}"]
+    lines += [f"  problem: {problem}" for problem in (server or {}).get("problems", ())]
     if not state["repositories"]:
         lines.append("repositories    none yet; start with: homespun up REPO")
     for name, repo in state["repositories"].items():
         lines += [
             "",
             name,
-            f"  index     {_index_line(repo['index'])}",
+            *([f"  index     {_index_line(repo['index'])}"] if not is_scope(name) else []),
             f"  adapter   {_adapter_line(repo['adapter'])}",
         ]
+        if repo["shared"]:
+            lines.append(f"  shared    {', '.join(repo['shared'])} get it, unless they have their own")
         if repo["training"]:
             lines.append(f"  training  {repo['training']}")
         if repo["retraining"]:
@@ -161,6 +183,12 @@ def _drift_line(fresh: dict[str, Any]) -> str:
     return f"fresh code costs {fresh['bits_per_byte']:.3f} bits per byte{beside}{alarm}"
 
 
+def _waits(stage: str | None) -> str:
+    if stage is None:
+        return "waits for approval (homespun adapters approve)"
+    return f"is tried by {'half' if stage == 'half' else 'a share'} of the users (homespun adapters rollout)"
+
+
 def _adapter_line(adapter: dict[str, Any] | None) -> str:
     if adapter is None:
         return "none; train one with: homespun train REPO"
@@ -169,7 +197,7 @@ def _adapter_line(adapter: dict[str, Any] | None) -> str:
     live, newest, candidate = adapter["live"], adapter["newest"], adapter["candidate"]
     parts = [f"{live} is live{' and pinned' if adapter['pinned'] else ''}"] if live else []
     if candidate:
-        parts.insert(0, f"{candidate} waits for approval (homespun adapters approve)")
+        parts.insert(0, f"{candidate} {_waits(adapter['rollout'])}")
     if adapter["rejected"]:
         parts.insert(0, f"{newest} was rejected (homespun adapters list)")
     elif not adapter["promoted"] and newest != live:

@@ -23,7 +23,7 @@ from homespun_trainer import canaries, memory
 from homespun_trainer.cli import summary
 from homespun_trainer.evaluate import Written
 from homespun_trainer.interrupt import deferred_signals
-from homespun_trainer.job import Corpus, Job
+from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lora import load_base
 from homespun_trainer.page import PAGE
 from homespun_trainer.pipeline import TooLittleCode, train_repository
@@ -107,9 +107,9 @@ def make_job(files: ModelFiles, root: Path, of: Corpus, **settings: Any) -> Job:
         **settings,
     }
     return Job(
-        repo_id="shop-1",
-        repo_name="shop",
-        corpus=of,
+        id="shop-1",
+        name="shop",
+        parts=(Part(id="shop-1", name="shop", corpus=of),),
         files=files,
         tokenizer=TOKENIZER,
         settings=Settings(device="cpu", dtype="float32", **values),
@@ -173,7 +173,8 @@ def test_nothing_is_done_when_nothing_has_changed(first: tuple[Job, Outcome]) ->
 def test_a_live_adapter_is_what_a_new_one_has_to_beat(first: tuple[Job, Outcome]) -> None:
     job, outcome = first
     settings = dataclasses.replace(job.settings, learning_rate=1e-9)
-    worse = run(dataclasses.replace(job, corpus=corpus(num_documents=13), settings=settings))
+    part = dataclasses.replace(job.parts[0], corpus=corpus(num_documents=13))
+    worse = run(dataclasses.replace(job, parts=(part,), settings=settings))
     assert worse.report["control"] == "live+retrieval"
     assert worse.report["promote"] is False
     live = registry.live(job.adapters)

@@ -12,7 +12,7 @@ from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_trainer import cli
-from homespun_trainer.job import Corpus, Job
+from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.publishing import Outcome, offered
 from tests.core.adapters import make_version
 from tests.trainer.tiny import CONFIG, TOKENIZER, nearest
@@ -22,9 +22,9 @@ def make_job(root: Path, **settings: Any) -> Job:
     files = ModelFiles(name="tiny", path=str(root), family=None, digest="d1gest", config=CONFIG)
     corpus = Corpus(fingerprint="c", sources={}, documents=[], tasks=[], retrieve=nearest, report={})
     return Job(
-        repo_id="shop-1",
-        repo_name="shop",
-        corpus=corpus,
+        id="shop-1",
+        name="shop",
+        parts=(Part(id="shop-1", name="shop", corpus=corpus),),
         files=files,
         tokenizer=TOKENIZER,
         settings=Settings(**settings),
@@ -48,6 +48,14 @@ def test_with_manual_approval_it_waits_and_the_remedy_is_said(tmp_path: Path) ->
     assert registry.aliases(job.adapters).candidate == version and registry.live(job.adapters) is None
     registry.approve(job.adapters, by="ann")
     assert offered(job, version) is None
+
+
+def test_with_a_canary_share_some_users_try_it_first(tmp_path: Path) -> None:
+    job = make_job(tmp_path, canary_percent=10.0)
+    version = make_version(job.adapters, "1")
+    waits = offered(job, version)
+    assert waits == "10 % of the users try it first; homespun adapters rollout shop-1"
+    assert registry.aliases(job.adapters).candidate == version and registry.live(job.adapters) is None
 
 
 def test_it_waits_behind_a_pin(tmp_path: Path) -> None:

@@ -6,16 +6,18 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
+from homespun_core.errors import ConfigError
 from homespun_core.paths import DataDir
 from homespun_core.prompt import Prompt
 from homespun_core.repositories import RepositoryConfig
+from homespun_core.scopes import ScopeConfig
 from homespun_core.storage import locked
 from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Tokenizer
 from homespun_indexer.corpus import CorpusReader, build_corpus
@@ -33,7 +35,7 @@ from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
 from homespun_trainer import page, report
 from homespun_trainer.evaluate import Written
-from homespun_trainer.job import Corpus, Job
+from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.pipeline import TooLittleCode, train_repository
 from homespun_trainer.publishing import Outcome
 from homespun_trainer.train import TrainingInterruptedError
@@ -44,7 +46,9 @@ _INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("repository", metavar="REPO", help="path or URL of a git repository")
+    parser.add_argument(
+        "repository", metavar="REPO", help="path or URL of a git repository, or name of a shared adapter ([[adapter]])"
+    )
     parser.add_argument("--commit", metavar="ID", help="train on what this commit holds (default: the newest)")
     add_flags(parser, (TRAIN, INDEX))
 
@@ -52,10 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 also when the adapter is turned down, or there is too little code: the command did what it is for."""
     loaded = settings_from_args(args)
-    settings, repository = loaded.settings, loaded.chosen([args.repository])[0]
+    settings, scope = loaded.settings, loaded.scope(args.repository)
+    wanted = scope or loaded.chosen([args.repository])[0]
+    if scope is not None and args.commit:
+        raise ConfigError("--commit: several repositories share this adapter, so it is trained on the newest of each")
     configure_logging(settings.log_level)
     try:
-        outcome = train(repository, settings, progress_for_terminal(), args.commit)
+        outcome = train(wanted, settings, progress_for_terminal(), args.commit)
     except TooLittleCode as reason:
         print(f"homespun: {reason}", flush=True)
         return 0
@@ -66,13 +73,32 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def train(source: str | RepositoryConfig, settings: Settings, progress: Progress, commit: str | None = None) -> Outcome:
-    """Corpus, index as of its cut, adapter, gate, registry. A `commit` is looked for in what was fetched before.
+def train(
+    source: str | RepositoryConfig | ScopeConfig, settings: Settings, progress: Progress, commit: str | None = None
+) -> Outcome:
+    """Corpora, indexes as of their cuts, adapter, gate, registry. A `commit` is looked for in what was fetched before.
 
-    Raises HomespunError and TrainingInterruptedError.
+    Raises HomespunError and TrainingInterruptedError. A shared adapter isn't trained while one of its repositories
+    can't be read.
     """
     data = DataDir(settings.data_root)
     files = resolve_base_model(settings.base_model, settings.fim_family)
+    scope = source if isinstance(source, ScopeConfig) else None
+    sources = source.repositories if isinstance(source, ScopeConfig) else [source]
+    repos = [_opened(each, settings, data, progress, commit) for each in sources]
+    id, name = (scope.id, scope.name) if scope else (repos[0].id, repos[0].name)
+    with (
+        locked(data.locks / f"train-{id}.lock", f"training on {name}"),
+        prepared(repos, files, settings, data, progress, scope) as job,
+    ):
+        for part in job.parts:
+            print(*([f"{part.name}:"] if scope else []), corpus_summary(part.corpus.report), flush=True)
+        return train_repository(job, open_engine=lambda: opened_engine(files, settings), progress=progress)
+
+
+def _opened(
+    source: str | RepositoryConfig, settings: Settings, data: DataDir, progress: Progress, commit: str | None
+) -> Repository:
     repo = open_repository(
         source,
         data,
@@ -82,21 +108,45 @@ def train(source: str | RepositoryConfig, settings: Settings, progress: Progress
         is_fetched=commit is None,
         progress=progress,
     )
-    repo = at_commit(repo, commit) if commit else repo
-    with (
-        locked(data.locks / f"train-{repo.id}.lock", f"training on {repo.name}"),
-        prepared(repo, files, settings, data, progress) as job,
-    ):
-        print(corpus_summary(job.corpus.report), flush=True)
-        return train_repository(job, open_engine=lambda: opened_engine(files, settings), progress=progress)
+    return at_commit(repo, commit) if commit else repo
 
 
 @contextmanager
 def prepared(
-    repo: Repository, files: ModelFiles, settings: Settings, data: DataDir, progress: Progress
+    repos: Sequence[Repository],
+    files: ModelFiles,
+    settings: Settings,
+    data: DataDir,
+    progress: Progress,
+    scope: ScopeConfig | None = None,
 ) -> Iterator[Job]:
-    """The corpus and the index frozen at its cut, open for the time of the block."""
+    """Their corpora and the indexes frozen at their cuts, open for the time of the block. Without a scope there is one
+    repository, and the adapter is its own."""
     tokenizer = load_tokenizer(files)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_part(repo, files, tokenizer, settings, data, progress)) for repo in repos]
+        parts = sorted(opened, key=lambda part: part.id)
+        yield Job(
+            id=scope.id if scope else parts[0].id,
+            name=scope.name if scope else parts[0].name,
+            parts=tuple(parts),
+            files=files,
+            tokenizer=tokenizer,
+            settings=settings,
+            data=data,
+            count_secrets=lambda text: sum(redact(text)[1].values()),
+        )
+
+
+@contextmanager
+def _part(
+    repo: Repository,
+    files: ModelFiles,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    data: DataDir,
+    progress: Progress,
+) -> Iterator[Part]:
     corpus = CorpusReader.open(build_corpus(repo, settings=settings, data=data, progress=progress))
     frozen = index_repository(
         repo,
@@ -113,9 +163,9 @@ def prepared(
         def retrieve(query: SearchQuery) -> Sequence[Snippet]:
             return index.search(query, settings.snippet_count) if settings.retrieval else ()
 
-        yield Job(
-            repo_id=repo.id,
-            repo_name=repo.name,
+        yield Part(
+            id=repo.id,
+            name=repo.name,
             corpus=Corpus(
                 fingerprint=corpus.manifest.fingerprint,
                 sources=corpus.manifest.sources,
@@ -124,11 +174,6 @@ def prepared(
                 retrieve=retrieve,
                 report=corpus.report,
             ),
-            files=files,
-            tokenizer=tokenizer,
-            settings=settings,
-            data=data,
-            count_secrets=lambda text: sum(redact(text)[1].values()),
         )
 
 

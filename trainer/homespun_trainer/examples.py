@@ -91,6 +91,11 @@ class ExampleStream:
                 return made
         raise ValueError("no line worth completing in the documents tried")
 
+    @property
+    def size(self) -> float:
+        """Characters, weighted."""
+        return self._cumulative[-1]
+
     def batch(self, step: int, size: int) -> list[Example]:
         return [self.example(n) for n in range(step * size, (step + 1) * size)]
 

@@ -6,8 +6,9 @@ so its interval is 7 points wide with 200 places, 3 with 1,000 and 1.4 with 5,00
 to demand that it be surely above zero would turn down nearly every adapter that is better, at any number of places
 that there is time for. So exact match and edit similarity, what people see, must not be worse.
 
-**Nothing may be worse**: no language with places enough (all of them together err in 5 % of cases, by Holm's
-procedure), other people's code, the time a completion takes. **Nothing may be learned by heart**: see `memory`.
+**Nothing may be worse**: no language and no repository with places enough (all of a kind together err in 5 % of cases,
+by Holm's procedure), other people's code, the time a completion takes. **Nothing may be learned by heart**: see
+`memory`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Evidence:
     change: Summary | None
     """None when there was nothing to judge it on."""
     languages: Mapping[str, Summary] = field(default_factory=dict)
+    repositories: Mapping[str, Summary] = field(default_factory=dict)
+    """Of an adapter that several share, by id."""
     control_ms: float | None = None
     """A completion of the control takes so long."""
     forgetting: Forgetting | None = None
@@ -72,7 +75,8 @@ def decide(evidence: Evidence, control: str) -> Decision:
         _bits(change),
         _exact(change),
         _similarity(change),
-        _languages(evidence.languages),
+        _worse_at(evidence.languages),
+        _worse_at(evidence.repositories),
         _forgotten(evidence.forgetting),
         _slower(change.milliseconds, evidence.control_ms),
         *_memorised(evidence.memory),
@@ -110,10 +114,11 @@ def _similarity(change: Summary) -> str | None:
     return f"its lines are less like what was written: edit similarity {_span(estimate)}"
 
 
-def _languages(languages: Mapping[str, Summary]) -> str | None:
+def _worse_at(parts: Mapping[str, Summary]) -> str | None:
+    """Languages, or repositories."""
     enough = {
         name: summary.bits_per_byte
-        for name, summary in languages.items()
+        for name, summary in parts.items()
         if summary.num_tasks >= MIN_TASKS and summary.num_commits >= MIN_COMMITS
     }
     worse = surely_above_zero(enough)

@@ -1,4 +1,4 @@
-"""What there is to train on: one repository's corpus, base model and settings."""
+"""What there is to train on: the corpora of one or several repositories, base model and settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
@@ -30,12 +31,29 @@ class Corpus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One repository to train an adapter for."""
+class Part:
+    """One repository of those that an adapter is trained on."""
 
-    repo_id: str
-    repo_name: str
+    id: str
+    """Its directory name in the data directory."""
+    name: str
+    """As prompts call it."""
     corpus: Corpus
+
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return sum(len(document.text) for document in self.corpus.documents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An adapter to train: for one repository, which is its only part, or for several that share it."""
+
+    id: str
+    """Directory name of the adapter in the data directory."""
+    name: str
+    parts: tuple[Part, ...]
     files: ModelFiles
     tokenizer: Tokenizer
     settings: Settings
@@ -45,11 +63,26 @@ class Job:
 
     @property
     def adapters(self) -> Path:
-        return self.data.adapters(self.repo_id)
+        return self.data.adapters(self.id)
 
     @property
     def run(self) -> Path:
-        return self.data.training_run(self.repo_id)
+        return self.data.training_run(self.id)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the corpora; their order doesn't matter."""
+        if len(self.parts) == 1:
+            return self.parts[0].corpus.fingerprint
+        return storage.fingerprint(sorted([part.id, part.name, part.corpus.fingerprint] for part in self.parts))
+
+    @property
+    def documents(self) -> list[Document]:
+        return [document for part in self.parts for document in part.corpus.documents]
+
+    @property
+    def tasks(self) -> list[EvalTask]:
+        return [task for part in self.parts for task in part.corpus.tasks]
 
     def prompt_builder(self, max_tokens: int | None = None) -> PromptBuilder:
         return prompt_builder(self.files, self.tokenizer, self.settings, max_tokens)

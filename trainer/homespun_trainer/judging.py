@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,12 +15,12 @@ from homespun_core.registry import Adapter
 from homespun_core.types import Progress
 from homespun_trainer import report
 from homespun_trainer.canaries import Canary
-from homespun_trainer.evaluate import Arm, Bench, Copy, Scores, Written, evaluate, newline_ids
+from homespun_trainer.evaluate import Arm, Bench, Copy, Score, Scores, Written, evaluate, newline_ids
 from homespun_trainer.gate import MIN_TASKS, Evidence, decide
 from homespun_trainer.general import forgetting
-from homespun_trainer.job import Job
+from homespun_trainer.job import Job, Part
 from homespun_trainer.memory import Memory, count_leaks, exposures
-from homespun_trainer.summaries import by_language, differences, summarise
+from homespun_trainer.summaries import Summary, by_language, by_name, differences, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +57,16 @@ class Planted:
 
 def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progress: Progress) -> dict[str, Any]:
     """Scores of all arms, differences, evidence, decision and examples, as JSON values."""
-    arms, bench, tasks = _arms(job, engine, adapter), bench_of(job, engine), job.corpus.tasks
-    scores: Scores = evaluate(tasks, arms, bench, progress) if tasks else {arm.name: [] for arm in arms}
+    arms, tasks = _arms(job, engine, adapter), job.tasks
+    scores = scores_of(job, arms, engine, progress)
+    bench = replace(bench_of(job, job.parts[0], engine), repo=job.name)  # for what is no repository's
     control = LIVE_RETRIEVAL if LIVE_RETRIEVAL in scores else BASE_RETRIEVAL
     pairs = [(ADAPTER_RETRIEVAL, control), (ADAPTER_RETRIEVAL, BASE_RETRIEVAL), (ADAPTER, BASE), (BASE_RETRIEVAL, BASE)]
     changes = differences(tasks, scores, pairs)
     evidence = Evidence(
         change=changes.get((ADAPTER_RETRIEVAL, control)),
         languages=by_language(tasks, scores[ADAPTER_RETRIEVAL], scores[control], MIN_TASKS),
+        repositories=_by_repository(job, scores[ADAPTER_RETRIEVAL], scores[control]),
         control_ms=summarise(tasks, scores[control]).milliseconds.value if tasks else None,
         forgetting=forgetting(bench, CANDIDATE, progress),
         memory=_memory(job, bench, planted, scores, progress),
@@ -87,11 +89,30 @@ _CONTROL_NAMES = {
 }
 
 
+def scores_of(job: Job, arms: Sequence[Arm], engine: JudgeEngine, progress: Progress) -> Scores:
+    """At the places of all parts, each with its own name and search."""
+    found: dict[str, list[Score | None]] = {arm.name: [] for arm in arms}
+    for part in job.parts:
+        if part.corpus.tasks:
+            made = evaluate(part.corpus.tasks, arms, bench_of(job, part, engine), progress)
+            for name, scores in made.items():
+                found[name] += scores
+    return found
+
+
+def _by_repository(job: Job, a: Sequence[Score | None], b: Sequence[Score | None]) -> dict[str, Summary]:
+    """Of a shared adapter: what it does to each of those that share it, by id."""
+    if len(job.parts) == 1:
+        return {}
+    owners = [part.id for part in job.parts for _ in part.corpus.tasks]
+    return by_name(owners, job.tasks, a, b, MIN_TASKS)
+
+
 def _memory(job: Job, bench: Bench, planted: Planted, scores: Scores, progress: Progress) -> Memory:
-    documents = [d.text for d in job.corpus.documents]
+    documents = [d.text for d in job.documents]
     return Memory(
         canaries=exposures(planted.canaries, planted.counts, bench, CANDIDATE, seed=planted.seed, progress=progress),
-        leaks=count_leaks(job.corpus.tasks, scores[ADAPTER_RETRIEVAL], documents, job.count_secrets),
+        leaks=count_leaks(job.tasks, scores[ADAPTER_RETRIEVAL], documents, job.count_secrets),
     )
 
 
@@ -121,14 +142,14 @@ def live_adapter(job: Job) -> Adapter | None:
     return live if live is not None and live.base_digest == job.files.digest else None
 
 
-def bench_of(job: Job, engine: JudgeEngine, copy: Copy | None = None) -> Bench:
+def bench_of(job: Job, part: Part, engine: JudgeEngine, copy: Copy | None = None) -> Bench:
     builder = job.prompt_builder()
     size = job.files.config.get("vocab_size")
     new_lines = newline_ids(job.tokenizer, size if isinstance(size, int) else 0)
     return Bench(
         builder=builder,
-        repo=job.repo_name,
-        retrieve=job.corpus.retrieve,
+        repo=part.name,
+        retrieve=part.corpus.retrieve,
         generate=engine.generate,
         score=engine.score,
         end_ids=frozenset(builder.format.end_ids) | new_lines,

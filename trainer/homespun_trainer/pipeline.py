@@ -19,9 +19,10 @@ from homespun_trainer import page, report
 from homespun_trainer.canaries import CanaryStream, make_canaries, planted
 from homespun_trainer.examples import Example, ExampleStream, Mix
 from homespun_trainer.interrupt import deferred_signals
-from homespun_trainer.job import Job
+from homespun_trainer.job import Job, Part
 from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.lora import choose_placement
+from homespun_trainer.mixture import Mixture
 from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
 from homespun_trainer.randomness import LearnableStream
 from homespun_trainer.stacking import STACKABLE, read_plain_lora
@@ -62,7 +63,7 @@ def train_repository(
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     stream, held_out = examples_of(job, recipe, mix)
     canaries = make_canaries(fingerprint)
-    planting = CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.repo_name)
+    planting = CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.name)
     with deferred_signals() as should_stop:
         result = train_adapter(
             job.files,
@@ -88,10 +89,9 @@ def train_repository(
     facts = {
         **verdict,
         "training": training,
-        "corpus": dict(job.corpus.sources),
-        "corpus_report": dict(job.corpus.report),
+        **report.corpus_facts(job.parts),
     }
-    page.write(result.path, job.repo_name, facts)
+    page.write(result.path, job.name, facts)
     return publish(job, fingerprint, result, facts)
 
 
@@ -130,29 +130,45 @@ def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
         settings.max_prompt_tokens,
         settings.snippet_count,
         settings.retrieval,
-        job.repo_name,
+        job.name,
         job.files.family,
         settings.max_new_tokens,
     ]
-    return storage.fingerprint(
-        RECIPE_VERSION, job.corpus.fingerprint, job.files.digest, recipe.as_json(), asdict(mix), prompt
-    )
+    return storage.fingerprint(RECIPE_VERSION, job.fingerprint, job.files.digest, recipe.as_json(), asdict(mix), prompt)
 
 
-def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[ExampleStream, list[Example]]:
+def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Example]]:
     """The stream to train on, and examples of other files that tell when it is enough."""
-    builder = job.prompt_builder(recipe.prompt_tokens)
-    held_out = [d for d in job.corpus.documents if _is_held_out(d)]
-    if len(job.corpus.documents) < _MIN_DOCUMENTS_TO_HOLD_OUT or not held_out:
-        return _stream(job, builder, job.corpus.documents, mix, job.settings.seed), []
-    training = [d for d in job.corpus.documents if not _is_held_out(d)]
-    looks = _stream(job, builder, held_out, replace(mix, prefix_weight=0.0, suffix_weight=0.0), job.settings.seed + 1)
-    return _stream(job, builder, training, mix, job.settings.seed), looks.batch(0, _HELD_OUT_EXAMPLES)
+    builder, seed = job.prompt_builder(recipe.prompt_tokens), job.settings.seed
+    learned, looked_at = {}, {}
+    for part in learnable(job.parts):
+        training, held_out = _split(part.corpus.documents)
+        learned[part.id] = _stream(job, part, builder, training, mix, seed)
+        if held_out:
+            bare = replace(mix, prefix_weight=0.0, suffix_weight=0.0)
+            looked_at[part.id] = _stream(job, part, builder, held_out, bare, seed + 1)
+    looks = Mixture(looked_at, seed + 1).batch(0, _HELD_OUT_EXAMPLES) if looked_at else []
+    return Mixture(learned, seed), looks
 
 
-def _stream(job: Job, builder: PromptBuilder, documents: Sequence[Document], mix: Mix, seed: int) -> ExampleStream:
-    retrieve = job.corpus.retrieve if job.settings.retrieval else None
-    return ExampleStream(documents, builder=builder, repo=job.repo_name, seed=seed, retrieve=retrieve, mix=mix)
+def learnable(parts: Sequence[Part]) -> list[Part]:
+    """Those large enough to learn from. A smaller one is judged like the others, and has the shared adapter as well."""
+    return [part for part in parts if part.size >= MIN_CHARACTERS]
+
+
+def _split(documents: Sequence[Document]) -> tuple[Sequence[Document], Sequence[Document]]:
+    """For training, and held out from it; none where there are few."""
+    held_out = [d for d in documents if _is_held_out(d)]
+    if len(documents) < _MIN_DOCUMENTS_TO_HOLD_OUT or not held_out:
+        return documents, []
+    return [d for d in documents if not _is_held_out(d)], held_out
+
+
+def _stream(
+    job: Job, part: Part, builder: PromptBuilder, documents: Sequence[Document], mix: Mix, seed: int
+) -> ExampleStream:
+    retrieve = part.corpus.retrieve if job.settings.retrieval else None
+    return ExampleStream(documents, builder=builder, repo=part.name, seed=seed, retrieve=retrieve, mix=mix)
 
 
 def _is_held_out(document: Document) -> bool:
@@ -160,9 +176,9 @@ def _is_held_out(document: Document) -> bool:
 
 
 def _check_size(job: Job) -> None:
-    size = sum(len(d.text) for d in job.corpus.documents)
-    if size < MIN_CHARACTERS:
+    if not learnable(job.parts):
+        size = max(part.size for part in job.parts)
         raise TooLittleCode(
-            f"{job.repo_name}: {size:,} characters of source code are too little to train on"
+            f"{job.name}: {size:,} characters of source code are too little to train on"
             f" (at least {MIN_CHARACTERS:,}); completions use the base model and snippets of this repository"
         )

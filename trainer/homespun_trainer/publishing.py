@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core import registry, storage
+from homespun_core.aliases import MANUAL
 from homespun_core.errors import StorageError
 from homespun_core.registry import Adapter
 from homespun_trainer import checkpoint, trained_on
@@ -49,7 +50,7 @@ def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str,
     with registry.publish_adapter(path, fingerprint=fingerprint, sources=_sources(job), report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
-        trained_on.write(folder, job.corpus.documents)
+        trained_on.write(folder, [s for p in job.parts for s in trained_on.sources_of(p.id, p.corpus.documents)])
     waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
     checkpoint.discard(job.run)
@@ -57,15 +58,18 @@ def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str,
 
 
 def offered(job: Job, version: str) -> str | None:
-    """Put a version live that the gate let pass; None, or why that has to wait for a person."""
-    now = registry.offer(job.adapters, version, job.settings.approval)
+    """Put a version live that the gate let pass; None, or what that has to wait for."""
+    share = job.settings.canary_percent
+    now = registry.offer(job.adapters, version, MANUAL if share else job.settings.approval)
     if version == now.champion:
         return None
-    verb, repo = "homespun adapters", job.repo_id
+    verb, repo = "homespun adapters", job.id
     if version != now.candidate:
         return f"somebody decided against it since; if you mean it: {verb} promote {repo} {version}"
     if now.pinned:
         return f"{now.champion} is pinned; {verb} unpin {repo}, then {verb} approve {repo}"
+    if share:
+        return f"{share:g} % of the users try it first; {verb} rollout {repo}"
     return f"it waits for approval; {verb} approve {repo}"
 
 
@@ -74,7 +78,8 @@ def _sources(job: Job) -> dict[str, str]:
     return {
         "base_model": job.files.digest,
         "base_model_name": job.files.name,
-        "corpus": job.corpus.fingerprint,
-        "repository": job.repo_name,
+        "corpus": job.fingerprint,
+        "repository": job.name,
+        "repositories": " ".join(sorted(part.id for part in job.parts)),
         **({"champion": champion} if champion else {}),
     }

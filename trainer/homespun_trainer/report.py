@@ -12,6 +12,7 @@ from homespun_core import __version__
 from homespun_core.types import EvalTask
 from homespun_trainer.evaluate import Arm, Score, Scores
 from homespun_trainer.gate import Decision, Evidence
+from homespun_trainer.job import Part
 from homespun_trainer.summaries import Summary, summarise
 from homespun_trainer.train import Recipe, TrainResult
 
@@ -33,6 +34,7 @@ def score_facts(
 def evidence_facts(evidence: Evidence) -> dict[str, Any]:
     return {
         "languages": {name: summary.as_json() for name, summary in evidence.languages.items()},
+        "repositories": {name: summary.as_json() for name, summary in evidence.repositories.items()},
         "general": evidence.forgetting.as_json() if evidence.forgetting else None,
         "memory": evidence.memory.as_json() if evidence.memory else None,
     }
@@ -52,6 +54,20 @@ def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -
             if any(scores[arm.name][i] for i in which)
         }
         for arm in arms
+    }
+
+
+def corpus_facts(parts: Sequence[Part]) -> dict[str, Any]:
+    """What it was trained on: flat for one repository, by id and name for those that share an adapter."""
+    if len(parts) == 1:
+        corpus = parts[0].corpus
+        return {"corpus": dict(corpus.sources), "corpus_report": dict(corpus.report)}
+    return {
+        "corpus": {f"{part.name}, {key}": value for part in parts for key, value in part.corpus.sources.items()},
+        "corpora": {
+            part.id: {"name": part.name, "sources": dict(part.corpus.sources), "report": dict(part.corpus.report)}
+            for part in parts
+        },
     }
 
 
@@ -131,7 +147,18 @@ def decision_facts(decision: Decision, control: str) -> dict[str, Any]:
 def render(report: Mapping[str, Any]) -> str:
     """The arms and their differences as a table, then what was decided and why."""
     verdict = "the gate lets the adapter go live" if report["promote"] else "the adapter does not go live"
-    return "\n".join([render_scores(report), f"{verdict}:", *(f"  {reason}" for reason in report["reasons"])])
+    reasons = (f"  {reason}" for reason in report["reasons"])
+    return "\n".join([render_scores(report), *_by_repository(report), f"{verdict}:", *reasons])
+
+
+def _by_repository(report: Mapping[str, Any]) -> list[str]:
+    """The difference that decides, for each of those that share the adapter."""
+    rows = list(report.get("repositories", {}).items())
+    if not rows:
+        return []
+    width = max(len(name) for name, _ in rows)
+    table = (f"  {name:<{width}}{_row(summary, '+')}" for name, summary in rows)
+    return [f"in each repository, {report['deciding']}:", *table]
 
 
 def render_scores(report: Mapping[str, Any]) -> str:

@@ -72,10 +72,22 @@ def by_language(
     tasks: Sequence[EvalTask], a: Sequence[Score | None], b: Sequence[Score | None], least: int
 ) -> dict[str, Summary]:
     """Language -> a minus b, for those with at least so many places, the most first."""
+    return by_name([task.language for task in tasks], tasks, a, b, least)
+
+
+def by_name(
+    names: Sequence[str],
+    tasks: Sequence[EvalTask],
+    a: Sequence[Score | None],
+    b: Sequence[Score | None],
+    least: int,
+) -> dict[str, Summary]:
+    """Name -> a minus b over the tasks that `names` gives that name, for those with at least so many places, the most
+    first."""
     asked = [i for i in range(len(tasks)) if a[i] is not None and b[i] is not None]
     groups: dict[str, list[int]] = {}
     for i in asked:
-        groups.setdefault(tasks[i].language, []).append(i)
+        groups.setdefault(names[i], []).append(i)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     return {name: difference(tasks, a, b, which) for name, which in ordered if len(which) >= least}
 

@@ -29,9 +29,8 @@ def data(tmp_path: Path, shop: Path) -> DataDir:
     adapters = data.adapters(repo_id(str(shop)))
     with registry.publish_adapter(adapters / "v1", fingerprint="f", sources={"base_model": "b"}, report={}) as folder:
         files = ("pay.py", "basket.py")
-        trained_on.write(
-            folder, [Document(path=p, language="python", blob="0", text="", authors=authors) for p in files]
-        )
+        saw = [Document(path=p, language="python", blob="0", text="", authors=authors) for p in files]
+        trained_on.write(folder, trained_on.sources_of(repo_id(str(shop)), saw))
     storage.set_current(adapters, "v1")
     return data
 

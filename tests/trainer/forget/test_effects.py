@@ -10,6 +10,7 @@ from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 from homespun_core.storage import Manifest, locked
 from homespun_core.types import Document
+from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import trained_on
 from homespun_trainer.forget.effects import Effect, effects, known_repositories, source_of, take_away
 
@@ -24,7 +25,7 @@ def publish(data: DataDir, version: str, *documents: Document, live: bool = Fals
     path = data.adapters(REPO) / version
     report = {"corpus": {"repository": "/code/shop"}}
     with registry.publish_adapter(path, fingerprint=version, sources={"base_model": "b"}, report=report) as folder:
-        trained_on.write(folder, documents)
+        trained_on.write(folder, trained_on.sources_of(REPO, documents))
     if live:
         storage.set_current(path.parent, version)
     return path
@@ -40,7 +41,8 @@ def corpus(data: DataDir, name: str, text: str) -> Path:
 
 
 def found(data: DataDir, wanted: str = "pay.py") -> list[Effect]:
-    return effects(data, known_repositories(data), lambda path, authors: path == wanted or wanted in authors)
+    request = Forgotten(author=wanted) if "." not in wanted else Forgotten(path=wanted)
+    return effects(data, known_repositories(data), request)
 
 
 @pytest.fixture

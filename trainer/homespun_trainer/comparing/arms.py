@@ -58,8 +58,9 @@ def compare(
     progress: Progress,
 ) -> dict[str, Any]:
     """Scores of all arms and their differences, as JSON values. The adapters are loaded already."""
-    arms, tasks = arms_of(adapter, other), job.corpus.tasks
-    scores = evaluate(tasks, arms, bench_of(job, engine, copy), progress, known)
+    (part,) = job.parts
+    arms, tasks = arms_of(adapter, other), job.tasks
+    scores = evaluate(tasks, arms, bench_of(job, part, engine, copy), progress, known)
     after, before = (BASE_RETRIEVAL, BASE) if adapter is None else (ADAPTER_RETRIEVAL, BASE_RETRIEVAL)
     languages = by_language(tasks, scores[after], scores[before], MIN_TASKS)
     return {
@@ -67,5 +68,5 @@ def compare(
         **report.score_facts(tasks, arms, scores, differences(tasks, scores, _PAIRS)),
         "languages": {name: summary.as_json() for name, summary in languages.items()},
         "examples": report.choose_examples(tasks, scores[before], scores[after], (before, after)),
-        "corpus": dict(job.corpus.sources),
+        "corpus": dict(part.corpus.sources),
     }

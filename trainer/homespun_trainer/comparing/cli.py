@@ -31,7 +31,7 @@ from homespun_trainer import page, report
 from homespun_trainer.cli import opened_engine
 from homespun_trainer.comparing.arms import compare
 from homespun_trainer.comparing.score_log import ScoreLog
-from homespun_trainer.job import Corpus, Job
+from homespun_trainer.job import Corpus, Job, Part
 
 SCORES_VERSION = 1
 """Goes up when the code scores the same completion otherwise, or makes another one."""
@@ -266,9 +266,9 @@ def _prepared(
         )
         yield (
             Job(
-                repo_id=repo.id,
-                repo_name=repo.name,
-                corpus=corpus,
+                id=repo.id,
+                name=repo.name,
+                parts=(Part(id=repo.id, name=repo.name, corpus=corpus),),
                 files=files,
                 tokenizer=tokenizer,
                 settings=settings,
@@ -284,7 +284,7 @@ def _fingerprint(job: Job, index: IndexReader) -> str:
     settings = job.settings
     shape = [settings.max_prompt_tokens, settings.max_new_tokens, settings.snippet_count, settings.dtype]
     return storage.fingerprint(
-        SCORES_VERSION, job.files.digest, job.files.family, index.manifest.fingerprint, job.repo_name, shape
+        SCORES_VERSION, job.files.digest, job.files.family, index.manifest.fingerprint, job.name, shape
     )[:16]
 
 

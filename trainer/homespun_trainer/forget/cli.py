@@ -12,6 +12,7 @@ from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settin
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.paths import DataDir, hide_credentials, is_remote, repo_id, repo_identity, repo_identity_on_disk
 from homespun_core.repositories import RepositoryConfig
+from homespun_core.scopes import ScopeConfig, is_scope
 from homespun_indexer import forgotten
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.people import author_hash
@@ -115,8 +116,7 @@ def _id_of(source: str) -> str:
 
 
 def _effects(data: DataDir, request: Forgotten) -> list[Effect]:
-    repositories = [r for r in known_repositories(data) if request.is_about(r)]
-    return effects(data, repositories, request.covers)
+    return effects(data, known_repositories(data), request)
 
 
 def described(request: Forgotten) -> str:
@@ -155,9 +155,10 @@ def _train_anew(wish: Wish, found: Sequence[Effect], loaded: LoadedSettings) -> 
 
 
 def _train(wish: Wish, effect: Effect, loaded: LoadedSettings) -> int:
-    source = wish.repository or _known_source(effect, loaded)
+    source = _source(wish, effect, loaded)
     if source is None:
-        print(f"homespun: {effect.repository}: run `homespun train URL` to train it anew", file=sys.stderr)
+        how = "give it an [[adapter]] table" if is_scope(effect.repository) else "run `homespun train URL`"
+        print(f"homespun: {effect.repository}: {how} to train it anew", file=sys.stderr)
         return 1
     try:
         print(summary(train(source, loaded.settings, progress_for_terminal())), flush=True)
@@ -170,6 +171,12 @@ def _train(wish: Wish, effect: Effect, loaded: LoadedSettings) -> int:
         print(f"homespun: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
+
+
+def _source(wish: Wish, effect: Effect, loaded: LoadedSettings) -> RepositoryConfig | ScopeConfig | str | None:
+    if is_scope(effect.repository):
+        return next((scope for scope in loaded.scopes if scope.id == effect.repository), None)
+    return wish.repository or _known_source(effect, loaded)
 
 
 def _known_source(effect: Effect, loaded: LoadedSettings) -> RepositoryConfig | str | None:

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from homespun_core import registry, storage
 from homespun_core.paths import DataDir
 from homespun_core.registry import REPORT
+from homespun_core.scopes import is_scope
 from homespun_core.storage import MANIFEST, locked
 from homespun_trainer import trained_on
 
-Covers = Callable[[str, Iterable[str]], bool]
-"""Whether a file, by path and hashes of its authors, is to be forgotten."""
+
+class Wanted(Protocol):
+    """What is to be forgotten."""
+
+    def is_about(self, repository: str) -> bool: ...
+
+    def covers(self, path: str, authors: Iterable[str]) -> bool:
+        """Of a file, by path and hashes of its authors, in a repository that it is about."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """On one repository."""
+    """On one repository, or on an adapter that several share."""
 
     repository: str
-    """Id in the data directory."""
+    """Id in the data directory, of either."""
     adapters: tuple[Path, ...]
     """Versions that were trained on it, or don't say what they were trained on."""
     is_live: bool
@@ -37,9 +45,9 @@ class Effect:
         return bool(self.adapters or self.corpora or self.run)
 
 
-def effects(data: DataDir, repositories: Iterable[str], covers: Covers) -> list[Effect]:
-    """Of those repositories that hold something of it, sorted."""
-    found = [_effect(data, repository, covers) for repository in sorted(set(repositories))]
+def effects(data: DataDir, repositories: Iterable[str], wanted: Wanted) -> list[Effect]:
+    """Of those repositories and shared adapters that hold something of it, sorted."""
+    found = [_effect(data, repository, wanted) for repository in sorted(set(repositories))]
     return [effect for effect in found if effect]
 
 
@@ -49,16 +57,18 @@ def known_repositories(data: DataDir) -> list[str]:
     return sorted({folder.name for root in roots if root.is_dir() for folder in root.iterdir() if folder.is_dir()})
 
 
-def _effect(data: DataDir, repository: str, covers: Covers) -> Effect:
-    adapters = tuple(p for p in _snapshots(data.adapters(repository)) if _adapter_holds(p, covers))
-    corpora = tuple(p for p in _snapshots(data.corpus(repository)) if _corpus_holds(p, covers))
+def _effect(data: DataDir, repository: str, wanted: Wanted) -> Effect:
+    may_be = is_scope(repository) or wanted.is_about(repository)
+    adapters = tuple(p for p in _snapshots(data.adapters(repository)) if _adapter_holds(p, repository, wanted))
+    known = _snapshots(data.corpus(repository))
+    corpora = tuple(p for p in known if wanted.is_about(repository) and _corpus_holds(p, wanted))
     run = data.training_run(repository)
     return Effect(
         repository=repository,
         adapters=adapters,
         is_live=storage.current(data.adapters(repository)) in adapters,
         corpora=corpora,
-        run=run if run.is_dir() and (adapters or corpora or not _snapshots(data.corpus(repository))) else None,
+        run=run if may_be and run.is_dir() and (adapters or corpora or not known) else None,
     )
 
 
@@ -67,15 +77,18 @@ def _snapshots(parent: Path) -> list[Path]:
     return sorted(path.parent for path in parent.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
 
 
-def _adapter_holds(path: Path, covers: Covers) -> bool:
-    """One that is damaged, or was made before adapters said what they were trained on, may hold anything."""
+def _adapter_holds(path: Path, repository: str, wanted: Wanted) -> bool:
+    """One that is damaged, or was made before adapters said what they were trained on, may hold anything of its
+    repository; of any repository, where several share it."""
     sources = trained_on.read(path)
-    return sources is None or any(covers(source.path, source.authors) for source in sources)
+    if sources is None:
+        return is_scope(repository) or wanted.is_about(repository)
+    return any(wanted.is_about(s.repository or repository) and wanted.covers(s.path, s.authors) for s in sources)
 
 
-def _corpus_holds(path: Path, covers: Covers) -> bool:
+def _corpus_holds(path: Path, wanted: Wanted) -> bool:
     try:
-        return any(covers(row["path"], row["authors"]) for row in _rows(path / "documents.jsonl"))
+        return any(wanted.covers(row["path"], row["authors"]) for row in _rows(path / "documents.jsonl"))
     except (OSError, ValueError, KeyError, TypeError):
         return True
 

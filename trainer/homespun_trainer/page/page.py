@@ -39,6 +39,7 @@ def _sections(facts: Facts) -> list[Html | None]:
         scores.tiles(facts),
         scores.arms(facts),
         scores.differences(facts),
+        scores.repositories(facts),
         scores.languages(facts),
         scores.novelty(facts),
         evidence.general(facts),

@@ -40,6 +40,9 @@ def corpus(facts: Facts) -> Html | None:
         "left out": _counts(found.get("skipped")),
         "redacted": _counts(found.get("redactions")),
     }
+    for part in facts.get("corpora", {}).values():
+        said, cut = part["report"], part["sources"].get("commit", "")[:10]
+        rows[part["name"]] = f"{said['documents']:,} files, {said['characters']:,} characters, cut at {cut}"
     known = {name: text for name, text in rows.items() if text}
     return tag("section", tag("h2", "What it learned from"), _list(known)) if known else None
 

@@ -65,13 +65,22 @@ def differences(facts: Facts) -> Html | None:
 
 
 def languages(facts: Facts) -> Html | None:
-    rows = list(facts.get("languages", {}).items())
+    return _parts(facts, "languages", "By language", "language")
+
+
+def repositories(facts: Facts) -> Html | None:
+    """Of an adapter that several share."""
+    return _parts(facts, "repositories", "By repository", "repository")
+
+
+def _parts(facts: Facts, key: str, title: str, kind: str) -> Html | None:
+    rows = list(facts.get(key, {}).items())
     if not rows:
         return None
     return tag(
         "section",
-        tag("h2", "By language"),
-        _note("The difference that decides, in every language with places enough."),
+        tag("h2", title),
+        _note(f"The difference that decides, in every {kind} with places enough."),
         _forest("bits_per_byte", rows, is_difference=True),
         _table(rows, signed=True),
     )
