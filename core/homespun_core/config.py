@@ -144,6 +144,13 @@ class Settings:
     )
     database_url: str = _setting("", "database for it (default: SQLite in data_dir); may be PostgreSQL")
 
+    show_filter: str = _setting(
+        "off",
+        "hide completions that are unlikely to be kept, once `homespun feedback train` has published a filter",
+        SERVE,
+        choices=("off", "auto"),
+    )
+
     server_url: str = _setting("http://127.0.0.1:8080", "where the language server finds the Homespun server", LSP)
     log_level: str = _setting(
         "info", "how much is logged", INDEX, TRAIN, SERVE, LSP, PRETRAIN, choices=("debug", "info", "warning", "error")

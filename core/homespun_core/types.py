@@ -90,6 +90,8 @@ class Completion:
     degraded: tuple[str, ...] = ()
     """What it went without: `fewer_snippets`, `shorter`, `draft_only` (no model) under load; `retrieval_timeout`,
     `retrieval_error`, `speculation`, `adapter`, `engine` where something failed."""
+    hidden_by: str | None = None
+    """`filter`: there was a text, but it was too unlikely to be kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.engine.protocol import Engine
 from homespun_server.exposure import is_loopback
 from homespun_server.feedback.database import open_database
+from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.metrics import Metrics
@@ -119,6 +120,7 @@ class Runtime:
             settings=settings,
             metrics=self.metrics,
             record=self.recorder.record if self.recorder else None,
+            judged=LiveFilter(DataDir(settings.data_root).filters, may_hide=settings.show_filter == "auto").judged,
         )
         self._gauges(engine, watcher)
         watcher.start()
