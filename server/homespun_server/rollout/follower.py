@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 BY = "rollout"
 """Who it is in the history."""
 _POLL_S = 60.0
+_IDLE = 20.0
+"""Times what a round took: where there are very many outcomes, completions need the cores more."""
 _FORWARD = ("offer", "approve", "promote")
 """What a champion is watched after; one that a rollback brought back isn't, else it could go on to the first."""
 
@@ -64,8 +66,11 @@ class RolloutFollower:
                 logger.exception("the rollout of %s can't be looked at", place.name)
 
     def _follow(self) -> None:
-        while not self._stop.wait(self._poll_s):
+        pause = self._poll_s
+        while not self._stop.wait(pause):
+            began = time.monotonic()
             self.look()
+            pause = max(self._poll_s, (time.monotonic() - began) * _IDLE)
 
     def _look_at(self, place: Path, now: float) -> None:
         names = registry.aliases(place)
@@ -97,9 +102,11 @@ class RolloutFollower:
 
     def _watch(self, place: Path, names: Aliases, now: float) -> None:
         since = watched_since(registry.history(place), names.champion)
-        if names.champion is None or names.pinned or since is None or now - since > self._watch_days * DAY_S:
+        watch_s = self._watch_days * DAY_S
+        if names.champion is None or names.pinned or since is None or now - since > watch_s:
             return
-        outcomes = self._outcomes(place, names.champion, since - self._watch_days * DAY_S, now)
+        as_long_before = since - min(watch_s, max(DAY_S, now - since))
+        outcomes = self._outcomes(place, names.champion, as_long_before, now)
         why = regression(outcomes, names.champion, names.previous, since)
         if why is not None:
             registry.rollback(place, by=BY, why=why, only=names.champion)

@@ -1,0 +1,98 @@
+"""How often a rollout decides, rightly or wrongly: simulated users who differ in what they accept.
+
+python benchmarks/rollouts.py        (looks after each of 8 rounds; 60 users)
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from homespun_core.outcomes import Outcome
+from homespun_server.rollout.stages import Arms, Limits, Stage, State, advance, regression
+
+USERS, ROUNDS, ACCEPTANCE = 30, 8, 0.3
+FACTORS = {"as good": 1.0, "half as often": 0.5, "a third": 1 / 3, "a sixth": 1 / 6, "twice as often": 2.0}
+SAME_SEEDS, OTHER_SEEDS = 300, 100
+
+
+def asked(rng: random.Random, rates: Mapping[str, float], factor: float, adapter: str, at: float) -> list[Outcome]:
+    return [_outcome(rng, user, min(1.0, rate * factor), adapter, at) for user, rate in rates.items()]
+
+
+def staged(seed: int, factor: float) -> str:
+    """What ends the two stages, with a quarter and then half of the users."""
+    rng = random.Random(seed)
+    rates = _rates(rng, 2 * USERS)
+    stages: tuple[tuple[Stage, int], ...] = (("canary", USERS // 2), ("half", USERS))
+    for stage, num_trying in stages:
+        verdict = _verdict(rng, rates, num_trying, stage, factor)
+        if verdict != "wait":
+            return f"{stage}: {verdict}"
+    return "nothing"
+
+
+def watched(seed: int, factor: float) -> str:
+    """Whether the same users' outcomes after a full rollout undo it."""
+    rng = random.Random(seed)
+    rates = _rates(rng, USERS)
+    seen = [o for _ in range(ROUNDS) for o in asked(rng, rates, 1.0, "v1", 1.0)]
+    for _ in range(ROUNDS):
+        seen += asked(rng, rates, factor, "v2", 9.0)
+        if regression(seen, "v2", "v1", 5.0):
+            return "rolled back"
+    return "nothing"
+
+
+def _verdict(rng: random.Random, rates: Mapping[str, float], num_trying: int, stage: Stage, factor: float) -> str:
+    state = State(candidate="v2", champion="v1", stage=stage, since=0.0)
+    users = list(rates)
+    trying, others = _of(rates, users[:num_trying]), _of(rates, users[num_trying:])
+    champion: list[Outcome] = []
+    candidate: list[Outcome] = []
+    for _ in range(ROUNDS):
+        champion += asked(rng, others, 1.0, "v1", 1.0)
+        candidate += asked(rng, trying, factor, "v2", 1.0)
+        state, decision = advance(state, Arms(champion=champion, candidate=candidate), 1.0, Limits(min_days=1.0))
+        if decision.verdict != "wait":
+            return decision.verdict
+    return "wait"
+
+
+def _of(rates: Mapping[str, float], users: Iterable[str]) -> dict[str, float]:
+    return {user: rates[user] for user in users}
+
+
+def _rates(rng: random.Random, number: int) -> dict[str, float]:
+    return {f"user {i}": rng.betavariate(4 * ACCEPTANCE, 4 * (1 - ACCEPTANCE)) for i in range(number)}
+
+
+def _outcome(rng: random.Random, user: str, rate: float, adapter: str, at: float) -> Outcome:
+    kept = rng.randrange(5, 60) if rng.random() < rate else 0
+    return Outcome(
+        completion="c",
+        time=at,
+        user=user,
+        repository="loom",
+        language=None,
+        adapter=adapter,
+        is_shown=True,
+        is_accepted=kept > 0,
+        accepted_characters=kept,
+        kept_characters=kept,
+        latency_ms=rng.lognormvariate(5.0, 0.4),
+    )
+
+
+def main() -> None:
+    for name, factor in FACTORS.items():
+        seeds = range(SAME_SEEDS if factor == 1.0 else OTHER_SEEDS)
+        for kind, simulate in (("stages", staged), ("watch", watched)):
+            ends = Counter(simulate(seed, factor) for seed in seeds)
+            shares = ", ".join(f"{end} {count / len(seeds):.1%}" for end, count in ends.most_common())
+            print(f"accepted {name:15} {kind:7} {shares}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
