@@ -121,7 +121,19 @@ class Settings:
         2_000, "memory for adapters; the least used are loaded again when needed", SERVE, low=1
     )
     canary_percent: float = _setting(
-        0.0, "share of the users who get an adapter that waits for approval; 0 is none", SERVE, low=0
+        0.0, "share of the users who try a new adapter before all get it; 0 is none", TRAIN, SERVE, low=0
+    )
+    rollout: str = _setting(
+        "manual",
+        "who ends that: a person (homespun adapters), or what becomes of completions",
+        SERVE,
+        choices=("manual", "automatic"),
+    )
+    rollback_days: float = _setting(
+        7.0,
+        "with an automatic rollout, an adapter that users lose by is rolled back within these days; 0 is never",
+        SERVE,
+        low=0,
     )
     max_running: int = _setting(8, "completions computed at the same time", SERVE, low=1)
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
@@ -131,6 +143,13 @@ class Settings:
         90.0, "what became of completions (counts, no code) is kept so long; 0 keeps nothing", SERVE, low=0
     )
     database_url: str = _setting("", "database for it (default: SQLite in data_dir); may be PostgreSQL")
+
+    show_filter: str = _setting(
+        "off",
+        "hide completions that are unlikely to be kept, once `homespun feedback train` has published a filter",
+        SERVE,
+        choices=("off", "auto"),
+    )
 
     server_url: str = _setting("http://127.0.0.1:8080", "where the language server finds the Homespun server", LSP)
     log_level: str = _setting(

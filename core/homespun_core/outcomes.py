@@ -27,3 +27,5 @@ class Outcome:
     kept_characters: int
     """Of the accepted ones, those still there half a minute later."""
     latency_ms: float
+    verdict: str | None = None
+    """Of the show/hide filter: `show`, `hide`, `explore` (shown, though unlikely), `would_hide` (it wasn't used)."""

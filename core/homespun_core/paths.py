@@ -77,6 +77,11 @@ class DataDir:
         return self.root / "feedback.db"
 
     @property
+    def filters(self) -> Path:
+        """Show/hide filters, made of that database."""
+        return self.root / "filters"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

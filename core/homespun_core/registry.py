@@ -61,7 +61,7 @@ class Event:
     time: str
     """UTC, ISO 8601."""
     by: str
-    """An account of this machine, or `gate`."""
+    """An account of this machine, `gate` or `rollout`."""
     what: str
     version: str | None
     champion: str | None
@@ -117,20 +117,22 @@ def offer(adapters: Path, version: str, approval: str) -> Aliases:
     return _change(adapters, "offer", lambda now: (now.offered(version, approval), version), GATE, "")
 
 
-def approve(adapters: Path, *, by: str, why: str = "") -> Aliases:
-    """The candidate becomes the champion."""
-    return _change(adapters, "approve", lambda now: (now.approved(), now.candidate), by, why)
+def approve(adapters: Path, *, by: str, why: str = "", only: str | None = None) -> Aliases:
+    """The candidate becomes the champion. `only`: Refused if it is another one by now, as below."""
+    return _change(adapters, "approve", lambda now: (now.approved(), _still(now.candidate, only)), by, why)
 
 
-def reject(adapters: Path, *, by: str, why: str = "") -> Aliases:
-    return _change(adapters, "reject", lambda now: (now.turned_down(), now.candidate), by, why)
+def reject(adapters: Path, *, by: str, why: str = "", only: str | None = None) -> Aliases:
+    return _change(adapters, "reject", lambda now: (now.turned_down(), _still(now.candidate, only)), by, why)
 
 
-def rollback(adapters: Path, *, by: str, why: str = "") -> Aliases:
+def rollback(adapters: Path, *, by: str, why: str = "", only: str | None = None) -> Aliases:
     """Back to the last champion that is whole, or to the base model where there is none; what it leaves is rejected."""
-    return _change(
-        adapters, "rollback", lambda now: (_on_a_whole_one(adapters, now.rolled_back()), now.champion), by, why
-    )
+
+    def change(now: Aliases) -> tuple[Aliases, str | None]:
+        return _on_a_whole_one(adapters, now.rolled_back()), _still(now.champion, only)
+
+    return _change(adapters, "rollback", change, by, why)
 
 
 def pin(adapters: Path, *, by: str, why: str = "") -> Aliases:
@@ -250,6 +252,13 @@ def _change(
             _point(adapters, after.champion)
         _append(adapters, Event(time=_now(), by=by, what=what, version=version, champion=after.champion, why=why))
         return after
+
+
+def _still(version: str | None, only: str | None) -> str | None:
+    """Whoever decided about one version must not hit the one that took its place meanwhile."""
+    if only not in (None, version):
+        raise names.Refused(f"{only} was meant, it is {version} by now")
+    return version
 
 
 def _on_a_whole_one(adapters: Path, after: Aliases) -> Aliases:

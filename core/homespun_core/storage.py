@@ -32,7 +32,7 @@ class Manifest:
     """What a snapshot is: enough to know whether it can be used, reused or must be built again."""
 
     kind: str
-    """`index`, `corpus` or `adapter`."""
+    """`index`, `corpus`, `adapter` or `filter`."""
     format_version: int
     fingerprint: str
     """Digest of the options and inputs that shaped the bytes; equal fingerprints mean equal content."""

@@ -54,8 +54,13 @@ class CompletionRequest:
     client: str | None = None
     """A newer request of the same client replaces an older one; None replaces nothing."""
     user: str | None = None
-    """Opaque; whom what becomes of the completion counts for. None: the client."""
+    """Opaque; see `whose`."""
     trigger: Trigger = "typed"
+
+    @property
+    def whose(self) -> str | None:
+        """Whom an adapter is drawn for that only a share of the users gets, and whom what becomes of it counts for."""
+        return (self.user or self.client or "").replace("\0", "") or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,8 @@ class Completion:
     degraded: tuple[str, ...] = ()
     """What it went without: `fewer_snippets`, `shorter`, `draft_only` (no model) under load; `retrieval_timeout`,
     `retrieval_error`, `speculation`, `adapter`, `engine` where something failed."""
+    hidden_by: str | None = None
+    """`filter`: there was a text, but it was too unlikely to be kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

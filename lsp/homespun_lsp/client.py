@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ import httpx
 from homespun_core import __version__
 from homespun_lsp.context import Query
 from homespun_lsp.options import Options
+from homespun_lsp.user import user_id
 
 _REFUSALS = {
     401: "refuses the token; set HOMESPUN_API_TOKEN or the option 'token'",
@@ -69,16 +69,20 @@ class CompletionClient:
         self._note(options.server_url, problem)
         return answer
 
-    async def tell(self, events: Sequence[Mapping[str, object]], options: Options) -> None:
-        """What became of completions. When it doesn't arrive, nobody misses it."""
+    async def tell(self, events: Sequence[Mapping[str, object]], options: Options) -> bool:
+        """What became of completions. False when it should be told again later; what the server refuses, it won't take
+        then either."""
         http = await self._connected(options.server_url)
-        with suppress(httpx.HTTPError, httpx.InvalidURL):
-            await http.post(
+        try:
+            response = await http.post(
                 options.server_url.rstrip("/") + "/v1/homespun/events",
                 content=json.dumps({"events": events}),
                 headers=_headers(options.token),
                 timeout=_CONNECT_S,
             )
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return False
+        return not (response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS)
 
     async def close(self) -> None:
         http, self._http = self._http, None
@@ -111,7 +115,8 @@ class CompletionClient:
 
 
 def _body(query: Query, options: Options, name: str) -> bytes:
-    about = {"path": query.path, "language": query.language, "repo": query.repo, "client": name}
+    user = user_id() if options.send_events else None
+    about = {"path": query.path, "language": query.language, "repo": query.repo, "client": name, "user": user}
     body = {
         "prompt": query.prefix,
         "suffix": query.suffix,

@@ -29,6 +29,8 @@ class Place:
     text: str
     """The document's text, with the entry chosen in the editor's suggestion list, if any, already put in."""
     offset: int
+    num_chosen: int = 0
+    """Characters before `offset` that come from that entry; some of them may be in the document already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

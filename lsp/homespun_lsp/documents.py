@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lsprotocol import types
 
+from homespun_lsp.edits import Edit, between
 from homespun_lsp.positions import Encoding, LineIndex, Position
 
 
@@ -38,12 +39,22 @@ class Document:
         """Where the line that holds `offset` ends, its terminator excluded."""
         return self.lines.line_end(self.lines.position(offset, "utf-32").line)
 
-    def edited(self, change: types.TextDocumentContentChangeEvent) -> Document:
+    def edit_of(self, change: types.TextDocumentContentChangeEvent) -> Edit:
         if isinstance(change, types.TextDocumentContentChangeWholeDocument):
-            return replace(self, text=change.text)
+            return between(self.text, change.text)
         start = self.offset_at(change.range.start)
-        end = max(start, self.offset_at(change.range.end))
-        return replace(self, text=self.text[:start] + change.text + self.text[end:])
+        return Edit(start=start, end=max(start, self.offset_at(change.range.end)), added=change.text)
+
+    def edited(self, edit: Edit) -> Document:
+        return replace(self, text=self.text[: edit.start] + edit.added + self.text[edit.end :])
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One edit, and the text after it."""
+
+    edit: Edit
+    text: str
 
 
 class Documents:
@@ -60,14 +71,18 @@ class Documents:
             uri=item.uri, language=item.language_id, version=item.version, text=item.text, encoding=self.encoding
         )
 
-    def change(self, uri: str, version: int, changes: Iterable[types.TextDocumentContentChangeEvent]) -> None:
+    def change(self, uri: str, version: int, changes: Iterable[types.TextDocumentContentChangeEvent]) -> Sequence[Step]:
         """Changes apply one after the other, each to the result of the one before."""
         document = self._open.get(uri)
         if document is None:
-            return
+            return ()
+        steps = []
         for change in changes:
-            document = document.edited(change)
+            edit = document.edit_of(change)
+            document = document.edited(edit)
+            steps.append(Step(edit, document.text))
         self._open[uri] = replace(document, version=version)
+        return steps
 
     def close(self, uri: str) -> None:
         self._open.pop(uri, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from lsprotocol import types
 
@@ -17,6 +18,28 @@ _LABEL_CHARS = 80
 _WORD = re.compile(r"\w*\Z")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What an editor that speaks Copilot's dialect says of an item it was given."""
+
+    completion: str
+    accepted: int | None
+    """Characters since the start of the item's text; None where it says nothing of that."""
+
+
+def told(params: object) -> Told | None:
+    """`{item, acceptedLength?}`, in UTF-16 code units. No editor is obliged to send it, nor to send it well."""
+    item, length = getattr(params, "item", None), getattr(params, "acceptedLength", None)
+    command = getattr(item, "command", None)
+    match getattr(command, "arguments", None), getattr(item, "insertText", None), length:
+        case [[str(made), _], str(text), int(units)]:
+            prefix = text.encode("utf-16-le", "surrogatepass")[: 2 * max(0, units)]
+            return Told(completion=made, accepted=len(prefix.decode("utf-16-le", "ignore")))
+        case [[str(made), _], _, _]:
+            return Told(completion=made, accepted=None)
+    return None
+
+
 def place_of(document: Document, params: types.InlineCompletionParams) -> Place | None:
     """Where ghost text is wanted; None when a rule of the editor leaves nothing to suggest.
 
@@ -29,7 +52,7 @@ def place_of(document: Document, params: types.InlineCompletionParams) -> Place 
         return None
     start, end = document.offset_at(chosen.range.start), document.offset_at(chosen.range.end)
     text = document.text[:start] + chosen.text + document.text[end:]
-    return Place(document=document, text=text, offset=start + len(chosen.text))
+    return Place(document=document, text=text, offset=start + len(chosen.text), num_chosen=len(chosen.text))
 
 
 def inline_item(

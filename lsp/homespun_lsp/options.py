@@ -23,7 +23,7 @@ class Options:
     max_tokens: int = 64
     timeout_ms: int = 10_000
     send_events: bool = True
-    """Whether the server is told what became of suggestions; counts, no code."""
+    """Whether the server is told what became of suggestions (counts, no code) and who the user is (a random id)."""
     completion: str = "auto"
     """Entries in the editor's completion menu: `auto` where the editor doesn't say that it can show ghost text."""
     completion_deadline_ms: int = 250

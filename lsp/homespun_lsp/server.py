@@ -24,6 +24,7 @@ from homespun_lsp.documents import Document, Documents
 from homespun_lsp.repository import Repositories
 from homespun_lsp.signals import Signals
 from homespun_lsp.suggest import Suggester
+from homespun_lsp.watch import Watch
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -55,7 +56,10 @@ class _Protocol(LanguageServerProtocol):
 
     @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
     def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> None:
-        self.documents.change(params.text_document.uri, params.text_document.version, params.content_changes)
+        uri, version = params.text_document.uri, params.text_document.version
+        steps = self.documents.change(uri, version, params.content_changes)
+        assert isinstance(self._server, HomespunServer)
+        self._server.watch.changed(uri, steps)
 
     @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
     def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> None:
@@ -76,6 +80,7 @@ class HomespunServer(LanguageServer):
         self.counts: Counter[str] = Counter()
         self.client = CompletionClient(self.say)
         self.signals = Signals(self._tell)
+        self.watch = Watch(self.signal, self.documents.get)
         self._made: dict[str, str | None] = {}
         """Id of the last completion of each document."""
         self.suggester = Suggester(self._fetch, self.documents.get)
@@ -132,22 +137,24 @@ class HomespunServer(LanguageServer):
         """As `Suggester.suggest`, or empty where asking is switched off or useless."""
         if not self.options.enable or not worth_asking(place, invoked=invoked):
             return ""
+        self.watch.asked(place)
         wait_ms = 0 if invoked else self.options.debounce_ms
         completion = await self.suggester.suggest(place, wait_ms=wait_ms, deadline_ms=deadline_ms)
         self.counts["suggested"] += bool(completion)
-        if completion and (made := self.made_for(place)):
-            self.signal(made, "shown")
+        if completion and self.options.send_events and (made := self.made_for(place)):
+            self.watch.offered(made, place, completion)
         return completion
 
     def forget(self, uri: str) -> None:
         self.suggester.forget(uri)
+        self.watch.closed(uri)
         self._made.pop(uri, None)
 
     def made_for(self, place: Place) -> str | None:
         """Id of what is suggested there."""
         return self._made.get(place.document.uri)
 
-    def signal(self, completion: str, kind: str, characters: int = 0) -> None:
+    def signal(self, completion: str, kind: str, characters: int) -> None:
         if self.options.send_events:
             self.signals.note(completion, kind, characters)
 
@@ -170,8 +177,8 @@ class HomespunServer(LanguageServer):
         self._made[place.document.uri] = answer.id
         return answer.text
 
-    async def _tell(self, events: Sequence[Mapping[str, object]]) -> None:
-        await self.client.tell(events, self.options)
+    async def _tell(self, events: Sequence[Mapping[str, object]]) -> bool:
+        return await self.client.tell(events, self.options)
 
     def _folders(self) -> tuple[Path, ...]:
         names = [to_fs_path(folder.uri) for folder in self.workspace.folders.values()]
@@ -187,6 +194,9 @@ def create_server(settings: Settings) -> HomespunServer:
     # Always advertised: lsp-mode supports it and doesn't say so. Without options, pygls would advertise nothing.
     server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(_inline_completion)
     server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=_TRIGGERS))(_completion)
+    server.feature(types.TEXT_DOCUMENT_DID_SAVE)(_did_save)
+    server.feature("textDocument/didShowCompletion")(_did_show)
+    server.feature("textDocument/didPartiallyAcceptCompletion")(_did_partially_accept)
     server.command(items.ACCEPTED)(_accepted)
     return server
 
@@ -227,7 +237,21 @@ def _accepted(ls: HomespunServer, *arguments: object) -> None:
     ls.counts["accepted"] += 1
     match arguments:
         case [str(made), int(characters)] | [[str(made), int(characters)]]:
-            ls.signal(made, "accepted", max(0, characters))
+            ls.watch.told_accepted(made, max(0, characters))
+
+
+def _did_show(ls: HomespunServer, params: object) -> None:
+    if told := items.told(params):
+        ls.watch.told_shown(told.completion)
+
+
+def _did_partially_accept(ls: HomespunServer, params: object) -> None:
+    if (told := items.told(params)) and told.accepted is not None:
+        ls.watch.told_accepted(told.completion, max(0, told.accepted - ls.watch.num_given(told.completion)))
+
+
+def _did_save(ls: HomespunServer, params: types.DidSaveTextDocumentParams) -> None:
+    ls.watch.saved(params.text_document.uri)
 
 
 def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
@@ -253,5 +277,6 @@ async def _did_change_configuration(ls: HomespunServer, params: types.DidChangeC
 async def _shutdown(ls: HomespunServer, *params: object) -> None:
     logger.debug("%d suggested, %d accepted", ls.counts["suggested"], ls.counts["accepted"])
     ls.suggester.forget_all()
+    ls.watch.close()
     await ls.signals.close()
     await ls.client.close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-Send = Callable[[Sequence[Mapping[str, object]]], Awaitable[None]]
+Send = Callable[[Sequence[Mapping[str, object]]], Awaitable[bool]]
 
 _GATHER_S = 1.0
+_RETRY_S = 30.0
+_FAREWELL_S = 1.0
+"""Editors wait for the answer to `shutdown`."""
 _MAX_WAITING = 200
 
 
@@ -24,30 +27,45 @@ class _Signal:
 
 class Signals:
     def __init__(self, send: Send) -> None:
-        """`send` must not raise; it gets batches, a moment after their first event."""
+        """`send` must not raise; it gets batches, a moment after their first event, and returns whether they are done
+        with. If not they are sent again later, the newest 200; the server counts what it gets twice once."""
         self._send = send
-        self._waiting: deque[_Signal] = deque(maxlen=_MAX_WAITING)
+        self._waiting: dict[tuple[str, str], _Signal] = {}
+        """By completion and kind, of which one is enough, with the larger count; oldest first."""
         self._sending: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
 
     def note(self, completion: str, kind: str, characters: int = 0) -> None:
-        self._waiting.append(_Signal(completion=completion, kind=kind, characters=characters, at=time.monotonic()))
+        signal = _Signal(completion=completion, kind=kind, characters=characters, at=time.monotonic())
+        before = self._waiting.get((completion, kind), signal)
+        self._waiting[completion, kind] = replace(before, characters=max(before.characters, characters))
+        if len(self._waiting) > _MAX_WAITING:
+            del self._waiting[next(iter(self._waiting))]
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._later())
 
-    async def flush(self) -> None:
-        now, signals = time.monotonic(), list(self._waiting)
-        self._waiting.clear()
-        if signals:
-            await self._send([_as_json(signal, now) for signal in signals])
-
     async def close(self) -> None:
+        """One more try, which doesn't keep the editor waiting."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._flush()
         if self._sending is not None:
             self._sending.cancel()
-        await self.flush()
 
     async def _later(self) -> None:
-        await asyncio.sleep(_GATHER_S)
-        await self.flush()
+        wait_s = _GATHER_S
+        while self._waiting:
+            await asyncio.sleep(wait_s)
+            wait_s = _GATHER_S if await self._flush() else _RETRY_S
+
+    async def _flush(self) -> bool:
+        async with self._turn:
+            signals, now = list(self._waiting.values()), time.monotonic()
+            is_done = not signals or await self._send([_as_json(signal, now) for signal in signals])
+            for signal in signals if is_done else ():
+                if self._waiting.get((signal.completion, signal.kind)) is signal:  # not changed while it was sent
+                    del self._waiting[signal.completion, signal.kind]
+            return is_done
 
 
 def _as_json(signal: _Signal, now: float) -> Mapping[str, object]:

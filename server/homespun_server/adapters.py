@@ -17,6 +17,7 @@ from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identit
 from homespun_core.registry import Event
 from homespun_core.repositories import nearest
 from homespun_core.scopes import scope_id
+from homespun_server.rollout import showing
 
 _EPILOG = """\
 Each training run leaves a version. The champion is live; the candidate passed the gate and waits for a person; the
@@ -28,6 +29,7 @@ examples:
   homespun adapters rollback shop --why "…"   the one before is live within a second
   homespun adapters promote shop 20261128-1   by the beginning of its name
   homespun adapters pin shop                  nothing replaces the champion, new ones wait as candidates
+  homespun adapters rollout shop              who gets the candidate, and how they do with it
   homespun train … --approval manual          the gate's yes makes a candidate: approve or reject it
 
 REPO is a path, a URL, or a name as `list` shows it; VERSION a name, its beginning, or champion, candidate, previous,
@@ -81,6 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action = _action(actions, name, help)
         _add_place(action, has_version=name in ("promote", "retire"))
         action.add_argument("--why", default="", metavar="TEXT", help="kept in the history")
+    rollout = _action(actions, "rollout", "how far the candidate has come with users, and what a verdict waits for")
+    rollout.add_argument("repository", nargs="?", metavar="REPO", help="this one only")
+    rollout.add_argument("--abort", action="store_true", help="reject the candidate: nobody gets it from now on")
     prune = _action(actions, "prune", "delete the oldest versions; never champion, previous or candidate")
     _add_place(prune, has_version=False)
     prune.add_argument(
@@ -101,6 +106,12 @@ def run(args: argparse.Namespace) -> int:
         state = {name: describe(data.adapters(name)) for name in ([repo] if repo else repositories(data))}
         print(json.dumps(state, indent=1) if args.json else render(state))
         return 0
+    if args.action == "rollout" and not args.abort:
+        found = showing.describe(data, [repo] if repo else repositories(data), loaded.settings)
+        print(json.dumps(found, indent=1) if args.json else showing.render(found))
+        return 0
+    if repo is None and args.action == "rollout":
+        raise ConfigError("--abort: say whose rollout; see: homespun adapters rollout")
     assert repo is not None  # argparse insists on it for the other actions
     place = data.adapters(repo)
     if args.action == "show":
@@ -109,10 +120,16 @@ def run(args: argparse.Namespace) -> int:
         gone = registry.prune(place, args.keep)
         print(json.dumps({"deleted": gone}) if args.json else f"{repo}: deleted {', '.join(gone) or 'nothing'}")
     else:
-        _, change = _CHANGES[args.action]
-        now = change(place, args, registry.whoami(), args.why)
+        now = _changed(place, args)
         print(json.dumps(_names(now)) if args.json else f"{repo}: {said(now)}")
     return 0
+
+
+def _changed(place: Path, args: argparse.Namespace) -> Aliases:
+    if args.action == "rollout":
+        return registry.reject(place, by=registry.whoami(), why="the rollout was aborted")
+    _, change = _CHANGES[args.action]
+    return change(place, args, registry.whoami(), args.why)
 
 
 def repositories(data: DataDir) -> list[str]:

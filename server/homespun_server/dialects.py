@@ -141,7 +141,7 @@ def tabby_reply(call: TabbyCall, completion: Completion, *, request_id: str) -> 
     if call.return_snippets:
         found = [{"filepath": s.path, "body": s.text, "score": s.score} for s in completion.snippets]
         reply["debug_data"] = {"snippets": found}
-    return reply
+    return reply | note(completion)
 
 
 def error_body(message: str, *, type: str, code: str, param: str | None = None) -> dict[str, Any]:
@@ -149,8 +149,10 @@ def error_body(message: str, *, type: str, code: str, param: str | None = None) 
 
 
 def note(completion: Completion) -> dict[str, Any]:
-    """What a completion went without, for clients that want to know."""
-    return {"homespun": {"degraded": list(completion.degraded)}} if completion.degraded else {}
+    """What a completion went without, and why it is empty, for clients that want to know."""
+    said: dict[str, Any] = {"degraded": list(completion.degraded), "hidden_by": completion.hidden_by}
+    told = {name: value for name, value in said.items() if value}
+    return {"homespun": told} if told else {}
 
 
 def usage(completion: Completion) -> dict[str, Any]:

@@ -11,6 +11,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0)
 
 
+def outcome_of(completion: Completion) -> str:
+    return "hidden" if completion.hidden_by else "shown" if completion.text else "empty"
+
+
 class Metrics:
     """One set for each app, so that two apps in a process (tests) don't share counts."""
 
@@ -31,7 +35,7 @@ class Metrics:
         )
         self.completions = Counter(
             "homespun_completions",
-            "Completions by outcome (shown, empty, cancelled, shed)",
+            "Completions by outcome (shown, hidden, empty, cancelled, shed)",
             ["outcome"],
             registry=registry,
         )
@@ -70,7 +74,7 @@ class Metrics:
         Gauge("homespun_build_info", "Version", ["version"], registry=registry).labels(__version__).set(1)
 
     def completed(self, completion: Completion, total_s: float) -> None:
-        outcome = "shown" if completion.text else "empty"
+        outcome = outcome_of(completion)
         timings = completion.timings
         self.completions.labels(outcome).inc()
         self.retrieval.observe(timings.retrieve_ms / 1e3)

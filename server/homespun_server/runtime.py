@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core.config import Settings
-from homespun_core.errors import HomespunError
+from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
@@ -18,9 +18,11 @@ from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.engine.protocol import Engine
 from homespun_server.exposure import is_loopback
 from homespun_server.feedback.database import open_database
+from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.metrics import Metrics
+from homespun_server.rollout.follower import RolloutFollower
 from homespun_server.services import Completer
 from homespun_server.snapshots import SnapshotWatcher
 
@@ -46,6 +48,8 @@ class Runtime:
         self.error: str | None = None
         self.recorder: Recorder | None = None
         """None until it is opened, and where feedback_days is 0."""
+        self.rollout: RolloutFollower | None = None
+        """None where a person decides."""
         self._load_engine = load_engine
         self._thread: threading.Thread | None = None
 
@@ -57,6 +61,8 @@ class Runtime:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.join()
+        if self.rollout is not None:
+            self.rollout.close()
         if self.loaded is not None:
             self.loaded.watcher.close()
             self.loaded.completer.close()
@@ -114,14 +120,31 @@ class Runtime:
             settings=settings,
             metrics=self.metrics,
             record=self.recorder.record if self.recorder else None,
+            judged=LiveFilter(DataDir(settings.data_root).filters, may_hide=settings.show_filter == "auto").judged,
         )
         self._gauges(engine, watcher)
         watcher.start()
+        self.rollout = self._started_rollout()
         return Loaded(engine=engine, watcher=watcher, completer=completer, family=format.family.name)
+
+    def _started_rollout(self) -> RolloutFollower | None:
+        settings = self.settings
+        if settings.rollout != "automatic" or self.recorder is None:
+            return None
+        follower = RolloutFollower(
+            DataDir(settings.data_root),
+            self.recorder.store,
+            canary_percent=settings.canary_percent,
+            watch_days=settings.rollback_days,
+        )
+        follower.start()
+        return follower
 
     def _opened_recorder(self) -> Recorder | None:
         settings = self.settings
         if settings.feedback_days <= 0:
+            if settings.rollout == "automatic":
+                raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or it to manual")
             return None
         store = FeedbackStore(open_database(settings.database_url, DataDir(settings.data_root).feedback))
         return Recorder(

@@ -27,7 +27,7 @@ from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, Engi
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.features import features
-from homespun_server.metrics import Metrics
+from homespun_server.metrics import Metrics, outcome_of
 from homespun_server.retrieval import Retriever
 from homespun_server.snapshots import LiveRepository, pick
 
@@ -88,13 +88,14 @@ class Completer:
         settings: Settings,
         metrics: Metrics,
         record: Callable[[CompletionFact], None] | None = None,
+        judged: Callable[[CompletionFact], CompletionFact] = lambda fact: fact,
     ) -> None:
-        """`record` takes what is remembered of each completion.
+        """`record` takes what is remembered of each completion, after `judged` added what the show/hide filter says.
 
         Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
         self._repositories, self._settings, self._metrics = repositories, settings, metrics
-        self._record = record
+        self._record, self._judged = record, judged
         room = engine.max_context - settings.max_new_tokens
         if room < _MIN_PROMPT_TOKENS:
             raise ConfigError(
@@ -136,16 +137,14 @@ class Completer:
                     if request.raw and len(text) > num_sent:
                         yield work.shown(text[num_sent:])
                         num_sent = len(text)
-            completion = self._completion(work)
+            completion = self._filtered(request_id, work, self._completion(work))
             rest = work.shown(work.assembly.text[num_sent:]) if request.raw else completion.text
             if rest:
                 yield rest
-            outcome = "shown" if completion.text else "empty"
+            outcome = outcome_of(completion)
             self._metrics.completed(completion, time.monotonic() - work.started)
             for reason in completion.degraded:
                 self._metrics.degraded.labels(reason).inc()
-            if self._record is not None and _is_opportunity(work):
-                self._record(_fact(request_id, work, completion))
             yield completion
         except EngineBusyError:
             outcome = "shed"
@@ -250,7 +249,7 @@ class Completer:
         full = EngineRequest(
             ids=work.prompt.ids,
             max_new_tokens=request.max_new_tokens,
-            adapter=repository.adapter_for(request.client) if repository else None,
+            adapter=repository.adapter_for(request.whose) if repository else None,
             deadline=work.deadline,
             temperature=request.temperature,
             seed=request.seed,
@@ -317,6 +316,15 @@ class Completer:
             degraded=tuple(work.degraded),
         )
 
+    def _filtered(self, request_id: str, work: _Work, completion: Completion) -> Completion:
+        """Remembered, and hidden if the filter says so: what is remembered is what would have been shown."""
+        if not _is_opportunity(work):
+            return completion
+        fact = self._judged(_fact(request_id, work, completion))
+        if self._record is not None:
+            self._record(fact)
+        return replace(completion, text="", hidden_by="filter") if fact.verdict == "hide" else completion
+
 
 def _is_decided(work: _Work) -> bool:
     """Asked once for each line that is complete: a suffix can be long."""
@@ -337,16 +345,15 @@ def _is_opportunity(work: _Work) -> bool:
 
 def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFact:
     request, repository = work.request, work.repository
-    is_adapted = repository is not None and repository.adapter_path is not None and work.adapter is not None
     latency_ms = (time.monotonic() - work.started) * 1e3
     logprobs = work.logprobs[work.prompt.num_opening :]
     return CompletionFact(
         id=request_id,
         time=time.time() - latency_ms / 1e3,
-        user=(request.user or request.client or "").replace("\0", ""),
+        user=request.whose or "",
         repository=repository.id if repository else None,
         language=(request.language or "")[:64].replace("\0", "") or None,
-        adapter=repository.adapter_path.name if is_adapted and repository and repository.adapter_path else None,
+        adapter=work.adapter.rpartition("/")[2] if work.adapter else None,
         characters=len(completion.text),
         first_line=len(completion.text.partition("\n")[0]),
         latency_ms=latency_ms,

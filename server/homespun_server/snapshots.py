@@ -20,7 +20,9 @@ from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
 from homespun_indexer.reader import IndexReader
 from homespun_server.engine.protocol import Engine
+from homespun_server.rollout import state as rollout_state
 from homespun_server.rollout.arms import is_in_share
+from homespun_server.rollout.stages import share_percent
 
 logger = logging.getLogger(__name__)
 
@@ -292,14 +294,16 @@ class SnapshotWatcher:
 
     def _with_candidate(self, now: LiveRepository) -> LiveRepository:
         path = self._candidate(self._data.adapters(now.id))
-        if path is None or path == now.candidate_path:
-            return now if path else replace(now, candidate=None, candidate_path=None)
+        if path is None:
+            return replace(now, candidate=None, candidate_path=None)
+        percent = share_percent(rollout_state.read(path.parent), path.name, self._canary_percent)
+        if path == now.candidate_path:
+            return replace(now, canary_percent=percent)
         loaded = self._tried(path, lambda path: self._load_adapter(now.id, path), path.parent / registry.ALIASES)
         if loaded is None:
             return replace(now, candidate=None, candidate_path=None)
         name, saw = loaded
-        logger.info("adapter of %s: version %s is tried by %g %% of the users", now.id, path.name, self._canary_percent)
-        percent = self._canary_percent
+        logger.info("adapter of %s: version %s is tried by %g %% of the users", now.id, path.name, percent)
         return replace(now, candidate=name, candidate_path=path, candidate_saw=saw, canary_percent=percent)
 
     def _candidate(self, adapters: Path) -> Path | None:

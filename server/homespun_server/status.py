@@ -14,6 +14,7 @@ from homespun_core.config import SERVE, add_flags, settings_from_args
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 from homespun_core.scopes import is_scope
+from homespun_server.rollout import state as rollout_state
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Asks the server on this machine, past any proxy the environment names."""
@@ -97,9 +98,16 @@ def _adapter(path: Path) -> dict[str, Any] | None:
         "promoted": newest.report.get("promote"),
         "reasons": newest.report.get("reasons", []),
         "candidate": names.candidate,
+        "rollout": _rollout(path, names.candidate),
         "pinned": names.pinned,
         "rejected": newest.version in names.rejected,
     }
+
+
+def _rollout(path: Path, candidate: str | None) -> str | None:
+    """Its stage, where the server decides about the candidate."""
+    state = rollout_state.read(path)
+    return state.stage if state is not None and state.candidate == candidate else None
 
 
 def _shared_by(path: Path) -> list[str] | None:
@@ -175,6 +183,12 @@ def _drift_line(fresh: dict[str, Any]) -> str:
     return f"fresh code costs {fresh['bits_per_byte']:.3f} bits per byte{beside}{alarm}"
 
 
+def _waits(stage: str | None) -> str:
+    if stage is None:
+        return "waits for approval (homespun adapters approve)"
+    return f"is tried by {'half' if stage == 'half' else 'a share'} of the users (homespun adapters rollout)"
+
+
 def _adapter_line(adapter: dict[str, Any] | None) -> str:
     if adapter is None:
         return "none; train one with: homespun train REPO"
@@ -183,7 +197,7 @@ def _adapter_line(adapter: dict[str, Any] | None) -> str:
     live, newest, candidate = adapter["live"], adapter["newest"], adapter["candidate"]
     parts = [f"{live} is live{' and pinned' if adapter['pinned'] else ''}"] if live else []
     if candidate:
-        parts.insert(0, f"{candidate} waits for approval (homespun adapters approve)")
+        parts.insert(0, f"{candidate} {_waits(adapter['rollout'])}")
     if adapter["rejected"]:
         parts.insert(0, f"{newest} was rejected (homespun adapters list)")
     elif not adapter["promoted"] and newest != live:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lsprotocol import types
@@ -24,6 +25,8 @@ MENU = types.ClientCapabilities(
 GHOST = types.ClientCapabilities(
     text_document=types.TextDocumentClientCapabilities(inline_completion=types.InlineCompletionClientCapabilities())
 )
+_STATE = TemporaryDirectory(prefix="homespun-state-")
+"""Of the user whose editors these are."""
 Automatic, Invoked = types.InlineCompletionTriggerKind.Automatic, types.InlineCompletionTriggerKind.Invoked
 
 
@@ -48,16 +51,36 @@ class Buffer:
         return types.Position(line=len(lines) - 1, character=len(lines[-1].encode(codec, "surrogatepass")) // unit)
 
     def type(self, text: str) -> None:
-        here = types.Range(start=self.position, end=self.position)
+        """One change, whatever its length."""
+        self.replace(types.Range(start=self.position, end=self.position), text)
+
+    def insert(self, item: types.InlineCompletionItem, count: int | None = None) -> None:
+        """Accepts an item, or its first `count` characters, as an editor does."""
+        assert isinstance(item.insert_text, str) and item.range and item.range.start == self.position
+        self.replace(item.range, item.insert_text[:count])
+
+    def delete(self, count: int) -> None:
+        """Backspaces."""
+        end = self.position
+        self.cursor -= count
+        self.replace(types.Range(start=self.position, end=end), "")
+
+    def replace(self, where: types.Range, text: str) -> None:
+        """From the cursor on, within its line; the cursor ends up behind the text."""
+        removed = where.end.character - where.start.character
         self.version += 1
         self.client.text_document_did_change(
             types.DidChangeTextDocumentParams(
                 text_document=types.VersionedTextDocumentIdentifier(uri=self.uri, version=self.version),
-                content_changes=[types.TextDocumentContentChangePartial(range=here, text=text)],
+                content_changes=[types.TextDocumentContentChangePartial(range=where, text=text)],
             )
         )
-        self.text = self.text[: self.cursor] + text + self.text[self.cursor :]
+        self.text = self.text[: self.cursor] + text + self.text[self.cursor + removed :]
         self.cursor += len(text)
+
+    def save(self) -> None:
+        document = types.TextDocumentIdentifier(uri=self.uri)
+        self.client.text_document_did_save(types.DidSaveTextDocumentParams(text_document=document))
 
     def close(self) -> None:
         document = types.TextDocumentIdentifier(uri=self.uri)
@@ -159,7 +182,7 @@ async def editor(
     if configuration is not None:
         client.set_configuration({"homespun": configuration})
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HOMESPUN_")}
-    await client.start_io(*COMMAND, env=clean | (environ or {}))
+    await client.start_io(*COMMAND, env=clean | {"XDG_STATE_HOME": _STATE.name} | (environ or {}))
     capabilities = capabilities or types.ClientCapabilities()
     if encodings:
         capabilities.general = types.GeneralClientCapabilities(

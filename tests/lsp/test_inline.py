@@ -140,6 +140,7 @@ async def test_the_server_is_told_path_language_and_repository(fake: FakeServer,
         await session.open("y = |", tmp_path / "src" / "b.py").ghost()
     body, second = fake.requests[0].body, fake.requests[1].body
     assert len(client := body["homespun"].pop("client")) == 32 and second["homespun"]["client"] == client
+    assert len(user := body["homespun"].pop("user")) == 32 and user != client
     assert body == {
         "prompt": "x = ",
         "suffix": "",

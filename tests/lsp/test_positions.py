@@ -54,7 +54,8 @@ def test_incremental_edits_give_the_text_the_editor_has(
         places = offsets(text)
         start, end = sorted((places[first % len(places)], places[second % len(places)]))
         where = types.Range(start=at(text, start, encoding), end=at(text, end, encoding))
-        document = document.edited(types.TextDocumentContentChangePartial(range=where, text=new))
+        change = types.TextDocumentContentChangePartial(range=where, text=new)
+        document = document.edited(document.edit_of(change))
         text = text[:start] + new + text[end:]
         assert document.text == text
 
@@ -84,4 +85,5 @@ def test_impossible_positions_mean_the_nearest_possible_place_before(
 
 def test_a_change_without_a_range_replaces_everything() -> None:
     document = Document(uri="file:///a", language="c", version=1, text="old", encoding="utf-16")
-    assert document.edited(types.TextDocumentContentChangeWholeDocument(text="new")).text == "new"
+    change = types.TextDocumentContentChangeWholeDocument(text="new")
+    assert document.edited(document.edit_of(change)).text == "new"

@@ -51,6 +51,14 @@ def test_with_manual_approval_it_waits_and_the_remedy_is_said(tmp_path: Path) ->
     assert offered(job, version) is None
 
 
+def test_with_a_canary_share_some_users_try_it_first(tmp_path: Path) -> None:
+    job = make_job(tmp_path, canary_percent=10.0)
+    version = make_version(job.adapters, "1")
+    waits = offered(job, version)
+    assert waits == "10 % of the users try it first; homespun adapters rollout shop-1"
+    assert registry.aliases(job.adapters).candidate == version and registry.live(job.adapters) is None
+
+
 def test_it_waits_behind_a_pin(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     offered(job, make_version(job.adapters, "1"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core import registry, storage
+from homespun_core.aliases import MANUAL
 from homespun_core.errors import StorageError
 from homespun_core.registry import Adapter
 from homespun_trainer import checkpoint, trained_on
@@ -63,8 +64,9 @@ def publish(
 
 
 def offered(job: Job, version: str) -> str | None:
-    """Put a version live that the gate let pass; None, or why that has to wait for a person."""
-    now = registry.offer(job.adapters, version, job.settings.approval)
+    """Put a version live that the gate let pass; None, or what that has to wait for."""
+    share = job.settings.canary_percent
+    now = registry.offer(job.adapters, version, MANUAL if share else job.settings.approval)
     if version == now.champion:
         return None
     verb, repo = "homespun adapters", job.id
@@ -72,6 +74,8 @@ def offered(job: Job, version: str) -> str | None:
         return f"somebody decided against it since; if you mean it: {verb} promote {repo} {version}"
     if now.pinned:
         return f"{now.champion} is pinned; {verb} unpin {repo}, then {verb} approve {repo}"
+    if share:
+        return f"{share:g} % of the users try it first; {verb} rollout {repo}"
     return f"it waits for approval; {verb} approve {repo}"
 
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from homespun_core import storage
 from homespun_core.config import SERVE, add_flags, settings_from_args
+from homespun_core.errors import ConfigError, StorageError
 from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
 from homespun_server.feedback.database import open_database
+from homespun_server.feedback.filter import words
+from homespun_server.feedback.filter.examples import examples
+from homespun_server.feedback.filter.publishing import load, load_report, publish
+from homespun_server.feedback.filter.training import train
 from homespun_server.feedback.store import FeedbackStore, Summary, days_ago, summary
 
+_DAYS = 7.0
 _GROUPS: Mapping[str, Callable[[Outcome], str | None]] = {
     "language": lambda o: o.language,
     "adapter": lambda o: o.adapter or "base model",
@@ -23,7 +31,20 @@ _GROUPS: Mapping[str, Callable[[Outcome], str | None]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--days", type=float, default=7.0, metavar="X", help="how far to look back (default: 7)")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("show", "train", "explain"),
+        default="show",
+        help="show what became of completions (default), train a show/hide filter on it and publish it if it passes, or"
+        " explain the filter that is published",
+    )
+    parser.add_argument(
+        "--days",
+        type=float,
+        metavar="X",
+        help="how far to look back (default: 7; to train, all there is)",
+    )
     parser.add_argument("--forget", metavar="USER", help="delete all that is known of a user's completions instead")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     add_flags(parser, (SERVE,))
@@ -31,16 +52,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = settings_from_args(args).settings
-    store = FeedbackStore(open_database(settings.database_url, DataDir(settings.data_root).feedback))
+    data = DataDir(settings.data_root)
+    if args.forget is not None and args.action != "show":
+        raise ConfigError(f"--forget: doesn't go with {args.action}; run `homespun feedback --forget USER` by itself")
+    if args.action == "explain":
+        return _explain(data, is_json=args.json)
+    store = FeedbackStore(open_database(settings.database_url, data.feedback))
     try:
+        if args.action == "train":
+            since = 0.0 if args.days is None else days_ago(args.days)
+            return _train(store, data, since, is_json=args.json)
         if args.forget is not None:
             print(f"{store.forget_user(args.forget):,} completions of {args.forget} are forgotten")
             return 0
-        outcomes = store.outcomes(None, days_ago(args.days))
+        days = _DAYS if args.days is None else args.days
+        outcomes = store.outcomes(None, days_ago(days))
     finally:
         store.close()
     table = grouped(outcomes)
-    print(json.dumps(as_json(table), indent=1) if args.json else render(table, args.days))
+    print(json.dumps(as_json(table), indent=1) if args.json else render(table, days))
+    return 0
+
+
+def _train(store: FeedbackStore, data: DataDir, since: float, *, is_json: bool) -> int:
+    version = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    with storage.locked(data.locks / "filter", "`homespun feedback train`"):
+        filter, report = train(examples(store.remembered(None, since)), version)
+        publish(data.filters, filter, report)
+    print(json.dumps(asdict(report), indent=1) if is_json else words.reported(report))
+    return 0
+
+
+def _explain(data: DataDir, *, is_json: bool) -> int:
+    path = storage.current(data.filters)
+    if path is None:
+        raise StorageError(f"{data.filters}: no show/hide filter is published; run `homespun feedback train`")
+    filter, report = load(path), load_report(path)
+    if is_json:
+        print(json.dumps({"filter": asdict(filter), "report": asdict(report)}, indent=1))
+    else:
+        print(f"{words.explained(filter)}\n{words.reported(report)}")
     return 0
 
 
@@ -67,11 +118,21 @@ def render(table: Mapping[tuple[str, str], Summary], days: float) -> str:
             " `homespun serve` runs with feedback_days above 0"
         )
     title = f"last {days:g} days"
-    lines = [f"{title:<44}{'places':>9}{'shown':>9}{'accepted':>15}{'kept chars/place':>18}"]
-    return "\n".join([*lines, *(_line(f"{kind} {name}".strip(), found) for (kind, name), found in table.items())])
+    lines = [f"{title:<44}{'places':>9}{'hidden':>9}{'shown':>9}{'accepted':>15}{'kept chars/place':>18}"]
+    lines += [_line(f"{kind} {name}".strip(), found) for (kind, name), found in table.items()]
+    return "\n".join([*lines, *_watched(table["all", ""])])
+
+
+def _watched(found: Summary) -> Sequence[str]:
+    """What a filter that isn't used would do."""
+    if not found.would_hide:
+        return []
+    share = found.would_hide / found.opportunities
+    return [f'the published filter would have hidden {share:.0%} more; show_filter = "auto" lets it']
 
 
 def _line(label: str, found: Summary) -> str:
     accepted = f"{found.accepted:,} ({found.acceptance:.0%})"
-    counts = f"{found.opportunities:>9,}{found.shown:>9,}{accepted:>15}"
+    hidden = f"{found.hidden / found.opportunities:.0%}"
+    counts = f"{found.opportunities:>9,}{hidden:>9}{found.shown:>9,}{accepted:>15}"
     return f"{label[:43]:<44}{counts}{found.kept_per_opportunity:>18.2f}"

@@ -40,6 +40,8 @@ completions = Table(
     Column("first_line", Integer, nullable=False),
     Column("latency_ms", Float, nullable=False),
     Column("features", JSON, nullable=False),
+    Column("probability", Float),
+    Column("verdict", String(16)),
     Index("ix_completions_repository_time", "repository", "time"),
 )
 events = Table(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from homespun_server.feedback.filter.verdicts import Verdict
+
 EventKind = Literal["shown", "accepted", "dismissed", "kept", "saved"]
 """`kept` is what of an accepted text is still there after half a minute, `saved` when the file is saved."""
 
@@ -28,6 +30,9 @@ class CompletionFact:
     latency_ms: float
     features: Mapping[str, float] = field(default_factory=dict)
     """What was known of it when it was ready: what a show/hide filter can decide on."""
+    probability: float | None = None
+    """That something of it is kept, as the live filter has it."""
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ _SWEEP_S = 3_600.0
 class Recorder:
     def __init__(self, store: FeedbackStore, *, keep_days: float, on_lost: Callable[[str, int], None]) -> None:
         """`on_lost(reason, number)` is called for facts that are not written: `full`, `failed`, `unknown`."""
-        self._store, self._keep_days, self._on_lost = store, keep_days, on_lost
+        self.store, self._keep_days, self._on_lost = store, keep_days, on_lost
         self._waiting: queue.Queue[Fact] = queue.Queue(_MAX_WAITING)
         self._is_closing = threading.Event()
         self._swept = -_SWEEP_S
@@ -44,7 +44,7 @@ class Recorder:
         """What was recorded until now is written first."""
         self._is_closing.set()
         self._thread.join()
-        self._store.close()
+        self.store.close()
 
     def _run(self) -> None:
         while not (self._is_closing.is_set() and self._waiting.empty()):
@@ -62,7 +62,7 @@ class Recorder:
         if not facts:
             return
         try:
-            if num_unknown := self._store.write(facts):
+            if num_unknown := self.store.write(facts):
                 self._on_lost("unknown", num_unknown)
         except SQLAlchemyError as error:
             logger.warning("%d facts are lost: the database fails (%s)", len(facts), type(error).__name__)
@@ -73,6 +73,6 @@ class Recorder:
             return
         self._swept = time.monotonic()
         try:
-            self._store.forget_before(days_ago(self._keep_days))
+            self.store.forget_before(days_ago(self._keep_days))
         except SQLAlchemyError as error:
             logger.warning("old feedback can't be deleted (%s)", type(error).__name__)

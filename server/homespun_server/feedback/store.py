@@ -33,6 +33,12 @@ class FeedbackStore:
 
     def outcomes(self, repository: str | None, since: float, until: float | None = None) -> Sequence[Outcome]:
         """Those of one repository (None: of all) asked for from `since` until those that can still change; by time."""
+        return [outcome for outcome, _ in self.remembered(repository, since, until)]
+
+    def remembered(
+        self, repository: str | None, since: float, until: float | None = None
+    ) -> Sequence[tuple[Outcome, Mapping[str, float]]]:
+        """The same with the features of each."""
         until = time.time() - SETTLED_S if until is None else until
         query = select(completions).where(completions.c.time >= since, completions.c.time < until)
         if repository is not None:
@@ -43,7 +49,7 @@ class FeedbackStore:
             for row in connection.execute(told):
                 by_completion.setdefault(row.completion, {})[row.kind] = row.characters
             rows = connection.execute(query.order_by(completions.c.time, completions.c.id)).all()
-        return [_outcome(row._asdict(), by_completion.get(row.id, {})) for row in rows]
+        return [(_outcome(row._asdict(), by_completion.get(row.id, {})), row.features) for row in rows]
 
     def forget_user(self, user: str) -> int:
         """How many completions were deleted, with all that was said of them."""
@@ -101,7 +107,7 @@ def _outcome(row: Mapping[str, object], told: Mapping[EventKind, int]) -> Outcom
     """Where a client doesn't look what is kept, all that was accepted counts as kept."""
     accepted = told.get("accepted", 0)
     kept = told.get("kept", told.get("saved", accepted))
-    own = {name: row[name] for name in ("time", "user", "repository", "language", "adapter", "latency_ms")}
+    own = {name: row[name] for name in ("time", "user", "repository", "language", "adapter", "latency_ms", "verdict")}
     return Outcome(
         completion=row["id"],  # type: ignore[arg-type]  # the columns have the types of the fields
         **own,  # type: ignore[arg-type]
@@ -117,6 +123,10 @@ class Summary:
     """What came of some opportunities."""
 
     opportunities: int
+    hidden: int
+    """By the show/hide filter."""
+    would_hide: int
+    """That many the filter would have hidden, had it been used."""
     shown: int
     accepted: int
     kept_characters: int
@@ -133,6 +143,8 @@ class Summary:
 def summary(outcomes: Sequence[Outcome]) -> Summary:
     return Summary(
         opportunities=len(outcomes),
+        hidden=sum(o.verdict == "hide" for o in outcomes),
+        would_hide=sum(o.verdict == "would_hide" for o in outcomes),
         shown=sum(o.is_shown for o in outcomes),
         accepted=sum(o.is_accepted for o in outcomes),
         kept_characters=sum(o.kept_characters for o in outcomes),

@@ -24,7 +24,7 @@ class Decision:
     reason: str
 
 
-def decide(champion: Sequence[Outcome], candidate: Sequence[Outcome]) -> Decision:
+def decide(champion: Sequence[Outcome], candidate: Sequence[Outcome], alpha: float = ALPHA) -> Decision:
     """May be asked after every outcome. One proven loss rejects, whatever else was gained."""
     if min(len({o.user for o in arm}) for arm in (champion, candidate)) < MIN_USERS:
         return Decision(verdict="wait", reason=f"fewer than {MIN_USERS} users in an arm")
@@ -35,10 +35,10 @@ def decide(champion: Sequence[Outcome], candidate: Sequence[Outcome]) -> Decisio
         f"completions later than {late:.0f} ms": lambda o: float(o.latency_ms > late),
     }
     for name, measure in losses.items():
-        more = difference(champion, candidate, measure, 2 * ALPHA / len(losses))
+        more = difference(champion, candidate, measure, 2 * alpha / len(losses))
         if more.is_gain:
             return Decision(verdict="reject", reason=f"worse with the candidate: {name} ({_range(more)})")
-    kept = difference(champion, candidate, lambda o: o.kept_characters, 2 * ALPHA)
+    kept = difference(champion, candidate, lambda o: o.kept_characters, 2 * alpha)
     reason = f"kept characters per opportunity: {_range(kept)}"
     return Decision(verdict="approve" if kept.is_gain else "wait", reason=reason)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_feedback_says_what_came_of_completions(tmp_path: Path, capsys: pytest.C
     store.close()
     assert main(words) == 0
     everything = capsys.readouterr().out.splitlines()[1].split()
-    assert everything == ["all", "4", "2", "1", "(50%)", "2.50"]
+    assert everything == ["all", "4", "0%", "2", "1", "(50%)", "2.50"]
     assert main([*words, "--json"]) == 0
     groups = {(g["group"], g["name"]): g for g in json.loads(capsys.readouterr().out)}
     assert groups["language", "python"]["kept_per_opportunity"] == 2.5 and ("adapter", "v1") in groups
@@ -82,3 +83,19 @@ async def test_nothing_is_kept_where_feedback_days_is_0(builtin: ModelFiles, tmp
         assert (await client.post("/v1/homespun/events", json=sent)).status_code == 200
     started.runtime.close()
     assert _stored(tmp_path) == b""
+
+
+def test_feedback_says_what_was_hidden_beside_what_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.server.feedback.test_store import fact, told
+
+    store = FeedbackStore(open_database("", tmp_path / "feedback.db"))
+    at = time.time() - 100
+    hidden = [replace(fact(f"h{n}", at=at), verdict="hide", probability=0.01) for n in range(2)]
+    store.write([*hidden, replace(fact("w", at=at), verdict="would_hide"), fact("a", at=at), told("a", "accepted")])
+    store.close()
+    assert main(["feedback", "--data-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["all", "4", "50%", "1", "1", "(100%)", "5.00"]
+    assert "would have hidden 25% more" in lines[-1]
+    assert main(["feedback", "train", "--forget", "ann", "--data-dir", str(tmp_path)]) == 1
+    assert "--forget" in capsys.readouterr().err

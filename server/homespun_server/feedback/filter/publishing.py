@@ -1,0 +1,82 @@
+"""Filters on disk: snapshots of a filter with the report that decided on it, and a pointer to the live one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from homespun_core import storage
+from homespun_core.errors import StorageError
+from homespun_core.storage import Manifest
+from homespun_server.feedback.filter.training import Check, Lost, Report
+from homespun_server.feedback.filter.verdicts import Filter
+
+KIND = "filter"
+FORMAT = 1
+_FILTER, _REPORT = "filter.json", "report.json"
+_KEPT = 10
+
+
+def publish(parent: Path, filter: Filter, report: Report) -> Path:
+    """Stored either way, live if it was approved: else the one before stays."""
+    path = parent / filter.version
+    body = asdict(filter)
+    manifest = Manifest(
+        kind=KIND,
+        format_version=FORMAT,
+        fingerprint=storage.fingerprint(body),
+        sources={},
+        info={"num_shown": report.num_shown, "is_approved": report.is_approved},
+    )
+    with storage.publish_dir(path, manifest) as tmp:
+        storage.write_bytes(tmp / _FILTER, _rendered(body))
+        storage.write_bytes(tmp / _REPORT, _rendered(asdict(report)))
+    if report.is_approved:
+        storage.set_current(parent, path.name)
+    storage.prune(parent, _KEPT)
+    return path
+
+
+def load(path: Path) -> Filter:
+    """Raises StorageError when it is damaged or isn't a filter."""
+    body = _checked(path, _FILTER)
+    try:
+        filter = Filter(**{field.name: body[field.name] for field in fields(Filter)})
+        numbers = [filter.intercept, filter.threshold, *filter.weights.values(), *filter.thresholds.values()]
+        is_sound = all(isinstance(number, int | float) and isfinite(number) for number in numbers)
+    except (KeyError, TypeError, AttributeError):
+        is_sound = False
+    if not is_sound:
+        raise StorageError(f"{path / _FILTER}: isn't a filter; delete {path} and run `homespun feedback train`")
+    return filter
+
+
+def load_report(path: Path) -> Report:
+    body = _checked(path, _REPORT)
+    return Report(
+        num_shown=body["num_shown"],
+        num_kept=body["num_kept"],
+        checks=tuple(Check(**check) for check in body["checks"]),
+        judged=Lost(**body["judged"]),
+        languages={name: Lost(**found) for name, found in body["languages"].items()},
+    )
+
+
+def _checked(path: Path, name: str) -> Mapping[str, Any]:
+    manifest = storage.read_manifest(path, KIND, FORMAT)
+    storage.verify(path, manifest)
+    try:
+        body = json.loads((path / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path / name}: can't be read ({type(error).__name__}); delete {path}") from error
+    if not isinstance(body, dict):
+        raise StorageError(f"{path / name}: isn't a JSON object; delete {path}")
+    return body
+
+
+def _rendered(body: Mapping[str, Any]) -> bytes:
+    return (json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

@@ -1,0 +1,120 @@
+"""Takes candidates through the stages of a rollout, and undoes the last one where users are worse off."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from homespun_core import registry
+from homespun_core.aliases import Aliases, Refused
+from homespun_core.outcomes import Outcome
+from homespun_core.paths import DataDir
+from homespun_core.registry import Event
+from homespun_server.feedback.store import FeedbackStore
+from homespun_server.rollout import state as states
+from homespun_server.rollout.decision import Decision
+from homespun_server.rollout.observed import observed
+from homespun_server.rollout.stages import DAY_S, Limits, State, advance, arms, going_on, regression
+
+logger = logging.getLogger(__name__)
+
+BY = "rollout"
+"""Who it is in the history."""
+_POLL_S = 60.0
+_FORWARD = ("offer", "approve", "promote")
+"""What a champion is watched after; one that a rollback brought back isn't, else it could go on to the first."""
+
+
+class RolloutFollower:
+    def __init__(
+        self,
+        data: DataDir,
+        store: FeedbackStore,
+        *,
+        canary_percent: float,
+        watch_days: float,
+        limits: Limits | None = None,
+        poll_s: float = _POLL_S,
+    ) -> None:
+        self._data, self._store = data, store
+        self._canary_percent, self._watch_days = canary_percent, watch_days
+        self._limits, self._poll_s = limits or Limits(), poll_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="rollout", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def look(self, now: float | None = None) -> None:
+        """One round over all repositories; what is wrong with one of them must not hold up the others."""
+        root = self._data.adapters("any").parent
+        for place in sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []:
+            try:
+                self._look_at(place, time.time() if now is None else now)
+            except Exception:  # a job loop: see above
+                logger.exception("the rollout of %s can't be looked at", place.name)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._poll_s):
+            self.look()
+
+    def _look_at(self, place: Path, now: float) -> None:
+        names = registry.aliases(place)
+        if names.candidate is None:
+            states.discard(place)
+        elif self._canary_percent:
+            self._advance(place, names, names.candidate, now)
+        self._watch(place, registry.aliases(place), now)
+
+    def _advance(self, place: Path, names: Aliases, candidate: str, now: float) -> None:
+        before = going_on(states.read(place), candidate, names.champion, now)
+        found = arms(self._outcomes(place, candidate, before.since, now), names.champion, candidate)
+        after, decision = advance(before, found, now, self._limits)
+        states.write(place, after)
+        if after.stage != before.stage:
+            logger.info("rollout of %s in %s: %s", candidate, place.name, after.reason)
+        if decision.verdict != "wait":
+            self._end(place, after, decision)
+
+    def _end(self, place: Path, state: State, decision: Decision) -> None:
+        change = registry.approve if decision.verdict == "approve" else registry.reject
+        try:
+            change(place, by=BY, why=decision.reason, only=state.candidate)
+        except Refused as error:  # pinned, or a person was faster
+            logger.info("rollout of %s in %s: %s, but %s", state.candidate, place.name, decision.verdict, error)
+            return
+        states.discard(place)
+        logger.info("rollout of %s in %s: %s, %s", state.candidate, place.name, decision.verdict, decision.reason)
+
+    def _watch(self, place: Path, names: Aliases, now: float) -> None:
+        since = watched_since(registry.history(place), names.champion)
+        if names.champion is None or names.pinned or since is None or now - since > self._watch_days * DAY_S:
+            return
+        outcomes = self._outcomes(place, names.champion, since - self._watch_days * DAY_S, now)
+        why = regression(outcomes, names.champion, names.previous, since)
+        if why is not None:
+            registry.rollback(place, by=BY, why=why, only=names.champion)
+            logger.warning("rolled back %s in %s: %s", names.champion, place.name, why)
+
+    def _outcomes(self, place: Path, version: str, since: float, now: float) -> Sequence[Outcome]:
+        return observed(self._store, place, version, since, now - self._limits.settled_s)
+
+
+def watched_since(events: Sequence[Event], champion: str | None) -> float | None:
+    """When the champion took the place of another; None where it came back by a rollback, or nothing is known of it."""
+    before: str | None = None
+    since: float | None = None
+    for event in events:
+        if event.champion != before:
+            since = datetime.fromisoformat(event.time).timestamp() if event.what in _FORWARD else None
+            before = event.champion
+    return since if before == champion else None

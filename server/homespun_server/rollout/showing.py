@@ -1,0 +1,126 @@
+"""What `homespun adapters rollout` says: the stage, both arms in numbers, and what is missing for a verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from homespun_core import registry
+from homespun_core.config import Settings
+from homespun_core.outcomes import Outcome
+from homespun_core.paths import DataDir
+from homespun_core.registry import Event
+from homespun_server.feedback.database import open_database
+from homespun_server.feedback.store import FeedbackStore, summary
+from homespun_server.rollout import state as states
+from homespun_server.rollout.follower import watched_since
+from homespun_server.rollout.observed import observed
+from homespun_server.rollout.stages import DAY_S, Arms, Limits, advance, arms, going_on, share_percent
+
+
+def describe(data: DataDir, repos: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """By repository, as JSON values. Only reads."""
+    store = _store(data, settings)
+    try:
+        return {repo: _repository(data.adapters(repo), store, settings) for repo in repos}
+    finally:
+        if store is not None:
+            store.close()
+
+
+def render(state: dict[str, Any]) -> str:
+    if not state:
+        return "no adapters yet; train one with: homespun train REPO"
+    return "\n\n".join("\n".join([repo, *_lines(facts)]) for repo, facts in state.items())
+
+
+def _store(data: DataDir, settings: Settings) -> FeedbackStore | None:
+    """None where nothing was recorded yet: looking must not make a database."""
+    if not settings.database_url and not data.feedback.exists():
+        return None
+    return FeedbackStore(open_database(settings.database_url, data.feedback))
+
+
+def _repository(place: Path, store: FeedbackStore | None, settings: Settings) -> dict[str, Any]:
+    names, now = registry.aliases(place), time.time()
+    events = registry.history(place)
+    facts: dict[str, Any] = {"champion": names.champion, "candidate": names.candidate, "decides": settings.rollout}
+    if names.candidate is None:
+        since = watched_since(events, names.champion)
+        is_automatic = settings.rollout == "automatic" and since is not None and not names.pinned
+        until = since + settings.rollback_days * DAY_S if is_automatic and since is not None else 0.0
+        return facts | {"watched_until": _day(until) if until > now else None}
+    known = going_on(states.read(place), names.candidate, names.champion, _offered(events, names.candidate) or now)
+    outcomes = observed(store, place, names.candidate, known.since) if store else []
+    found = arms(outcomes, names.champion, names.candidate)
+    after, decision = advance(known, found, now, Limits())
+    return facts | {
+        "stage": known.stage,
+        "since": _day(known.since),
+        "percent": share_percent(known, names.candidate, settings.canary_percent),
+        "arms": _numbers(found),
+        "verdict": decision.verdict,
+        "reason": after.reason,
+    }
+
+
+def _offered(events: Sequence[Event], version: str) -> float | None:
+    times = [event.time for event in events if event.what == "offer" and event.version == version]
+    return datetime.fromisoformat(times[-1]).timestamp() if times else None
+
+
+def _numbers(found: Arms) -> dict[str, dict[str, Any]]:
+    return {"champion": _arm(found.champion), "candidate": _arm(found.candidate)}
+
+
+def _arm(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    counts, latencies = summary(outcomes), [o.latency_ms for o in outcomes]
+    return asdict(counts) | {
+        "users": len({o.user for o in outcomes}),
+        "acceptance": counts.acceptance,
+        "kept_per_opportunity": counts.kept_per_opportunity,
+        "p95_ms": quantiles(latencies, n=20, method="inclusive")[-1] if len(latencies) > 1 else None,
+    }
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    champion = facts["champion"] or "the base model"
+    if facts["candidate"] is None:
+        watched = facts["watched_until"]
+        undone = f"; rolled back if users are worse off, until {watched}" if watched else ""
+        return [f"  {champion} is everybody's{undone}"]
+    share = f"{facts['percent']:g} % of the users since {facts['since']} ({facts['stage']})"
+    return [
+        f"  {facts['candidate']} is tried by {share}",
+        *(f"  {line}" for line in _table(facts["arms"])),
+        f"  {facts['reason']}",
+        f"  {_who(facts)}",
+    ]
+
+
+def _who(facts: dict[str, Any]) -> str:
+    if not facts["percent"]:
+        return "nobody tries it: set canary_percent; or decide: homespun adapters approve, reject"
+    if facts["decides"] == "automatic":
+        return "the server decides; to end it: homespun adapters rollout REPO --abort, or approve"
+    said = "" if facts["verdict"] == "wait" else f"; what users did says {facts['verdict']}"
+    return f"a person decides (homespun adapters approve, reject){said}"
+
+
+def _table(numbers: dict[str, dict[str, Any]]) -> list[str]:
+    rows = [("", "users", "completions", "accepted", "of those shown", "kept per completion", "95th percentile")]
+    for name, arm in numbers.items():
+        late = "" if arm["p95_ms"] is None else f"{arm['p95_ms']:.0f} ms"
+        counts = (f"{arm['users']:,}", f"{arm['opportunities']:,}", f"{arm['accepted']:,}")
+        rows.append((name, *counts, f"{arm['acceptance']:.0%}", f"{arm['kept_per_opportunity']:.2f}", late))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))

@@ -1,0 +1,109 @@
+"""How far a rollout has come, what it waits for, and when the one after it must be undone. Pure.
+
+canary    `canary_percent` of the users; ends early only by a rejection
+half      half of them, as soon as nothing is proven against it after a while; ends by a verdict
+watched   everybody; compared with what its predecessor's users did before
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from homespun_core.outcomes import Outcome
+from homespun_server.feedback.store import SETTLED_S
+from homespun_server.rollout.decision import ALPHA, Decision, decide
+
+Stage = Literal["canary", "half"]
+HALF_PERCENT = 50.0
+DAY_S = 86_400.0
+_STAGE_ALPHA = ALPHA / 2
+"""Each stage is a test of its own, on its own outcomes: those of a user who changed arms mean something else before."""
+_WATCH_ALPHA = ALPHA / 5
+"""Before and after differ in more than the adapter, so it takes more to undo than to reject."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Of the first stage, before half of the users get it."""
+
+    min_days: float = 1.0
+    min_outcomes: int = 200
+    """Of the candidate's."""
+    settled_s: float = SETTLED_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    candidate: str
+    champion: str | None
+    """What it is compared with."""
+    stage: Stage = "canary"
+    since: float
+    """Beginning of the stage, seconds since 1970."""
+    reason: str = ""
+    """What was found when it was looked at last."""
+
+
+def going_on(state: State | None, candidate: str, champion: str | None, now: float) -> State:
+    """The state to judge by: with another champion the stage stays, and its evidence begins anew."""
+    if state is None or state.candidate != candidate:
+        return State(candidate=candidate, champion=champion, since=now)
+    return state if state.champion == champion else replace(state, champion=champion, since=now, reason="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arms:
+    champion: Sequence[Outcome]
+    candidate: Sequence[Outcome]
+
+
+def share_percent(state: State | None, candidate: str, canary_percent: float) -> float:
+    """Of the users who get the candidate. Never shrinks on the way."""
+    is_half = state is not None and state.candidate == candidate and state.stage == "half"
+    return max(canary_percent, HALF_PERCENT) if is_half else canary_percent
+
+
+def arms(outcomes: Sequence[Outcome], champion: str | None, candidate: str | None) -> Arms:
+    """By who wrote them. Whoever doesn't say who they are isn't drawn by lot, and counts for neither."""
+    known = [o for o in outcomes if o.user]
+    return Arms(
+        champion=[o for o in known if o.adapter == champion],
+        candidate=[o for o in known if o.adapter == candidate],
+    )
+
+
+def advance(state: State, found: Arms, now: float, limits: Limits) -> tuple[State, Decision]:
+    """The state from now on, and the verdict. `found`: the outcomes since the stage began."""
+    decision = decide(found.champion, found.candidate, _STAGE_ALPHA)
+    if state.stage == "half" or decision.verdict == "reject":
+        return replace(state, reason=decision.reason), decision
+    missing = _missing(state, len(found.candidate), now, limits)
+    waiting = Decision(verdict="wait", reason=missing or "nothing is proven against it, half of the users get it now")
+    if missing:
+        return replace(state, reason=missing), waiting
+    return replace(state, stage="half", since=now, reason=waiting.reason), waiting
+
+
+def regression(outcomes: Sequence[Outcome], champion: str, previous: str | None, since: float) -> str | None:
+    """Why the champion has to go that everybody has had from `since` on; None while nothing is proven against it.
+
+    Only users of both times count, as if they were others: what they have in common makes the proof harder, not easier.
+    """
+    before = [o for o in outcomes if o.user and o.time < since and o.adapter == previous]
+    after = [o for o in outcomes if o.user and o.time >= since and o.adapter == champion]
+    both = {o.user for o in before} & {o.user for o in after}
+    decision = decide([o for o in before if o.user in both], [o for o in after if o.user in both], _WATCH_ALPHA)
+    if decision.verdict != "reject":
+        return None
+    return f"{decision.reason}; compared with {previous or 'the base model'} before, not side by side"
+
+
+def _missing(state: State, num_outcomes: int, now: float, limits: Limits) -> str:
+    """What the first stage still waits for; empty when nothing."""
+    days = limits.min_days - (now - state.since) / DAY_S
+    outcomes = limits.min_outcomes - num_outcomes
+    parts = [f"{days * 24:.1f} hours"] if days > 0 else []
+    parts += [f"{outcomes} completions of the candidate"] if outcomes > 0 else []
+    return f"half of the users get it after another {' and '.join(parts)}" if parts else ""
