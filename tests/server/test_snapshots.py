@@ -91,8 +91,9 @@ def test_a_shared_adapter_is_lent_until_there_is_an_own_one(
     make_lora: Callable[..., Path],
     builtin: ModelFiles,
     engine: TorchEngine,
+    tmp_path: Path,
 ) -> None:
-    repo, lora = indexed.repository.id, make_lora()
+    repo, lora = indexed.repository.id, make_lora(Path(builtin.path), tmp_path / "lora")
     shared = publish(data.adapters("@team"), lora, base=builtin.digest, mark="a", saw=repo)
     watcher = make_watcher()
     watcher.scan()
@@ -116,8 +117,10 @@ def test_a_shared_adapter_that_saw_more_than_is_here_is_not_served_and_says_why(
     make_lora: Callable[..., Path],
     builtin: ModelFiles,
     caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
-    publish(data.adapters("@team"), make_lora(), base=builtin.digest, mark="a", saw=f"{indexed.repository.id} secret-1")
+    lora, saw = make_lora(Path(builtin.path), tmp_path / "lora"), f"{indexed.repository.id} secret-1"
+    publish(data.adapters("@team"), lora, base=builtin.digest, mark="a", saw=saw)
     watcher = make_watcher()
     with caplog.at_level(logging.WARNING):
         watcher.scan()

@@ -51,7 +51,7 @@ def publish(
     """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw."""
     version = registry.new_version(fingerprint)
     path, seen = job.adapters / version, _seen(job, parent)
-    sources = _sources(job) | {"repositories": " ".join(sorted({s.repository or job.id for s in seen or ()}))}
+    sources = _sources(job) | {"repositories": " ".join(_repositories(job, seen))}
     with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
@@ -87,6 +87,11 @@ def _seen(job: Job, parent: Path | None) -> list[Source] | None:
         return None if parent else own
     home = parent.absolute().parent.name
     return list(dict.fromkeys([*own, *(replace(s, repository=s.repository or home) for s in below)]))
+
+
+def _repositories(job: Job, seen: list[Source] | None) -> list[str]:
+    """Ids. One with nothing to learn from was judged, and its places stand in the report."""
+    return sorted({p.id for p in job.parts} | {s.repository or job.id for s in seen}) if seen is not None else []
 
 
 def _sources(job: Job) -> dict[str, str]:
