@@ -51,10 +51,10 @@ def make_watcher(
         engine.unload_adapter(name)
 
 
-def publish(adapters: Path, lora: Path, *, base: str, mark: str, live: bool = True) -> str:
+def publish(adapters: Path, lora: Path, *, base: str, mark: str, live: bool = True, saw: str = "") -> str:
     version = registry.new_version(mark * 8)
     with registry.publish_adapter(
-        adapters / version, fingerprint=mark * 8, sources={"base_model": base}, report={}
+        adapters / version, fingerprint=mark * 8, sources={"base_model": base, "repositories": saw}, report={}
     ) as tmp:
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copy(lora / file, tmp / file)
@@ -82,6 +82,52 @@ def test_what_is_there_at_start_is_live_and_can_be_searched(make_watcher: MakeWa
     assert live.reader is not None
     query = SearchQuery(prefix='with span("invoice.find_by_customer")', suffix="", path="new.py", language="python")
     assert any("span(" in snippet.text for snippet in live.reader.search(query, 3))
+
+
+def test_a_shared_adapter_is_lent_until_there_is_an_own_one(
+    make_watcher: MakeWatcher,
+    data: DataDir,
+    indexed: Indexed,
+    make_lora: Callable[..., Path],
+    builtin: ModelFiles,
+    engine: TorchEngine,
+    tmp_path: Path,
+) -> None:
+    repo, lora = indexed.repository.id, make_lora(Path(builtin.path), tmp_path / "lora")
+    shared = publish(data.adapters("@team"), lora, base=builtin.digest, mark="a", saw=repo)
+    watcher = make_watcher()
+    watcher.scan()
+    assert _only(watcher).adapter == f"@team/{shared}" and watcher.problems == []
+    own = publish(data.adapters(repo), lora, base=builtin.digest, mark="b", saw=repo)
+    watcher.scan()
+    assert _only(watcher).adapter == f"{repo}/{own}"
+    assert f"@team/{shared}" in engine.adapters  # for the others
+    registry.rollback(data.adapters(repo), by="ann")
+    watcher.scan()
+    assert _only(watcher).adapter == f"@team/{shared}"
+    registry.retire(data.adapters("@team"), [shared], by="ann")
+    watcher.scan()
+    assert _only(watcher).adapter is None
+
+
+def test_a_shared_adapter_that_saw_more_than_is_here_is_not_served_and_says_why(
+    make_watcher: MakeWatcher,
+    data: DataDir,
+    indexed: Indexed,
+    make_lora: Callable[..., Path],
+    builtin: ModelFiles,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    lora, saw = make_lora(Path(builtin.path), tmp_path / "lora"), f"{indexed.repository.id} secret-1"
+    publish(data.adapters("@team"), lora, base=builtin.digest, mark="a", saw=saw)
+    watcher = make_watcher()
+    with caplog.at_level(logging.WARNING):
+        watcher.scan()
+        watcher.scan()
+    assert _only(watcher).adapter is None
+    (why,) = watcher.problems
+    assert "trained on secret-1" in why and caplog.text.count("is not served") == 1
 
 
 def test_a_new_generation_goes_live_while_the_old_one_is_in_use(

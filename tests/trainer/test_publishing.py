@@ -11,9 +11,10 @@ from homespun_core import registry
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
-from homespun_trainer import cli
+from homespun_trainer import cli, trained_on
 from homespun_trainer.job import Corpus, Job, Part
-from homespun_trainer.publishing import Outcome, offered
+from homespun_trainer.publishing import Outcome, _seen, offered
+from homespun_trainer.trained_on import Source
 from tests.core.adapters import make_version
 from tests.trainer.tiny import CONFIG, TOKENIZER, nearest
 
@@ -80,3 +81,12 @@ def test_what_training_says_of_one_that_waits_does_not_call_it_live(is_new: bool
     report = {"promote": True, "reasons": ["better"], "arms": {}, "differences": {}}
     said = cli.summary(Outcome(version="1", path=tmp_path, is_new=is_new, report=report, waits_for="approve it"))
     assert "not live yet: approve it" in said and "(live)" not in said
+
+
+def test_one_on_top_of_another_has_seen_what_that_one_saw(tmp_path: Path) -> None:
+    job, parent = make_job(tmp_path), tmp_path / "adapters" / "secret-9" / "v1"
+    parent.mkdir(parents=True)
+    assert _seen(job, None) == []
+    assert _seen(job, parent) is None  # it doesn't say
+    trained_on.write(parent, [Source(repository=None, path="a.py", blob="0", authors=())])
+    assert [s.repository for s in _seen(job, parent) or []] == ["secret-9"]

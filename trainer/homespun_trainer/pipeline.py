@@ -92,7 +92,7 @@ def train_repository(
         **report.corpus_facts(job.parts),
     }
     page.write(result.path, job.name, facts)
-    return publish(job, fingerprint, result, facts)
+    return publish(job, fingerprint, result, facts, parent)
 
 
 def parent_of(job: Job) -> Path | None:

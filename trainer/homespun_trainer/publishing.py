@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from homespun_core.registry import Adapter
 from homespun_trainer import checkpoint, trained_on
 from homespun_trainer.job import Job
 from homespun_trainer.train import TrainResult
+from homespun_trainer.trained_on import Source
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +45,18 @@ def same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
     return last if manifest.fingerprint == fingerprint else None
 
 
-def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any]) -> Outcome:
+def publish(
+    job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any], parent: Path | None = None
+) -> Outcome:
+    """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw."""
     version = registry.new_version(fingerprint)
-    path = job.adapters / version
-    with registry.publish_adapter(path, fingerprint=fingerprint, sources=_sources(job), report=facts) as folder:
+    path, seen = job.adapters / version, _seen(job, parent)
+    sources = _sources(job) | {"repositories": " ".join(_repositories(job, seen))}
+    with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
-        trained_on.write(folder, [s for p in job.parts for s in trained_on.sources_of(p.id, p.corpus.documents)])
+        if seen is not None:
+            trained_on.write(folder, seen)
     waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
     checkpoint.discard(job.run)
@@ -73,6 +79,21 @@ def offered(job: Job, version: str) -> str | None:
     return f"it waits for approval; {verb} approve {repo}"
 
 
+def _seen(job: Job, parent: Path | None) -> list[Source] | None:
+    """None where the parent doesn't say what it saw: then neither can we."""
+    own = [s for part in job.parts for s in trained_on.sources_of(part.id, part.corpus.documents)]
+    below = trained_on.read(parent) if parent else ()
+    if parent is None or below is None:
+        return None if parent else own
+    home = parent.absolute().parent.name
+    return list(dict.fromkeys([*own, *(replace(s, repository=s.repository or home) for s in below)]))
+
+
+def _repositories(job: Job, seen: list[Source] | None) -> list[str]:
+    """Ids. One with nothing to learn from was judged, and its places stand in the report."""
+    return sorted({p.id for p in job.parts} | {s.repository or job.id for s in seen}) if seen is not None else []
+
+
 def _sources(job: Job) -> dict[str, str]:
     champion = registry.aliases(job.adapters).champion
     return {
@@ -80,6 +101,5 @@ def _sources(job: Job) -> dict[str, str]:
         "base_model_name": job.files.name,
         "corpus": job.fingerprint,
         "repository": job.name,
-        "repositories": " ".join(sorted(part.id for part in job.parts)),
         **({"champion": champion} if champion else {}),
     }
