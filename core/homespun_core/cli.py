@@ -85,8 +85,10 @@ a first try:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 done, 1 an error said in one line, 2 wrong usage, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if argv is None and words and words[0] in _TRAINING:
-        restart_with_jemalloc(words)
+    if argv is None:
+        os.environ["PYTHONSAFEPATH"] = "1"  # no Python that we start, us again included, imports from a repository
+        if words and words[0] in _TRAINING:
+            restart_with_jemalloc(words)
     try:
         return _run(words)
     except HomespunError as error:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -147,9 +148,9 @@ def verify(snapshot: Path, manifest: Manifest, known: Collection[str] = ()) -> N
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace a small file so that readers see the old or the new text, never a part."""
+    """Replace a small file so that readers see the old or the new text, never a part. Threads may write the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f"{_TMP_PREFIX}{path.name}-{os.getpid()}")
+    tmp = path.with_name(f"{_TMP_PREFIX}{path.name}-{threading.get_ident()}-{os.getpid()}")
     try:
         with tmp.open("w", encoding="utf-8") as handle:
             handle.write(text)

@@ -1,8 +1,10 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from homespun_core import __version__
 from homespun_core.cli import VERBS, main
 
 
@@ -36,3 +38,19 @@ def test_a_missing_package_names_the_extra() -> None:
     assert done.returncode == 1
     assert "homespun train needs the trainer extra" in done.stderr
     assert "pip install 'homespun[trainer]'" in done.stderr
+
+
+def test_a_repository_that_we_stand_in_gives_no_code_to_what_we_start(tmp_path: Path) -> None:
+    """Its `homespun_core` would be imported by training's restart and by the children of `up`."""
+    (tmp_path / "homespun_core").mkdir()
+    (tmp_path / "homespun_core" / "__init__.py").write_text("raise SystemExit('imported from the repository')\n")
+    code = (
+        "import subprocess, sys\n"
+        "from homespun_core.cli import main\n"
+        "sys.argv = ['homespun', 'status', '--port', 'x']\n"
+        "main()\n"
+        "sys.exit(subprocess.call([sys.executable, '-m', 'homespun_core.cli', '--version']))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert __version__ in done.stdout

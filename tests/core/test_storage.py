@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -254,3 +255,16 @@ def test_a_lock_is_exclusive_says_who_holds_it_and_goes_with_the_block(tmp_path:
 def test_fingerprints_tell_inputs_apart() -> None:
     assert storage.fingerprint("ab", "c") != storage.fingerprint("a", "bc")
     assert storage.fingerprint({"a": 1, "b": 2}) == storage.fingerprint({"b": 2, "a": 1})
+
+
+def test_threads_may_write_one_file_at_the_same_time(tmp_path: Path) -> None:
+    """Two hooks about one push, one for the branch and one for the tag, come together."""
+
+    def write(text: str) -> None:
+        for _ in range(50):
+            storage.write_atomic(tmp_path / "nudge", text)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "abcd"))
+    assert [p.name for p in tmp_path.iterdir()] == ["nudge"]
+    assert (tmp_path / "nudge").read_text() in "abcd"
