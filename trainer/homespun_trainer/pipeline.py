@@ -92,7 +92,7 @@ def train_repository(
         "corpus_report": dict(job.corpus.report),
     }
     page.write(result.path, job.repo_name, facts)
-    return publish(job, fingerprint, result, facts)
+    return publish(job, fingerprint, result, facts, parent)
 
 
 def parent_of(job: Job) -> Path | None:

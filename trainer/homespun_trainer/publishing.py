@@ -43,13 +43,16 @@ def same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
     return last if manifest.fingerprint == fingerprint else None
 
 
-def publish(job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any]) -> Outcome:
+def publish(
+    job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any], parent: Path | None = None
+) -> Outcome:
+    """`parent` is the adapter that it was trained on top of."""
     version = registry.new_version(fingerprint)
     path = job.adapters / version
     with registry.publish_adapter(path, fingerprint=fingerprint, sources=_sources(job), report=facts) as folder:
         for file in sorted(result.path.iterdir()):
             shutil.copy(file, folder / file.name)
-        trained_on.write(folder, job.corpus.documents)
+        trained_on.write(folder, job.corpus.documents, parent)
     waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
     checkpoint.discard(job.run)

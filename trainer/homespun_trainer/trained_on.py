@@ -20,8 +20,14 @@ class Source:
     """Hashes that mean something in this data directory only."""
 
 
-def write(folder: Path, documents: Iterable[Document]) -> None:
-    rows = [asdict(Source(path=d.path, blob=d.blob, authors=d.authors)) for d in documents]
+def write(folder: Path, documents: Iterable[Document], below: Path | None = None) -> None:
+    """`below` is the adapter it was trained on top of: what that one knows, this one knows. Where that one doesn't say
+    what it was trained on, neither can this one."""
+    known = read(below) if below is not None else ()
+    if known is None:
+        return
+    own = (Source(path=d.path, blob=d.blob, authors=d.authors) for d in documents)
+    rows = map(asdict, dict.fromkeys((*known, *own)))
     (folder / NAME).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
