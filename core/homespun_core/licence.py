@@ -24,6 +24,7 @@ _PERMISSIVE = frozenset(
     zpl-2.1
     """.split()  # noqa: SIM905 (one name a line would be a page)
 )
+_INNERMOST = re.compile(r"\(([^()]*)\)")
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+()\- \t]{2,200})")
 _TEXTS: tuple[tuple[str, str], ...] = (
     # A permissive licence may mention others; what forbids comes first all the same, since it is rarely only mentioned.
@@ -67,7 +68,7 @@ def licence_of(text: str) -> str | None:
     """The licence that the beginning of a text names, an SPDX identifier or expression in lower case; None for none."""
     head = text[:HEAD_CHARS]
     if (match := _SPDX.search(head)) is not None:
-        return " ".join(match[1].lower().split())
+        return " ".join(match[1].lower().split()).rstrip("- ")  # the end of a comment: <!-- … -->
     low = head.lower()
     if not any(mark in low for mark in _MARKS):
         return None
@@ -77,9 +78,12 @@ def licence_of(text: str) -> str | None:
 
 def is_permissive(licence: str) -> bool:
     """Of an SPDX expression: one of its alternatives, with everything that this one joins by AND or WITH."""
-    words = licence.lower().replace("(", " ").replace(")", " ")
+    words = licence.lower()
+    while (inner := _INNERMOST.search(words)) is not None:
+        words = f"{words[: inner.start()]} {'mit' if is_permissive(inner[1]) else UNKNOWN} {words[inner.end() :]}"
     return any(
-        all(_is_named(part) for part in re.split(r"\sand\s", alternative)) for alternative in words.split(" or ")
+        all(_is_named(part) for part in re.split(r"\sand\s", alternative))
+        for alternative in words.strip("() ").split(" or ")
     )
 
 

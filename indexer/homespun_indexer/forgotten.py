@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 
 from homespun_core import storage
@@ -53,20 +54,27 @@ def load(data: DataDir) -> tuple[Forgotten, ...]:
 
 
 def add(data: DataDir, request: Forgotten) -> None:
-    """Durable when this returns. Asking twice is asking once."""
-    known = load(data)
-    if not any(_same(request, other) for other in known):
-        stamped = asdict(request) | {"asked": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        _write(data, (*known, Forgotten(**stamped)))
+    """Durable when this returns. Asking twice is asking once. Raises StorageError while another process writes."""
+    with _locked(data):
+        known = load(data)
+        if not any(_same(request, other) for other in known):
+            stamped = asdict(request) | {"asked": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+            _write(data, (*known, Forgotten(**stamped)))
 
 
 def remove(data: DataDir, number: int) -> Forgotten:
     """Take back request `number`, counted from 1. Raises StorageError when there is none."""
-    known = load(data)
-    if not 1 <= number <= len(known):
-        raise StorageError(f"{number}: no such request; `homespun forget --list` shows the {len(known)} there are")
-    _write(data, (*known[: number - 1], *known[number:]))
-    return known[number - 1]
+    with _locked(data):
+        known = load(data)
+        if not 1 <= number <= len(known):
+            raise StorageError(f"{number}: no such request; `homespun forget --list` shows the {len(known)} there are")
+        _write(data, (*known[: number - 1], *known[number:]))
+        return known[number - 1]
+
+
+def _locked(data: DataDir) -> AbstractContextManager[None]:
+    """Of two that write at the same time, one would lose a request."""
+    return storage.locked(data.locks / "forgotten.lock", "another `homespun forget`")
 
 
 def about(requests: Iterable[Forgotten], repository: str) -> list[Forgotten]:

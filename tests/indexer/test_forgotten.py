@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from homespun_core import storage
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 from homespun_indexer import forgotten
@@ -41,6 +42,16 @@ def test_requests_outlive_the_process_and_asking_twice_is_asking_once(data: Data
     assert forgotten.load(data) == (author,)
     with pytest.raises(StorageError, match="no such request"):
         forgotten.remove(data, 2)
+
+
+def test_of_two_that_write_at_once_none_loses_a_request(data: DataDir) -> None:
+    with storage.locked(data.locks / "forgotten.lock", "the other one"):
+        with pytest.raises(StorageError, match="already running"):
+            forgotten.add(data, Forgotten(author="h"))
+        with pytest.raises(StorageError, match="already running"):
+            forgotten.remove(data, 1)
+    forgotten.add(data, Forgotten(author="h"))
+    assert len(forgotten.load(data)) == 1
 
 
 @pytest.mark.parametrize("text", ["", "{}[", '[{"what": 1}]', "[3]"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -71,5 +72,23 @@ def test_a_lost_process_ends_the_run_in_one_line_and_leaves_none_behind(files: M
 
     with pytest.raises(WorkerLostError, match=r"^processes: .*goes on from the checkpoint$"):
         train(files, tmp_path, 2, kill_at_the_third)
+    assert not multiprocessing.active_children()
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_process_lost_before_the_first_step_is_no_wait(
+    files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while it loads the model, as one that runs out of memory is: to join such a one took half an hour, and
+    Ctrl-C didn't end it."""
+    start = SpawnProcess.start
+
+    def start_and_kill(process: SpawnProcess) -> None:
+        start(process)
+        process.kill()
+
+    monkeypatch.setattr(SpawnProcess, "start", start_and_kill)
+    with pytest.raises(WorkerLostError, match=r"^processes: "):
+        train(files, tmp_path, 2)
     assert not multiprocessing.active_children()
     assert not torch.distributed.is_initialized()

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -57,14 +58,20 @@ class Workers:
             theirs.close()
             self._pipes.append(mine)
             self._processes.append(process)
-        _join(self._device, self._store.name, 0, num_processes)
+        try:
+            # Before we join: joining waits half an hour for one that has gone, and no signal ends that.
+            _exchange(lambda: [pipe.recv() for pipe in self._pipes])
+            _join(self._device, self._store.name, 0, num_processes)
+        except BaseException:
+            self.close()
+            raise
 
     def share_out(self, batch: Sequence[Example], weight: float, masters: Masters) -> Sequence[Example]:
         """Let the others begin with their shares of `batch`; what remains is the first process's own."""
         for rank, pipe in enumerate(self._pipes, 1):
-            pipe.send((batch[rank :: self._num], weight))
+            _exchange(partial(pipe.send, (batch[rank :: self._num], weight)))
         if self._pipes:
-            _exchange(dist.broadcast, masters.flat())
+            _exchange(partial(dist.broadcast, masters.flat(), 0))
         return batch[:: self._num]
 
     def sum_up(self, masters: Masters, loss: float) -> float:
@@ -72,7 +79,7 @@ class Workers:
         if not self._pipes:
             return loss
         summed = torch.cat([masters.flat_gradient(), torch.tensor([loss], device=self._device)])
-        _exchange(dist.reduce, summed)
+        _exchange(partial(dist.reduce, summed, 0))
         masters.set_gradient(summed[:-1])
         return float(summed[-1])
 
@@ -81,8 +88,9 @@ class Workers:
         for process in self._processes:
             process.terminate()
             process.join()
-        if self._pipes:
+        if dist.is_initialized():
             dist.destroy_process_group()
+        if self._pipes:
             self._store.cleanup()
 
 
@@ -92,8 +100,9 @@ def _work(plan: Plan, rank: int, num_processes: int, store: str, pipe: Connectio
     torch.set_num_threads(num_threads)
     learner = Learner(plan)
     masters = learner.masters
+    pipe.send("ready")
     _join(plan.placement.device, store, rank, num_processes)
-    with suppress(EOFError, RuntimeError):
+    with suppress(EOFError, OSError, RuntimeError):
         while True:
             batch, weight = pipe.recv()
             weights = masters.flat()
@@ -104,11 +113,11 @@ def _work(plan: Plan, rank: int, num_processes: int, store: str, pipe: Connectio
             masters.forget_gradients()
 
 
-def _exchange(how: Callable[[torch.Tensor, int], object], tensor: torch.Tensor) -> None:
-    """With the first process at the root."""
+def _exchange(how: Callable[[], object]) -> None:
+    """Pipes fail with EOFError or OSError, PyTorch with RuntimeError, when the other side has gone."""
     try:
-        how(tensor, 0)
-    except RuntimeError as error:
+        how()
+    except (EOFError, OSError, RuntimeError) as error:
         raise WorkerLostError("processes: one has gone; the same command goes on from the checkpoint") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from homespun_core.types import Document
 from homespun_indexer import forgotten
 from homespun_indexer.people import author_hash
 from homespun_trainer import trained_on
+from homespun_trainer.forget import cli
 from tests.repos import make_repo
 
 
@@ -46,6 +48,36 @@ def test_what_knew_it_is_deleted_and_the_request_remembered(data: DataDir, shop:
     (request,) = forgotten.load(data)
     assert request.repository == repo_id(str(shop))
     assert "ada@" not in data.forgotten.read_text().lower()
+
+
+def test_what_is_trained_while_it_asks_goes_too(data: DataDir, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters = data.adapters(repo_id(str(shop)))
+
+    def confirmed_after_a_training() -> bool:
+        with registry.publish_adapter(adapters / "v2", fingerprint="g", sources={"base_model": "b"}, report={}) as new:
+            paid = Document(path="pay.py", language="python", blob="0", text="")
+            trained_on.write(new, trained_on.sources_of(adapters.name, [paid]))
+        storage.set_current(adapters, "v2")
+        return True
+
+    monkeypatch.setattr(cli, "_is_confirmed", confirmed_after_a_training)
+    assert run(data, str(shop), "--path", "pay.py", "--no-train") == 0
+    assert registry.live(adapters) is None and registry.versions(adapters) == []
+
+
+def test_a_repository_in_training_does_not_keep_others_from_it(
+    data: DataDir, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which one isn't done yet is said, with the remedy; the request is remembered."""
+    busy = "a-is-first"
+    shutil.copytree(data.adapters(repo_id(str(shop))), data.adapters(busy), symlinks=True)
+    with storage.locked(data.locks / f"train-{busy}.lock", f"training on {busy}"):
+        assert run(data, "--path", "pay.py", "--yes", "--no-train") == 1
+    said = capsys.readouterr().err
+    assert f"training on {busy} is already running" in said and "run the same command again" in said
+    assert registry.live(data.adapters(repo_id(str(shop)))) is None
+    assert run(data, "--path", "pay.py", "--yes", "--no-train") == 0
+    assert registry.live(data.adapters(busy)) is None and len(forgotten.load(data)) == 1
 
 
 def test_without_a_terminal_it_says_what_would_go_and_does_nothing(

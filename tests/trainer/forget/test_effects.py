@@ -21,11 +21,13 @@ def document(path: str, *authors: str) -> Document:
     return Document(path=path, language="python", blob="0", text="x = 1\n", authors=authors)
 
 
-def publish(data: DataDir, version: str, *documents: Document, live: bool = False) -> Path:
+def publish(data: DataDir, version: str, *documents: Document, live: bool = False, below: Path | None = None) -> Path:
     path = data.adapters(REPO) / version
     report = {"corpus": {"repository": "/code/shop"}}
     with registry.publish_adapter(path, fingerprint=version, sources={"base_model": "b"}, report=report) as folder:
-        trained_on.write(folder, trained_on.sources_of(REPO, documents))
+        under = trained_on.read(below) if below else ()
+        if under is not None:
+            trained_on.write(folder, [*trained_on.sources_of(REPO, documents), *under])
     if live:
         storage.set_current(path.parent, version)
     return path
@@ -84,6 +86,16 @@ def test_an_adapter_that_does_not_say_what_it_saw_goes(data: DataDir, text: str 
     if text is not None:
         (path / trained_on.NAME).write_text(text)
     assert [e.adapters for e in found(data)] == [(path,)]
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_an_adapter_on_top_of_one_that_saw_it_goes_with_it(data: DataDir, says: bool) -> None:
+    """The weights of both are in it, whatever its own corpus was: by then the file may have left the repository."""
+    below = publish(data, "1", document("pay.py"))
+    if not says:
+        (below / trained_on.NAME).unlink()
+    above = publish(data, "2", document("a.py"), live=True, below=below)
+    assert [e.adapters for e in found(data)] == [(below, above)]
 
 
 def test_corpora_and_the_unfinished_run_go_too(data: DataDir) -> None:

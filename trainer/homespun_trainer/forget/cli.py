@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settings_from_args
-from homespun_core.errors import ConfigError, HomespunError
+from homespun_core.errors import ConfigError, HomespunError, StorageError
 from homespun_core.paths import DataDir, hide_credentials, is_remote, repo_id, repo_identity, repo_identity_on_disk
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig, is_scope
@@ -87,10 +87,22 @@ def run(args: argparse.Namespace) -> int:
     if not args.yes and not _is_confirmed():
         return 1
     forgotten.add(data, wish.request)
-    for effect in found:
-        take_away(data, effect)
+    found = _effects(data, wish.request)  # again: a training run may have ended while we asked
+    if [effect for effect in found if not _is_taken_away(data, effect)]:
+        print("homespun: it is remembered, but not gone everywhere; run the same command again", file=sys.stderr)
+        return 1
     print(f"forgotten: {described(wish.request)}", flush=True)
     return 0 if wish.is_whole or args.no_train else _train_anew(wish, found, loaded)
+
+
+def _is_taken_away(data: DataDir, effect: Effect) -> bool:
+    """One repository that is being trained on doesn't keep the others from it."""
+    try:
+        take_away(data, effect)
+    except StorageError as error:
+        print(f"homespun: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def wish_of(args: argparse.Namespace, loaded: LoadedSettings, data: DataDir) -> Wish:

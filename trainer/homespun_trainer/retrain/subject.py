@@ -33,7 +33,7 @@ from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_m
 logger = logging.getLogger(__name__)
 
 _INTERRUPTED = 130
-_NOT_OF_THE_RECIPE = ("data_dir", "base_model", "device", "dtype", "num_threads", "log_level")
+_NOT_OF_THE_RECIPE = ("data_dir", "base_model", "device", "dtype", "num_threads", "processes", "approval", "log_level")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
