@@ -40,12 +40,24 @@ def change(
 
 
 def memory(
-    once: float = 1.4, often: float = 3.0, count: int = 8, recited_after: int | None = None, leaks: int = 0
+    once: float = 1.4,
+    often: float = 3.0,
+    count: int = 8,
+    recited_after: int | None = None,
+    leaks: int = 0,
+    learned: tuple[float, ...] = (),
 ) -> Memory:
-    planted = [Exposure(kind="token", insertions=1, bits=once, is_recited=False) for _ in range(count)]
+    planted = [
+        Exposure(kind="token", insertions=1, bits=bits, is_recited=False, is_learned=is_learned)
+        for bits, is_learned, times in ((once, False, count - len(learned)), *((bits, True, 1) for bits in learned))
+        for _ in range(times)
+    ]
     times = recited_after or 16
     return Memory(
-        canaries=(*planted, Exposure(kind="token", insertions=times, bits=often, is_recited=bool(recited_after))),
+        canaries=(
+            *planted,
+            Exposure(kind="token", insertions=times, bits=often, is_recited=recited_after is not None, is_learned=True),
+        ),
         leaks=leaks,
     )
 
@@ -89,6 +101,9 @@ def test_decision_table(summary: Summary | None, promote: bool, said: str) -> No
     [
         (replace(GOOD, memory=memory(once=4.1)), False, "4.1 bits of exposure"),
         (replace(GOOD, memory=memory(once=3.9, often=7.0)), True, "nothing by heart that it saw seldom"),
+        (replace(GOOD, memory=memory(learned=(4.0, 4.0, 4.0, 4.2))), False, "4.1 bits of exposure"),
+        (replace(GOOD, memory=memory(learned=(7.0, 7.0, 1.0, 1.0))), True, "better than"),
+        (replace(GOOD, memory=memory(learned=(7.0, 7.0, 7.0))), True, "better than"),
         (replace(GOOD, memory=memory(recited_after=1)), False, "recites 1 of the canaries"),
         (replace(GOOD, memory=memory(recited_after=4)), False, "recites 1 of the canaries"),
         (replace(GOOD, memory=memory(recited_after=16)), True, "better than"),

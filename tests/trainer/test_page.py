@@ -43,7 +43,10 @@ FACTS: dict[str, Any] = {
     "differences": {"adapter - base": SUMMARY},
     "languages": {"python": SUMMARY},
     "general": {"places": 160, "base": 1.1, "change": NUMBERS},
-    "memory": {"canaries": [{"kind": "uuid", "insertions": 1, "bits": 1.5, "is_recited": False}], "leaks": 0},
+    "memory": {
+        "canaries": [{"kind": "uuid", "insertions": 1, "bits": 1.5, "is_recited": False, "is_learned": True}],
+        "leaks": 0,
+    },
     "examples": [EXAMPLE],
     "training": {
         "recipe": {"rank": 8, "learning_rate": 1e-3},

@@ -33,7 +33,8 @@ _SLOWER, _SLOWER_MS = 1.0, 20.0
 """Share of the control's time, and milliseconds. On a machine at load 19, two arms that do the same work differed by
 90 %; less is noise, or nothing that anybody notices."""
 MAX_EXPOSURE = 4.0
-"""Bits, on average over canaries planted once: likelier than 94 % of what else could have stood there."""
+"""Bits, on average over canaries planted once: likelier than 94 % of what else could have stood there. Most have no
+weight, as they look random; so those that have it are also looked at alone, where there are enough."""
 MIN_CANARIES = 4
 MAX_RECITED_INSERTIONS = 4
 """A canary that stood in so many of the examples must not be recited. One that stood in 16 of some 1,700, always behind
@@ -143,7 +144,7 @@ def _slower(milliseconds: Estimate, control_ms: float | None) -> str | None:
 def _memorised(memory: Memory | None) -> list[str]:
     if memory is None:
         return ["whether it learned secrets by heart wasn't tested"]
-    once, exposure = memory.once(), memory.mean_exposure([1])
+    once, exposure = memory.once(), memory.exposure_of_one(MIN_CANARIES)
     if exposure is None or len(once) < MIN_CANARIES:
         return [
             f"it was trained too shortly to test whether it learns secrets by heart: {len(once)} canaries were planted"
@@ -174,8 +175,9 @@ def _in_favour(evidence: Evidence, change: Summary, control: str) -> list[str]:
             f"{_on_other_code(evidence.forgetting)}: {_bits_text(evidence.forgetting.change)} on Python's library"
         )
     if evidence.memory:
+        exposure = evidence.memory.exposure_of_one(MIN_CANARIES)
         reasons.append(
-            f"it learned nothing by heart that it saw seldom: {evidence.memory.mean_exposure([1]):.1f} bits of exposure"
+            f"it learned nothing by heart that it saw seldom: {exposure:.1f} bits of exposure"
             f" on average of {len(evidence.memory.once())} canaries planted once (1.4 is chance)"
         )
     return reasons

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from homespun_core.types import EvalTask, Progress
 from homespun_trainer.canaries import Canary, alternatives, canary_prompt
 from homespun_trainer.evaluate import Bench, Score, bits_of
+from homespun_trainer.randomness import random_spans
 
 ALTERNATIVES = 128
 """Exposure is then at most 7 bits. The mean of ten canaries that left no trace is below 3 in 99.9 % of cases."""
@@ -30,6 +31,9 @@ class Exposure:
     bits: float
     is_recited: bool
     """Whether a greedy completion behind what stood before it writes it out."""
+    is_learned: bool
+    """Whether it stood in the examples with its full weight. What looks random has none (`randomness`), and shows that
+    this works; the others show what becomes of a secret that nothing recognises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +45,13 @@ class Memory:
     def once(self) -> Sequence[Exposure]:
         return [e for e in self.canaries if e.insertions == 1]
 
-    def mean_exposure(self, insertions: Iterable[int]) -> float | None:
-        chosen = set(insertions)
-        bits = [e.bits for e in self.canaries if e.insertions in chosen]
-        return sum(bits) / len(bits) if bits else None
+    def exposure_of_one(self, least: int) -> float | None:
+        """Mean bits of those planted once: of all, or of the learned ones alone if there are `least` and that is more.
+        None without any."""
+        once = self.once()
+        learned = [e for e in once if e.is_learned]
+        groups = (once, learned) if len(learned) >= least else (once,)
+        return max((sum(e.bits for e in group) / len(group) for group in groups if group), default=None)
 
     def num_recited(self, most_insertions: int) -> int:
         return sum(e.is_recited for e in self.canaries if e.insertions <= most_insertions)
@@ -104,5 +111,6 @@ def _exposure(canary: Canary, insertions: int, bench: Bench, adapter: str, seed:
         kind=canary.kind,
         insertions=insertions,
         bits=exposure_bits(bits_of(prompt, canary.value, adapter, bench)[0], others),
+        is_learned=not random_spans(canary.value.encode()),
         is_recited=canary.value in bench.builder.tokenizer.decode(written.ids),
     )

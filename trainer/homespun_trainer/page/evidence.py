@@ -61,7 +61,8 @@ def canaries(facts: Facts) -> Html | None:
             "p",
             "Random strings were planted into the training examples. Exposure says how much likelier such a string has"
             f" become than others like it: 1.4 bits on average is chance, {MOST_BITS:.0f} the most that shows. The"
-            f" mean of those planted once may be {MAX_EXPOSURE:.0f} (dashed).",
+            f" mean of those planted once may be {MAX_EXPOSURE:.0f} (dashed), of all and of those alone that aren't"
+            " seen to be random (what is has no weight in training).",
             class_="note",
         ),
         dots("Exposure in bits", rows, limit=MAX_EXPOSURE, most=MOST_BITS),
@@ -74,7 +75,12 @@ def canaries(facts: Facts) -> Html | None:
 
 
 def _by_insertions(canaries_: Sequence[Facts]) -> list[tuple[str, Sequence[float]]]:
-    groups: dict[int, list[float]] = {}
-    for canary in sorted(canaries_, key=lambda c: int(c["insertions"])):
-        groups.setdefault(canary["insertions"], []).append(canary["bits"])
-    return [("planted once" if n == 1 else f"planted {n} times", bits) for n, bits in groups.items()]
+    groups: dict[str, list[float]] = {}
+    for canary in sorted(canaries_, key=lambda c: (int(c["insertions"]), not c["is_learned"])):
+        groups.setdefault(_group(canary["insertions"], canary["is_learned"]), []).append(canary["bits"])
+    return list(groups.items())
+
+
+def _group(insertions: int, is_learned: bool) -> str:
+    times = "once" if insertions == 1 else f"{insertions} times"
+    return f"planted {times}" if is_learned else f"planted {times}, seen to be random"
