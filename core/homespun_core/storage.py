@@ -148,7 +148,7 @@ def verify(snapshot: Path, manifest: Manifest, known: Collection[str] = ()) -> N
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace a small file so that readers see the old or the new text, never a part. Threads may write the same one."""
+    """Replace a small file so that readers see the old or the new text, never a part. Threads may write the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f"{_TMP_PREFIX}{path.name}-{threading.get_ident()}-{os.getpid()}")
     try:
