@@ -250,7 +250,7 @@ class Completer:
         full = EngineRequest(
             ids=work.prompt.ids,
             max_new_tokens=request.max_new_tokens,
-            adapter=repository.adapter_for(request.client) if repository else None,
+            adapter=repository.adapter_for(_user(request)) if repository else None,
             deadline=work.deadline,
             temperature=request.temperature,
             seed=request.seed,
@@ -335,18 +335,22 @@ def _is_opportunity(work: _Work) -> bool:
     return work.priority in ("typed", "invoked") and not work.request.raw and not is_replaced
 
 
+def _user(request: CompletionRequest) -> str | None:
+    """Who is given one arm of a rollout and whose outcomes are counted in it: the same in both."""
+    return request.user or request.client
+
+
 def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFact:
     request, repository = work.request, work.repository
-    is_adapted = repository is not None and repository.adapter_path is not None and work.adapter is not None
     latency_ms = (time.monotonic() - work.started) * 1e3
     logprobs = work.logprobs[work.prompt.num_opening :]
     return CompletionFact(
         id=request_id,
         time=time.time() - latency_ms / 1e3,
-        user=(request.user or request.client or "").replace("\0", ""),
+        user=(_user(request) or "").replace("\0", ""),
         repository=repository.id if repository else None,
         language=(request.language or "")[:64].replace("\0", "") or None,
-        adapter=repository.adapter_path.name if is_adapted and repository and repository.adapter_path else None,
+        adapter=work.adapter.rpartition("/")[2] if work.adapter else None,
         characters=len(completion.text),
         first_line=len(completion.text.partition("\n")[0]),
         latency_ms=latency_ms,
