@@ -88,7 +88,7 @@ class FreshScore:
 def read_scores(folder: Path) -> list[FreshScore]:
     """In the order of their times. A line that a killed writer left unfinished is passed over."""
     try:
-        lines = (folder / _DRIFT).read_text(encoding="utf-8").splitlines()
+        lines = (folder / _DRIFT).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     found = []

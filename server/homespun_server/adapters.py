@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
     data = DataDir(loaded.settings.data_root)
     configured = {repo.name: repo_id(repo.source) for repo in loaded.repositories if repo.name}
-    repo = find_repository(data, args.repository, configured) if args.repository else None
+    repo = find_repository(data, args.repository, configured) if args.repository is not None else None
     if args.action == "list":
         state = {name: describe(data.adapters(name)) for name in ([repo] if repo else repositories(data))}
         print(json.dumps(state, indent=1) if args.json else render(state))
@@ -163,6 +163,8 @@ def find_repository(data: DataDir, word: str, configured: dict[str, str]) -> str
 def resolve(place: Path, word: str) -> str:
     """The version a person means by its name, the beginning of it, or an alias."""
     known = registry.versions(place)
+    if not word:  # every name begins with it: `retire shop "$V"` would delete the only version
+        raise ConfigError("VERSION is empty; see: homespun adapters list")
     if word in _ALIASES:
         found = known[-1] if word == "newest" else getattr(registry.aliases(place), word)
         if found is None:

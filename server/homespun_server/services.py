@@ -350,7 +350,7 @@ def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFac
     return CompletionFact(
         id=request_id,
         time=time.time() - latency_ms / 1e3,
-        user=request.whose or "",
+        user=(request.whose or "").replace("\0", ""),
         repository=repository.id if repository else None,
         language=(request.language or "")[:64].replace("\0", "") or None,
         adapter=work.adapter.rpartition("/")[2] if work.adapter else None,

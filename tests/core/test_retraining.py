@@ -70,3 +70,8 @@ def test_every_nudge_changes_the_stamp(tmp_path: Path) -> None:
         stamps.append(nudges.stamp(data, "shop"))
     assert all(a != b for a, b in itertools.pairwise(stamps))
     assert nudges.stamp(data, "till") is None
+
+
+def test_scores_with_bytes_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "drift.jsonl").write_bytes(b"\xff\xfe\n")
+    assert read_scores(tmp_path) == []

@@ -116,6 +116,14 @@ def test_a_repository_can_be_named_by_its_path(tmp_path: Path) -> None:
     assert call(data, "promote", str(source), "newest") == 0
 
 
+def test_an_empty_word_means_no_version_and_no_repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = DataDir(tmp_path)
+    make_version(data.adapters("shop-1a2b3c4d"), NAMES[0])
+    assert call(data, "retire", "shop", "") == 1 and "VERSION is empty" in capsys.readouterr().err
+    assert call(data, "show", "", "newest") == 1
+    assert registry.versions(data.adapters("shop-1a2b3c4d")) == [NAMES[0]]
+
+
 def test_an_empty_data_directory_says_where_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(DataDir(tmp_path), "list") == 0
     assert "homespun train REPO" in capsys.readouterr().out

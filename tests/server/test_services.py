@@ -19,6 +19,7 @@ from homespun_indexer.reader import IndexReader
 from homespun_server import services
 from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine
+from homespun_server.feedback.facts import CompletionFact
 from homespun_server.metrics import Metrics
 from homespun_server.services import Completer
 from homespun_server.snapshots import LiveRepository
@@ -53,7 +54,9 @@ def make_completer(
 ) -> Iterator[MakeCompleter]:
     made: list[Completer] = []
 
-    def make(*repositories: LiveRepository, **changes: object) -> Completer:
+    def make(
+        *repositories: LiveRepository, record: Callable[[CompletionFact], None] | None = None, **changes: object
+    ) -> Completer:
         options: dict[str, object] = {"retrieve_deadline_ms": 5_000, "completion_deadline_ms": 60_000}
         settings = Settings(**(options | changes))  # type: ignore[arg-type]
         made.append(
@@ -64,6 +67,7 @@ def make_completer(
                 repositories=Live(repositories),
                 settings=settings,
                 metrics=metrics,
+                record=record,
             )
         )
         return made[-1]
@@ -284,14 +288,19 @@ async def test_a_share_of_the_users_gets_the_candidate_every_time(
     live = LiveRepository(
         id="loom-1", identity="/src/loom", name="loom", adapter="loom-1/v1", candidate="loom-1/v2", canary_percent=30.0
     )
-    completer = make_completer(live)
+    facts: list[CompletionFact] = []
+    completer = make_completer(live, record=facts.append)
     users = [f"user {i}" for i in range(12)]
     wrote = [
-        {(await completer.complete(dataclasses.replace(REQUEST, client=user), "id")).adapter for _ in range(2)}
+        {
+            (await completer.complete(dataclasses.replace(REQUEST, user=user, client=f"run {n}"), "id")).adapter
+            for n in range(2)
+        }
         for user in users
     ]
     assert wrote == [{live.adapter_for(user)} for user in users]
     assert {"loom-1/v1"} in wrote and {"loom-1/v2"} in wrote
+    assert all(f"loom-1/{fact.adapter}" == live.adapter_for(fact.user) for fact in facts) and len(facts) == 24
     engine.unload_adapter("loom-1/v2")
     one = next(user for user in users if live.adapter_for(user) == "loom-1/v2")
     without = await completer.complete(dataclasses.replace(REQUEST, client=one), "id")

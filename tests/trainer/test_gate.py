@@ -101,7 +101,7 @@ def test_decision_table(summary: Summary | None, promote: bool, said: str) -> No
     [
         (replace(GOOD, memory=memory(once=4.1)), False, "4.1 bits of exposure"),
         (replace(GOOD, memory=memory(once=3.9, often=7.0)), True, "nothing by heart that it saw seldom"),
-        (replace(GOOD, memory=memory(learned=(4.0, 4.0, 4.0, 4.2))), False, "4.1 bits of exposure"),
+        (replace(GOOD, memory=memory(learned=(4.2, 4.2, 4.2, 4.2))), False, "4.2 bits of exposure"),
         (replace(GOOD, memory=memory(learned=(7.0, 7.0, 1.0, 1.0))), True, "better than"),
         (replace(GOOD, memory=memory(learned=(7.0, 7.0, 7.0))), True, "better than"),
         (replace(GOOD, memory=memory(recited_after=1)), False, "recites 1 of the canaries"),

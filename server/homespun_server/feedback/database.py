@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import (
     JSON,
     Column,
@@ -62,7 +63,7 @@ def open_database(url: str, default: Path) -> Engine:
     try:
         address = make_url(url) if url else make_url("sqlite://").set(database=str(default))
         engine = create_engine(address, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         raise ConfigError(
             f"database_url: can't be used ({type(error).__name__}); it looks like sqlite:////var/lib/homespun/feedback.db"
             " or postgresql+psycopg://user@host/name (with the driver installed: pip install 'psycopg[binary]')"
@@ -71,7 +72,7 @@ def open_database(url: str, default: Path) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
     try:
         _migrate(engine)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, CommandError) as error:  # the second: a newer Homespun's tables
         engine.dispose()
         shown = address.render_as_string(hide_password=True)
         raise StorageError(

@@ -114,10 +114,19 @@ def test_a_database_that_cannot_be_opened_is_one_line_without_the_password(tmp_p
     (tmp_path / "feedback.db").write_bytes(b"this is no database, whatever its name says" * 100)
     with pytest.raises(StorageError, match="database_url"):
         open_database("", tmp_path / "feedback.db")
-    for url in ("nonsense", "cheese://ann:secret@host/name"):
+    for url in ("nonsense", "cheese://ann:secret@host/name", "sqlite://ann:secret@host:port/name"):
         with pytest.raises(ConfigError, match="database_url") as caught:
             open_database(url, tmp_path / "x.db")
         assert "secret" not in str(caught.value)
+
+
+def test_the_database_of_a_newer_version_is_one_line(tmp_path: Path) -> None:
+    engine = open_database("", tmp_path / "feedback.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
+    with pytest.raises(StorageError, match="database_url"):
+        open_database("", tmp_path / "feedback.db")
 
 
 def test_what_was_recorded_before_closing_is_written(tmp_path: Path) -> None:
