@@ -198,9 +198,11 @@ def load_adapter(path: Path) -> Adapter:
 
 def read_report(path: Path) -> dict[str, Any]:
     try:
-        report: dict[str, Any] = json.loads((path / REPORT).read_text(encoding="utf-8"))
+        report: object = json.loads((path / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{path / REPORT}: unreadable ({error})") from error
+    if not isinstance(report, dict):
+        raise StorageError(f"{path / REPORT}: not a report")
     return report
 
 

@@ -243,3 +243,9 @@ def test_changes_at_the_same_time_wait_for_one_another(adapters: Path) -> None:
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 6
     lines = (adapters / registry.HISTORY).read_text().splitlines()
     assert [json.loads(line)["what"] for line in lines].count("pin") == 1
+
+
+def test_a_report_that_is_none_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / registry.REPORT).write_text("[]")
+    with pytest.raises(StorageError, match=r"report\.json: not a report"):
+        registry.read_report(tmp_path)

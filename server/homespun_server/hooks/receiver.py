@@ -54,10 +54,14 @@ class Receiver:
         self._data, self._secret = data, secret.encode("utf-8", "surrogateescape")
         self._deliveries = Deliveries()
 
+    @property
+    def is_on(self) -> bool:
+        return bool(self._secret)
+
     def receive(self, hook: Hook, now: float) -> Answer:
         """Nothing of the hook is read before its signature is. Whether a repository is known isn't an error of the
         forge's, so that is no refusal."""
-        if not self._secret:
+        if not self.is_on:
             return _refused(403, "off", "hooks are off; set HOMESPUN_WEBHOOK_SECRET here and as the hook's secret")
         forge = forge_of(hook.headers)
         if forge is None:
