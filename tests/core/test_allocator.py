@@ -19,6 +19,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     made: list[Call] = []
     monkeypatch.setattr(os, "execve", lambda *call: made.append(call))
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # a command sets it for its children: gone again after the test
     monkeypatch.delenv("LD_PRELOAD", raising=False)
     monkeypatch.delenv("MALLOC_CONF", raising=False)
     return made

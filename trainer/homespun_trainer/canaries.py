@@ -56,11 +56,12 @@ def alternatives(canary: Canary, count: int, seed: str) -> list[str]:
 
 
 def slots() -> list[int]:
-    """Number of the canary that is planted at each turn; those of one group are spread over its turns evenly."""
+    """Number of the canary that is planted at each turn; those of one group are spread over its turns evenly, those that
+    come once over the first half: so that a short run has seen enough of them."""
     planned: list[int] = []
     for group in range(_GROUPS):
         turns = [
-            ((i + (position + 0.5) / len(INSERTIONS)) / count, group * len(INSERTIONS) + position)
+            ((i + (position + 0.5) / len(INSERTIONS)) / max(count, 2), group * len(INSERTIONS) + position)
             for position, count in enumerate(INSERTIONS)
             for i in range(count)
         ]

@@ -28,7 +28,7 @@ from homespun_trainer.randomness import LearnableStream
 from homespun_trainer.stacking import STACKABLE, read_plain_lora
 from homespun_trainer.train import Recipe, TrainingInterruptedError, train_adapter
 
-RECIPE_VERSION = 6
+RECIPE_VERSION = 7
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
