@@ -56,8 +56,8 @@ def alternatives(canary: Canary, count: int, seed: str) -> list[str]:
 
 
 def slots() -> list[int]:
-    """Number of the canary that is planted at each turn; those of one group are spread over its turns evenly, those that
-    come once over the first half: so that a short run has seen enough of them."""
+    """Number of the canary that is planted at each turn. Those of one group are spread over its turns evenly, those
+    that come once over the first half, so that a short run has seen enough of them."""
     planned: list[int] = []
     for group in range(_GROUPS):
         turns = [
