@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -111,7 +112,7 @@ class Children:
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C reaches us alone, and we stop the others in order
-            preexec_fn=_be_nice if verb in ("train", "retrain") else _die_with_parent,
+            preexec_fn=partial(_be_nice if verb in ("train", "retrain") else _die_with_parent, os.getpid()),
         )
 
 
@@ -134,11 +135,13 @@ def sources_as_arguments(loaded: LoadedSettings, given: Sequence[str]) -> list[s
     return [hide_credentials(r.source) if r in loaded.repositories else r.source for r in chosen]
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """Have the kernel end this child when its parent dies, even by kill -9: no orphan keeps the port."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the kernel knew: seen once, a watcher that nobody ended
+        os._exit(1)
 
 
-def _be_nice() -> None:
-    _die_with_parent()
+def _be_nice(parent: int) -> None:
+    _die_with_parent(parent)
     os.nice(max(0, _BACKGROUND_NICENESS - os.nice(0)))  # a nice parent's child is nice already
