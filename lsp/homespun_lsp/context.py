@@ -11,6 +11,8 @@ from pygls.uris import to_fs_path
 from homespun_core.prompt import ANCHOR_LINES
 from homespun_core.types import Trigger
 from homespun_lsp.documents import Document
+from homespun_lsp.pieces import Piece
+from homespun_lsp.positions import plain_line_ends
 from homespun_lsp.repository import Repositories
 
 _PREFIX_CHARS = 8_000
@@ -47,6 +49,10 @@ class Query:
     path: str | None
     language: str
     repo: str | None
+    commit: str | None = None
+    """What the working tree stands at."""
+    pieces: Sequence[Piece] = ()
+    """Of other open files."""
     is_block: bool = True
     """Whether several lines are wanted."""
     trigger: Trigger = "typed"
@@ -55,7 +61,9 @@ class Query:
     def about(self) -> Mapping[str, object]:
         """What our server is told beyond what others understand; nothing where a value is the usual one."""
         trigger = None if self.trigger == "typed" else self.trigger
-        return {"path": self.path, "language": self.language, "repo": self.repo, "trigger": trigger}
+        snippets = [{"path": piece.path, "text": piece.text} for piece in self.pieces]
+        names = {"path": self.path, "language": self.language, "repo": self.repo, "commit": self.commit}
+        return {**names, "trigger": trigger, "snippets": snippets}
 
     @property
     def stop(self) -> Sequence[str]:
@@ -83,10 +91,6 @@ def window(text: str, offset: int) -> tuple[str, str]:
         last_line_end = text.rfind("\n", offset, end)
         end = last_line_end + 1 if last_line_end >= 0 else end
     return plain_line_ends(text[start:offset]), plain_line_ends(text[offset:end])
-
-
-def plain_line_ends(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _window_start(text: str, offset: int) -> int:

@@ -19,14 +19,15 @@ from pygls.uris import to_fs_path
 
 from homespun_core import __version__
 from homespun_core.config import Settings
-from homespun_core.secret_files import may_hold_secrets
 from homespun_core.types import Trigger
 from homespun_lsp import asking, items, options
 from homespun_lsp.client import CompletionClient
-from homespun_lsp.context import Place, query_at
+from homespun_lsp.context import Place, Query, query_at
 from homespun_lsp.documents import Document, Documents, Step
-from homespun_lsp.ignored import Ignored
+from homespun_lsp.files import Files
+from homespun_lsp.neighbourhood import Neighbourhood
 from homespun_lsp.pace import Pace
+from homespun_lsp.pieces import Piece
 from homespun_lsp.repository import Repositories
 from homespun_lsp.signals import Signals
 from homespun_lsp.suggest import Suggester
@@ -60,6 +61,8 @@ class _Protocol(LanguageServerProtocol):
     @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
     def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> None:
         self.documents.open(params.text_document)
+        assert isinstance(self._server, HomespunServer)
+        self._server.opened(params.text_document.uri)
 
     @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
     def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> None:
@@ -91,7 +94,8 @@ class HomespunServer(LanguageServer):
         self._pace = Pace()
         self.suggester = Suggester(self._fetch, self.documents.get, self._pace)
         self._repositories = Repositories()
-        self._ignored = Ignored(self._repositories)
+        self._files = Files(self._repositories)
+        self._neighbourhood = Neighbourhood(self.documents.get)
         self._with_several_cursors: set[str] = set()
 
     @property
@@ -158,15 +162,10 @@ class HomespunServer(LanguageServer):
     async def _why_not(self, place: Place, *, invoked: bool) -> asking.Reason | None:
         if not self.options.enable:
             return "off"
-        name, is_known = to_fs_path(place.document.uri), self.suggester.knows(place)
-        by = await self._ignored.by(Path(name)) if name else None
-        file = asking.File(
-            is_language_off=asking.is_language_off(place.document.language, self.options.languages),
-            may_hold_secrets=bool(name) and may_hold_secrets(Path(name or "").name),
-            is_ignored=by == "homespun" or (by == "git" and not self.options.ignored_files),
-            has_several_cursors=place.document.uri in self._with_several_cursors,
-        )
-        return asking.why_not(place, file, invoked=invoked, is_known=is_known)
+        document = place.document
+        has_several_cursors = document.uri in self._with_several_cursors
+        file = await self._files.of(document, self.options, has_several_cursors=has_several_cursors)
+        return asking.why_not(place, file, invoked=invoked, is_known=self.suggester.knows(place))
 
     def _suggested(self, place: Place, found: Suggestion) -> None:
         self.counts["suggested"] += 1
@@ -175,8 +174,12 @@ class HomespunServer(LanguageServer):
         if self.options.prefetch:
             self.suggester.look_ahead(asking.ahead_of(place, found.completion))
 
+    def opened(self, uri: str) -> None:
+        self._neighbourhood.opened(uri)
+
     def changed(self, uri: str, steps: Sequence[Step]) -> None:
         self.watch.changed(uri, steps)
+        self._neighbourhood.changed(uri, steps)
         self._with_several_cursors.discard(uri)
         if asking.is_typed_at_several_cursors(steps):
             self._with_several_cursors.add(uri)
@@ -186,6 +189,7 @@ class HomespunServer(LanguageServer):
     def forget(self, uri: str) -> None:
         self.suggester.forget(uri)
         self.watch.closed(uri)
+        self._neighbourhood.closed(uri)
         self._with_several_cursors.discard(uri)
 
     def signal(self, completion: str, kind: str, characters: int) -> None:
@@ -205,12 +209,27 @@ class HomespunServer(LanguageServer):
         return bool(item and types.MarkupKind.Markdown in (item.documentation_format or []))
 
     async def _fetch(self, place: Place, trigger: Trigger) -> Suggestion:
-        query = query_at(place, self._folders(), self._repositories)
-        query = replace(query, trigger=trigger, is_block=self._wants_block(place))
+        query = await self._query(place, trigger)
         answer = await self.client.complete(query, self.options)
         self.counts[f"asked: {trigger}"] += 1
         logger.debug("%d + %d characters sent, %d suggested", len(query.prefix), len(query.suffix), len(answer.text))
         return Suggestion(text=place.text, offset=place.offset, completion=answer.text, made=answer.id)
+
+    async def _query(self, place: Place, trigger: Trigger) -> Query:
+        query = query_at(place, self._folders(), self._repositories)
+        return replace(
+            query,
+            commit=await self._files.commit(place.document),
+            pieces=await self._pieces(place, query.prefix) if self.options.editor_context else (),
+            is_block=self._wants_block(place),
+            trigger=trigger,
+        )
+
+    async def _pieces(self, place: Place, prefix: str) -> Sequence[Piece]:
+        async def paths(others: Sequence[Document]) -> dict[str, str]:
+            return await self._files.siblings(place.document, others, self.options)
+
+        return await self._neighbourhood.pieces(place, prefix, paths)
 
     def _wants_block(self, place: Place) -> bool:
         if self.options.multi_line != "auto":

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from homespun_lsp.context import plain_line_ends
+from homespun_lsp.positions import plain_line_ends
 
 _MAX_SUGGESTIONS = 40
 _MAX_CHARS = 2_000_000

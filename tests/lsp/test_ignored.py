@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from homespun_lsp.ignored import Ignored, ignored_by
-from homespun_lsp.repository import Repositories
+from homespun_lsp.ignored import ignored_by
 
 
 def write(path: Path, text: str) -> None:
@@ -34,14 +33,8 @@ def repo(tmp_path: Path) -> Path:
         ("legal/a.py", "homespun"),
     ],
 )
-async def test_the_ignore_files_of_all_folders_above_count(repo: Path, path: str, by: str | None) -> None:
+def test_the_ignore_files_of_all_folders_above_count(repo: Path, path: str, by: str | None) -> None:
     assert ignored_by(repo / path, repo) == by
-    assert await Ignored(Repositories()).by(repo / path) == by
-
-
-async def test_outside_of_a_repository_nothing_is_ignored(tmp_path: Path) -> None:
-    write(tmp_path / ".gitignore", "*\n")
-    assert await Ignored(Repositories()).by(tmp_path / "a.py") is None
 
 
 def test_what_is_no_plain_file_is_not_read(repo: Path) -> None:
