@@ -142,7 +142,7 @@ class Settings:
     feedback_days: float = _setting(
         90.0, "what became of completions (counts, no code) is kept so long; 0 keeps nothing", SERVE, low=0
     )
-    database_url: str = _setting("", "database for it (default: SQLite in data_dir); may be PostgreSQL")
+    database_url: str = _setting("", "the server's database (default: SQLite in data_dir); may be PostgreSQL")
 
     show_filter: str = _setting(
         "off",

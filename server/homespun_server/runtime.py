@@ -15,9 +15,9 @@ from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.database.opening import open_database
 from homespun_server.engine.protocol import Engine
 from homespun_server.exposure import is_loopback
-from homespun_server.feedback.database import open_database
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore
@@ -46,6 +46,7 @@ class Runtime:
         self.settings, self.model, self.metrics = settings, model, Metrics()
         self.loaded: Loaded | None = None
         self.error: str | None = None
+        self.database = open_database(settings.database_url, DataDir(settings.data_root).database)
         self.recorder: Recorder | None = None
         """None until it is opened, and where feedback_days is 0."""
         self.rollout: RolloutFollower | None = None
@@ -69,6 +70,7 @@ class Runtime:
             self.loaded.engine.close()
         if self.recorder is not None:
             self.recorder.close()
+        self.database.dispose()
 
     def state(self) -> dict[str, Any]:
         """What `/readyz` says."""
@@ -146,7 +148,7 @@ class Runtime:
             if settings.rollout == "automatic":
                 raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or it to manual")
             return None
-        store = FeedbackStore(open_database(settings.database_url, DataDir(settings.data_root).feedback))
+        store = FeedbackStore(self.database)
         return Recorder(
             store,
             keep_days=settings.feedback_days,

@@ -157,7 +157,8 @@ class Completer:
 
     def _begin(self, request: CompletionRequest) -> _Work:
         settings, now = self._settings, time.monotonic()
-        repository = pick(self._repositories.repositories, request.repo)
+        may_read = [r for r in self._repositories.repositories if request.readable is None or r.id in request.readable]
+        repository = pick(may_read, request.repo)
         priority: Priority = request.trigger if request.max_new_tokens else "warm"
         prefix, suffix = request.prefix.replace("\r\n", "\n"), request.suffix.replace("\r\n", "\n")
         wanted = min(request.max_new_tokens, settings.max_new_tokens)
