@@ -20,7 +20,7 @@ CODE = "def canary_secret(a, b):\n    return"
 
 
 def _stored(data: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in data.glob("feedback*"))
+    return b"".join(path.read_bytes() for path in data.glob("homespun.db*"))
 
 
 async def test_a_completion_accepted_over_http_is_an_outcome_and_no_code_is_kept(
