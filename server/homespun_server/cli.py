@@ -23,6 +23,7 @@ from homespun_core.errors import ServiceError
 from homespun_core.paths import DataDir
 from homespun_indexer.model_files import resolve_base_model
 from homespun_server.app import build_app
+from homespun_server.connections import Connection
 from homespun_server.exposure import check_exposure
 from homespun_server.runtime import Runtime
 
@@ -49,7 +50,9 @@ def serve(settings: Settings) -> int:
     model = resolve_base_model(settings.base_model, settings.fim_family)
     with _bound(settings) as listener:
         url = _url(settings.host, listener.getsockname()[1])
-        options = uvicorn.Config("", log_config=None, access_log=False, timeout_graceful_shutdown=_DRAIN_S)
+        options = uvicorn.Config(
+            "", log_config=None, access_log=False, http=Connection, timeout_graceful_shutdown=_DRAIN_S
+        )
         server = uvicorn.Server(options)
         failures: list[str] = []
 
