@@ -17,9 +17,9 @@ from pathlib import Path
 import uvicorn
 
 from homespun_core import config, storage
-from homespun_core.cli import configure_logging
 from homespun_core.config import Settings
 from homespun_core.errors import ServiceError
+from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
 from homespun_indexer.model_files import resolve_base_model
 from homespun_server.app import build_app
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     loaded = config.settings_from_args(args)
-    configure_logging(loaded.settings.log_level)
+    configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     if loaded.sources:
         logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))
     return serve(loaded.settings)
