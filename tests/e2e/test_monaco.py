@@ -120,6 +120,7 @@ async def test_several_lines_before_a_closing_bracket(fake: FakeServer, editor: 
     fake.default = reply("a,\n    b,\n")
     await editor.start("f(|)\n", serverUrl=fake.url)
     await editor.type(" ")
+    await editor.shows("a,\n    b,\n)")
     await editor.press("Tab")
     assert await editor.text() == "f( a,\n    b,\n)\n"
 

@@ -96,7 +96,7 @@ def _built() -> Path:
 
 
 def _build(packages: Path, folder: Path) -> None:
-    words = [packages / "node_modules/.bin/esbuild", _PROJECT / "page.js", "--bundle", f"--outfile={folder}/page.js"]
-    words += ["--loader:.ttf=dataurl", "--log-level=error", "--minify"]
+    words = [str(packages / "node_modules/.bin/esbuild"), str(_PROJECT / "page.js"), "--bundle"]
+    words += [f"--outfile={folder}/page.js", "--loader:.ttf=dataurl", "--log-level=error", "--minify"]
     subprocess.run(words, env={**node.environ(), "NODE_PATH": str(packages / "node_modules")}, check=True)
     (folder / "index.html").write_text(_INDEX)

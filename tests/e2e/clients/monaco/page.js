@@ -117,7 +117,7 @@ self.cursor = () => self.editor.getModel().getOffsetAt(self.editor.getPosition()
 
 // What somebody sees: the text of the ghost, line by line; null where there is none.
 self.ghost = () => {
-  const first = [...document.querySelectorAll(".view-lines .ghost-text-decoration, .view-lines .ghost-text")];
+  const first = [...document.querySelectorAll(".view-lines [class*='ghost-text-decoration']")];
   const further = [...document.querySelectorAll(".suggest-preview-text .view-line, .suggest-preview-text > div")];
   const lines = [first.map((span) => span.textContent).join(""), ...further.map((line) => line.textContent)];
   return first.length + further.length ? lines.join("\n").replaceAll("\u00a0", " ").replaceAll("\u200b", "") : null;
