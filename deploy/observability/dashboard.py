@@ -1,4 +1,4 @@
-"""Makes dashboard.json for Grafana: `python deploy/observability/dashboard.py > deploy/observability/dashboard.json`."""
+"""Makes dashboard.json for Grafana: `python deploy/observability/dashboard.py > dashboard.json`, in its place."""
 
 from __future__ import annotations
 
