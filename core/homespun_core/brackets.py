@@ -7,13 +7,14 @@ piece that begins inside a string), it errs towards "in a string", where callers
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 from homespun_core.languages import comment_prefix, language_named
 
 OPENERS, CLOSERS = "([{", ")]}"
-_OPENER_OF = dict(zip(CLOSERS, OPENERS, strict=True))
+OPENER_OF = dict(zip(CLOSERS, OPENERS, strict=True))
 _TRIPLED = frozenset(("python", "toml", "kotlin", "scala", "swift", "java", "dart", "elixir"))
 _BACKTICKED = frozenset(("javascript", "typescript", "tsx", "go", "shell", "bash", "vue", "svelte"))
 _CHARACTERS = frozenset(("rust", "c", "cpp", "csharp", "java", "kotlin", "scala", "haskell", "ocaml", "swift", "zig"))
@@ -49,13 +50,20 @@ def scan(text: str, language: str | None, start: Scan | None = None) -> Scan:
         if token in OPENERS:
             opened.append(token)
         elif token in CLOSERS:
-            if opened and opened[-1] == _OPENER_OF[token]:
+            if opened and opened[-1] == OPENER_OF[token]:
                 opened.pop()
             else:
                 closed.append(token)
         elif found.end() == len(text):
             string, in_comment = _unfinished(found)
     return Scan(opened="".join(opened), closed="".join(closed), string=string, in_comment=in_comment)
+
+
+def brackets(text: str, language: str | None, start: Scan) -> Iterator[tuple[int, str]]:
+    """Those in code, with their offsets."""
+    at = _end_of_what_goes_on(text, start)
+    found = _tokens(language).finditer(text, at) if at is not None else ()
+    yield from ((match.start(), match[0]) for match in found if match[0] in OPENERS + CLOSERS)
 
 
 def _unfinished(found: re.Match[str]) -> tuple[str, bool]:
