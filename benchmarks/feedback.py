@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from homespun_server.feedback.database import open_database
+from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter.examples import examples
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.filter.publishing import publish

@@ -142,7 +142,7 @@ class Settings:
     feedback_days: float = _setting(
         90.0, "what became of completions (counts, no code) is kept so long; 0 keeps nothing", SERVE, low=0
     )
-    database_url: str = _setting("", "database for it (default: SQLite in data_dir); may be PostgreSQL")
+    database_url: str = _setting("", "the server's database (default: SQLite in data_dir); may be PostgreSQL")
 
     show_filter: str = _setting(
         "off",
@@ -154,6 +154,12 @@ class Settings:
     server_url: str = _setting("http://127.0.0.1:8080", "where the language server finds the Homespun server", LSP)
     log_level: str = _setting(
         "info", "how much is logged", INDEX, TRAIN, SERVE, LSP, PRETRAIN, choices=("debug", "info", "warning", "error")
+    )
+    otlp_endpoint: str = _setting(
+        "", "where traces go, as http://collector:4318; needs the extra otel. No code is in them", SERVE
+    )
+    log_format: str = _setting(
+        "text", "log lines for people, or as JSON", INDEX, TRAIN, SERVE, PRETRAIN, choices=("text", "json")
     )
 
     @property

@@ -72,9 +72,9 @@ class DataDir:
         return self.root / "salt"
 
     @property
-    def feedback(self) -> Path:
-        """The database of what became of completions, unless `database_url` names another."""
-        return self.root / "feedback.db"
+    def database(self) -> Path:
+        """The server's database, unless `database_url` names another."""
+        return self.root / "homespun.db"
 
     @property
     def filters(self) -> Path:

@@ -56,6 +56,8 @@ class CompletionRequest:
     user: str | None = None
     """Opaque; see `whose`."""
     trigger: Trigger = "typed"
+    readable: frozenset[str] | None = None
+    """Ids of the repositories that may be used for it; None is all there are. Set by the server, never by a client."""
 
     @property
     def whose(self) -> str | None:

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from homespun_core.errors import ServiceError
 from homespun_core.types import Completion
 from homespun_server import dialects, metrics
+from homespun_server.access.http import bound
 from homespun_server.dialects import BadRequestError, OpenAICall, TabbyCall
 from homespun_server.runtime import Loaded, Runtime
 
@@ -64,7 +65,7 @@ async def completions(request: Request) -> Response:
 
 async def _tabby(request: Request, loaded: Loaded, call: TabbyCall) -> Response:
     request_id = _new_id()
-    completion = await _unless_gone(request, loaded.completer.complete(call.request, request_id))
+    completion = await _unless_gone(request, loaded.completer.complete(bound(request, call.request), request_id))
     if completion is None:
         return Response(status_code=_CLIENT_CLOSED)
     return JSONResponse(dialects.tabby_reply(call, completion, request_id=request_id))
@@ -72,7 +73,7 @@ async def _tabby(request: Request, loaded: Loaded, call: TabbyCall) -> Response:
 
 async def _openai(request: Request, loaded: Loaded, call: OpenAICall) -> Response:
     request_id, created = _new_id(), int(time.time())
-    completion = await _unless_gone(request, loaded.completer.complete(call.request, request_id))
+    completion = await _unless_gone(request, loaded.completer.complete(bound(request, call.request), request_id))
     if completion is None:
         return Response(status_code=_CLIENT_CLOSED)
     model = call.model or _model_name(loaded)
@@ -82,7 +83,7 @@ async def _openai(request: Request, loaded: Loaded, call: OpenAICall) -> Respons
 async def _openai_stream(request: Request, loaded: Loaded, call: OpenAICall) -> Response:
     """Server-sent events. The first part is awaited before the status is sent, so that a full queue is a 429."""
     request_id = _new_id()
-    parts = loaded.completer.stream(call.request, request_id)
+    parts = loaded.completer.stream(bound(request, call.request), request_id)
     first = await _unless_gone(request, anext(parts))
     if first is None:
         await parts.aclose()

@@ -15,9 +15,9 @@ from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.database.opening import open_database
 from homespun_server.engine.protocol import Engine
 from homespun_server.exposure import is_loopback
-from homespun_server.feedback.database import open_database
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore
@@ -25,6 +25,7 @@ from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
 from homespun_server.services import Completer
 from homespun_server.snapshots import SnapshotWatcher
+from homespun_server.tracing import Trace, tracer
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,12 @@ class Runtime:
         self.settings, self.model, self.metrics = settings, model, Metrics()
         self.loaded: Loaded | None = None
         self.error: str | None = None
+        self.database = open_database(settings.database_url, DataDir(settings.data_root).database)
         self.recorder: Recorder | None = None
         """None until it is opened, and where feedback_days is 0."""
         self.rollout: RolloutFollower | None = None
         """None where a person decides."""
+        self._trace, self._end_traces = _traces(settings, model)
         self._load_engine = load_engine
         self._thread: threading.Thread | None = None
 
@@ -69,6 +72,8 @@ class Runtime:
             self.loaded.engine.close()
         if self.recorder is not None:
             self.recorder.close()
+        self._end_traces()
+        self.database.dispose()
 
     def state(self) -> dict[str, Any]:
         """What `/readyz` says."""
@@ -120,6 +125,7 @@ class Runtime:
             settings=settings,
             metrics=self.metrics,
             record=self.recorder.record if self.recorder else None,
+            trace=self._trace,
             judged=LiveFilter(DataDir(settings.data_root).filters, may_hide=settings.show_filter == "auto").judged,
         )
         self._gauges(engine, watcher)
@@ -146,7 +152,7 @@ class Runtime:
             if settings.rollout == "automatic":
                 raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or it to manual")
             return None
-        store = FeedbackStore(open_database(settings.database_url, DataDir(settings.data_root).feedback))
+        store = FeedbackStore(self.database)
         return Recorder(
             store,
             keep_days=settings.feedback_days,
@@ -157,6 +163,12 @@ class Runtime:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)
         self.metrics.adapters.set_function(lambda: len(engine.adapters))
         self.metrics.index_age.set_function(lambda: watcher.index_age_s() or 0.0)
+
+
+def _traces(settings: Settings, model: ModelFiles) -> tuple[Trace, Callable[[], None]]:
+    if not settings.otlp_endpoint:
+        return (lambda fields: None), (lambda: None)
+    return tracer(settings.otlp_endpoint, model.name)
 
 
 def load_engine(model: ModelFiles, settings: Settings) -> Engine:

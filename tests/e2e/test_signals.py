@@ -12,7 +12,7 @@ import pytest
 from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
 from homespun_lsp.kept import kept_characters
-from homespun_server.feedback.database import open_database
+from homespun_server.database.opening import open_database
 from homespun_server.feedback.store import FeedbackStore
 from tests.e2e.command import running
 from tests.lsp.editor import Invoked, editor
@@ -45,7 +45,7 @@ async def test_what_is_kept_of_an_accepted_suggestion_arrives_as_an_outcome(tmp_
 
 
 def outcomes(directory: Path) -> Sequence[Outcome]:
-    store = FeedbackStore(open_database("", DataDir(directory / "data").feedback))
+    store = FeedbackStore(open_database("", DataDir(directory / "data").database))
     try:
         return store.outcomes(None, 0, until=time.time() + 1)
     finally:

@@ -15,7 +15,7 @@ from homespun_core.config import SERVE, add_flags, settings_from_args
 from homespun_core.errors import ConfigError, StorageError
 from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
-from homespun_server.feedback.database import open_database
+from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter import words
 from homespun_server.feedback.filter.examples import examples
 from homespun_server.feedback.filter.publishing import load, load_report, publish
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--forget: doesn't go with {args.action}; run `homespun feedback --forget USER` by itself")
     if args.action == "explain":
         return _explain(data, is_json=args.json)
-    store = FeedbackStore(open_database(settings.database_url, data.feedback))
+    store = FeedbackStore(open_database(settings.database_url, data.database))
     try:
         if args.action == "train":
             since = 0.0 if args.days is None else days_ago(args.days)

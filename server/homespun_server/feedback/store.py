@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from homespun_core.outcomes import Outcome
-from homespun_server.feedback.database import completions, events
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
+from homespun_server.feedback.tables import completions, events
 
 SETTLED_S = 60.0
 """Younger outcomes may still change: what is kept of an accepted text is looked at after half a minute."""

@@ -15,7 +15,7 @@ from homespun_core.config import Settings
 from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
 from homespun_core.registry import Event
-from homespun_server.feedback.database import open_database
+from homespun_server.database.opening import open_database
 from homespun_server.feedback.store import FeedbackStore, summary
 from homespun_server.rollout import state as states
 from homespun_server.rollout.follower import watched_since
@@ -41,9 +41,9 @@ def render(state: dict[str, Any]) -> str:
 
 def _store(data: DataDir, settings: Settings) -> FeedbackStore | None:
     """None where nothing was recorded yet: looking must not make a database."""
-    if not settings.database_url and not data.feedback.exists():
+    if not settings.database_url and not data.database.exists():
         return None
-    return FeedbackStore(open_database(settings.database_url, data.feedback))
+    return FeedbackStore(open_database(settings.database_url, data.database))
 
 
 def _repository(place: Path, store: FeedbackStore | None, settings: Settings) -> dict[str, Any]:

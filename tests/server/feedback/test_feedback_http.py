@@ -12,7 +12,7 @@ import pytest
 from homespun_core.cli import main
 from homespun_core.config import Settings
 from homespun_core.types import ModelFiles
-from homespun_server.feedback.database import open_database
+from homespun_server.database.opening import open_database
 from homespun_server.feedback.store import FeedbackStore
 from tests.server.test_http import BODY, Started
 
@@ -20,7 +20,7 @@ CODE = "def canary_secret(a, b):\n    return"
 
 
 def _stored(data: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in data.glob("feedback*"))
+    return b"".join(path.read_bytes() for path in data.glob("homespun.db*"))
 
 
 async def test_a_completion_accepted_over_http_is_an_outcome_and_no_code_is_kept(
@@ -43,7 +43,7 @@ async def test_a_completion_accepted_over_http_is_an_outcome_and_no_code_is_kept
         metrics = (await client.get("/metrics")).text
     started.runtime.close()
     assert warm.status_code == 200 and 'homespun_events_total{kind="accepted"} 2.0' in metrics
-    store = FeedbackStore(open_database("", tmp_path / "feedback.db"))
+    store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
     first, second = store.outcomes(None, 0, until=time.time() + 1)
     store.close()
     assert (first.completion, first.user, first.language, first.kept_characters) == (made["id"], "ann", "python", 2)
@@ -61,7 +61,7 @@ def test_feedback_says_what_came_of_completions(tmp_path: Path, capsys: pytest.C
     words = ["feedback", "--data-dir", str(tmp_path)]
     assert main(words) == 0
     assert "no completions" in capsys.readouterr().out
-    store = FeedbackStore(open_database("", tmp_path / "feedback.db"))
+    store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
     at = time.time() - 100
     store.write([fact("a", at=at), fact("b", at=at), fact("c", at=at), fact("d", at=at)])
     store.write([told("a", "shown", 0), told("b", "shown", 0), told("a", "accepted"), told("a", "kept", 10)])
@@ -82,13 +82,15 @@ async def test_nothing_is_kept_where_feedback_days_is_0(builtin: ModelFiles, tmp
         sent = {"events": [{"completion": made["id"], "kind": "shown"}]}
         assert (await client.post("/v1/homespun/events", json=sent)).status_code == 200
     started.runtime.close()
-    assert _stored(tmp_path) == b""
+    store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
+    assert store.outcomes(None, 0, until=time.time() + 1) == []
+    store.close()
 
 
 def test_feedback_says_what_was_hidden_beside_what_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tests.server.feedback.test_store import fact, told
 
-    store = FeedbackStore(open_database("", tmp_path / "feedback.db"))
+    store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
     at = time.time() - 100
     hidden = [replace(fact(f"h{n}", at=at), verdict="hide", probability=0.01) for n in range(2)]
     store.write([*hidden, replace(fact("w", at=at), verdict="would_hide"), fact("a", at=at), told("a", "accepted")])

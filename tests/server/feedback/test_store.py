@@ -12,7 +12,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from homespun_core.errors import ConfigError, StorageError
-from homespun_server.feedback.database import metadata, open_database
+from homespun_server.database.opening import open_database
+from homespun_server.database.schema import metadata
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore, summary
@@ -41,7 +42,7 @@ def told(id: str, kind: EventKind, characters: int | None = None, *, is_line: bo
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[FeedbackStore]:
-    made = FeedbackStore(open_database("", tmp_path / "feedback.db"))
+    made = FeedbackStore(open_database("", tmp_path / "homespun.db"))
     yield made
     made.close()
 
@@ -91,7 +92,7 @@ def test_a_user_is_forgotten_with_everything_said_of_the_completions(store: Feed
     store.write([fact("a"), fact("b", user="bob"), told("a", "accepted"), told("b", "shown", 0)])
     assert store.forget_user("ann") == 1
     assert [o.completion for o in store.outcomes(None, 0)] == ["b"]
-    with sqlite3.connect(tmp_path / "feedback.db") as connection:
+    with sqlite3.connect(tmp_path / "homespun.db") as connection:
         assert connection.execute("select completion from events").fetchall() == [("b",)]
 
 
@@ -103,7 +104,7 @@ def test_old_completions_are_forgotten(store: FeedbackStore) -> None:
 
 def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> None:
     for _ in range(2):  # the second time there is nothing to do
-        engine = open_database("", tmp_path / "a" / "feedback.db")
+        engine = open_database("", tmp_path / "a" / "homespun.db")
         with engine.connect() as connection:
             assert compare_metadata(MigrationContext.configure(connection), metadata) == []
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
@@ -111,9 +112,9 @@ def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> No
 
 
 def test_a_database_that_cannot_be_opened_is_one_line_without_the_password(tmp_path: Path) -> None:
-    (tmp_path / "feedback.db").write_bytes(b"this is no database, whatever its name says" * 100)
+    (tmp_path / "homespun.db").write_bytes(b"this is no database, whatever its name says" * 100)
     with pytest.raises(StorageError, match="database_url"):
-        open_database("", tmp_path / "feedback.db")
+        open_database("", tmp_path / "homespun.db")
     for url in ("nonsense", "cheese://ann:secret@host/name", "sqlite://ann:secret@host:port/name"):
         with pytest.raises(ConfigError, match="database_url") as caught:
             open_database(url, tmp_path / "x.db")
@@ -121,23 +122,23 @@ def test_a_database_that_cannot_be_opened_is_one_line_without_the_password(tmp_p
 
 
 def test_the_database_of_a_newer_version_is_one_line(tmp_path: Path) -> None:
-    engine = open_database("", tmp_path / "feedback.db")
+    engine = open_database("", tmp_path / "homespun.db")
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     engine.dispose()
     with pytest.raises(StorageError, match="database_url"):
-        open_database("", tmp_path / "feedback.db")
+        open_database("", tmp_path / "homespun.db")
 
 
 def test_what_was_recorded_before_closing_is_written(tmp_path: Path) -> None:
     lost: list[tuple[str, int]] = []
-    store = FeedbackStore(open_database("", tmp_path / "feedback.db"))
+    store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
     recorder = Recorder(store, keep_days=1e5, on_lost=lambda reason, number: lost.append((reason, number)))
     for n in range(1_200):
         recorder.record(fact(str(n)))
     recorder.record(told("nobody", "shown", 0))
     recorder.close()
-    again = FeedbackStore(open_database("", tmp_path / "feedback.db"))
+    again = FeedbackStore(open_database("", tmp_path / "homespun.db"))
     assert len(again.outcomes(None, 0)) == 1_200
     assert lost == [("unknown", 1)]
     again.close()
@@ -145,7 +146,7 @@ def test_what_was_recorded_before_closing_is_written(tmp_path: Path) -> None:
 
 def test_a_failing_database_loses_facts_and_nothing_else(tmp_path: Path) -> None:
     lost: list[tuple[str, int]] = []
-    engine = open_database("", tmp_path / "feedback.db")
+    engine = open_database("", tmp_path / "homespun.db")
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE completions")
     recorder = Recorder(

@@ -15,7 +15,7 @@ from homespun_core.aliases import MANUAL
 from homespun_core.cli import main
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
-from homespun_server.feedback.database import open_database
+from homespun_server.database.opening import open_database
 from homespun_server.feedback.facts import CompletionFact, Event
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.rollout import state as states
@@ -43,7 +43,7 @@ def place(data: DataDir) -> Path:
 
 @pytest.fixture
 def store(data: DataDir) -> Iterator[FeedbackStore]:
-    made = FeedbackStore(open_database("", data.feedback))
+    made = FeedbackStore(open_database("", data.database))
     yield made
     made.close()
 

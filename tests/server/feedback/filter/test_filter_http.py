@@ -14,7 +14,7 @@ from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_server import routes
-from homespun_server.feedback.database import open_database
+from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter.publishing import publish
 from homespun_server.feedback.store import FeedbackStore
 from tests.server.feedback.filter.test_live import report
@@ -25,7 +25,7 @@ ALL_HIDDEN = replace(FILTER, intercept=-50.0)
 
 
 def _verdicts(data: Path) -> list[str | None]:
-    store = FeedbackStore(open_database("", data / "feedback.db"))
+    store = FeedbackStore(open_database("", data / "homespun.db"))
     found = [o.verdict for o in store.outcomes(None, 0, until=time.time() + 1)]
     store.close()
     return found

@@ -10,7 +10,7 @@ import pytest
 from homespun_core import storage
 from homespun_core.cli import main
 from homespun_core.paths import DataDir
-from homespun_server.feedback.database import open_database
+from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.filter.verdicts import EXPLORED
 from homespun_server.feedback.store import FeedbackStore, Summary, summary
@@ -20,7 +20,7 @@ DAY = 86_400.0
 
 
 def _summary(folder: Path, seed: int, judge: Judge) -> Summary:
-    store = FeedbackStore(open_database("", folder / "feedback.db"))
+    store = FeedbackStore(open_database("", folder / "homespun.db"))
     store.write(list(lived(places(20, 150, seed=seed, start=0.0), TASTE, judge)))
     found = summary(store.outcomes(None, 0))
     store.close()
@@ -28,7 +28,7 @@ def _summary(folder: Path, seed: int, judge: Judge) -> Summary:
 
 
 def _trained(data: DataDir, taste: object, num_each: int = 200) -> int:
-    store = FeedbackStore(open_database("", data.feedback))
+    store = FeedbackStore(open_database("", data.database))
     facts = lived(places(20, num_each, seed=1, start=time.time() - 9 * DAY), taste, unfiltered)  # type: ignore[arg-type]
     store.write(list(facts))
     store.close()

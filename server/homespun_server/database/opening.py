@@ -1,4 +1,4 @@
-"""The database: its tables, and how it is opened. Only the server uses it; SQLite by default, or PostgreSQL."""
+"""The database, and how it is opened. Only the server uses it; SQLite by default, or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,52 +7,11 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import (
-    JSON,
-    Column,
-    Engine,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-)
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from homespun_core.errors import ConfigError, StorageError
-
-metadata = MetaData()
-
-completions = Table(
-    "completions",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("time", Float, nullable=False, index=True),
-    Column("user", String(256), nullable=False, index=True),
-    Column("repository", String(64)),
-    Column("language", String(64)),
-    Column("adapter", String(64)),
-    Column("characters", Integer, nullable=False),
-    Column("first_line", Integer, nullable=False),
-    Column("latency_ms", Float, nullable=False),
-    Column("features", JSON, nullable=False),
-    Column("probability", Float),
-    Column("verdict", String(16)),
-    Index("ix_completions_repository_time", "repository", "time"),
-)
-events = Table(
-    "events",
-    metadata,
-    Column("completion", String(64), ForeignKey("completions.id", ondelete="CASCADE"), primary_key=True),
-    Column("kind", String(16), primary_key=True),
-    Column("time", Float, nullable=False),
-    Column("characters", Integer, nullable=False),
-)
 
 
 def open_database(url: str, default: Path) -> Engine:
@@ -65,7 +24,7 @@ def open_database(url: str, default: Path) -> Engine:
         engine = create_engine(address, pool_pre_ping=True)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         raise ConfigError(
-            f"database_url: can't be used ({type(error).__name__}); it looks like sqlite:////var/lib/homespun/feedback.db"
+            f"database_url: can't be used ({type(error).__name__}); it looks like sqlite:////var/lib/homespun/homespun.db"
             " or postgresql+psycopg://user@host/name (with the driver installed: pip install 'psycopg[binary]')"
         ) from None
     if engine.dialect.name == "sqlite":

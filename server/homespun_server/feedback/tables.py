@@ -1,0 +1,33 @@
+"""What is remembered of completions: one row for each, and one for each thing that became of it."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, String, Table
+
+from homespun_server.database.schema import metadata
+
+completions = Table(
+    "completions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("time", Float, nullable=False, index=True),
+    Column("user", String(256), nullable=False, index=True),
+    Column("repository", String(64)),
+    Column("language", String(64)),
+    Column("adapter", String(64)),
+    Column("characters", Integer, nullable=False),
+    Column("first_line", Integer, nullable=False),
+    Column("latency_ms", Float, nullable=False),
+    Column("features", JSON, nullable=False),
+    Column("probability", Float),
+    Column("verdict", String(16)),
+    Index("ix_completions_repository_time", "repository", "time"),
+)
+events = Table(
+    "events",
+    metadata,
+    Column("completion", String(64), ForeignKey("completions.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("time", Float, nullable=False),
+    Column("characters", Integer, nullable=False),
+)
