@@ -68,7 +68,8 @@ def _property(name: str, option: Any, default: object, description: str) -> Mapp
 
 
 def _scope(name: str) -> str:
-    return "window" if name in _BY_WORKSPACE else "machine"
+    """`application`: of the user, on whichever machine the folder is that is open."""
+    return "window" if name in _BY_WORKSPACE else "application"
 
 
 def _shown(default: object) -> Mapping[str, object]:

@@ -62,10 +62,10 @@ class Monaco:
 
 @asynccontextmanager
 async def monaco() -> AsyncIterator[Monaco]:
-    page_folder, browser = _built(), chromium()
+    page_folder, program = _built(), chromium()
     async with async_playwright() as playwright, language_server() as server:
-        chromium = await playwright.chromium.launch(executable_path=browser, headless=True, args=FLAGS)
-        page = await chromium.new_page(viewport={"width": 776, "height": 316}, device_scale_factor=2)
+        browser = await playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+        page = await browser.new_page(viewport={"width": 776, "height": 316}, device_scale_factor=2)
         await page.expose_function("toServer", server.send_text)
         server.listener = lambda text: page.evaluate("text => fromServer(text)", text)
         await page.goto((page_folder / "index.html").as_uri())
@@ -73,7 +73,7 @@ async def monaco() -> AsyncIterator[Monaco]:
             yield Monaco(page, server)
         finally:
             server.listener = None
-            await chromium.close()
+            await browser.close()
 
 
 @cache

@@ -114,9 +114,9 @@ _GHOST = """ghost => ghost === [...document.querySelectorAll(".view-lines [class
 
 
 @asynccontextmanager
-async def vscode(folder: Path, vsix: Path, **settings: object) -> AsyncIterator[VSCode]:
+async def vscode(folder: Path, vsix: Path, command: Path = HOMESPUN, **settings: object) -> AsyncIterator[VSCode]:
     server = _Server(folder)
-    server.configure({f"homespun.{name}": value for name, value in settings.items()})
+    server.configure(command, {f"homespun.{name}": value for name, value in settings.items()})
     await server.run("--install-extension", str(vsix))
     async with server.listening() as url, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), headless=True, args=FLAGS)
@@ -135,11 +135,13 @@ class _Server:
         self.workspace = folder / "workspace"
         self.settings = folder / "data/User/settings.json"
         self._where = [f"--user-data-dir={folder}/data", f"--extensions-dir={folder}/extensions"]
-        for made in (self._home, self.workspace, self.settings.parent):
+        self._machine = folder / "data/Machine/settings.json"
+        for made in (self._home, self.workspace, self.settings.parent, self._machine.parent):
             made.mkdir(parents=True)
 
-    def configure(self, settings: dict[str, object]) -> None:
+    def configure(self, command: Path, settings: dict[str, object]) -> None:
         self.settings.write_text(json.dumps(_SETTINGS | settings))
+        self._machine.write_text(json.dumps({"homespun.command": str(command)}))
 
     async def run(self, *words: str) -> None:
         process = await self._start(*words)
@@ -152,7 +154,6 @@ class _Server:
             "--auth=none", "--bind-addr=127.0.0.1:0", "--disable-telemetry", "--disable-update-check"
         )
         assert process.stdout is not None
-        draining = None
         try:
             yield await asyncio.wait_for(_address(process.stdout), 30)
         finally:

@@ -56,7 +56,8 @@ export class Server {
       events.onStopped(`it did not start (${error instanceof Error ? error.message : String(error)})`);
       return;
     }
-    await this.client.sendRequest("homespun/status").then(
+    // With parameters, though there are none: pygls answers no request without.
+    await this.client.sendRequest("homespun/status", {}).then(
       (value) => report(value, events),
       () => undefined, // an older server
     );

@@ -12,7 +12,7 @@ const OURS = new Set(["command", "trace"]);
 
 /**
  * Only what somebody has set: the server has its defaults, and what its environment says (HOMESPUN_SERVER_URL) comes
- * before them. VS Code itself lets no workspace set a setting of the scope `machine`.
+ * before them. VS Code itself lets no workspace set one of the scopes `machine` and `application`.
  */
 export function explicit(
   names: readonly string[],
