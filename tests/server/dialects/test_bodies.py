@@ -41,10 +41,13 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "tgi": {"inputs": "x"},
     "tabby": {"segments": {"prefix": "x"}},
 }
-NAMES = """prompt suffix max_tokens temperature stop stream n echo seed logprobs model homespun segments language mode
-debug_options stream_options user random_seed input_prefix input_suffix input_extra n_predict n_cmpl n_indent
-t_max_predict_ms response_fields options raw inputs parameters prefix filepath declarations details best_of do_sample
-return_full_text num_predict text filename body path trigger client""".split()
+NAMES = [
+    *("prompt", "suffix", "max_tokens", "temperature", "stop", "stream", "n", "echo", "seed", "logprobs", "model"),
+    *("homespun", "path", "trigger", "client", "segments", "prefix", "filepath", "declarations", "body", "language"),
+    *("mode", "debug_options", "stream_options", "user", "random_seed", "input_prefix", "input_suffix", "input_extra"),
+    *("n_predict", "n_cmpl", "n_indent", "t_max_predict_ms", "response_fields", "options", "num_predict", "raw"),
+    *("inputs", "parameters", "details", "best_of", "do_sample", "return_full_text", "text", "filename"),
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),

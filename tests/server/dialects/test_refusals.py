@@ -28,8 +28,13 @@ def test_each_dialect_has_its_own_fields() -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(400, "invalid_request_error"), (401, "authentication_error"), (413, "invalid_request_error")]
-    + [(500, "server_error"), (503, "unavailable_error")],
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (413, "invalid_request_error"),
+        (500, "server_error"),
+        (503, "unavailable_error"),
+    ],
 )
 def test_llama_cpp_names_kinds_by_status(status: int, kind: str) -> None:
     refusal = Refusal(status=status, message="m", type="t", code="c")
