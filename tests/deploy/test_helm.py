@@ -81,7 +81,8 @@ def test_settings_reach_homespun_with_their_types(tmp_path: Path) -> None:
     given: dict[str, Any] = {
         "settings": {"max_repo_mb": 2_000_000, "train_minutes": 7.5, "retrieval": False, "log_format": "json"},
         "repositories": [
-            {"source": "https://git.example.com/a.git", "name": "a", "groups": ["web", "shop"], "timeout_s": 60}
+            {"source": "https://example.com/a.git", "name": "a", "groups": ["web", "shop"], "timeout_s": 60},
+            {"source": "https://example.com/b.git"},
         ],
         "adapters": [{"name": "team", "repositories": "all"}],
     }
