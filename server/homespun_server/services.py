@@ -17,6 +17,7 @@ from typing import Protocol
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import FimFormat
+from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
 from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
 from homespun_core.types import Completion, CompletionRequest, SearchQuery, Snippet, Timings, Tokenizer
@@ -383,20 +384,19 @@ def _relative(path: str | None, repository: LiveRepository | None) -> str | None
 
 def _log(request_id: str, work: _Work, outcome: str) -> None:
     stats = work.stats
-    logger.info(
-        "completion id=%s repo=%s adapter=%s outcome=%s prompt=%d cached=%d new=%d snippets=%d"
-        " retrieve_ms=%.0f queue_ms=%.0f prefill_ms=%.0f decode_ms=%.0f total_ms=%.0f",
-        request_id,
-        work.repository.id if work.repository else "-",
-        work.adapter or "-",
-        outcome,
-        len(work.prompt.ids),
-        stats.cached_tokens if stats else 0,
-        stats.completion_tokens if stats else 0,
-        len(work.prompt.snippets),
-        work.retrieve_ms,
-        stats.queue_ms if stats else 0.0,
-        stats.prefill_ms if stats else 0.0,
-        stats.decode_ms if stats else 0.0,
-        (time.monotonic() - work.started) * 1e3,
+    fields = with_fields(
+        id=request_id,
+        repo=work.repository.id if work.repository else None,
+        adapter=work.adapter,
+        outcome=outcome,
+        prompt=len(work.prompt.ids),
+        cached=stats.cached_tokens if stats else 0,
+        new=stats.completion_tokens if stats else 0,
+        snippets=len(work.prompt.snippets),
+        retrieve_ms=work.retrieve_ms,
+        queue_ms=stats.queue_ms if stats else 0.0,
+        prefill_ms=stats.prefill_ms if stats else 0.0,
+        decode_ms=stats.decode_ms if stats else 0.0,
+        total_ms=(time.monotonic() - work.started) * 1e3,
     )
+    logger.info("completion", extra=fields)
