@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,20 +119,20 @@ async def test_a_token_ends_when_it_says(lookup: Lookup, engine: Engine) -> None
     assert await lookup.bearer(_token(engine, expires=time.time() - 1)) is None
     soon = _token(engine, expires=time.time() + 0.3)
     assert await lookup.bearer(soon) is not None
-    time.sleep(0.35)
+    await asyncio.sleep(0.35)
     assert await lookup.bearer(soon) is None
 
 
 async def test_teams_and_grants_say_what_may_be_read(lookup: Lookup, engine: Engine) -> None:
     token = _token(engine)
 
-    async def readable() -> frozenset[str] | None:
+    async def readable() -> set[str]:
         _until_seen(lookup, engine)
         found = await lookup.bearer(token)
-        assert found is not None
-        return found.readable
+        assert found is not None and found.readable is not None
+        return set(found.readable)
 
-    assert await readable() == frozenset()
+    assert await readable() == set()
     with changing(engine, ADMIN) as change:
         user = reading.user_named(change.connection, "ada")
         assert user is not None
@@ -163,7 +164,7 @@ async def test_without_a_database_the_known_go_on_for_a_while_and_others_are_tol
     assert await lookup.bearer(known) is not None
     with pytest.raises(ServiceError, match="try again"):
         await lookup.bearer(unknown)
-    time.sleep(0.6)
+    await asyncio.sleep(0.6)
     with pytest.raises(ServiceError, match="try again"):
         await lookup.bearer(known)
     event.remove(engine, "do_connect", broken)
