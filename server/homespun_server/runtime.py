@@ -30,6 +30,7 @@ from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
 from homespun_server.services import Completer
 from homespun_server.snapshots import SnapshotWatcher
+from homespun_server.tracing import Trace, tracer
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Runtime:
         """None until it is opened, and where feedback_days is 0."""
         self.rollout: RolloutFollower | None = None
         """None where a person decides."""
+        self._trace, self._end_traces = _traces(settings, model)
         self._load_engine, self._scopes = load_engine, scopes
         self._thread: threading.Thread | None = None
 
@@ -82,6 +84,7 @@ class Runtime:
         if self.recorder is not None:
             self.recorder.close()
         self.lookup.close()
+        self._end_traces()
         self.database.dispose()
 
     def state(self, reader: Principal) -> dict[str, Any]:
@@ -141,6 +144,7 @@ class Runtime:
             settings=settings,
             metrics=self.metrics,
             record=self.recorder.record if self.recorder else None,
+            trace=self._trace,
             judged=LiveFilter(DataDir(settings.data_root).filters, may_hide=settings.show_filter == "auto").judged,
         )
         self._gauges(engine, watcher)
@@ -178,6 +182,12 @@ class Runtime:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)
         self.metrics.adapters.set_function(lambda: len(engine.adapters))
         self.metrics.index_age.set_function(lambda: watcher.index_age_s() or 0.0)
+
+
+def _traces(settings: Settings, model: ModelFiles) -> tuple[Trace, Callable[[], None]]:
+    if not settings.otlp_endpoint:
+        return (lambda fields: None), (lambda: None)
+    return tracer(settings.otlp_endpoint, model.name)
 
 
 def load_engine(model: ModelFiles, settings: Settings) -> Engine:
