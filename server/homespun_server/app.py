@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from homespun_core import __version__
 from homespun_core.config import Settings
-from homespun_core.errors import ConfigError, ServiceError
+from homespun_core.errors import ConfigError, ServiceError, StorageError
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_server import routes
+from homespun_server.access import admin, own
+from homespun_server.access.desk import NotThereError
 from homespun_server.access.gate import Gate
 from homespun_server.access.http import ForbiddenError
 from homespun_server.connections import BoundedBodies
@@ -67,11 +70,17 @@ def build_app(
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
+    app.include_router(admin.router)
+    app.include_router(own.router)
     app.include_router(pages.router)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
     app.add_exception_handler(ForbiddenError, _forbidden)
+    app.add_exception_handler(NotThereError, _not_there)
+    app.add_exception_handler(ConfigError, _senseless)
+    app.add_exception_handler(StorageError, _unavailable)
+    app.add_exception_handler(RequestValidationError, _misshapen)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
     app.add_middleware(Gate, settings=settings, lookup=runtime.lookup, signed=(hooks.PATH,))
@@ -103,6 +112,24 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 async def _forbidden(request: Request, error: Exception) -> Response:
     return _error(403, str(error), "permission_error", "forbidden")
+
+
+async def _not_there(request: Request, error: Exception) -> Response:
+    return _error(404, str(error), "invalid_request_error", "not_found")
+
+
+async def _senseless(request: Request, error: Exception) -> Response:
+    return _error(400, str(error), "invalid_request_error", "invalid_value")
+
+
+async def _misshapen(request: Request, error: Exception) -> Response:
+    """Says where and what, and repeats nothing of what was sent."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:])
+    return _error(
+        400, f"{place or 'the body'}: {first['msg']}", "invalid_request_error", "invalid_value", place or None
+    )
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
