@@ -33,6 +33,8 @@ class CompletionFact:
     probability: float | None = None
     """That something of it is kept, as the live filter has it."""
     verdict: Verdict | None = None
+    is_ahead: bool = False
+    """Made before anybody wanted it: an opportunity only once it is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
