@@ -5,7 +5,7 @@ What a browser or editor holds is kept as a hash: whoever reads the database can
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, ForeignKey, Integer, String, Table, UniqueConstraint
+from sqlalchemy import Column, Float, ForeignKey, Integer, String, Table
 
 from homespun_server.database.schema import metadata
 
@@ -56,7 +56,7 @@ device_codes = Table(
     "device_codes",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("user_code", String(64), nullable=False),
+    Column("user_code", String(64), nullable=False, unique=True),
     Column("client", String(128), nullable=False),
     Column("scope", String(64), nullable=False),
     Column("origin", String(128), nullable=False),
@@ -65,5 +65,4 @@ device_codes = Table(
     Column("polled", Float),
     Column("state", String(16), nullable=False),
     Column("user", String(32), ForeignKey("users.id", ondelete="CASCADE")),
-    UniqueConstraint("user_code"),
 )
