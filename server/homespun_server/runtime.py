@@ -55,7 +55,7 @@ class Runtime:
         self.error: str | None = None
         self.database = open_database(settings.database_url, DataDir(settings.data_root).database)
         self.lookup = Lookup(
-            self.database, self._guarded, default_access=settings.default_access, api_token=settings.api_token
+            self.database, self._guarded, is_open=settings.default_access == "everyone", api_token=settings.api_token
         )
         self.recorder: Recorder | None = None
         """None until it is opened, and where feedback_days is 0."""

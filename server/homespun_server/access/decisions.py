@@ -13,7 +13,6 @@ from homespun_server.access.records import Credential, Grant, Person
 Action = Literal[
     "complete", "read-index", "read-metrics", "read-usage", "read-audit", "manage-repositories", "manage-people"
 ]
-DefaultAccess = Literal["nobody", "everyone"]
 
 _WHO: Mapping[Action, tuple[Scope, frozenset[Role]]] = {
     "complete": ("complete", frozenset(("developer", "repo-admin", "admin"))),
@@ -36,8 +35,8 @@ class Guarded:
     addresses: frozenset[str] = frozenset()
     """`host/owner/name` of its remotes, or its path."""
     groups: frozenset[str] | None = frozenset()
-    """Of the settings; none is whatever `default_access` says. None where they aren't known: there is no index of it, or
-    the settings don't have this adapter."""
+    """Of the settings; none is whatever `default_access` says. None where they aren't known: there is no index of it,
+    or the settings don't have this adapter."""
     is_uncommitted: bool = False
     """Whether it holds what somebody has saved and not committed."""
     is_adapter: bool = False
@@ -56,7 +55,7 @@ def may(principal: Principal, action: Action) -> bool:
 
 
 def principal_for(
-    person: Person, credential: Credential, guarded: Iterable[Guarded], default: DefaultAccess, now: float
+    person: Person, credential: Credential, guarded: Iterable[Guarded], is_open: bool, now: float
 ) -> Principal:
     user = person.user
     return Principal(
@@ -64,22 +63,20 @@ def principal_for(
         name=user.name,
         role=user.role,
         scopes=credential.scopes,
-        readable=readable_by(person, guarded, default, now),
+        readable=readable_by(person, guarded, is_open, now),
         credential=credential.id,
     )
 
 
-def readable_by(
-    person: Person, guarded: Iterable[Guarded], default: DefaultAccess, now: float
-) -> frozenset[str] | None:
+def readable_by(person: Person, guarded: Iterable[Guarded], is_open: bool, now: float) -> frozenset[str] | None:
     """Ids; None is all there are."""
     if person.user.active and person.user.role == "admin":
         return None
-    return frozenset(g.id for g in guarded if reading(person, g, default, now).allowed)
+    return frozenset(g.id for g in guarded if reading(person, g, is_open, now).allowed)
 
 
-def reading(person: Person, guarded: Guarded, default: DefaultAccess, now: float) -> Verdict:
-    """Whether somebody may read a repository at a time, and why."""
+def reading(person: Person, guarded: Guarded, is_open: bool, now: float) -> Verdict:
+    """Whether somebody may read a repository at a time, and why. `is_open`: one without groups is everyone's."""
     user = person.user
     if not user.active:
         return Verdict(False, "is deactivated")
@@ -95,10 +92,10 @@ def reading(person: Person, guarded: Guarded, default: DefaultAccess, now: float
         return Verdict(own, "has a grant of its own for" if own else "is not its author: it holds uncommitted work")
     if grants:
         return Verdict(True, f"has the grant {grants[0].pattern!r} of {grants[0].subject} ({grants[0].source})")
-    return _by_groups(person, guarded, default)
+    return _by_groups(person, guarded, is_open)
 
 
-def _by_groups(person: Person, guarded: Guarded, default: DefaultAccess) -> Verdict:
+def _by_groups(person: Person, guarded: Guarded, is_open: bool) -> Verdict:
     groups = guarded.groups
     if groups is None:
         return Verdict(False, "has no grant for it; its groups aren't known, since there is no index of it")
@@ -106,7 +103,7 @@ def _by_groups(person: Person, guarded: Guarded, default: DefaultAccess) -> Verd
         return Verdict(True, f"is in {common[0]}, one of its groups in the settings")
     if groups:
         return Verdict(False, f"is in none of its groups ({', '.join(sorted(groups))}) and has no grant for it")
-    if default == "everyone":
+    if is_open:
         return Verdict(True, "may, as everyone: it has no groups, and default_access is everyone")
     return Verdict(False, "has no grant for it; it has no groups, and default_access is nobody")
 

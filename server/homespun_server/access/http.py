@@ -29,14 +29,13 @@ def principal_of(request: Request) -> Principal:
 def bound(request: Request, wanted: CompletionRequest) -> CompletionRequest:
     """What a client wants, limited to what its user may read. Every completion passes here. Raises ForbiddenError.
 
-    With accounts, a client can't say whose it is: neither to be counted as another, nor to end another's completions."""
+    With accounts, a client can't say whose it is: neither to be counted as another, nor to end what another
+    waits for."""
     principal = demand(request, "complete")
     if not principal.user:
         return replace(wanted, readable=principal.readable)
     client = f"{principal.user}/{wanted.client}" if wanted.client else None
-    return replace(
-        wanted, readable=principal.readable, account=principal.user, user=principal.user, client=client
-    )
+    return replace(wanted, readable=principal.readable, account=principal.user, user=principal.user, client=client)
 
 
 def demand(request: Request, action: Action) -> Principal:

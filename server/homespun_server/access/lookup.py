@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_core.errors import ServiceError
 from homespun_server.access import reading
-from homespun_server.access.decisions import DefaultAccess, Guarded, principal_for
+from homespun_server.access.decisions import Guarded, principal_for
 from homespun_server.access.principal import BREAK_GLASS, Principal
 from homespun_server.access.records import Credential, Person
 from homespun_server.access.tables import tokens
@@ -39,6 +39,7 @@ POLL_S = 1.0
 TRUST_S = 60.0
 """So long a person who is known is believed while the database can't be asked."""
 _PATIENCE_S = 3.0
+_UNKNOWN = "accounts can't be checked: the database can't be reached; try again in a moment"
 _USED_S = 30.0
 _MAX_KNOWN = 10_000
 _FRESH_S = 1.0
@@ -63,13 +64,13 @@ class Lookup:
         engine: Engine,
         repositories: Repositories,
         *,
-        default_access: DefaultAccess = "nobody",
+        is_open: bool = False,
         api_token: str = "",
         poll_s: float = POLL_S,
         trust_s: float = TRUST_S,
     ) -> None:
         """Asks the database whether there are accounts; raises SQLAlchemyError when it can't."""
-        self._engine, self._repositories, self._default = engine, repositories, default_access
+        self._engine, self._repositories, self._is_open = engine, repositories, is_open
         self._api_token = api_token.encode()
         self._poll_s, self._trust_s = poll_s, trust_s
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
@@ -135,7 +136,7 @@ class Lookup:
         if known is None or known.version < self._version:
             known = await self._read(digest, find)
         elif self.unheard_s > self._trust_s:
-            raise ServiceError("accounts can't be checked: the database can't be reached; try again in a moment")
+            raise ServiceError(_UNKNOWN)
         return self._principal(known)
 
     async def _read(self, digest: bytes, find: Find) -> _Known:
@@ -145,7 +146,7 @@ class Lookup:
             known = await asyncio.wait_for(answer, _PATIENCE_S)
         except (SQLAlchemyError, TimeoutError) as error:
             logger.warning("accounts can't be checked: the database fails (%s)", type(error).__name__)
-            raise ServiceError("accounts can't be checked: the database can't be reached; try again in a moment") from None
+            raise ServiceError(_UNKNOWN) from None
         self._known[digest] = known
         self._known.move_to_end(digest)
         if len(self._known) > _MAX_KNOWN:
@@ -169,7 +170,7 @@ class Lookup:
         guarded = self._repositories()
         age_s = time.monotonic() - known.decided_at
         if known.principal is None or known.decided_on is not guarded or age_s > _FRESH_S:
-            known.principal = principal_for(person, credential, guarded, self._default, now)
+            known.principal = principal_for(person, credential, guarded, self._is_open, now)
             known.decided_on, known.decided_at = guarded, time.monotonic()
         return known.principal
 
