@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from fastapi import Request
+
+from homespun_server.pages.origin import is_own
 
 _MAX_BYTES = 100_000
 _MAX_FIELDS = 200
@@ -29,7 +31,7 @@ FOREIGN = PageError(
 
 async def form(request: Request) -> Form:
     """The fields of a form of ours; of several of one name the last. For `Depends`. Raises PageError."""
-    if not is_own(request.headers, public_url=request.app.state.public_url):
+    if not is_own(dict(request.headers.raw), public_url=request.app.state.runtime.settings.public_url):
         raise FOREIGN
     fields = await plain_form(request)
     session = getattr(request.state, "session", None)
@@ -48,17 +50,6 @@ async def plain_form(request: Request) -> Form:
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"))
     except ValueError as error:
         raise PageError(400, "No form", "What was sent can’t be read as a form.") from error
-
-
-def is_own(headers: Mapping[str, str], *, public_url: str) -> bool:
-    """Whether a page of ours made the request. Browsers say so in Sec-Fetch-Site, older ones in Origin; what says
-    neither isn't believed."""
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site == "same-origin"
-    origin = urlsplit(headers.get("origin", ""))
-    own = {headers.get("host", ""), urlsplit(public_url).netloc} - {""}
-    return origin.scheme in ("http", "https") and origin.netloc in own
 
 
 async def _body(request: Request) -> bytes:

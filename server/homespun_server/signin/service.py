@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from homespun_server.access.principal import BREAK_GLASS, Principal
 from homespun_server.access.records import Credential
 from homespun_server.access.tokens import parsed
 from homespun_server.exposure import is_loopback
+from homespun_server.pages.origin import is_own
 from homespun_server.signin.accounts import Rules, signed_in
 from homespun_server.signin.attempt import Attempt
 from homespun_server.signin.device import DeviceCode, DeviceCodes
@@ -57,6 +59,14 @@ class SignIn:
     def is_secure(self) -> bool:
         """Whether browsers reach us by TLS."""
         return self.public_url.startswith("https://")
+
+    @property
+    def cookie_name(self) -> str:
+        """With __Host-, browsers take it from this host alone, by TLS."""
+        return "__Host-homespun-session" if self.is_secure else "homespun-session"
+
+    def is_own(self, headers: Mapping[bytes, bytes]) -> bool:
+        return is_own(headers, public_url=self.public_url)
 
     async def visitor(self, cookie: str) -> tuple[Session, Principal] | None:
         """Whose browser it is. Raises ServiceError while that can't be known."""
@@ -127,7 +137,8 @@ class SignIn:
     @property
     def is_needed(self) -> bool:
         """Whether requests need a token at all."""
-        return self._lookup.has_accounts or bool(self._settings.api_token)
+        settings = self._settings
+        return self._lookup.has_accounts or bool(settings.api_token or settings.oidc_issuer)
 
 
 def _used(connection: Connection, code: DeviceCode) -> bool:

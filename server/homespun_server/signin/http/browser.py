@@ -20,7 +20,6 @@ from homespun_server.signin.http.doors import (
     drop_cookie,
     origin_of,
     service_of,
-    session_cookie,
     set_cookie,
     sign_in_address,
 )
@@ -105,7 +104,7 @@ def sign_out(request: Request, fields: Annotated[Form, Depends(form)]) -> Respon
     page = message_page(
         request, "Signed out", "This browser is signed out of Homespun. At the identity provider it may still be in."
     )
-    drop_cookie(page, service, session_cookie(service))
+    drop_cookie(page, service, service.cookie_name)
     return page
 
 
@@ -113,7 +112,7 @@ def _signed_in(request: Request, service: SignIn, cookie: str, next: str) -> Res
     if request.state.session is not None:
         service.sessions.end(request.state.session.id)
     answer = _redirect(next)
-    set_cookie(answer, service, session_cookie(service), cookie, service.longest_s)
+    set_cookie(answer, service, service.cookie_name, cookie, service.longest_s)
     return answer
 
 

@@ -11,13 +11,7 @@ from fastapi.responses import Response
 from homespun_server.pages.http import Pages
 from homespun_server.signin.service import SignIn
 
-OPEN_PATHS = ("/signin", "/signout", "/oauth", "/scim/v2", "/.well-known/oauth-authorization-server", "/assets")
-"""Whoever comes here has no token yet, or shows one of another kind."""
 PAGES = Pages(Path(__file__).parent.parent / "templates")
-
-
-def is_open(path: str) -> bool:
-    return any(path == open or path.startswith(f"{open}/") for open in OPEN_PATHS)
 
 
 def service_of(request: Request) -> SignIn:
@@ -37,11 +31,6 @@ def origin_of(request: Request) -> str:
 
 def sign_in_address(path: str) -> str:
     return f"/signin?next={quote(path, safe='/')}"
-
-
-def session_cookie(service: SignIn) -> str:
-    """With __Host-, browsers take it from this host alone, by TLS."""
-    return "__Host-homespun-session" if service.is_secure else "homespun-session"
 
 
 def attempt_cookie(service: SignIn) -> str:
