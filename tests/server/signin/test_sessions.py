@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from homespun_server.access import reading
 from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
 from homespun_server.database.opening import open_database
-from homespun_server.signin.sessions import Sessions, end_all
+from homespun_server.signin.sessions import Sessions
 
 
 class Clock:
@@ -66,10 +67,14 @@ def test_sessions_that_ended_are_not_kept(sessions: Sessions, clock: Clock, ada:
         assert len(connection.exec_driver_sql("SELECT id FROM sessions").all()) == 1
 
 
-def test_all_of_a_user_end_at_once(sessions: Sessions, ada: str) -> None:
+def test_who_is_deactivated_is_signed_out_for_good(sessions: Sessions, ada: str) -> None:
+    """Also for when they may come back."""
     cookies = [sessions.start(ada) for _ in range(2)]
-    with sessions._engine.begin() as connection:
-        assert end_all(connection, ada) == 2
+    with changing(sessions._engine, Actor(id="local", origin="cli")) as change:
+        user = reading.user_with(change.connection, ada)
+        assert user is not None
+        change.set_active(user, False)
+        change.set_active(user, True)
     assert [sessions.find(cookie) for cookie in cookies] == [None, None]
 
 
