@@ -23,6 +23,7 @@ _POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 _BACKGROUND_NICENESS = 10
 _SETTINGS = {"serve": (SERVE,), "index": (INDEX,), "train": (TRAIN, INDEX), "retrain": (RETRAIN, TRAIN, INDEX)}
+_BACKGROUND = ("train", "retrain", "worker")
 _SECRETS = ("api_token", "vllm_token", "webhook_secret")
 
 
@@ -112,7 +113,7 @@ class Children:
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C reaches us alone, and we stop the others in order
-            preexec_fn=partial(_be_nice if verb in ("train", "retrain") else _die_with_parent, os.getpid()),
+            preexec_fn=partial(_be_nice if verb in _BACKGROUND else end_with_parent, os.getpid()),
         )
 
 
@@ -135,13 +136,13 @@ def sources_as_arguments(loaded: LoadedSettings, given: Sequence[str]) -> list[s
     return [hide_credentials(r.source) if r in loaded.repositories else r.source for r in chosen]
 
 
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel end this child when its parent dies, even by kill -9: no orphan keeps the port."""
+def end_with_parent(parent: int) -> None:
+    """In a child before it becomes another program: have the kernel end this child when its parent dies, even by kill -9: no orphan keeps the port."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before the kernel knew: seen once, a watcher that nobody ended
         os._exit(1)
 
 
 def _be_nice(parent: int) -> None:
-    _die_with_parent(parent)
+    end_with_parent(parent)
     os.nice(max(0, _BACKGROUND_NICENESS - os.nice(0)))  # a nice parent's child is nice already
