@@ -137,7 +137,8 @@ def sources_as_arguments(loaded: LoadedSettings, given: Sequence[str]) -> list[s
 
 
 def end_with_parent(parent: int) -> None:
-    """In a child before it becomes another program: have the kernel end this child when its parent dies, even by kill -9: no orphan keeps the port."""
+    """In a child, before it becomes another program: the kernel is to end it when its parent dies, even by kill -9. No
+    orphan keeps the port."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before the kernel knew: seen once, a watcher that nobody ended
         os._exit(1)

@@ -1,7 +1,8 @@
-"""Opening the database: migrations from every earlier schema with rows in it, two processes at once, and what is wrong."""
+"""Opening the database: from every earlier schema with rows in it, by several processes at once, and what is wrong."""
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -17,11 +18,15 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, MetaData, create_engine
 
+import homespun_server
 from homespun_core.errors import ConfigError, StorageError
 from homespun_server.database import opening
 from homespun_server.database.opening import open_database, writing
 from homespun_server.database.schema import metadata
 
+SERVER = Path(homespun_server.__file__).parent
+for tables in SERVER.rglob("tables.py"):
+    importlib.import_module(".".join(("homespun_server", *tables.relative_to(SERVER).with_suffix("").parts)))
 MIGRATIONS = Path(opening.__file__).parent / "migrations"
 REVISIONS = sorted(revision.revision for revision in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 
