@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from homespun_core import __version__
 from homespun_core.allocator import restart_with_jemalloc
-from homespun_core.errors import HomespunError, explain_os_error
+from homespun_core.errors import BusyError, HomespunError, explain_os_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,9 @@ VERBS = {
     ),
 }
 
+INTERRUPTED = 130
+BUSY = 75
+"""EX_TEMPFAIL of sysexits.h."""
 _TRAINING = frozenset(("train", "pretrain"))
 
 _EPILOG = """\
@@ -83,7 +86,8 @@ a first try:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0 done, 1 an error said in one line, 2 wrong usage, 130 interrupted."""
+    """Run one verb; returns the exit status: 0 done, 1 an error said in one line, 2 wrong usage, 75 another process
+    is at it, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         os.environ["PYTHONSAFEPATH"] = "1"  # no Python that we start, us again included, imports from a repository
@@ -92,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except HomespunError as error:
-        return _say(str(error), 1)
+        return _say(str(error), BUSY if isinstance(error, BusyError) else 1)
     except KeyboardInterrupt:
-        return _say("interrupted; finished work is kept", 130)
+        return _say("interrupted; finished work is kept", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't complain again
         return 1
