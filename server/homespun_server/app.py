@@ -19,12 +19,14 @@ from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_server import routes
 from homespun_server.access.principal import LOCAL
+from homespun_server.connections import BoundedBodies
 from homespun_server.dialects import BadRequestError, error_body
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure, is_loopback
 from homespun_server.feedback import http as feedback_routes
 from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
+from homespun_server.pages import http as pages
 from homespun_server.runtime import EngineLoader, Runtime
 from homespun_server.runtime import load_engine as load_configured_engine
 
@@ -60,12 +62,14 @@ def build_app(
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
+    app.include_router(pages.router)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
     app.add_middleware(_Gate, settings=settings)
+    app.add_middleware(BoundedBodies)
     return app
 
 
