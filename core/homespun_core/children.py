@@ -15,16 +15,23 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from homespun_core.config import INDEX, RETRAIN, SERVE, TRAIN, LoadedSettings, Settings, as_flags
+from homespun_core.config import EVAL, INDEX, RETRAIN, SERVE, TRAIN, WORKER, LoadedSettings, Settings, as_flags
 from homespun_core.paths import hide_credentials
 
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 _BACKGROUND_NICENESS = 10
-_SETTINGS = {"serve": (SERVE,), "index": (INDEX,), "train": (TRAIN, INDEX), "retrain": (RETRAIN, TRAIN, INDEX)}
-_BACKGROUND = ("train", "retrain", "worker")
-_SECRETS = ("api_token", "vllm_token", "webhook_secret")
+_SETTINGS = {
+    "serve": (SERVE,),
+    "index": (INDEX,),
+    "train": (TRAIN, INDEX),
+    "eval": (EVAL, INDEX),
+    "retrain": (RETRAIN, TRAIN, INDEX),
+    "worker": (WORKER, INDEX, TRAIN, EVAL),
+}
+_BACKGROUND = ("train", "retrain", "eval")
+_SECRETS = ("api_token", "vllm_token", "webhook_secret", "worker_token")
 
 
 class StopRequest:
@@ -94,8 +101,12 @@ class Children:
         with log.open("ab") as output:
             return self._popen(verb, flags, sources, output)
 
+    def piped(self, verb: str, flags: Sequence[str], sources: Sequence[str]) -> subprocess.Popen[bytes]:
+        """The same, with what it prints in pipes: to be read all the time."""
+        return self._popen(verb, flags, sources, subprocess.PIPE)
+
     def _popen(
-        self, verb: str, flags: Sequence[str], sources: Sequence[str], output: IO[bytes] | None
+        self, verb: str, flags: Sequence[str], sources: Sequence[str], output: IO[bytes] | int | None
     ) -> subprocess.Popen[bytes]:
         settings = [*self._config, *as_flags(self._settings, _SETTINGS[verb])]
         return subprocess.Popen(

@@ -57,6 +57,10 @@ VERBS = {
         "train without a repository, files or an author from now on, and delete the adapters that knew them",
     ),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
+    "worker": Verb(
+        "homespun_server.jobs.worker_cli", "server", "do the jobs that the server's queue holds: index, train, evaluate"
+    ),
+    "jobs": Verb("homespun_server.jobs.cli", "server", "the server's queue: what waits, runs and has ended"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
     "pretrain": Verb(

@@ -18,6 +18,7 @@ from pathlib import Path
 from homespun_core.errors import StorageError
 
 FENCE = "FENCE"
+LEASE_HELP = "publish only while no later lease was given (a worker says which this is)"
 _PATIENCE_S = 5.0
 
 

@@ -26,6 +26,11 @@ from homespun_server.exposure import check_exposure, is_loopback
 from homespun_server.feedback import http as feedback_routes
 from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
+from homespun_server.jobs import admin as job_routes
+from homespun_server.jobs import http as worker_routes
+from homespun_server.jobs.keeper import Keeper
+from homespun_server.jobs.queue import queue_for
+from homespun_server.jobs.targets import Targets
 from homespun_server.pages import http as pages
 from homespun_server.runtime import EngineLoader, Runtime
 from homespun_server.runtime import load_engine as load_configured_engine
@@ -38,19 +43,26 @@ def build_app(
     model: ModelFiles,
     load_engine: EngineLoader = load_configured_engine,
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
+    targets: Targets | None = None,
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
+
+    `targets`: what jobs may be about; without, what is indexed.
 
     `on_loaded` is called in the loading thread, also when loading failed. Raises ConfigError when
     the settings would open the server to a network without a token.
     """
     check_exposure(settings)
     runtime = Runtime(settings, model, load_engine)
+    queue = queue_for(settings, runtime.database, targets)
+    keeper = Keeper([queue.store.tidy])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start(on_loaded)
+        keeper.start()
         yield
+        keeper.close()
         runtime.close()
 
     # No schema pages: they load their scripts from a public network.
@@ -58,11 +70,15 @@ def build_app(
         title="Homespun", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.runtime = runtime
+    app.state.is_stopping = lambda: False
+    app.state.jobs = queue
     app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret)
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
     app.include_router(pages.router)
+    app.include_router(worker_routes.router)
+    app.include_router(job_routes.router)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
@@ -79,7 +95,8 @@ class _Gate:
     A web page may have its own name point to 127.0.0.1 (DNS rebinding); its requests then carry that name. Or it posts
     to 127.0.0.1 without being able to read the answer; browsers then name its origin.
 
-    Forges' hooks pass: they have a signature of their own, no bearer token, and the name of a proxy in front of us.
+    Forges' hooks pass: they have a signature of their own, no bearer token, and the name of a proxy in front of us. So
+    do workers, which have a token of their own.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -90,7 +107,7 @@ class _Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_hook = f"{scope['path']}/".startswith(f"{hooks.PATH}/")
+        is_hook = f"{scope['path']}/".startswith((f"{hooks.PATH}/", f"{worker_routes.PATH}/"))
         scope.setdefault("state", {})["principal"] = LOCAL
         refusal = None if is_hook else self._refusal(scope["path"], dict(scope["headers"]))
         await (refusal or self._app)(scope, receive, send)

@@ -25,6 +25,7 @@ from homespun_indexer.model_files import resolve_base_model
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
 from homespun_server.exposure import check_exposure
+from homespun_server.jobs.targets import Targets
 from homespun_server.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -41,10 +42,11 @@ def run(args: argparse.Namespace) -> int:
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     if loaded.sources:
         logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))
-    return serve(loaded.settings)
+    targets = Targets(DataDir(loaded.settings.data_root), loaded.repositories, loaded.scopes)
+    return serve(loaded.settings, targets)
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, targets: Targets | None = None) -> int:
     """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
     check_exposure(settings)
     model = resolve_base_model(settings.base_model, settings.fim_family)
@@ -63,7 +65,8 @@ def serve(settings: Settings) -> int:
                 failures.append(runtime.error)
                 server.should_exit = True
 
-        options.app = build_app(settings, model, on_loaded=on_loaded)
+        options.app = app = build_app(settings, model, on_loaded=on_loaded, targets=targets)
+        app.state.is_stopping = lambda: server.should_exit
         with _ending_quietly(server), _announced(DataDir(settings.data_root), url):
             print(f"homespun listens on {url}, the model is loading", flush=True)
             server.run(sockets=[listener])
