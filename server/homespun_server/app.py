@@ -72,7 +72,7 @@ def build_app(
     app.state.runtime = runtime
     app.state.is_stopping = lambda: False
     app.state.jobs = queue
-    app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret)
+    app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret, ask=queue.pushed)
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
