@@ -21,8 +21,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `homespun train` does
 
-from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, TRAIN, add_flags, settings_from_args
+from homespun_core.logs import configure_logging
 from homespun_indexer.progress import progress_for_terminal
 from homespun_trainer import report
 from homespun_trainer.cli import train
@@ -36,7 +36,7 @@ def main() -> None:
     args = _arguments()
     settings = settings_from_args(args).settings
     settings = replace(settings, eval_tasks=max(settings.eval_tasks, args.places))  # so many must lie after the cut
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     progress, started = progress_for_terminal(), time.monotonic()
     trained = [train(source, settings, progress) for source in args.repositories]
     results = {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -151,13 +150,6 @@ def _explaining_missing_extra(name: str) -> Iterator[None]:
         raise HomespunError(
             f"homespun {name} needs the {extra} extra (missing: {missing}): pip install 'homespun[{extra}]'"
         ) from error
-
-
-def configure_logging(level: str) -> None:
-    """Log lines on stderr, for the verbs that log. Called once, by a verb's `run`."""
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
 
 
 def _say(message: str, status: int) -> int:

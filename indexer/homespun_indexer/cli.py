@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from homespun_core import nudges
-from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, Settings, add_flags, settings_from_args
 from homespun_core.errors import HomespunError, explain_os_error
+from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, hide_credentials, repo_id
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import Manifest, locked, read_manifest
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """1 when one of the repositories couldn't be indexed; the others are all the same."""
     loaded = settings_from_args(args)
-    configure_logging(loaded.settings.log_level)
+    configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     followed = [Followed(config, loaded.settings) for config in loaded.chosen(args.repositories)]
     resolve_base_model(loaded.settings.base_model, loaded.settings.fim_family)  # a wrong one is said once
     done = [repository.refresh(progress_for_terminal()) for repository in followed]

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from homespun_core.cli import configure_logging
 from homespun_core.config import LSP, SETTINGS, Settings, add_flags, load_settings
 from homespun_core.errors import ConfigError
+from homespun_core.logs import configure_logging
 from homespun_lsp.options import server_url_problem
 
 

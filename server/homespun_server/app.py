@@ -19,6 +19,7 @@ from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_server import routes
 from homespun_server.access.principal import LOCAL
+from homespun_server.connections import BoundedBodies
 from homespun_server.dialects import BadRequestError, error_body
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure, is_loopback
@@ -68,6 +69,7 @@ def build_app(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
     app.add_middleware(_Gate, settings=settings)
+    app.add_middleware(BoundedBodies)
     return app
 
 

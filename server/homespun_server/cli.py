@@ -17,12 +17,13 @@ from pathlib import Path
 import uvicorn
 
 from homespun_core import config, storage
-from homespun_core.cli import configure_logging
 from homespun_core.config import Settings
 from homespun_core.errors import ServiceError
+from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
 from homespun_indexer.model_files import resolve_base_model
 from homespun_server.app import build_app
+from homespun_server.connections import Connection
 from homespun_server.exposure import check_exposure
 from homespun_server.runtime import Runtime
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     loaded = config.settings_from_args(args)
-    configure_logging(loaded.settings.log_level)
+    configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     if loaded.sources:
         logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))
     return serve(loaded.settings)
@@ -49,7 +50,9 @@ def serve(settings: Settings) -> int:
     model = resolve_base_model(settings.base_model, settings.fim_family)
     with _bound(settings) as listener:
         url = _url(settings.host, listener.getsockname()[1])
-        options = uvicorn.Config("", log_config=None, access_log=False, timeout_graceful_shutdown=_DRAIN_S)
+        options = uvicorn.Config(
+            "", log_config=None, access_log=False, http=Connection, timeout_graceful_shutdown=_DRAIN_S
+        )
         server = uvicorn.Server(options)
         failures: list[str] = []
 

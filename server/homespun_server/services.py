@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import FimFormat
+from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
 from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
 from homespun_core.types import Completion, CompletionRequest, SearchQuery, Snippet, Timings, Tokenizer
@@ -30,6 +31,7 @@ from homespun_server.feedback.features import features
 from homespun_server.metrics import Metrics, outcome_of
 from homespun_server.retrieval import Retriever
 from homespun_server.snapshots import LiveRepository, pick
+from homespun_server.tracing import Trace
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +91,15 @@ class Completer:
         metrics: Metrics,
         record: Callable[[CompletionFact], None] | None = None,
         judged: Callable[[CompletionFact], CompletionFact] = lambda fact: fact,
+        trace: Trace = lambda fields: None,
     ) -> None:
-        """`record` takes what is remembered of each completion, after `judged` added what the show/hide filter says.
+        """`record` takes what is remembered of each completion, after `judged` added what the show/hide filter says;
+        `trace` what is logged of it.
 
         Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
         self._repositories, self._settings, self._metrics = repositories, settings, metrics
-        self._record, self._judged = record, judged
+        self._record, self._judged, self._trace = record, judged, trace
         room = engine.max_context - settings.max_new_tokens
         if room < _MIN_PROMPT_TOKENS:
             raise ConfigError(
@@ -153,7 +157,9 @@ class Completer:
         finally:
             if outcome in ("cancelled", "shed"):
                 self._metrics.completions.labels(outcome).inc()
-            _log(request_id, work, outcome)
+            fields = _fields(request_id, work, outcome)
+            logger.info("completion", extra=with_fields(**fields))
+            self._trace(fields)
 
     def _begin(self, request: CompletionRequest) -> _Work:
         settings, now = self._settings, time.monotonic()
@@ -373,22 +379,20 @@ def _relative(path: str | None, repository: LiveRepository | None) -> str | None
     return path.lstrip("/") or None
 
 
-def _log(request_id: str, work: _Work, outcome: str) -> None:
+def _fields(request_id: str, work: _Work, outcome: str) -> Mapping[str, Any]:
     stats = work.stats
-    logger.info(
-        "completion id=%s repo=%s adapter=%s outcome=%s prompt=%d cached=%d new=%d snippets=%d"
-        " retrieve_ms=%.0f queue_ms=%.0f prefill_ms=%.0f decode_ms=%.0f total_ms=%.0f",
-        request_id,
-        work.repository.id if work.repository else "-",
-        work.adapter or "-",
-        outcome,
-        len(work.prompt.ids),
-        stats.cached_tokens if stats else 0,
-        stats.completion_tokens if stats else 0,
-        len(work.prompt.snippets),
-        work.retrieve_ms,
-        stats.queue_ms if stats else 0.0,
-        stats.prefill_ms if stats else 0.0,
-        stats.decode_ms if stats else 0.0,
-        (time.monotonic() - work.started) * 1e3,
-    )
+    return {
+        "id": request_id,
+        "repo": work.repository.id if work.repository else None,
+        "adapter": work.adapter,
+        "outcome": outcome,
+        "prompt": len(work.prompt.ids),
+        "cached": stats.cached_tokens if stats else 0,
+        "new": stats.completion_tokens if stats else 0,
+        "snippets": len(work.prompt.snippets),
+        "retrieve_ms": work.retrieve_ms,
+        "queue_ms": stats.queue_ms if stats else 0.0,
+        "prefill_ms": stats.prefill_ms if stats else 0.0,
+        "decode_ms": stats.decode_ms if stats else 0.0,
+        "total_ms": (time.monotonic() - work.started) * 1e3,
+    }

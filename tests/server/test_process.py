@@ -122,7 +122,7 @@ def _leave_a_stream(client: httpx.Client) -> None:
 def _leave_a_plain_request(url: str) -> None:
     body = {"prompt": "y = ", "max_tokens": 1000, "homespun": {"raw": True}}
     with contextlib.suppress(httpx.ReadTimeout):
-        httpx.post(f"{url}/v1/completions", json=body, timeout=httpx.Timeout(60, read=0.3))
+        httpx.post(f"{url}/v1/completions", json=body, timeout=httpx.Timeout(60, read=0.05))
 
 
 def _wait_for(client: httpx.Client, line: str) -> None:

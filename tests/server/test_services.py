@@ -13,6 +13,7 @@ import pytest
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError
 from homespun_core.fim import FimFormat
+from homespun_core.logs import JsonLines, TextLines
 from homespun_core.postprocess import finish
 from homespun_core.types import Completion, CompletionRequest, ModelFiles, Snippet, Tokenizer
 from homespun_indexer.reader import IndexReader
@@ -335,9 +336,10 @@ async def test_the_log_line_holds_no_code_and_no_path(
     request = CompletionRequest(prefix=f"{canary} = ", suffix=f"\n{canary}", path=f"{canary}.py", repo=canary)
     with caplog.at_level(logging.DEBUG):
         await make_completer(loom).complete(request, "cmpl-7")
-    (line,) = [m for m in caplog.messages if m.startswith("completion id=cmpl-7 repo=- adapter=- outcome=")]
-    assert "prompt=" in line and "prefill_ms=" in line
-    assert canary not in caplog.text and canary.encode() not in metrics.exposition()
+    lines = [TextLines().format(r) + JsonLines().format(r) for r in caplog.records]
+    (line,) = [line for line in lines if "completion id=cmpl-7 repo=- adapter=- outcome=" in line]
+    assert "prompt=" in line and '"prefill_ms": ' in line
+    assert canary not in "".join(lines) and canary.encode() not in metrics.exposition()
 
 
 async def test_a_prompt_never_exceeds_what_the_model_takes(make_completer: MakeCompleter) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
 from homespun_core.errors import ConfigError
+from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
 from homespun_core.prompt import Prompt
 from homespun_core.repositories import RepositoryConfig
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     wanted = scope or loaded.chosen([args.repository])[0]
     if scope is not None and args.commit:
         raise ConfigError("--commit: several repositories share this adapter, so it is trained on the newest of each")
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         outcome = train(wanted, settings, progress_for_terminal(), args.commit)
     except TooLittleCode as reason:

@@ -20,7 +20,7 @@ CODE = "def canary_secret(a, b):\n    return"
 
 
 def _stored(data: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in data.glob("feedback*"))
+    return b"".join(path.read_bytes() for path in data.glob("homespun.db*"))
 
 
 async def test_a_completion_accepted_over_http_is_an_outcome_and_no_code_is_kept(
@@ -82,7 +82,9 @@ async def test_nothing_is_kept_where_feedback_days_is_0(builtin: ModelFiles, tmp
         sent = {"events": [{"completion": made["id"], "kind": "shown"}]}
         assert (await client.post("/v1/homespun/events", json=sent)).status_code == 200
     started.runtime.close()
-    assert _stored(tmp_path) == b""
+    store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
+    assert store.outcomes(None, 0, until=time.time() + 1) == []
+    store.close()
 
 
 def test_feedback_says_what_was_hidden_beside_what_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

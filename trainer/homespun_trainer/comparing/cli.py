@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core import registry, storage
-from homespun_core.cli import configure_logging
 from homespun_core.config import EVAL, INDEX, Settings, add_flags, settings_from_args
 from homespun_core.errors import ModelError, RepositoryError
+from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
 from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
     settings, repository = loaded.settings, loaded.chosen([args.repository])[0]
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     wanted = Wanted(adapter=args.adapter, other=args.other, since=args.since, places=args.places)
     facts, path = evaluate_repository(repository, settings, wanted, progress_for_terminal(), args.report)
     print(report.render_scores(facts))

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settings_from_args
 from homespun_core.errors import ConfigError, HomespunError, StorageError
+from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, hide_credentials, is_remote, repo_id, repo_identity, repo_identity_on_disk
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig, is_scope
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """1 when it was not confirmed, or a repository couldn't be trained anew."""
     loaded = settings_from_args(args)
-    configure_logging(loaded.settings.log_level)
+    configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     data = DataDir(loaded.settings.data_root)
     if args.list:
         print(listed(forgotten.load(data)), flush=True)

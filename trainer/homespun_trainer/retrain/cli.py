@@ -8,8 +8,8 @@ from pathlib import Path
 
 from homespun_core import nudges
 from homespun_core.children import Children, StopRequest, sources_as_arguments
-from homespun_core.cli import configure_logging
 from homespun_core.config import INDEX, RETRAIN, TRAIN, Settings, add_flags, settings_from_args
+from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, is_remote, repo_id
 from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """1 when a repository can't be read or its training failed; the others are all the same."""
     loaded = settings_from_args(args)
     settings = loaded.settings
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     configs, sources = loaded.chosen(args.repositories), sources_as_arguments(loaded, args.repositories)
     rules, data = rules_of(settings), DataDir(settings.data_root)
     files = resolve_base_model(settings.base_model, settings.fim_family)

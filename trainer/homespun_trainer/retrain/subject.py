@@ -33,7 +33,17 @@ from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_m
 logger = logging.getLogger(__name__)
 
 _INTERRUPTED = 130
-_NOT_OF_THE_RECIPE = ("data_dir", "base_model", "device", "dtype", "num_threads", "processes", "approval", "log_level")
+_NOT_OF_THE_RECIPE = (
+    "data_dir",
+    "base_model",
+    "device",
+    "dtype",
+    "num_threads",
+    "processes",
+    "approval",
+    "log_level",
+    "log_format",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from homespun_core import __version__, storage
-from homespun_core.cli import configure_logging
 from homespun_core.config import Settings, settings_from_args
 from homespun_core.errors import ConfigError, RepositoryError, StorageError
+from homespun_core.logs import configure_logging
 from homespun_core.storage import locked
 from homespun_core.types import ModelFiles, Progress
 from homespun_indexer.model_files import resolve_base_model
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = settings_from_args(args).settings
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     place = Place(root=args.dir.expanduser().absolute() if args.dir else settings.data_root / "pretrain")
     with locked(place.root / f"{args.step}.lock", f"homespun pretrain {args.step}"):
         try:

@@ -1,0 +1,101 @@
+"""Connections that don't wait for ever: on a request's first line and headers, on its body, on a body without end.
+
+uvicorn closes a connection that is idle between two requests, but waits without limit for the rest of one that began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from homespun_server.dialects import BadRequestError, error_body
+
+HEADERS_S = 10.0
+BODY_S = 15.0
+"""For all of it. An editor sends some 20 kB, and a forge's hook comes from a machine."""
+MAX_BODY_BYTES = 5_000_000
+"""For anything; a route may take less."""
+
+
+class Connection(H11Protocol):
+    """Closed without an answer where headers take longer than HEADERS_S: whoever dribbles them doesn't wait for one."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own is
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEADERS_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_incomplete = self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
+        if not is_incomplete:
+            self._cancel_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEADERS_S, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class BoundedBodies:
+    """Refuses a body that is larger than any route takes, or that doesn't come to its end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif _announced_bytes(scope) > MAX_BODY_BYTES:
+            error = _too_large()
+            body = error_body(error.message, type="invalid_request_error", code=error.code)
+            response = JSONResponse(body, status_code=error.status, headers={"Connection": "close"})
+            await response(scope, receive, send)
+        else:
+            await self._app(scope, _bounded(receive), send)
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Once the body is there, waiting (for the client to hang up) has no limit."""
+    end = asyncio.get_running_loop().time() + BODY_S
+    size, is_whole = 0, False
+
+    async def bounded() -> Message:
+        nonlocal size, is_whole
+        if is_whole:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(end):
+                message = await receive()
+        except TimeoutError:
+            raise BadRequestError(
+                f"the body didn't come within {BODY_S:.0f} seconds", code="body_too_slow", status=408
+            ) from None
+        size += len(message.get("body", b""))
+        is_whole = message["type"] != "http.request" or not message.get("more_body", False)
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+        return message
+
+    return bounded
+
+
+def _announced_bytes(scope: Scope) -> int:
+    value = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(value) if value.isdigit() else 0
+
+
+def _too_large() -> BadRequestError:
+    message = f"the body is larger than {MAX_BODY_BYTES:,} bytes; send less"
+    return BadRequestError(message, code="body_too_large", status=413)
