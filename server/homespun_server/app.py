@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -20,6 +20,7 @@ from homespun_core.types import ModelFiles
 from homespun_server import routes
 from homespun_server.access.principal import LOCAL
 from homespun_server.connections import BoundedBodies
+from homespun_server.console import http as console
 from homespun_server.dialects import BadRequestError, error_body
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure, is_loopback
@@ -38,11 +39,12 @@ def build_app(
     model: ModelFiles,
     load_engine: EngineLoader = load_configured_engine,
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
+    origins: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
 
-    `on_loaded` is called in the loading thread, also when loading failed. Raises ConfigError when
-    the settings would open the server to a network without a token.
+    `on_loaded` is called in the loading thread, also when loading failed; `origins` says where settings come from that
+    aren't at their defaults. Raises ConfigError when the settings would open the server to a network without a token.
     """
     check_exposure(settings)
     runtime = Runtime(settings, model, load_engine)
@@ -57,12 +59,13 @@ def build_app(
     app = FastAPI(
         title="Homespun", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.state.runtime = runtime
+    app.state.runtime, app.state.origins = runtime, origins or {}
     app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret)
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
     app.include_router(pages.router)
+    console.install(app)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,10 +41,10 @@ def run(args: argparse.Namespace) -> int:
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     if loaded.sources:
         logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))
-    return serve(loaded.settings)
+    return serve(loaded.settings, loaded.sources)
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, origins: Mapping[str, str]) -> int:
     """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
     check_exposure(settings)
     model = resolve_base_model(settings.base_model, settings.fim_family)
@@ -63,7 +63,7 @@ def serve(settings: Settings) -> int:
                 failures.append(runtime.error)
                 server.should_exit = True
 
-        options.app = build_app(settings, model, on_loaded=on_loaded)
+        options.app = build_app(settings, model, on_loaded=on_loaded, origins=origins)
         with _ending_quietly(server), _announced(DataDir(settings.data_root), url):
             print(f"homespun listens on {url}, the model is loading", flush=True)
             server.run(sockets=[listener])

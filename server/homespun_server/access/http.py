@@ -8,6 +8,7 @@ from fastapi import Request
 
 from homespun_core.types import CompletionRequest
 from homespun_server.access.principal import Principal
+from homespun_server.feedback.editors import editor_of
 
 
 def principal_of(request: Request) -> Principal:
@@ -19,4 +20,5 @@ def principal_of(request: Request) -> Principal:
 
 def bound(request: Request, wanted: CompletionRequest) -> CompletionRequest:
     """What a client wants, limited to what its user may read. Every completion passes here."""
-    return replace(wanted, readable=principal_of(request).readable)
+    editor = editor_of(request.headers.get("user-agent", ""))
+    return replace(wanted, readable=principal_of(request).readable, editor=editor)

@@ -70,9 +70,7 @@ def line_chart(
         x_ticks=[Tick(x(n), labels[n]) for n in range(0, len(labels), every)],
         y_ticks=[Tick(y(value), spell(value)) for value in ticks],
         head=[x_name, *(one.label for one in series)],
-        rows=[
-            [label, *(_spelled(one.values[n], spell) for one in series)] for n, label in enumerate(labels)
-        ],
+        rows=[[label, *(_spelled(one.values[n], spell) for one in series)] for n, label in enumerate(labels)],
     )
 
 

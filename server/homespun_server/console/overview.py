@@ -32,7 +32,7 @@ def steps(repositories: Sequence[Repository], *, url: str, has_completions: bool
     found = [
         Step(
             title="Index a repository",
-            text="A path or a URL of git, on the machine that runs this server. Completions know its code seconds later.",
+            text="A path or a URL of git, on the machine that runs this server. Completions know it seconds later.",
             command="homespun index ~/code/my-project",
             is_done=bool(repositories),
         ),
@@ -53,7 +53,9 @@ def steps(repositories: Sequence[Repository], *, url: str, has_completions: bool
 
 
 def waiting(adapters: Mapping[str, Mapping[str, Any]]) -> list[Waiting]:
-    return [Waiting(repo=repo, version=facts["candidate"]) for repo, facts in adapters.items() if facts.get("candidate")]
+    return [
+        Waiting(repo=repo, version=facts["candidate"]) for repo, facts in adapters.items() if facts.get("candidate")
+    ]
 
 
 def health(state: Mapping[str, Any]) -> tuple[str, str]:

@@ -52,7 +52,8 @@ def by_column(engine: Engine, wanted: Wanted, column: str) -> Mapping[str | None
 
 def latencies(engine: Engine, wanted: Wanted) -> Latencies:
     whole = cast(completions.c.latency_ms, Integer)
-    query = select(_DAY.label("day"), whole.label("ms"), func.count().label("number")).group_by("day", "ms")
+    columns: list[ColumnElement[int]] = [_DAY.label("day"), whole.label("ms"), func.count().label("number")]
+    query: Select[Any] = select(*columns).group_by("day", "ms")
     found: dict[int, Counter[int]] = {}
     with engine.connect() as connection:
         for row in connection.execute(_limited(query, wanted)):
@@ -96,7 +97,7 @@ def _told() -> Any:
 
 
 def _counts() -> list[ColumnElement[int]]:
-    """As `feedback.store` has them: what was accepted was shown, and where a client doesn't look, all of it was kept."""
+    """As `feedback.store` has them: what was accepted was shown; where a client doesn't look, all of it was kept."""
     is_accepted = _accepted.c.completion.is_not(None)
     accepted = coalesce(_accepted.c.characters, 0)
     kept = coalesce(_kept.c.characters, _saved.c.characters, accepted)

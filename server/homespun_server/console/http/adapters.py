@@ -45,10 +45,10 @@ def show(request: Request, repo: str) -> Response:
 @router.post(f"{PATH}/adapters/{{repo}}")
 def decide(request: Request, repo: str, form: Form) -> Response:
     _folder(request, repo)
-    what = form.get("decision", "")
+    what, _, version = form.get("decision", "").partition("/")
     by = allowed(request, "adapters").name
     try:
-        adapters.decide(data_of(request), repo, what, version=form.get("version", ""), by=by, why=form.get("why", ""))
+        adapters.decide(data_of(request), repo, what, version=version, by=by, why=form.get("why", ""))
     except HomespunError as error:
         return _shown(request, repo, status=409, error=str(error))
     return back_to(f"{PATH}/adapters/{repo}", what)
@@ -104,9 +104,7 @@ def _version(request: Request, repo: str, version: str) -> Path:
 
 def _shown(request: Request, repo: str, *, status: int = 200, error: str | None = None) -> Response:
     facts = adapters.facts_of(data_of(request), repo)
-    decisions = [
-        (name, adapters.DECISIONS[name], version) for name, version in adapters.open_decisions(facts).items()
-    ]
+    decisions = [(name, adapters.DECISIONS[name], version) for name, version in adapters.open_decisions(facts).items()]
     return page(
         request,
         "adapter.html",

@@ -17,6 +17,7 @@ from homespun_server.feedback.store import Summary
 
 router = APIRouter()
 
+
 @router.get(PATH)
 def show(request: Request) -> Response:
     who = allowed(request, "overview")

@@ -45,7 +45,7 @@ def show(request: Request) -> Response:
         repositories=readable_ids,
         repository=repo if repo in readable_ids else "",
         total=usage.total(runtime_of(request).database, wanted),
-        charts=[acceptance(found), counts(found), kept(found), latency(found)],
+        charts_found=[acceptance(found), counts(found), kept(found), latency(found)],
         groups=[(title, _group(request, wanted, column, readable_ids)) for column, title in _GROUPS.items()],
     )
 

@@ -49,7 +49,9 @@ def allowed(request: Request, section: str) -> Principal:
     """Who asks. Raises RefusalError where this part of the console isn't theirs."""
     who = principal_of(request)
     if not may_see(who, section):
-        raise RefusalError(403, "Not for you", "Your role doesn’t have this part of the console. An admin can change that.")
+        raise RefusalError(
+            403, "Not for you", "Your role doesn’t have this part of the console; an admin can change it."
+        )
     return who
 
 
