@@ -52,7 +52,7 @@ def by_column(engine: Engine, wanted: Wanted, column: str) -> Mapping[str | None
 
 def latencies(engine: Engine, wanted: Wanted) -> Latencies:
     whole = cast(completions.c.latency_ms, Integer)
-    columns: list[ColumnElement[int]] = [_DAY.label("day"), whole.label("ms"), func.count().label("number")]
+    columns: list[Any] = [_DAY.label("day"), whole.label("ms"), func.count().label("number")]
     query: Select[Any] = select(*columns).group_by("day", "ms")
     found: dict[int, Counter[int]] = {}
     with engine.connect() as connection:
