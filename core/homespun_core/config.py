@@ -103,9 +103,19 @@ class Settings:
     drift_percent: float = _setting(3.0, "alarm when fresh code costs this many percent more bits", RETRAIN, low=0)
     retrain_on_drift: bool = _setting(False, "train again at that alarm", RETRAIN)
 
-    host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs api_token", SERVE)
+    host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs accounts or api_token", SERVE)
     port: int = _setting(8080, "port to listen on; 0 picks a free one", SERVE, low=0)
-    api_token: str = _setting("", "clients must send it as a bearer token (better set as HOMESPUN_API_TOKEN)")
+    api_token: str = _setting(
+        "", "a bearer token that may do everything, for want of accounts (better set as HOMESPUN_API_TOKEN)"
+    )
+    default_access: str = _setting(
+        "nobody",
+        "with accounts, who but admins may read a repository without groups",
+        SERVE,
+        choices=("nobody", "everyone"),
+    )
+    requests_per_minute: int = _setting(1_200, "requests with one token of an account; 0 is no limit", SERVE, low=0)
+    user_requests_per_minute: int = _setting(2_400, "and with all of a user's tokens", SERVE, low=0)
     webhook_secret: str = _setting("", "what forges sign their push hooks with (better set as HOMESPUN_WEBHOOK_SECRET)")
     retrieval: bool = _setting(True, "put snippets of the repository into the prompt", TRAIN, SERVE)
     retrieve_deadline_ms: int = _setting(

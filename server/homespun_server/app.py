@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homespun_core import __version__
 from homespun_core.config import Settings
-from homespun_core.errors import ServiceError
+from homespun_core.errors import ConfigError, ServiceError
 from homespun_core.paths import DataDir
+from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_server import routes
-from homespun_server.access.principal import LOCAL
+from homespun_server.access.gate import Gate
+from homespun_server.access.http import ForbiddenError
 from homespun_server.connections import BoundedBodies
 from homespun_server.console import http as console
 from homespun_server.dialects import BadRequestError, error_body
 from homespun_server.engine.protocol import EngineBusyError
-from homespun_server.exposure import check_exposure, is_loopback
+from homespun_server.exposure import check_exposure
 from homespun_server.feedback import http as feedback_routes
 from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
@@ -39,15 +39,21 @@ def build_app(
     model: ModelFiles,
     load_engine: EngineLoader = load_configured_engine,
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
+    scopes: Sequence[ScopeConfig] = (),
     origins: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
 
-    `on_loaded` is called in the loading thread, also when loading failed; `origins` says where settings come from that
-    aren't at their defaults. Raises ConfigError when the settings would open the server to a network without a token.
+    `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of
+    the settings, `origins` says where settings come from that aren't at their defaults. Raises ConfigError when the
+    settings would open the server to a network without asking who is there.
     """
-    check_exposure(settings)
-    runtime = Runtime(settings, model, load_engine)
+    runtime = Runtime(settings, model, load_engine, scopes)
+    try:
+        check_exposure(settings, has_accounts=runtime.lookup.has_accounts)
+    except ConfigError:
+        runtime.close()
+        raise
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -69,61 +75,12 @@ def build_app(
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
+    app.add_exception_handler(ForbiddenError, _forbidden)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
-    app.add_middleware(_Gate, settings=settings)
+    app.add_middleware(Gate, settings=settings, lookup=runtime.lookup, signed=(hooks.PATH,))
     app.add_middleware(BoundedBodies)
     return app
-
-
-class _Gate:
-    """Refuses before anything is read: a wrong Host or Origin header on loopback, a missing or wrong token.
-
-    A web page may have its own name point to 127.0.0.1 (DNS rebinding); its requests then carry that name. Or it posts
-    to 127.0.0.1 without being able to read the answer; browsers then name its origin.
-
-    Forges' hooks pass: they have a signature of their own, no bearer token, and the name of a proxy in front of us.
-    """
-
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._token = app, settings.api_token.encode()
-        self._is_local = is_loopback(settings.host)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        is_hook = f"{scope['path']}/".startswith(f"{hooks.PATH}/")
-        scope.setdefault("state", {})["principal"] = LOCAL
-        refusal = None if is_hook else self._refusal(scope["path"], dict(scope["headers"]))
-        await (refusal or self._app)(scope, receive, send)
-
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Response | None:
-        if self._is_local and not is_loopback(_host_of(headers.get(b"host", b"").decode("latin-1"))):
-            message = "this server answers on localhost only; the Host header names another"
-            return _error(400, message, "invalid_request_error", "wrong_host")
-        if self._is_local and not _is_local_origin(headers.get(b"origin")):
-            message = "web pages of other sites may not use this server"
-            return _error(403, message, "invalid_request_error", "foreign_origin")
-        if self._token and path != "/healthz" and not self._is_authorised(headers.get(b"authorization", b"")):
-            response = _error(401, "a valid bearer token is needed", "authentication_error", "invalid_api_key")
-            response.headers["WWW-Authenticate"] = "Bearer"
-            return response
-        return None
-
-    def _is_authorised(self, header: bytes) -> bool:
-        scheme, _, token = header.partition(b" ")
-        return scheme.lower() == b"bearer" and secrets.compare_digest(token.strip(), self._token)
-
-
-def _is_local_origin(origin: bytes | None) -> bool:
-    """Programs send none; pages of this machine send their own."""
-    return origin is None or is_loopback(_host_of(origin.decode("latin-1").partition("://")[2]))
-
-
-def _host_of(header: str) -> str:
-    """Without the port: `localhost:8080`, `[::1]:8080`."""
-    return header.partition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0]
 
 
 def _error(status: int, message: str, type: str, code: str, param: str | None = None) -> JSONResponse:
@@ -146,6 +103,10 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     response = _error(503, str(error), "service_unavailable_error", "not_ready")
     response.headers["Retry-After"] = "1"
     return response
+
+
+async def _forbidden(request: Request, error: Exception) -> Response:
+    return _error(403, str(error), "permission_error", "forbidden")
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

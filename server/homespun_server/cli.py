@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from homespun_core.config import Settings
 from homespun_core.errors import ServiceError
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
+from homespun_core.scopes import ScopeConfig
 from homespun_indexer.model_files import resolve_base_model
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
-from homespun_server.exposure import check_exposure
 from homespun_server.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -41,12 +41,11 @@ def run(args: argparse.Namespace) -> int:
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     if loaded.sources:
         logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))
-    return serve(loaded.settings, loaded.sources)
+    return serve(loaded.settings, loaded.scopes, loaded.sources)
 
 
-def serve(settings: Settings, origins: Mapping[str, str]) -> int:
+def serve(settings: Settings, scopes: Sequence[ScopeConfig] = (), origins: Mapping[str, str] | None = None) -> int:
     """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
-    check_exposure(settings)
     model = resolve_base_model(settings.base_model, settings.fim_family)
     with _bound(settings) as listener:
         url = _url(settings.host, listener.getsockname()[1])
@@ -63,7 +62,7 @@ def serve(settings: Settings, origins: Mapping[str, str]) -> int:
                 failures.append(runtime.error)
                 server.should_exit = True
 
-        options.app = build_app(settings, model, on_loaded=on_loaded, origins=origins)
+        options.app = build_app(settings, model, on_loaded=on_loaded, scopes=scopes, origins=origins)
         with _ending_quietly(server), _announced(DataDir(settings.data_root), url):
             print(f"homespun listens on {url}, the model is loading", flush=True)
             server.run(sockets=[listener])

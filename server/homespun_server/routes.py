@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from homespun_core.errors import ServiceError
 from homespun_core.types import Completion
 from homespun_server import dialects, metrics
-from homespun_server.access.http import bound
+from homespun_server.access.http import bound, demand, principal_of
 from homespun_server.dialects import BadRequestError, OpenAICall, TabbyCall
 from homespun_server.runtime import Loaded, Runtime
 
@@ -35,11 +35,12 @@ async def healthz() -> dict[str, bool]:
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
     runtime = _runtime(request)
-    return JSONResponse(runtime.state(), status_code=200 if runtime.loaded else 503)
+    return JSONResponse(runtime.state(principal_of(request)), status_code=200 if runtime.loaded else 503)
 
 
 @router.get("/metrics")
 async def metrics_page(request: Request) -> Response:
+    demand(request, "read-metrics")
     return Response(_runtime(request).metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -38,6 +38,7 @@ from homespun_server.tracing import Trace
 logger = logging.getLogger(__name__)
 
 _MIN_PROMPT_TOKENS = 64
+_MAX_TENANTS = 1_000
 _DATASTORE_PAYS_MS = 3.0
 """A lookup for a draft takes 0.15 to 0.33 ms a step, and saves 1 to 4 % of the steps."""
 
@@ -45,8 +46,9 @@ _DATASTORE_PAYS_MS = 3.0
 class Repositories(Protocol):
     """Where a completer looks up what is live."""
 
-    @property
-    def repositories(self) -> tuple[LiveRepository, ...]: ...
+    def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
+        """What somebody may be served who may read these (ids; None is all)."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,10 +77,10 @@ class _Work:
 
     @property
     def tenant(self) -> str:
-        """Whoever may read this repository."""
+        """Whoever may read this repository; with accounts each of them alone, since what they type isn't in it yet."""
         if self.explains is not None:
             return f"explained/{self.started}"
-        return self.repository.id if self.repository else ""
+        return "/".join(filter(None, (self.repository.id if self.repository else "", self.request.account)))
 
     def shown(self, text: str) -> str:
         """With the line ends of the client's file."""
@@ -118,8 +120,8 @@ class Completer:
         )
         self._vocabulary = Vocabulary(tokenizer.spelled)
         self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms)
-        self._recent: defaultdict[str, Recent] = defaultdict(Recent)
-        """By tenant."""
+        self._recent: OrderedDict[str, Recent] = OrderedDict()
+        """By tenant, the last to complete last."""
 
     def close(self) -> None:
         self._retriever.close()
@@ -188,8 +190,7 @@ class Completer:
 
     def _begin(self, request: CompletionRequest) -> _Work:
         settings, now = self._settings, time.monotonic()
-        may_read = [r for r in self._repositories.repositories if request.readable is None or r.id in request.readable]
-        repository = pick(may_read, request.repo)
+        repository = pick(self._repositories.visible_to(request.readable), request.repo)
         priority: Priority = request.trigger if request.max_new_tokens else "warm"
         prefix, suffix = request.prefix.replace("\r\n", "\n"), request.suffix.replace("\r\n", "\n")
         wanted = min(request.max_new_tokens, settings.max_new_tokens)
@@ -240,7 +241,7 @@ class Completer:
         if work.explains is not None:
             search = repository.reader.search
             return tuple(await asyncio.to_thread(search, query, work.allowed.snippets if work.explains.snippets else 0))
-        found = await self._retriever.search(repository.id, repository.reader, query, work.allowed.snippets)
+        found = await self._retriever.search(work.tenant, repository.reader, query, work.allowed.snippets)
         if found.outcome in ("timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
         return found.snippets
@@ -308,7 +309,14 @@ class Completer:
     def _draft(self, work: _Work) -> Draft:
         reader, layers = work.repository.reader if work.repository else None, work.explains
         pays = self._engine.load().step_ms >= _DATASTORE_PAYS_MS if layers is None else layers.datastore
-        return drafter(reader.draft if reader and pays else None, self._recent[work.tenant])
+        return drafter(reader.draft if reader and pays else None, self._recent_of(work.tenant))
+
+    def _recent_of(self, tenant: str) -> Recent:
+        recent = self._recent.setdefault(tenant, Recent())
+        self._recent.move_to_end(tenant)
+        if len(self._recent) > _MAX_TENANTS:
+            self._recent.popitem(last=False)
+        return recent
 
     async def _run(self, work: _Work, attempt: EngineRequest) -> AsyncGenerator[str]:
         assembly, stream = work.assembly, self._engine.submit(attempt)
@@ -325,7 +333,7 @@ class Completer:
             work.stats = stream.stats
             if work.stats.has_lost_drafter:
                 work.degraded.append("speculation")
-            self._recent[work.tenant].add(work.prompt.ids, assembly.ids)
+            self._recent_of(work.tenant).add(work.prompt.ids, assembly.ids)
 
     def _completion(self, work: _Work) -> Completion:
         request, stats, text = work.request, work.stats, work.assembly.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +19,7 @@ from homespun_core.scopes import is_scope, why_kept_back
 from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
 from homespun_indexer.reader import IndexReader
+from homespun_server.access.decisions import Guarded
 from homespun_server.engine.protocol import Engine
 from homespun_server.rollout import state as rollout_state
 from homespun_server.rollout.arms import is_in_share
@@ -30,6 +31,7 @@ _Opened = TypeVar("_Opened")
 
 _POLL_S = 0.1
 """A pointer costs microseconds to read, and a saved file is to be found within 300 ms."""
+_MAX_VIEWS = 256
 _GRACE_S = 30.0
 """How long something replaced stays open for requests that chose it before: far above any completion's deadline."""
 
@@ -62,6 +64,19 @@ class LiveRepository:
         if self.candidate is None or user is None or not is_in_share(user, self.candidate, self.canary_percent):
             return self.adapter
         return self.candidate
+
+    def guarded(self, adapter_groups: Mapping[str, frozenset[str]]) -> Guarded:
+        """As far as access to it goes. `adapter_groups`: of the shared adapters in the settings, by id."""
+        if is_scope(self.id):
+            return Guarded(id=self.id, groups=adapter_groups.get(self.id), is_adapter=True)
+        sources = self.reader.manifest.sources if self.reader else {}
+        return Guarded(
+            id=self.id,
+            name=self.name,
+            addresses=frozenset(filter(None, (self.identity, *self.remotes))),
+            groups=frozenset(filter(None, sources.get("groups", "").split("\n"))) if self.reader else None,
+            is_uncommitted=bool(sources.get("uncommitted_of")),
+        )
 
     @property
     def adapters(self) -> frozenset[str]:
@@ -171,6 +186,7 @@ class SnapshotWatcher:
         is_private: bool = True,
         on_index: Callable[[Manifest], None] | None = None,
         canary_percent: float = 0.0,
+        adapter_groups: Mapping[str, frozenset[str]] | None = None,
         poll_s: float = _POLL_S,
         grace_s: float = _GRACE_S,
     ) -> None:
@@ -183,6 +199,11 @@ class SnapshotWatcher:
         """Whether only the person who runs this server can reach it."""
         self._on_index = on_index
         self._canary_percent = canary_percent
+        self._adapter_groups = adapter_groups or {}
+        self.guarded: tuple[Guarded, ...] = ()
+        """What there is to read, shared adapters among it; the same tuple until something changes."""
+        self._views: dict[frozenset[str], tuple[LiveRepository, ...]] = {}
+        """By what somebody may read."""
         self._poll_s, self._grace_s = poll_s, grace_s
         self._failed: dict[Path, _Failure] = {}
         """By the directory whose pointer leads to it, or the file that does."""
@@ -224,11 +245,27 @@ class SnapshotWatcher:
         updated = [self._updated(known.pop(name, LiveRepository(id=name))) for name in names]
         for gone in known.values():
             self._retire(gone, LiveRepository(id=gone.id))
-        self._found = tuple(r for r in updated if r.reader is not None or r.adapters)
-        self._lend()
+        found = tuple(r for r in updated if r.reader is not None or r.adapters)
+        if found != self._found:
+            self._found = found
+            self._lend()
         self._release()
 
+    def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
+        """What is served to somebody who may read these: no other repository, and no adapter that saw another one."""
+        if readable is None:
+            return self.repositories
+        views = self._views
+        view = views.get(readable)
+        if view is None:
+            view, _ = lent(r for r in self._found if r.id in readable)
+            if len(views) < _MAX_VIEWS:
+                views[readable] = view
+        return view
+
     def _lend(self) -> None:
+        self._views = {}
+        self.guarded = tuple(r.guarded(self._adapter_groups) for r in self._found)
         before = self._kept_back
         self.repositories, self._kept_back = lent(self._found)
         for line in self._kept_back:

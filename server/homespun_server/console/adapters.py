@@ -79,10 +79,9 @@ def readable(data: DataDir, who: Principal) -> list[str]:
 def may_read(data: DataDir, repo: str, who: Principal) -> bool:
     if who.readable is None:
         return True
-    if is_scope(repo):
-        seen = {id for version in registry.versions(data.adapters(repo)) for id in _saw(data.adapters(repo) / version)}
-        return bool(seen) and seen <= who.readable
-    return who.may_read(repo)
+    place = data.adapters(repo)
+    seen = {id for version in registry.versions(place) for id in _saw(place / version)}
+    return who.may_read(repo) and (seen <= who.readable if seen else not is_scope(repo))
 
 
 def facts_of(data: DataDir, repo: str) -> Mapping[str, Any]:

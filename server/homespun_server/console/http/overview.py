@@ -22,7 +22,7 @@ router = APIRouter()
 def show(request: Request) -> Response:
     who = allowed(request, "overview")
     runtime, data = runtime_of(request), data_of(request)
-    state = runtime.state()
+    state = runtime.state(who)
     found = repositories_of(request, who)
     today = _today(request, who)
     known = {repo: adapters.facts_of(data, repo) for repo in adapters.readable(data, who)}
