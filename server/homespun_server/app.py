@@ -30,6 +30,8 @@ from homespun_server.hooks.receiver import Receiver
 from homespun_server.pages import http as pages
 from homespun_server.runtime import EngineLoader, Runtime
 from homespun_server.runtime import load_engine as load_configured_engine
+from homespun_server.signin import http as signin
+from homespun_server.signin.service import SignIn
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ def build_app(
     runtime = Runtime(settings, model, load_engine, scopes)
     try:
         check_exposure(settings, has_accounts=runtime.lookup.has_accounts)
+        service = SignIn(settings, runtime.database, runtime.lookup)
     except ConfigError:
         runtime.close()
         raise
@@ -59,6 +62,7 @@ def build_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start(on_loaded)
         yield
+        service.close()
         runtime.close()
 
     # No schema pages: they load their scripts from a public network.
@@ -71,6 +75,7 @@ def build_app(
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
     app.include_router(pages.router)
+    signin.include(app, service)
     console.install(app)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
@@ -78,7 +83,14 @@ def build_app(
     app.add_exception_handler(ForbiddenError, _forbidden)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
-    app.add_middleware(Gate, settings=settings, lookup=runtime.lookup, signed=(hooks.PATH,))
+    app.add_middleware(
+        Gate,
+        settings=settings,
+        lookup=runtime.lookup,
+        signed=(hooks.PATH, *signin.SIGNED),
+        doors=(pages.PATH, *signin.DOORS),
+        browsers=service,
+    )
     app.add_middleware(BoundedBodies)
     return app
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from homespun_server.pages.forms import PageError
 
 PATH = "/assets"
 _HERE = Path(__file__).parent
@@ -69,3 +71,13 @@ _OWN = Pages(_HERE)
 def message_page(request: Request, title: str, *paragraphs: str, status: int = 200) -> HTMLResponse:
     """What happened, and what to do: for refusals, and for what is done."""
     return _OWN.page(request, "message.html", status=status, title=title, paragraphs=paragraphs)
+
+
+def include_errors(app: FastAPI) -> None:
+    """Refusals of forms become pages."""
+
+    async def shown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, PageError)
+        return message_page(request, error.title, *error.paragraphs, status=error.status)
+
+    app.add_exception_handler(PageError, shown)
