@@ -42,8 +42,8 @@ def request_of(form: Mapping[str, str], *, user: str) -> CompletionRequest:
     path = form.get("path", "").strip() or None
     language = language_of_path(path) if path else None
     return CompletionRequest(
-        prefix=form.get("prefix", ""),
-        suffix=form.get("suffix", ""),
+        prefix=form.get("prefix", "").replace("\r\n", "\n"),
+        suffix=form.get("suffix", "").replace("\r\n", "\n"),
         path=path,
         language=language.name if language else None,
         repo=form.get("repository") or None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from homespun_server.access.principal import Principal, Role
+from homespun_server.access.decisions import Action, may
+from homespun_server.access.principal import Principal
 
 PATH = "/console"
 
@@ -13,39 +14,39 @@ PATH = "/console"
 class Section:
     name: str
     title: str
-    roles: frozenset[Role]
+    action: Action | None = None
+    """What one must be allowed to do; None for whoever is signed in."""
 
     @property
     def path(self) -> str:
         return PATH if self.name == "overview" else f"{PATH}/{self.name}"
 
 
-_EVERYBODY: frozenset[Role] = frozenset(("developer", "repo-admin", "auditor", "admin"))
-_CODE = _EVERYBODY - {"auditor"}
-"""Auditors look at numbers, not at code."""
-_OWNERS: frozenset[Role] = frozenset(("repo-admin", "admin"))
-_ADMIN: frozenset[Role] = frozenset(("admin",))
-
 SECTIONS = (
-    Section(name="overview", title="Overview", roles=_EVERYBODY),
-    Section(name="repositories", title="Repositories", roles=_OWNERS),
-    Section(name="adapters", title="Adapters", roles=_OWNERS),
-    Section(name="playground", title="Playground", roles=_CODE),
-    Section(name="usage", title="Usage", roles=_EVERYBODY),
-    Section(name="settings", title="Settings", roles=_ADMIN),
+    Section(name="overview", title="Overview"),
+    Section(name="repositories", title="Repositories", action="manage-repositories"),
+    Section(name="adapters", title="Adapters", action="manage-repositories"),
+    Section(name="playground", title="Playground", action="complete"),
+    Section(name="usage", title="Usage"),
+    Section(name="tokens", title="Tokens"),
+    Section(name="people", title="People", action="manage-people"),
+    Section(name="audit", title="Audit log", action="read-audit"),
+    Section(name="settings", title="Settings", action="manage-people"),
 )
 
 
 def may_see(who: Principal, section: str) -> bool:
-    return any(s.name == section and who.role in s.roles for s in SECTIONS)
+    return any(s.name == section for s in sections_of(who))
 
 
 def sections_of(who: Principal) -> tuple[Section, ...]:
-    return tuple(s for s in SECTIONS if who.role in s.roles)
+    """Tokens belong to accounts: who has none has none."""
+    found = (s for s in SECTIONS if s.action is None or may(who, s.action))
+    return tuple(s for s in found if s.name != "tokens" or who.user)
 
 
 def whose_usage(who: Principal) -> tuple[str | None, frozenset[str] | None]:
     """The user and the repositories whose numbers somebody sees; None is all of them."""
-    if who.role in ("admin", "auditor"):
+    if may(who, "read-usage"):
         return None, None
-    return (None, who.readable) if who.role == "repo-admin" else (who.user, None)
+    return (None, who.readable) if may(who, "manage-repositories") else (who.user, None)

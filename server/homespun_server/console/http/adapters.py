@@ -12,8 +12,9 @@ from fastapi.responses import FileResponse, Response
 
 from homespun_core import registry
 from homespun_core.errors import HomespunError
+from homespun_server.access.changing import changing
 from homespun_server.console import adapters
-from homespun_server.console.http.web import Form, allowed, back_to, data_of, not_found, page, runtime_of
+from homespun_server.console.http.web import Form, actor_of, allowed, back_to, data_of, not_found, page, runtime_of
 from homespun_server.console.sections import PATH
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.rollout import showing
@@ -46,9 +47,12 @@ def show(request: Request, repo: str) -> Response:
 def decide(request: Request, repo: str, form: Form) -> Response:
     _folder(request, repo)
     what, _, version = form.get("decision", "").partition("/")
-    by = allowed(request, "adapters").name
+    by, why = allowed(request, "adapters").name, form.get("why", "")
     try:
-        adapters.decide(data_of(request), repo, what, version=version, by=by, why=form.get("why", ""))
+        # First the entry in the audit log: where that can't be written, nothing is decided.
+        with changing(runtime_of(request).database, actor_of(request)) as change:
+            change.note(f"adapter.{what}"[:64], f"adapter:{repo}/{version}"[:256], why=why[:500])
+            adapters.decide(data_of(request), repo, what, version=version, by=by, why=why)
     except HomespunError as error:
         return _shown(request, repo, status=409, error=str(error))
     return back_to(f"{PATH}/adapters/{repo}", what)

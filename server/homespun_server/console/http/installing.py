@@ -5,16 +5,26 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
-from homespun_server.console.http import adapters, assets, overview, playground, repositories, settings, usage
-from homespun_server.console.http.web import RefusalError, refusal_page
+from homespun_server.console.http import (
+    adapters,
+    assets,
+    audit,
+    overview,
+    people,
+    playground,
+    repositories,
+    settings,
+    tokens,
+    usage,
+)
 from homespun_server.console.sections import PATH
 
 
 def install(app: FastAPI) -> None:
-    for part in (assets, overview, repositories, adapters, playground, usage, settings):
+    """Refusals become pages by `pages.http.include_errors`."""
+    for part in (assets, overview, repositories, adapters, playground, usage, tokens, people, audit, settings):
         app.include_router(part.router, include_in_schema=False)
     app.add_api_route("/", _front_door, methods=["GET"], include_in_schema=False)
-    app.add_exception_handler(RefusalError, refusal_page)
 
 
 def _front_door(request: Request) -> Response:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from homespun_core import __version__
+from homespun_server.access.decisions import may
 from homespun_server.access.principal import Principal
 from homespun_server.console import adapters, overview, usage
 from homespun_server.console.http.repositories import repositories_of
@@ -33,7 +34,7 @@ def show(request: Request) -> Response:
         health=overview.health(state),
         state=state,
         version=__version__,
-        problems=state.get("problems", []) if who.role == "admin" else [],
+        problems=state.get("problems", []) if may(who, "manage-repositories") else [],
         steps=overview.steps(
             found, url=str(request.base_url).rstrip("/"), has_completions=bool(today and today.opportunities)
         ),

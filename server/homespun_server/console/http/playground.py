@@ -51,7 +51,7 @@ def _shown(request: Request, form: Mapping[str, str], *, status: int = 200, **va
     who = allowed(request, "playground")
     shared: dict[str, Any] = {"error": None, "ladder": [], "rows": [], "last": None, "chosen": []}
     found = {r.id: r.name for r in repositories_of(request, who) if r.state == "served"}
-    fields = {name: form.get(name, "") for name in playground.EXAMPLE}
+    fields = {name: form.get(name, "").replace("\r\n", "\n") for name in playground.EXAMPLE}
     return page(
         request, "playground.html", "playground", status=status, repositories=found, form=fields, **(shared | values)
     )

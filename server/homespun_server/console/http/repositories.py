@@ -17,8 +17,9 @@ router = APIRouter()
 
 def repositories_of(request: Request, who: Principal) -> list[Repository]:
     loaded = runtime_of(request).loaded
-    live = loaded.watcher.repositories if loaded else ()
-    problems = loaded.watcher.problems if loaded else []
+    live = loaded.watcher.visible_to(who.readable) if loaded else ()
+    # They may name other repositories, so they are for those who see all.
+    problems = loaded.watcher.problems if loaded and who.readable is None else []
     return described(data_of(request), live, problems, who)
 
 
