@@ -14,7 +14,17 @@ from homespun_core import registry
 from homespun_core.errors import HomespunError
 from homespun_server.access.changing import changing
 from homespun_server.console import adapters
-from homespun_server.console.http.web import Form, actor_of, allowed, back_to, data_of, not_found, page, runtime_of
+from homespun_server.console.http.web import (
+    Form,
+    actor_of,
+    allowed,
+    back_to,
+    data_of,
+    is_recording,
+    not_found,
+    page,
+    runtime_of,
+)
 from homespun_server.console.sections import PATH
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.rollout import showing
@@ -126,6 +136,6 @@ def _shown(request: Request, repo: str, *, status: int = 200, error: str | None 
 def _rollout(request: Request, repo: str) -> Mapping[str, Any] | None:
     """How users do with the candidate; None without one."""
     runtime = runtime_of(request)
-    store = FeedbackStore(runtime.database) if runtime.recorder is not None else None
+    store = FeedbackStore(runtime.database) if is_recording(request) else None
     found = showing.rollout_of(data_of(request).adapters(repo), store, runtime.settings)
     return found if found["candidate"] else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import takewhile
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
@@ -26,7 +27,7 @@ def show(request: Request) -> Response:
         newest = next(audit.entries(connection, newest=1), None)
         last = min(newest.number if newest else 0, before - 1 if before else 2**62)
         after = max(0, last - _SHOWN)
-        found = [entry for entry in _until(audit.entries(connection, after), last)]
+        found = list(takewhile(lambda entry: entry.number <= last, audit.entries(connection, after)))
         names = {user.id: user.name for user in reading.all_users(connection)}
     return page(
         request,
@@ -59,13 +60,6 @@ def _lines(request: Request) -> Iterator[str]:
     with runtime_of(request).database.connect() as connection:
         for entry in audit.entries(connection):
             yield json.dumps(entry.as_json(), ensure_ascii=False) + "\n"
-
-
-def _until(entries: Iterator[audit.Entry], last: int) -> Iterator[audit.Entry]:
-    for entry in entries:
-        if entry.number > last:
-            return
-        yield entry
 
 
 def _number(text: str) -> int | None:

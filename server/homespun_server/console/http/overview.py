@@ -12,7 +12,7 @@ from homespun_server.access.decisions import may
 from homespun_server.access.principal import Principal
 from homespun_server.console import adapters, overview, usage
 from homespun_server.console.http.repositories import repositories_of
-from homespun_server.console.http.web import allowed, data_of, page, runtime_of
+from homespun_server.console.http.web import allowed, data_of, is_recording, page, runtime_of
 from homespun_server.console.sections import PATH, may_see, whose_usage
 from homespun_server.feedback.store import Summary
 
@@ -46,8 +46,7 @@ def show(request: Request) -> Response:
 
 
 def _today(request: Request, who: Principal) -> Summary | None:
-    recorder = runtime_of(request).recorder
-    if recorder is None:
+    if not is_recording(request):
         return None
     user, readable = whose_usage(who)
     wanted = usage.Wanted(since=time.time() - usage.DAY_S, user=user, repositories=readable)

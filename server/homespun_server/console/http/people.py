@@ -1,4 +1,4 @@
-"""Users, teams, grants and everybody's tokens. Each change is one of `access.changing`, with its entry in the audit log."""
+"""Users, teams, grants and everybody's tokens, changed by `access.changing` with an entry in the audit log each."""
 
 from __future__ import annotations
 

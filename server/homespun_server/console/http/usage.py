@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from homespun_server.console import usage
 from homespun_server.console.http.repositories import repositories_of
-from homespun_server.console.http.web import allowed, page, runtime_of
+from homespun_server.console.http.web import allowed, is_recording, page, runtime_of
 from homespun_server.console.plots import Day, acceptance, counts, kept, latency
 from homespun_server.console.sections import PATH, whose_usage
 from homespun_server.feedback.store import Summary
@@ -38,7 +38,7 @@ def show(request: Request) -> Response:
         request,
         "usage.html",
         "usage",
-        is_recorded=runtime_of(request).recorder is not None,
+        is_recorded=is_recording(request),
         is_own=user is not None,
         windows=_WINDOWS,
         days=num_days,

@@ -36,6 +36,11 @@ def data_of(request: Request) -> DataDir:
     return DataDir(runtime_of(request).settings.data_root)
 
 
+def is_recording(request: Request) -> bool:
+    """Whether anything is remembered of completions."""
+    return runtime_of(request).settings.feedback_days > 0
+
+
 def allowed(request: Request, section: str) -> Principal:
     """Who asks. Raises PageError where this part of the console isn't theirs."""
     who = principal_of(request)
