@@ -54,7 +54,8 @@ def is_decided(prefix: str, text: str, suffix: str) -> bool:
         return False
     line_before = prefix[prefix.rfind("\n") + 1 :]
     indent = line_before[: len(line_before) - len(line_before.lstrip())]
-    return finish(prefix, head, suffix) == finish(prefix, f"{head}{indent}homespun()", suffix)
+    more = f"{head}{indent}homespun()"
+    return finish(prefix, head, suffix, is_end=False) == finish(prefix, more, suffix, is_end=False)
 
 
 def _overlap(text: str, stop: str) -> int:
