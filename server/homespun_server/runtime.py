@@ -17,6 +17,7 @@ from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.access.decisions import Guarded, may
+from homespun_server.access.guarding import adapter_groups
 from homespun_server.access.lookup import Lookup
 from homespun_server.access.principal import Principal
 from homespun_server.database.opening import open_database
@@ -82,8 +83,8 @@ class Runtime:
             self.loaded.engine.close()
         if self.recorder is not None:
             self.recorder.close()
-        self._end_traces()
         self.lookup.close()
+        self._end_traces()
         self.database.dispose()
 
     def state(self, reader: Principal) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class Runtime:
             base_digest=model.digest,
             is_private=is_loopback(settings.host),
             canary_percent=settings.canary_percent,
-            adapter_groups={scope.id: frozenset(scope.groups) for scope in self._scopes},
+            adapter_groups=adapter_groups(self._scopes),
             on_index=lambda manifest: self.metrics.indexes.labels(str(manifest.info.get("state", ""))).inc(),
         )
         completer = Completer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,12 +14,13 @@ from typing import TypeVar
 
 from homespun_core import registry, storage
 from homespun_core.errors import ModelError, StorageError
-from homespun_core.paths import DataDir, repo_identity
+from homespun_core.paths import DataDir
 from homespun_core.scopes import is_scope, why_kept_back
 from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
 from homespun_indexer.reader import IndexReader
 from homespun_server.access.decisions import Guarded
+from homespun_server.access.guarding import AdapterGroups, guarded, identity_of
 from homespun_server.engine.protocol import Engine
 from homespun_server.rollout import state as rollout_state
 from homespun_server.rollout.arms import is_in_share
@@ -65,19 +66,6 @@ class LiveRepository:
             return self.adapter
         return self.candidate
 
-    def guarded(self, adapter_groups: Mapping[str, frozenset[str]]) -> Guarded:
-        """As far as access to it goes. `adapter_groups`: of the shared adapters in the settings, by id."""
-        if is_scope(self.id):
-            return Guarded(id=self.id, groups=adapter_groups.get(self.id), is_adapter=True)
-        sources = self.reader.manifest.sources if self.reader else {}
-        return Guarded(
-            id=self.id,
-            name=self.name,
-            addresses=frozenset(filter(None, (self.identity, *self.remotes))),
-            groups=frozenset(filter(None, sources.get("groups", "").split("\n"))) if self.reader else None,
-            is_uncommitted=bool(sources.get("uncommitted_of")),
-        )
-
     @property
     def adapters(self) -> frozenset[str]:
         return frozenset(name for name in (self.adapter, self.candidate) if name)
@@ -102,7 +90,7 @@ def pick(repositories: Iterable[LiveRepository], wanted: str | None) -> LiveRepo
     known = list(repositories)
     if not wanted:
         return known[0] if len(known) == 1 else None
-    identity = _identity(wanted)
+    identity = identity_of(wanted)
     found = [r for r in known if identity and (identity == r.identity or identity in r.remotes)]
     found = found or [r for r in known if wanted in (r.id, r.name, r.identity)]
     return found[0] if len(found) == 1 else None
@@ -159,13 +147,6 @@ def _without_kept_back(r: LiveRepository, readable: Collection[str]) -> LiveRepo
     return r
 
 
-def _identity(address: str) -> str | None:
-    try:
-        return repo_identity(address)
-    except (ValueError, RuntimeError, OSError):  # a NUL in it, the home of an unknown user, a loop of links
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class _Failure:
     path: Path
@@ -186,7 +167,7 @@ class SnapshotWatcher:
         is_private: bool = True,
         on_index: Callable[[Manifest], None] | None = None,
         canary_percent: float = 0.0,
-        adapter_groups: Mapping[str, frozenset[str]] | None = None,
+        adapter_groups: AdapterGroups | None = None,
         poll_s: float = _POLL_S,
         grace_s: float = _GRACE_S,
     ) -> None:
@@ -265,7 +246,9 @@ class SnapshotWatcher:
 
     def _lend(self) -> None:
         self._views = {}
-        self.guarded = tuple(r.guarded(self._adapter_groups) for r in self._found)
+        self.guarded = tuple(
+            guarded(r.id, r.reader.manifest.sources if r.reader else None, self._adapter_groups) for r in self._found
+        )
         before = self._kept_back
         self.repositories, self._kept_back = lent(self._found)
         for line in self._kept_back:
@@ -300,7 +283,7 @@ class SnapshotWatcher:
             now,
             identity=sources.get("repository"),
             name=sources.get("name"),
-            remotes=frozenset(filter(None, map(_identity, sources.get("git_urls", "").split()))),
+            remotes=frozenset(filter(None, map(identity_of, sources.get("git_urls", "").split()))),
             reader=reader,
             index_path=path,
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from homespun_server.access.tables import access_state, audit
 
@@ -99,6 +99,10 @@ def entries(connection: Connection, after: int = 0, newest: int | None = None) -
     while rows := connection.execute(_page(after)).all():
         yield from map(_entry, rows)
         after = rows[-1].number
+
+
+def entries_where(connection: Connection, condition: ColumnElement[bool]) -> Iterator[Entry]:
+    yield from map(_entry, connection.execute(select(audit).where(condition).order_by(audit.c.number)))
 
 
 def verify(connection: Connection, noted: str | None = None) -> Verified:

@@ -72,10 +72,10 @@ def readable_by(person: Person, guarded: Iterable[Guarded], is_open: bool, now: 
     """Ids; None is all there are."""
     if person.user.active and person.user.role == "admin":
         return None
-    return frozenset(g.id for g in guarded if reading(person, g, is_open, now).allowed)
+    return frozenset(g.id for g in guarded if verdict_on(person, g, is_open, now).allowed)
 
 
-def reading(person: Person, guarded: Guarded, is_open: bool, now: float) -> Verdict:
+def verdict_on(person: Person, guarded: Guarded, is_open: bool, now: float) -> Verdict:
     """Whether somebody may read a repository at a time, and why. `is_open`: one without groups is everyone's."""
     user = person.user
     if not user.active:
@@ -98,7 +98,7 @@ def reading(person: Person, guarded: Guarded, is_open: bool, now: float) -> Verd
 def _by_groups(person: Person, guarded: Guarded, is_open: bool) -> Verdict:
     groups = guarded.groups
     if groups is None:
-        return Verdict(False, "has no grant for it; its groups aren't known, since there is no index of it")
+        return Verdict(False, "has no grant for it; its groups aren't known without an index of it")
     if common := sorted(groups & person.teams):
         return Verdict(True, f"is in {common[0]}, one of its groups in the settings")
     if groups:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from homespun_server.pages.forms import PageError
@@ -74,10 +74,13 @@ def message_page(request: Request, title: str, *paragraphs: str, status: int = 2
 
 
 def include_errors(app: FastAPI) -> None:
-    """Refusals of forms become pages."""
+    """Refusals of forms become pages; programs get OAuth's form of it, since nobody else sends them any."""
 
     async def shown(request: Request, error: Exception) -> Response:
         assert isinstance(error, PageError)
+        if "text/html" not in request.headers.get("accept", ""):
+            body = {"error": "invalid_request", "error_description": " ".join([f"{error.title}.", *error.paragraphs])}
+            return JSONResponse(body, status_code=error.status, headers=HEADERS)
         return message_page(request, error.title, *error.paragraphs, status=error.status)
 
     app.add_exception_handler(PageError, shown)

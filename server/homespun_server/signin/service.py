@@ -29,6 +29,7 @@ from homespun_server.signin.identity import identity_of
 from homespun_server.signin.provider import Provider, Registration
 from homespun_server.signin.sessions import Session, Sessions
 from homespun_server.signin.tables import device_codes
+from homespun_server.signin.throttle import Throttle
 
 CALLBACK = "/signin/callback"
 _PATIENCE_S = 3.0
@@ -47,6 +48,9 @@ class SignIn:
             api_token=settings.api_token,
         )
         self.codes = DeviceCodes(engine)
+        self.tries, self.guesses, self.starts = Throttle(10, 60), Throttle(10, 60), Throttle(30, 60)
+        """Of tokens and device codes, by address and by user: at that rate, one of a hundred codes that wait is guessed
+        once in fifty years. And of editors that want a code."""
         self.longest_s = int(settings.session_hours * 3_600)
         self._engine, self._lookup, self._settings = engine, lookup, settings
         self._rules = Rules(admin_group=settings.oidc_admin_group, is_provisioned=bool(settings.scim_token))

@@ -106,10 +106,5 @@ class Sessions:
             connection.execute(update(sessions).where(sessions.c.id == id).values(seen=now))
 
 
-def end_all(connection: Connection, user: str) -> int:
-    """Of a user, in the transaction that takes their rights."""
-    return connection.execute(delete(sessions).where(sessions.c.user == user)).rowcount
-
-
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

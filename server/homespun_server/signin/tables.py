@@ -5,7 +5,7 @@ What a browser or editor holds is kept as a hash: whoever reads the database can
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, ForeignKey, Integer, String, Table
+from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, String, Table
 
 from homespun_server.database.schema import metadata
 
@@ -33,16 +33,13 @@ provisioned_users = Table(
     "provisioned_users",
     metadata,
     Column("user", String(32), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
-    Column("user_name", String(255), nullable=False),
     Column("user_name_key", String(255), nullable=False, unique=True),
     Column("external_id", String(255), index=True),
-    Column("given_name", String(255)),
-    Column("family_name", String(255)),
-    Column("display_name", String(255)),
+    Column("document", JSON, nullable=False),
     Column("created", Float, nullable=False),
     Column("changed", Float, nullable=False),
 )
-"""Those that come by SCIM. `user_name_key` is how names are compared: SCIM's userName has no case."""
+"""Those that come by SCIM, in its words. `user_name_key` is how names are compared: SCIM's userName has no case."""
 
 provisioned_groups = Table(
     "provisioned_groups",

@@ -25,12 +25,9 @@ from homespun_server.signin.http.doors import (
 )
 from homespun_server.signin.provider import ProviderUnavailableError, SignInRefusedError
 from homespun_server.signin.service import CALLBACK, SignIn
-from homespun_server.signin.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 router = APIRouter(include_in_schema=False)
-
-_tries = Throttle(10, 60)
 
 
 @router.get("/signin")
@@ -87,7 +84,7 @@ def _come_back(request: Request, service: SignIn, code: str, state: str, error: 
 def with_token(request: Request, fields: Annotated[Form, Depends(form)]) -> Response:
     service, next = service_of(request), local_path(fields.get("next"))
     origin = origin_of(request)
-    if not _tries.allows(origin):
+    if not service.tries.allows(origin):
         return _choices(request, next, "Too many tries; wait a minute.", status=429)
     cookie = service.with_token(fields.get("token", "").strip(), origin)
     if cookie is None:

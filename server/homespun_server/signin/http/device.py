@@ -12,13 +12,9 @@ from homespun_server.pages.forms import Form, form
 from homespun_server.pages.http import HEADERS, message_page
 from homespun_server.signin.device import DeviceCode, normal
 from homespun_server.signin.http.doors import PAGES, service_of, sign_in_address
-from homespun_server.signin.throttle import Throttle
 
 PATH = "/oauth/device"
 router = APIRouter(include_in_schema=False)
-
-_guesses = Throttle(10, 60)
-"""At that rate, guessing one of a hundred codes that wait takes ten minutes times fifty thousand."""
 
 
 @router.get(PATH)
@@ -56,7 +52,7 @@ def _looked(request: Request, user_code: str) -> Response:
 
 
 def _found(request: Request, user_code: str) -> DeviceCode | Response:
-    if not _guesses.allows(request.state.principal.user):
+    if not service_of(request).guesses.allows(request.state.principal.user):
         return PAGES.page(request, "device_code.html", error="Too many tries; wait a minute.", status=429)
     return service_of(request).codes.waiting(user_code) or _unknown(request)
 

@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse, Response
 from homespun_server.pages.forms import Form, plain_form
 from homespun_server.signin import device
 from homespun_server.signin.http.doors import base_url, origin_of, service_of
-from homespun_server.signin.throttle import Throttle
 
 CLIENT = "homespun-editor"
 """The one client that is registered: our language server, on anybody's machine, so it has no secret."""
@@ -21,7 +20,6 @@ _MAX_NAME = 100
 _NO_STORE = {"Cache-Control": "no-store"}
 
 router = APIRouter(tags=["sign-in"])
-_starts = Throttle(30, 60)
 
 
 @router.get("/.well-known/oauth-authorization-server")
@@ -50,7 +48,7 @@ def device_code(request: Request, fields: Annotated[Form, Depends(plain_form)]) 
         return _error("invalid_client", f"client_id must be {CLIENT}", status=401)
     if fields.get("scope", SCOPE) != SCOPE:
         return _error("invalid_scope", f"scope must be {SCOPE}")
-    if not _starts.allows(origin):
+    if not service.starts.allows(origin):
         return _error("slow_down", "too many codes were asked for; wait a minute", status=429)
     try:
         started = service.codes.start(_name(fields, origin), SCOPE, origin)

@@ -28,12 +28,9 @@ def upgrade() -> None:
     op.create_table(
         "provisioned_users",
         sa.Column("user", sa.String(32), sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
-        sa.Column("user_name", sa.String(255), nullable=False),
         sa.Column("user_name_key", sa.String(255), nullable=False, unique=True),
         sa.Column("external_id", sa.String(255)),
-        sa.Column("given_name", sa.String(255)),
-        sa.Column("family_name", sa.String(255)),
-        sa.Column("display_name", sa.String(255)),
+        sa.Column("document", sa.JSON, nullable=False),
         sa.Column("created", sa.Float, nullable=False),
         sa.Column("changed", sa.Float, nullable=False),
     )
