@@ -27,6 +27,11 @@ from homespun_server.exposure import check_exposure
 from homespun_server.feedback import http as feedback_routes
 from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
+from homespun_server.jobs import admin as job_routes
+from homespun_server.jobs import http as worker_routes
+from homespun_server.jobs.keeper import Keeper
+from homespun_server.jobs.queue import queue_for
+from homespun_server.jobs.targets import Targets
 from homespun_server.pages import http as pages
 from homespun_server.runtime import EngineLoader, Runtime
 from homespun_server.runtime import load_engine as load_configured_engine
@@ -42,13 +47,15 @@ def build_app(
     load_engine: EngineLoader = load_configured_engine,
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
     scopes: Sequence[ScopeConfig] = (),
+    targets: Targets | None = None,
     origins: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
 
-    `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of
-    the settings, `origins` says where settings come from that aren't at their defaults. Raises ConfigError when the
-    settings would open the server to a network without asking who is there.
+    `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of the
+    settings, `targets` what jobs may be about (without, what is indexed), `origins` says where settings come from that
+    aren't at their defaults. Raises ConfigError when the settings would open the server to a network without asking
+    who is there.
     """
     runtime = Runtime(settings, model, load_engine, scopes)
     try:
@@ -57,11 +64,15 @@ def build_app(
     except ConfigError:
         runtime.close()
         raise
+    queue = queue_for(settings, runtime.database, targets)
+    keeper = Keeper([queue.store.tidy])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start(on_loaded)
+        keeper.start()
         yield
+        keeper.close()
         service.close()
         runtime.close()
 
@@ -70,11 +81,15 @@ def build_app(
         title="Homespun", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.runtime, app.state.origins = runtime, origins or {}
+    app.state.is_stopping = lambda: False
+    app.state.jobs = queue
     app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret)
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
     app.include_router(pages.router)
+    app.include_router(worker_routes.router)
+    app.include_router(job_routes.router)
     signin.include(app, service)
     console.install(app)
     app.add_exception_handler(BadRequestError, _bad_request)
@@ -87,7 +102,7 @@ def build_app(
         Gate,
         settings=settings,
         lookup=runtime.lookup,
-        signed=(hooks.PATH, *signin.SIGNED),
+        signed=(hooks.PATH, worker_routes.PATH, *signin.SIGNED),
         doors=(pages.PATH, *signin.DOORS),
         browsers=service,
     )
