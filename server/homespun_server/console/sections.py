@@ -26,6 +26,7 @@ SECTIONS = (
     Section(name="overview", title="Overview"),
     Section(name="repositories", title="Repositories", action="manage-repositories"),
     Section(name="adapters", title="Adapters", action="manage-repositories"),
+    Section(name="jobs", title="Jobs", action="manage-repositories"),
     Section(name="playground", title="Playground", action="complete"),
     Section(name="usage", title="Usage"),
     Section(name="tokens", title="Tokens"),

@@ -36,10 +36,14 @@ def ago(seconds: float | None) -> str:
     """How long something is past."""
     if seconds is None:
         return "unknown"
+    return "just now" if seconds < 5 else f"{duration(seconds)} ago"
+
+
+def duration(seconds: float) -> str:
     for least, unit, name in _UNITS:
         if seconds >= least:
-            return f"{seconds / unit:.0f} {name} ago"
-    return "just now" if seconds < 5 else f"{seconds:.0f} seconds ago"
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} seconds"
 
 
 def when(at: float) -> str:
@@ -61,6 +65,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "percent": percent,
     "milliseconds": milliseconds,
     "decimal": decimal,
+    "duration": duration,
     "ago": ago,
     "when": when,
 }

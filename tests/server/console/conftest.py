@@ -55,6 +55,7 @@ class Company:
         self.app = build_app(self.settings, model, origins={"webhook_secret": "environment"})
         self.runtime: Runtime = self.app.state.runtime
         _remember(FeedbackStore(self.runtime.database), self.shop, VERSIONS[1])
+        self.app.state.jobs.ask("index", self.shop, asked_by=HOSTILE, known=True)
         self._loaded = threading.Event()
 
     def start(self) -> None:

@@ -7,7 +7,7 @@ import re
 import httpx
 import pytest
 
-from homespun_core import nudges, registry
+from homespun_core import registry
 from homespun_server.access import audit
 from tests.server.console.conftest import HOSTILE, SECRET, VERSIONS, Company
 
@@ -24,6 +24,8 @@ def pages(company: Company) -> list[str]:
         "/console/adapters",
         adapters,
         f"{adapters}/{VERSIONS[1]}",
+        "/console/jobs",
+        "/console/jobs/1",
         "/console/playground",
         "/console/usage?days=30",
         "/console/people",
@@ -115,11 +117,29 @@ async def test_a_decision_that_can_not_be_is_explained(company: Company, decisio
     assert registry.aliases(place) == before
 
 
-async def test_index_now_tells_whoever_watches(company: Company) -> None:
-    before = nudges.stamp(company.data, company.shop)
+async def test_a_job_is_asked_for_shown_and_cancelled(company: Company) -> None:
     async with company.client() as browser:
-        answer = await browser.post(f"/console/repositories/{company.shop}/index", data={"x": ""}, headers=OWN)
-    assert answer.status_code == 303 and nudges.stamp(company.data, company.shop) != before
+        answer = await browser.post(f"/console/repositories/{company.shop}", data={"job": "train"}, headers=OWN)
+        assert answer.status_code == 303
+        job = answer.headers["location"]
+        assert "No worker was heard from" in (await browser.get("/console/jobs")).text
+        lease = {"worker": "w", "kinds": ["train"]}
+        bearer = {"authorization": f"Bearer {(company.data.root / 'worker.token').read_text().strip()}"}
+        leased = (await browser.post("/v1/homespun/jobs/lease", json=lease, headers=bearer)).json()
+        sign = {"job": leased["id"], "fence": leased["fence"], "fraction": 0.25, "words": f"training {HOSTILE}"}
+        sign |= {"log": ["loss 1.5", HOSTILE], "eta_s": 600.0}
+        await browser.post("/v1/homespun/jobs/heartbeat", json=sign, headers=bearer)
+        text = (await browser.get(job)).text
+        assert "25%" in text and "about 10 minutes left" in text and "loss 1.5" in text and HOSTILE not in text
+        await browser.post(job, data={"change": "cancel"}, headers=OWN)
+        assert "being cancelled" in (await browser.get(job)).text
+        report = {"job": leased["id"], "fence": leased["fence"], "ending": "cancelled"}
+        await browser.post("/v1/homespun/jobs/report", json=report, headers=bearer)
+        assert "Try again" in (await browser.get(job)).text
+        await browser.post(job, data={"change": "retry"}, headers=OWN)
+        assert "queued" in (await browser.get(job)).text
+        for wrong in ("0", "99", "x", "9" * 30):
+            assert (await browser.get(f"/console/jobs/{wrong}")).status_code == 404
 
 
 async def test_the_playground_shows_each_layer(running: Company) -> None:
@@ -152,12 +172,13 @@ async def test_trying_things_out_is_no_usage(running: Company) -> None:
 
 ROLES = {
     "developer": {"overview", "playground", "usage", "tokens"},
-    "repo-admin": {"overview", "repositories", "adapters", "playground", "usage", "tokens"},
+    "repo-admin": {"overview", "repositories", "adapters", "jobs", "playground", "usage", "tokens"},
     "auditor": {"overview", "usage", "tokens", "audit"},
     "admin": {
         "overview",
         "repositories",
         "adapters",
+        "jobs",
         "playground",
         "usage",
         "tokens",

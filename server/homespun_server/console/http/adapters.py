@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, Response
 from homespun_core import registry
 from homespun_core.errors import HomespunError
 from homespun_server.access.changing import changing
-from homespun_server.console import adapters
+from homespun_server.console import adapters, losses
 from homespun_server.console.http.web import (
     Form,
     actor_of,
@@ -85,6 +85,7 @@ def show_version(request: Request, repo: str, version: str) -> Response:
         is_champion=facts.get("champion") == version,
         report=report,
         gains=adapters.gains(report),
+        loss=losses.of_report(report.get("training", {})),
         arms=adapters.arms(report),
         measures=adapters.MEASURES,
         card=card,

@@ -9,6 +9,7 @@ from homespun_server.console.http import (
     adapters,
     assets,
     audit,
+    jobs,
     overview,
     people,
     playground,
@@ -22,7 +23,8 @@ from homespun_server.console.sections import PATH
 
 def install(app: FastAPI) -> None:
     """Refusals become pages by `pages.http.include_errors`."""
-    for part in (assets, overview, repositories, adapters, playground, usage, tokens, people, audit, settings):
+    parts = (assets, overview, repositories, adapters, jobs, playground, usage, tokens, people, audit, settings)
+    for part in parts:
         app.include_router(part.router, include_in_schema=False)
     app.add_api_route("/", _front_door, methods=["GET"], include_in_schema=False)
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from collections.abc import Mapping
 
-from homespun_core.nudges import nudge
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+
+from homespun_core.errors import HomespunError
 from homespun_core.retraining import read_ledger, read_scores
 from homespun_server.access.principal import Principal
-from homespun_server.console.http.web import Form, allowed, back_to, data_of, not_found, page, runtime_of
+from homespun_server.console.http.web import Form, allowed, data_of, not_found, page, runtime_of
 from homespun_server.console.repositories import Repository, described, disk_bytes
 from homespun_server.console.sections import PATH
+from homespun_server.jobs.http import queue_of
+from homespun_server.jobs.states import Kind
+from homespun_server.pages.forms import PageError
+from homespun_server.pages.http import HEADERS
 
 router = APIRouter()
+
+_KINDS: Mapping[str, Kind] = {"index": "index", "train": "train", "evaluate": "evaluate"}
+_JOBS = 5
 
 
 def repositories_of(request: Request, who: Principal) -> list[Repository]:
@@ -33,6 +42,7 @@ def index(request: Request) -> Response:
 def show(request: Request, repo: str) -> Response:
     found = _one(request, repo)
     data = data_of(request)
+    jobs = queue_of(request).store.jobs(repositories=[repo], limit=_JOBS)
     scores = read_scores(data.retraining(repo))
     return page(
         request,
@@ -40,16 +50,24 @@ def show(request: Request, repo: str) -> Response:
         "repositories",
         repository=found,
         disk=disk_bytes(data, repo),
+        jobs=jobs,
         decision=read_ledger(data.retraining(repo)).decision,
         fresh=scores[-1] if scores else None,
     )
 
 
-@router.post(f"{PATH}/repositories/{{repo}}/index")
-def reindex(request: Request, repo: str, form: Form) -> Response:
-    found = _one(request, repo)
-    nudge(data_of(request), found.id)
-    return back_to(f"{PATH}/repositories/{found.id}", "index")
+@router.post(f"{PATH}/repositories/{{repo}}")
+def work(request: Request, repo: str, form: Form) -> Response:
+    """Asks for a job, and shows it."""
+    found, who = _one(request, repo), allowed(request, "repositories")
+    kind = _KINDS.get(form.get("job", ""))
+    if kind is None:
+        raise not_found("kind of job")
+    try:
+        job = queue_of(request).ask(kind, found.id, asked_by=who.name, known=True)
+    except HomespunError as error:
+        raise PageError(409, "It can’t be done", str(error)) from None
+    return RedirectResponse(f"{PATH}/jobs/{job.id}", status_code=303, headers=HEADERS)
 
 
 def _one(request: Request, repo: str) -> Repository:

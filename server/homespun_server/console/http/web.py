@@ -79,7 +79,8 @@ _SAID = {
     "pin": "The champion is pinned.",
     "unpin": "The champion is no longer pinned.",
     "promote": "That version is the champion now.",
-    "index": "Whoever watches this repository looks for news now.",
+    "cancel": "Cancelled; one that runs ends once its worker hears of it.",
+    "retry": "It waits to be tried again.",
     "changed": "Changed.",
     "revoked": "Revoked. It is refused from now on, everywhere within seconds.",
 }
