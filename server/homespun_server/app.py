@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -23,6 +23,7 @@ from homespun_server.access.desk import NotThereError
 from homespun_server.access.gate import Gate
 from homespun_server.access.http import ForbiddenError
 from homespun_server.connections import BoundedBodies
+from homespun_server.console import http as console
 from homespun_server.dialects import BadRequestError
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure
@@ -51,12 +52,14 @@ def build_app(
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
     scopes: Sequence[ScopeConfig] = (),
     targets: Targets | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
 
     `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of the
-    settings; `targets` is what jobs may be about (without, what is indexed). Raises ConfigError when the settings would
-    open the server to a network without asking who is there.
+    settings, `targets` what jobs may be about (without, what is indexed), `origins` says where settings come from that
+    aren't at their defaults. Raises ConfigError when the settings would open the server to a network without asking
+    who is there.
     """
     runtime = Runtime(settings, model, load_engine, scopes)
     try:
@@ -81,7 +84,7 @@ def build_app(
     app = FastAPI(
         title="Homespun", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.state.runtime = runtime
+    app.state.runtime, app.state.origins = runtime, origins or {}
     app.state.is_stopping = lambda: False
     app.state.jobs = queue
     app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret, ask=queue.pushed)
@@ -94,6 +97,7 @@ def build_app(
     app.include_router(worker_routes.router)
     app.include_router(job_routes.router)
     signin.include(app, service)
+    console.install(app)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
