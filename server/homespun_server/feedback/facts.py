@@ -33,6 +33,7 @@ class CompletionFact:
     probability: float | None = None
     """That something of it is kept, as the live filter has it."""
     verdict: Verdict | None = None
+    editor: str | None = None
     is_ahead: bool = False
     """Made before anybody wanted it: an opportunity only once it is shown."""
 
