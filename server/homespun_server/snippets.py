@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Sequence
 
 from homespun_core.types import Snippet
 
@@ -13,21 +12,20 @@ _TELLING_CHARS = 8
 
 
 def merged(sent: Sequence[Snippet], found: Sequence[Snippet]) -> tuple[Snippet, ...]:
-    """In turns, so that neither crowds the other out of the prompt; those of the client first, since they are what
-    somebody has before their eyes. Of two that say mostly the same the first stays."""
-    chosen: list[Snippet] = []
-    seen: list[frozenset[str]] = []
-    for snippet in _in_turns(sent[:_MAX_SENT], found):
-        lines = _telling_lines(snippet)
-        if not any(_says_the_same(lines, others) for others in seen):
+    """What was found first, so that what was sent gets the room in the prompt that is left: in the way of what the
+    search found it costs more than it brings (benchmarks/LOG.md). Where both say mostly the same, what was sent takes
+    the place: it is newer."""
+    chosen = list(found)
+    lines = [_telling_lines(snippet) for snippet in chosen]
+    for snippet in sent[:_MAX_SENT]:
+        own = _telling_lines(snippet)
+        alike = [n for n, others in enumerate(lines) if _says_the_same(own, others)]
+        if not alike:
             chosen.append(snippet)
-            seen.append(lines)
+            lines.append(own)
+        elif alike[0] < len(found):
+            chosen[alike[0]], lines[alike[0]] = snippet, own
     return tuple(chosen)
-
-
-def _in_turns(first: Sequence[Snippet], second: Sequence[Snippet]) -> Iterator[Snippet]:
-    for pair in zip_longest(first, second):
-        yield from (snippet for snippet in pair if snippet is not None)
 
 
 def _telling_lines(snippet: Snippet) -> frozenset[str]:
