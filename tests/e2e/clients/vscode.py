@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -85,6 +84,13 @@ class VSCode:
 
     async def shows(self, ghost: str) -> None:
         await self.page.wait_for_function(_GHOST, arg=ghost, timeout=20_000)
+
+    async def asks_until_it_shows(self, ghost: str) -> None:
+        """By its key, again and again: new settings reach the language server a moment after somebody sees them."""
+        async with asyncio.timeout(30):
+            while not await self.page.evaluate(_GHOST, ghost):
+                await self.press("Alt+Backslash")
+                await asyncio.sleep(0.3)
 
     async def status(self, text: str) -> None:
         """Waits until the status bar says so."""
@@ -185,8 +191,7 @@ async def _address(output: asyncio.StreamReader) -> str:
     raise AssertionError(said.decode())
 
 
-async def _until(holds: object) -> None:
-    assert callable(holds)
+async def _until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  # about files, which tell nobody
             await asyncio.sleep(0.05)
