@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, TimeoutError, async_playwright
 
 from tests.e2e.clients import node
 from tests.e2e.clients.monaco import FLAGS, chromium
@@ -68,6 +68,7 @@ class VSCode:
         await self.page.locator(f".tab.active[data-resource-name='{name}']").wait_for()
         await self.page.locator(".editor-instance .native-edit-context, .editor-instance textarea").first.focus()
         await self.press("Control+Home")
+        await self.status("Ln 1, Col 1")
 
     async def type(self, text: str) -> None:
         await self.page.keyboard.type(text, delay=30)
@@ -83,7 +84,11 @@ class VSCode:
         await self.press("Enter")
 
     async def shows(self, ghost: str) -> None:
-        await self.page.wait_for_function(_GHOST, arg=ghost, timeout=20_000)
+        try:
+            await self.page.wait_for_function(_GHOST, arg=ghost, timeout=20_000)
+        except TimeoutError as error:
+            seen = await self.page.locator(".view-lines").first.inner_text()
+            raise AssertionError(f"no {ghost!r} in {seen!r}") from error
 
     async def asks_until_it_shows(self, ghost: str) -> None:
         """By its key, again and again: new settings reach the language server a moment after somebody sees them."""
