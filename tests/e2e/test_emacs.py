@@ -24,7 +24,9 @@ def fake() -> Iterator[FakeServer]:
 
 def settings(fake: FakeServer) -> str:
     command = " ".join(json.dumps(word) for word in [*HOMESPUN, "lsp"])
-    return f"(setq homespun-command '({command}) homespun-settings '(:serverUrl {json.dumps(fake.url)}))"
+    # A menu isn't kept waiting longer than this, and a test asks once.
+    options = f":serverUrl {json.dumps(fake.url)} :completionDeadlineMs 20000"
+    return f"(setq homespun-command '({command}) homespun-settings '({options}))"
 
 
 LSP_MODE = """
@@ -76,8 +78,7 @@ def test_eglot_completes_at_point(fake: FakeServer, tmp_path: Path) -> None:
         (wait-for #'eglot-current-server)
         (insert "he")
         (eglot--signal-textDocument/didChange)
-        ;; The answer may come after the deadline for menus, and then serves the next key.
-        (wait-for (lambda () (completion-at-point) (not (equal (buffer-string) "he"))))
+        (completion-at-point)
         (say 'text (buffer-string))
         (set-buffer-modified-p nil)
         """,
@@ -93,8 +94,8 @@ def test_the_package_compiles_without_a_warning(tmp_path: Path) -> None:
         (require 'bytecomp)
         (setq byte-compile-error-on-warn t byte-compile-dest-file-function (lambda (_) (expand-file-name "out.elc")))
         (byte-compile-file {source})
-        (say 'problems (with-current-buffer "*Compile-Log*" (buffer-string)))
+        (say 'problems (if (get-buffer "*Compile-Log*") (with-current-buffer "*Compile-Log*" (buffer-string)) ""))
         """,
         tmp_path,
     )
-    assert "Error" not in str(said["problems"]) and "Warning" not in str(said["problems"]), said["problems"]
+    assert said == {"problems": ""}
