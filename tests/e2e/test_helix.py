@@ -27,7 +27,7 @@ def fake() -> Iterator[FakeServer]:
 
 
 def documented(fake: FakeServer) -> str:
-    """The block for languages.toml, with this machine's command and this server, and without another language server."""
+    """The block for languages.toml, with this machine's command and our server alone."""
     (block,) = re.findall(r"```toml\n(\[language-server\.homespun\]\n.*?)```", README.read_text(), re.DOTALL)
     changes = {
         'command = "homespun"': f"command = {json.dumps(HOMESPUN[0])}",
