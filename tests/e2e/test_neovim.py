@@ -30,8 +30,8 @@ def nvim(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Neovim]:
 
 
 def start(nvim: Neovim, fake: FakeServer, folder: Path, text: str = "\n", **opts: object) -> None:
-    """A file is open in insert mode, the cursor at its start."""
-    opts = {"cmd": [*HOMESPUN, "lsp"], "settings": {"serverUrl": fake.url}} | opts
+    """A file is open in insert mode, the cursor at its start. Requests can be counted."""
+    opts = {"cmd": [*HOMESPUN, "lsp"], "settings": {"serverUrl": fake.url, "prefetch": False}} | opts
     nvim.lua("require('homespun').setup(...)", opts)
     nvim.edit(folder / "sample.py", text)
     nvim.ready()
@@ -115,7 +115,7 @@ def test_leaving_insert_mode_hides_it(nvim: Neovim, fake: FakeServer, tmp_path: 
 def test_what_is_typed_over_is_cancelled_up_to_the_server(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
     fake.replies.append(HOLD)
     fake.default = "(new)"
-    start(nvim, fake, tmp_path, settings={"serverUrl": fake.url, "debounceMs": 0})
+    start(nvim, fake, tmp_path, settings={"serverUrl": fake.url, "debounceMs": 0, "prefetch": False})
     nvim.type("x")
     nvim.until(lambda: completions(fake))
     nvim.type("y")

@@ -14,7 +14,7 @@ PROPERTIES = MANIFEST["contributes"]["configuration"]["properties"]
 
 
 def test_the_settings_are_the_servers_options() -> None:
-    assert PROPERTIES == settings.properties(), "renew them: python lsp/editors/vscode/settings.py"
+    assert settings.properties() == PROPERTIES, "renew them: python lsp/editors/vscode/settings.py"
     names = {name.removeprefix("homespun.") for name in PROPERTIES}
     assert names == set(OPTIONS) | {"command", "trace.server"}
 

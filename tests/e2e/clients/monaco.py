@@ -31,7 +31,8 @@ class Monaco:
         self.server = server
 
     async def start(self, text: str, *, words: tuple[str, ...] = (), **options: object) -> None:
-        """A document with the cursor at `|`; `words` are what the suggest widget offers."""
+        """A document with the cursor at `|`; `words` are what the suggest widget offers. Requests can be counted."""
+        options = {"prefetch": False} | options
         capabilities = {"textDocument": {"inlineCompletion": {"dynamicRegistration": True}}}
         capabilities |= {"general": {"positionEncodings": ["utf-16"]}}  # type: ignore[dict-item]
         await self.page.evaluate("given => start(...given)", [capabilities, options, URI, text, words])
