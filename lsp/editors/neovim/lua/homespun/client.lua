@@ -41,6 +41,19 @@ function M.run(command, arguments, done)
   end, vim.api.nvim_get_current_buf())
 end
 
+-- Says which file is in front: another folder may have another server, whose state is then the one to show.
+function M.focus(buf)
+  local client = M.of(buf)
+  if client then
+    local params = { textDocument = vim.lsp.util.make_text_document_params(buf) }
+    if newer then
+      client:notify('textDocument/didFocus', params)
+    else
+      client.notify('textDocument/didFocus', params)
+    end
+  end
+end
+
 function M.log_path()
   return vim.lsp.log and vim.lsp.log.get_filename and vim.lsp.log.get_filename() or vim.lsp.get_log_path()
 end

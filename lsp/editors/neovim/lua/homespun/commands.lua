@@ -20,8 +20,11 @@ end
 
 local function run(command, done)
   client.run(command, nil, function(result, problem)
-    if problem then
-      say(problem, vim.log.levels.ERROR)
+    local status = type(result) == 'table' and result.status
+    if problem or status == 'Error' then
+      say(problem or result.message or 'the server did not say why', vim.log.levels.ERROR)
+    elseif status == 'AlreadySignedIn' then
+      say('you are signed in already')
     elseif done then
       done(result)
     end

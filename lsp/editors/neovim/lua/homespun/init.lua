@@ -68,12 +68,17 @@ function M.setup(opts)
   map(keys.accept_word, M.accept_word, 'accept a word of the suggestion')
   map(keys.accept_line, M.accept_line, 'accept a line of the suggestion')
   ghost.setup()
-  vim.api.nvim_create_autocmd({ 'FileType', 'BufWinEnter' }, {
-    group = vim.api.nvim_create_augroup('homespun', {}),
-    callback = function(event)
-      client.attach(event.buf)
-    end,
-  })
+  local group = vim.api.nvim_create_augroup('homespun', {})
+  local function on(events, run)
+    vim.api.nvim_create_autocmd(events, {
+      group = group,
+      callback = function(event)
+        run(event.buf)
+      end,
+    })
+  end
+  on({ 'FileType', 'BufWinEnter' }, client.attach)
+  on('BufEnter', client.focus)
   client.attach(vim.api.nvim_get_current_buf())
 end
 
