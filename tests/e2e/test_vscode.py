@@ -66,7 +66,19 @@ async def test_the_command_turns_suggestions_off_for_the_user_and_on_again(code:
     await code.saved("toggle.py", "y = \n")
     assert len(fake.requests) == before
     await code.command("Homespun: Turn Suggestions On or Off")
-    await code.status("ready")
+    await code.status("Homespun: ready")
+    await code.asks_until_it_shows("again")
+
+
+async def test_a_language_is_turned_off_by_itself(code: VSCode, fake: FakeServer) -> None:
+    fake.default = "again"
+    await code.open("language.py", "\n")
+    await code.command("Homespun: Turn Suggestions On or Off for This Language")
+    await code.status("suggestions are off for python")
+    await code.setting("homespun.languages", {"python": False})
+    await code.command("Homespun: Turn Suggestions On or Off for This Language")
+    await code.status("Homespun: ready")
+    await code.type("y = ")
     await code.asks_until_it_shows("again")
 
 

@@ -50,7 +50,7 @@ class Monaco:
     async def shows(self, ghost: str | None) -> None:
         """Waits until just this is to be seen."""
         try:
-            await self.page.wait_for_function("ghost => window.ghost() === ghost", arg=ghost, timeout=10_000)
+            await self.page.wait_for_function("ghost => window.ghost() === ghost", arg=ghost, timeout=30_000)
         except TimeoutError as error:
             raise AssertionError(f"shows {await self.page.evaluate('window.ghost()')!r}, not {ghost!r}") from error
 
