@@ -37,7 +37,7 @@ from homespun_server.engine.spelling import Vocabulary
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.features import features
 from homespun_server.metrics import Metrics, outcome_of
-from homespun_server.retrieval import Retriever
+from homespun_server.retrieval import Retriever, merged
 from homespun_server.snapshots import LiveRepository, pick
 from homespun_server.tracing import Trace
 
@@ -234,7 +234,7 @@ class Completer:
         found = await self._retriever.search(repository.id, repository.reader, query, work.allowed.snippets)
         if found.outcome in ("timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
-        return (*request.snippets, *found.snippets)
+        return merged(request.snippets, found.snippets)
 
     async def _decode(self, work: _Work) -> AsyncGenerator[str]:
         """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""
