@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from lsprotocol import types
 
 from tests.e2e.clients import node
+from tests.e2e.clients.llama_vim import llama_vim
 from tests.e2e.clients.tabby_agent import PROJECT, tabby_agent, tabby_lines
 from tests.e2e.served import EXPECTED, PREFIX, SUFFIX, Served, served
 
@@ -140,6 +142,17 @@ class TestJavaScript:
         assert 'kind="shown"} 1.0' in counted(server, "homespun_events_total")
 
 
+class TestLlamaVim:
+    def test_ghost_text_is_shown_and_accepted(self, server: Served, tmp_path: Path) -> None:
+        file = tmp_path / "invoices.py"
+        file.write_text(PREFIX + "\n")
+        with llama_vim(server.url, file) as editor:
+            editor.type("GA")
+            editor.wait_for_ghost(EXPECTED)
+            editor.type("<Tab>")
+            editor.wait_for_text(PREFIX + EXPECTED)
+
+
 def counted(server: Served, metric: str) -> str:
     """The lines of a metric."""
     with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as page:
@@ -150,10 +163,12 @@ class TestRecorded:
     """Requests of clients that no registry has, as their sources make them."""
 
     def test_tabbys_load_script(self, server: Served) -> None:
-        """k6's `ee/tabby-webserver` script: language, segments, user; it reads nothing but the status."""
-        segments = {"prefix": PREFIX, "suffix": SUFFIX}
-        said = asked(server, "/v1/completions", {"language": "python", "segments": segments, "user": "loadtest"})
-        assert said["choices"][0]["text"] == EXPECTED
+        """Its `tests/default.loadtest.js` for k6: eight users with this body, and no answer may be an error."""
+        segments = {"prefix": "def binarySearch(arr, left, right, x):\n    mid = (left +"}
+        with ThreadPoolExecutor(8) as users:
+            body = {"language": "python", "segments": segments}
+            said = list(users.map(lambda _: asked(server, "/v1/completions", body), range(24)))
+        assert len({one["choices"][0]["text"] for one in said if "homespun" not in one}) == 1
 
     def test_zed(self, server: Served) -> None:
         prompt = f"<|fim_prefix|>{PREFIX}<|fim_suffix|>{SUFFIX}<|fim_middle|>"
