@@ -148,7 +148,7 @@ OLLAMA_BODY = body(
     options=body({}, num_predict=WHOLE, temperature=_TEMPERATURE, seed=WHOLE, stop=_STOPS),
     homespun=HOMESPUN,
 )
-OLLAMA_SHOW_BODY = body({}, model=TEXT)
+OLLAMA_SHOW_BODY = body({})
 TGI_BODY = body(
     {"inputs": TEXT},
     stream=FLAG,

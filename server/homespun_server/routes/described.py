@@ -20,7 +20,7 @@ def asking(summary: str, reply: Schema) -> Mapping[str, Any]:
 
 def posting(summary: str, body: Schema, reply: Schema, *, stream: str | None = None) -> Mapping[str, Any]:
     """Of a route with a body; `stream` is the media type of an answer in parts."""
-    content = _json(reply) | ({stream: {"schema": {"type": "string"}}} if stream else {})
+    content = _json(reply) | ({stream: {}} if stream else {})
     described = {"requestBody": {"required": True, "content": _json(body)}, "responses": _answered(content)}
     return {"summary": summary, "openapi_extra": described}
 
