@@ -23,7 +23,8 @@ from homespun_server.access.desk import NotThereError
 from homespun_server.access.gate import Gate
 from homespun_server.access.http import ForbiddenError
 from homespun_server.connections import BoundedBodies
-from homespun_server.dialects import BadRequestError, error_body
+from homespun_server.dialects import BadRequestError
+from homespun_server.dialects.refusals import Refusal, refusal_body
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure
 from homespun_server.feedback import http as feedback_routes
@@ -88,38 +89,39 @@ def build_app(
     return app
 
 
-def _error(status: int, message: str, type: str, code: str, param: str | None = None) -> JSONResponse:
-    return JSONResponse(error_body(message, type=type, code=code, param=param), status_code=status)
+def _error(path: str, status: int, message: str, type: str, code: str, param: str | None = None) -> JSONResponse:
+    refusal = Refusal(status=status, message=message, type=type, code=code, param=param)
+    return JSONResponse(refusal_body(refusal, path), status_code=status)
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadRequestError)
-    return _error(error.status, error.message, "invalid_request_error", error.code, error.param)
+    return _error(request.url.path, error.status, error.message, "invalid_request_error", error.code, error.param)
 
 
 async def _busy(request: Request, error: Exception) -> Response:
     assert isinstance(error, EngineBusyError)
-    response = _error(429, str(error), "rate_limit_error", "too_many_requests")
+    response = _error(request.url.path, 429, str(error), "rate_limit_error", "too_many_requests")
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    response = _error(503, str(error), "service_unavailable_error", "not_ready")
+    response = _error(request.url.path, 503, str(error), "service_unavailable_error", "not_ready")
     response.headers["Retry-After"] = "1"
     return response
 
 
 async def _forbidden(request: Request, error: Exception) -> Response:
-    return _error(403, str(error), "permission_error", "forbidden")
+    return _error(request.url.path, 403, str(error), "permission_error", "forbidden")
 
 
 async def _not_there(request: Request, error: Exception) -> Response:
-    return _error(404, str(error), "invalid_request_error", "not_found")
+    return _error(request.url.path, 404, str(error), "invalid_request_error", "not_found")
 
 
 async def _senseless(request: Request, error: Exception) -> Response:
-    return _error(400, str(error), "invalid_request_error", "invalid_value")
+    return _error(request.url.path, 400, str(error), "invalid_request_error", "invalid_value")
 
 
 async def _misshapen(request: Request, error: Exception) -> Response:
@@ -127,19 +129,18 @@ async def _misshapen(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:])
-    return _error(
-        400, f"{place or 'the body'}: {first['msg']}", "invalid_request_error", "invalid_value", place or None
-    )
+    message = f"{place or 'the body'}: {first['msg']}"
+    return _error(request.url.path, 400, message, "invalid_request_error", "invalid_value", place or None)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    response = _error(error.status_code, str(error.detail), "invalid_request_error", code)
+    response = _error(request.url.path, error.status_code, str(error.detail), "invalid_request_error", code)
     response.headers.update(error.headers or {})
     return response
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     """The HTTP edge's broad handler. Starlette re-raises after it, so the traceback gets to the server's log."""
-    return _error(500, "the server failed; its log says why", "server_error", "internal_error")
+    return _error(request.url.path, 500, "the server failed; its log says why", "server_error", "internal_error")

@@ -15,7 +15,7 @@ from homespun_core.errors import ServiceError
 from homespun_server.access.limits import Limiter, Taken, tighter
 from homespun_server.access.lookup import Lookup
 from homespun_server.access.principal import LOCAL, NOBODY, Principal
-from homespun_server.dialects import error_body
+from homespun_server.dialects.refusals import Refusal, refusal_body
 from homespun_server.exposure import is_loopback
 
 Headers = Mapping[bytes, bytes]
@@ -56,25 +56,25 @@ class Gate:
         """Whose request it is, or why it is refused; and how many more they may send."""
         if _is_under(path, self._signed):
             return NOBODY, None
-        refusal = self._foreign(headers) if self._is_local else None
+        refusal = self._foreign(path, headers) if self._is_local else None
         if refusal is not None:
             return refusal, None
         try:
             principal = await self._principal(headers)
         except ServiceError as error:
-            return (NOBODY if _is_under(path, OPEN) else _unavailable(error)), None
+            return (NOBODY if _is_under(path, OPEN) else _unavailable(path, error)), None
         if principal is None:
-            return (NOBODY if _is_under(path, OPEN) else _unauthorised()), None
+            return (NOBODY if _is_under(path, OPEN) else _unauthorised(path)), None
         taken = self._taken(principal)
-        return (principal if taken is None or taken.is_allowed else _too_many(taken)), taken
+        return (principal if taken is None or taken.is_allowed else _too_many(path, taken)), taken
 
-    def _foreign(self, headers: Headers) -> Response | None:
+    def _foreign(self, path: str, headers: Headers) -> Response | None:
         if not is_loopback(_host_of(headers.get(b"host", b"").decode("latin-1"))):
             message = "this server answers on localhost only; the Host header names another"
-            return _refused(400, message, "invalid_request_error", "wrong_host")
+            return _refused(path, 400, message, "invalid_request_error", "wrong_host")
         if not _is_local_origin(headers.get(b"origin")):
             message = "web pages of other sites may not use this server"
-            return _refused(403, message, "invalid_request_error", "foreign_origin")
+            return _refused(path, 403, message, "invalid_request_error", "foreign_origin")
         return None
 
     async def _principal(self, headers: Headers) -> Principal | None:
@@ -124,20 +124,23 @@ def _host_of(header: str) -> str:
     return header.partition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0]
 
 
-def _refused(status: int, message: str, type: str, code: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse(error_body(message, type=type, code=code), status_code=status, headers=headers)
+def _refused(
+    path: str, status: int, message: str, type: str, code: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    refusal = Refusal(status=status, message=message, type=type, code=code)
+    return JSONResponse(refusal_body(refusal, path), status_code=status, headers=headers)
 
 
-def _unauthorised() -> Response:
+def _unauthorised(path: str) -> Response:
     message = "a valid bearer token is needed"
-    return _refused(401, message, "authentication_error", "invalid_api_key", {"WWW-Authenticate": "Bearer"})
+    return _refused(path, 401, message, "authentication_error", "invalid_api_key", {"WWW-Authenticate": "Bearer"})
 
 
-def _unavailable(error: ServiceError) -> Response:
-    return _refused(503, str(error), "service_unavailable_error", "not_ready", {"Retry-After": "5"})
+def _unavailable(path: str, error: ServiceError) -> Response:
+    return _refused(path, 503, str(error), "service_unavailable_error", "not_ready", {"Retry-After": "5"})
 
 
-def _too_many(taken: Taken) -> Response:
+def _too_many(path: str, taken: Taken) -> Response:
     wait_s = max(1, math.ceil(taken.wait_s))
     message = f"more than {taken.limit} requests a minute; try again in {wait_s} s"
-    return _refused(429, message, "rate_limit_error", "rate_limit_exceeded", {"Retry-After": str(wait_s)})
+    return _refused(path, 429, message, "rate_limit_error", "rate_limit_exceeded", {"Retry-After": str(wait_s)})
