@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from homespun_core import __version__
@@ -23,16 +23,24 @@ from homespun_server.access.desk import NotThereError
 from homespun_server.access.gate import Gate
 from homespun_server.access.http import ForbiddenError
 from homespun_server.connections import BoundedBodies
+from homespun_server.console import http as console
 from homespun_server.dialects import BadRequestError
-from homespun_server.dialects.refusals import Refusal, refusal_body
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure
 from homespun_server.feedback import http as feedback_routes
 from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
+from homespun_server.jobs import admin as job_routes
+from homespun_server.jobs import http as worker_routes
+from homespun_server.jobs.keeper import Keeper
+from homespun_server.jobs.queue import queue_for
+from homespun_server.jobs.targets import Targets
 from homespun_server.pages import http as pages
+from homespun_server.refused import refused
 from homespun_server.runtime import EngineLoader, Runtime
 from homespun_server.runtime import load_engine as load_configured_engine
+from homespun_server.signin import http as signin
+from homespun_server.signin.service import SignIn
 
 logger = logging.getLogger(__name__)
 
@@ -43,37 +51,53 @@ def build_app(
     load_engine: EngineLoader = load_configured_engine,
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
     scopes: Sequence[ScopeConfig] = (),
+    targets: Targets | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
 
-    `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of
-    the settings. Raises ConfigError when the settings would open the server to a network without asking who is there.
+    `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of the
+    settings, `targets` what jobs may be about (without, what is indexed), `origins` says where settings come from that
+    aren't at their defaults. Raises ConfigError when the settings would open the server to a network without asking
+    who is there.
     """
     runtime = Runtime(settings, model, load_engine, scopes)
     try:
         check_exposure(settings, has_accounts=runtime.lookup.has_accounts)
+        service = SignIn(settings, runtime.database, runtime.lookup)
+        queue = queue_for(settings, runtime.database, targets)
     except ConfigError:
         runtime.close()
         raise
+    keeper = Keeper([queue.store.tidy])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start(on_loaded)
+        keeper.start()
         yield
+        keeper.close()
+        service.close()
         runtime.close()
 
     # No schema pages: they load their scripts from a public network.
     app = FastAPI(
         title="Homespun", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.state.runtime = runtime
-    app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret)
+    app.state.runtime, app.state.origins = runtime, origins or {}
+    app.state.is_stopping = lambda: False
+    app.state.jobs = queue
+    app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret, ask=queue.pushed)
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
     app.include_router(admin.router)
     app.include_router(own.router)
     app.include_router(pages.router)
+    app.include_router(worker_routes.router)
+    app.include_router(job_routes.router)
+    signin.include(app, service)
+    console.install(app)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
@@ -84,44 +108,46 @@ def build_app(
     app.add_exception_handler(RequestValidationError, _misshapen)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
-    app.add_middleware(Gate, settings=settings, lookup=runtime.lookup, signed=(hooks.PATH,))
+    app.add_middleware(
+        Gate,
+        settings=settings,
+        lookup=runtime.lookup,
+        signed=(hooks.PATH, worker_routes.PATH, *signin.SIGNED),
+        doors=(pages.PATH, *signin.DOORS),
+        browsers=service,
+    )
     app.add_middleware(BoundedBodies)
     return app
 
 
-def _error(path: str, status: int, message: str, type: str, code: str, param: str | None = None) -> JSONResponse:
-    refusal = Refusal(status=status, message=message, type=type, code=code, param=param)
-    return JSONResponse(refusal_body(refusal, path), status_code=status)
-
-
 async def _bad_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadRequestError)
-    return _error(request.url.path, error.status, error.message, "invalid_request_error", error.code, error.param)
+    return refused(request.url.path, error.status, error.message, "invalid_request_error", error.code, error.param)
 
 
 async def _busy(request: Request, error: Exception) -> Response:
     assert isinstance(error, EngineBusyError)
-    response = _error(request.url.path, 429, str(error), "rate_limit_error", "too_many_requests")
+    response = refused(request.url.path, 429, str(error), "rate_limit_error", "too_many_requests")
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    response = _error(request.url.path, 503, str(error), "service_unavailable_error", "not_ready")
+    response = refused(request.url.path, 503, str(error), "service_unavailable_error", "not_ready")
     response.headers["Retry-After"] = "1"
     return response
 
 
 async def _forbidden(request: Request, error: Exception) -> Response:
-    return _error(request.url.path, 403, str(error), "permission_error", "forbidden")
+    return refused(request.url.path, 403, str(error), "permission_error", "forbidden")
 
 
 async def _not_there(request: Request, error: Exception) -> Response:
-    return _error(request.url.path, 404, str(error), "invalid_request_error", "not_found")
+    return refused(request.url.path, 404, str(error), "invalid_request_error", "not_found")
 
 
 async def _senseless(request: Request, error: Exception) -> Response:
-    return _error(request.url.path, 400, str(error), "invalid_request_error", "invalid_value")
+    return refused(request.url.path, 400, str(error), "invalid_request_error", "invalid_value")
 
 
 async def _misshapen(request: Request, error: Exception) -> Response:
@@ -130,17 +156,17 @@ async def _misshapen(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:])
     message = f"{place or 'the body'}: {first['msg']}"
-    return _error(request.url.path, 400, message, "invalid_request_error", "invalid_value", place or None)
+    return refused(request.url.path, 400, message, "invalid_request_error", "invalid_value", place or None)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    response = _error(request.url.path, error.status_code, str(error.detail), "invalid_request_error", code)
+    response = refused(request.url.path, error.status_code, str(error.detail), "invalid_request_error", code)
     response.headers.update(error.headers or {})
     return response
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     """The HTTP edge's broad handler. Starlette re-raises after it, so the traceback gets to the server's log."""
-    return _error(request.url.path, 500, "the server failed; its log says why", "server_error", "internal_error")
+    return refused(request.url.path, 500, "the server failed; its log says why", "server_error", "internal_error")

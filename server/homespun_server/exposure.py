@@ -19,7 +19,8 @@ def is_loopback(host: str) -> bool:
 
 def check_exposure(settings: Settings, *, has_accounts: bool) -> None:
     """Raises ConfigError when others could reach a server that asks nobody who they are."""
-    if not is_loopback(settings.host) and not settings.api_token and not has_accounts:
+    asks = has_accounts or settings.api_token or settings.oidc_issuer
+    if not is_loopback(settings.host) and not asks:
         raise ConfigError(
             f"host: {settings.host} can be reached by others, who could read indexed code through completions;"
             " make accounts (homespun user add NAME --role admin), set HOMESPUN_API_TOKEN, or listen on 127.0.0.1"

@@ -19,6 +19,7 @@ from homespun_server.access.principal import ALL_SCOPES, Role, Scope
 from homespun_server.access.records import Source, Team, User
 from homespun_server.access.tables import access_state, grants, members, teams, tokens, users
 from homespun_server.access.tokens import Token, new_token
+from homespun_server.signin.tables import sessions
 
 _NAME = re.compile(r"[\w][\w.@+-]{0,127}")
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
@@ -84,11 +85,12 @@ class Change:
         self.connection.execute(update(users).where(users.c.id == user.id).values(email=email))
         self.note("user.email", f"user:{user.id}")
 
-    def set_active(self, user: User, active: bool) -> None:
-        """Whoever is not active can do nothing; their tokens are revoked for good."""
+    def set_active(self, user: User, active: bool, *, keep_an_admin: bool = True) -> None:
+        """Whoever is not active can do nothing; their tokens are revoked for good, and they are signed out."""
         self._set(user, "user.activate" if active else "user.deactivate", active=active)
         if not active:
             self._revoke_all(user)
+        if not active and keep_an_admin:
             self._keep_an_admin(user)
 
     def erase_user(self, user: User) -> None:
@@ -112,6 +114,12 @@ class Change:
         self.connection.execute(insert(teams).values(id=team.id, name=team.name, created=time.time()))
         self.note("team.add", f"team:{team.name}")
         return team
+
+    def rename_team(self, team: Team, name: str) -> None:
+        if not _TEAM.fullmatch(name) or reading.team_named(self.connection, name):
+            raise ConfigError(f"team {name!r}: is no name, or that of another team")
+        self.connection.execute(update(teams).where(teams.c.id == team.id).values(name=name))
+        self.note("team.rename", f"team:{team.name}", name=name)
 
     def remove_team(self, team: Team) -> None:
         for table in (members, grants):
@@ -216,6 +224,7 @@ class Change:
             select(tokens.c.id).where(tokens.c.user == user.id, tokens.c.revoked.is_(None))
         ).scalars():
             self.revoke_token(id)
+        self.connection.execute(delete(sessions).where(sessions.c.user == user.id))
 
     def _keep_an_admin(self, user: User) -> None:
         if user.role == "admin" and user.active and not reading.num_active_admins(self.connection):
