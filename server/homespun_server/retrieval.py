@@ -6,11 +6,9 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
 from typing import Literal
 from weakref import ReferenceType, ref
 
@@ -38,14 +36,6 @@ class _Place:
     line: int
     at: float
     snippets: tuple[Snippet, ...]
-
-
-def merged(sent: Sequence[Snippet], found: Sequence[Snippet]) -> tuple[Snippet, ...]:
-    """The best of both in turn, so that neither takes all the room. What a client sent is what it has open, and newer
-    than the index; a found one that says the same is left out."""
-    new = [f for f in found if not any(f.text in s.text or s.text in f.text for s in sent)]
-    pairs = zip_longest(sent, new)
-    return tuple(snippet for pair in pairs for snippet in pair if snippet is not None)
 
 
 class Retriever:

@@ -39,7 +39,7 @@ from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.features import features
 from homespun_server.metrics import Metrics, outcome_of
-from homespun_server.retrieval import Retriever, merged
+from homespun_server.retrieval import Retriever
 from homespun_server.snapshots import LiveRepository, pick
 from homespun_server.snippets import merged
 from homespun_server.tracing import Trace

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from homespun_core.types import SearchQuery, Snippet
 from homespun_indexer.reader import IndexReader
-from homespun_server.retrieval import Found, Retriever, merged
+from homespun_server.retrieval import Found, Retriever
 
 Search = Callable[[SearchQuery, int], list[Snippet]]
 
@@ -90,12 +90,3 @@ async def test_a_failing_search_is_logged_without_what_was_searched(caplog: Any)
     retriever = Retriever(deadline_ms=5_000)
     assert await _search(retriever, Reader(broken), _query("secret_name")) == Found((), "error")
     assert "a search failed (ValueError)" in caplog.text and "secret_name" not in caplog.text
-
-
-def test_what_a_client_sends_and_what_is_found_take_turns() -> None:
-    def snippets(*texts: str) -> list[Snippet]:
-        return [Snippet(path="a.py", start_line=0, text=text, score=1.0, source="editor") for text in texts]
-
-    both = merged(snippets("open 1", "open 2", "open 3"), snippets("found 1", "open 2", "pen", "found 2"))
-    assert [s.text for s in both] == ["open 1", "found 1", "open 2", "found 2", "open 3"]
-    assert merged((), snippets("a")) == tuple(snippets("a")) and merged(snippets("a"), ()) == tuple(snippets("a"))
