@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 from homespun_core import __version__
 from homespun_core.allocator import restart_with_jemalloc
-from homespun_core.errors import HomespunError, explain_os_error
+from homespun_core.errors import BusyError, HomespunError, explain_os_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ VERBS = {
         "train without a repository, files or an author from now on, and delete the adapters that knew them",
     ),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
+    "worker": Verb(
+        "homespun_server.jobs.worker_cli", "server", "do the jobs that the server's queue holds: index, train, evaluate"
+    ),
+    "jobs": Verb("homespun_server.jobs.cli", "server", "the server's queue: what waits, runs and has ended"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
     "pretrain": Verb(
@@ -73,6 +77,9 @@ VERBS = {
     ),
 }
 
+INTERRUPTED = 130
+BUSY = 75
+"""EX_TEMPFAIL of sysexits.h."""
 _TRAINING = frozenset(("train", "pretrain"))
 
 _EPILOG = """\
@@ -87,7 +94,8 @@ a first try:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0 done, 1 an error said in one line, 2 wrong usage, 130 interrupted."""
+    """Run one verb; returns the exit status: 0 done, 1 an error said in one line, 2 wrong usage, 75 another process
+    is at it, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         os.environ["PYTHONSAFEPATH"] = "1"  # no Python that we start, us again included, imports from a repository
@@ -96,9 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except HomespunError as error:
-        return _say(str(error), 1)
+        return _say(str(error), BUSY if isinstance(error, BusyError) else 1)
     except KeyboardInterrupt:
-        return _say("interrupted; finished work is kept", 130)
+        return _say("interrupted; finished work is kept", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't complain again
         return 1

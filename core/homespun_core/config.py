@@ -23,6 +23,7 @@ ENV_PREFIX = "HOMESPUN_"
 
 INDEX, TRAIN, RETRAIN, EVAL, ADAPTERS = "index", "train", "retrain", "eval", "adapters"
 SERVE, LSP, PRETRAIN = "serve", "lsp", "pretrain"
+WORKER, JOBS = "worker", "jobs"
 METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
@@ -37,7 +38,14 @@ class Settings:
     """
 
     data_dir: str = _setting(
-        "", "where everything is kept (default: ~/.local/share/homespun)", INDEX, TRAIN, SERVE, PRETRAIN, ADAPTERS
+        "",
+        "where everything is kept (default: ~/.local/share/homespun)",
+        INDEX,
+        TRAIN,
+        SERVE,
+        PRETRAIN,
+        ADAPTERS,
+        WORKER,
     )
     base_model: str = _setting(
         "builtin", "base model: builtin, a Hugging Face directory, or a hub name", INDEX, TRAIN, SERVE
@@ -174,9 +182,34 @@ class Settings:
         choices=("off", "auto"),
     )
 
-    server_url: str = _setting("http://127.0.0.1:8080", "where the language server finds the Homespun server", LSP)
+    worker_token: str = _setting(
+        "", "what workers on other machines show the server (better set as HOMESPUN_WORKER_TOKEN)"
+    )
+    job_lease_s: float = _setting(
+        60.0, "a worker that isn't heard from for so long has lost its job to another", SERVE, low=1
+    )
+
+    server_url: str = _setting(
+        "http://127.0.0.1:8080", "where editors and workers find the Homespun server", LSP, WORKER, JOBS, RETRAIN
+    )
+    progress: str = _setting(
+        "auto",
+        "how progress is shown: bars on a terminal and lines elsewhere, or JSON for programs",
+        INDEX,
+        TRAIN,
+        EVAL,
+        choices=("auto", "json"),
+    )
     log_level: str = _setting(
-        "info", "how much is logged", INDEX, TRAIN, SERVE, LSP, PRETRAIN, choices=("debug", "info", "warning", "error")
+        "info",
+        "how much is logged",
+        INDEX,
+        TRAIN,
+        SERVE,
+        LSP,
+        PRETRAIN,
+        WORKER,
+        choices=("debug", "info", "warning", "error"),
     )
     otlp_endpoint: str = _setting(
         "", "where traces go, as http://collector:4318; needs the extra otel. No code is in them", SERVE

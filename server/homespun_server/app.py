@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -23,12 +23,18 @@ from homespun_server.access.desk import NotThereError
 from homespun_server.access.gate import Gate
 from homespun_server.access.http import ForbiddenError
 from homespun_server.connections import BoundedBodies
+from homespun_server.console import http as console
 from homespun_server.dialects import BadRequestError
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure
 from homespun_server.feedback import http as feedback_routes
 from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
+from homespun_server.jobs import admin as job_routes
+from homespun_server.jobs import http as worker_routes
+from homespun_server.jobs.keeper import Keeper
+from homespun_server.jobs.queue import queue_for
+from homespun_server.jobs.targets import Targets
 from homespun_server.pages import http as pages
 from homespun_server.refused import refused
 from homespun_server.runtime import EngineLoader, Runtime
@@ -45,24 +51,32 @@ def build_app(
     load_engine: EngineLoader = load_configured_engine,
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
     scopes: Sequence[ScopeConfig] = (),
+    targets: Targets | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
 
-    `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of
-    the settings. Raises ConfigError when the settings would open the server to a network without asking who is there.
+    `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of the
+    settings, `targets` what jobs may be about (without, what is indexed), `origins` says where settings come from that
+    aren't at their defaults. Raises ConfigError when the settings would open the server to a network without asking
+    who is there.
     """
     runtime = Runtime(settings, model, load_engine, scopes)
     try:
         check_exposure(settings, has_accounts=runtime.lookup.has_accounts)
         service = SignIn(settings, runtime.database, runtime.lookup)
+        queue = queue_for(settings, runtime.database, targets)
     except ConfigError:
         runtime.close()
         raise
+    keeper = Keeper([queue.store.tidy])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start(on_loaded)
+        keeper.start()
         yield
+        keeper.close()
         service.close()
         runtime.close()
 
@@ -70,15 +84,20 @@ def build_app(
     app = FastAPI(
         title="Homespun", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.state.runtime = runtime
-    app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret)
+    app.state.runtime, app.state.origins = runtime, origins or {}
+    app.state.is_stopping = lambda: False
+    app.state.jobs = queue
+    app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret, ask=queue.pushed)
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
     app.include_router(admin.router)
     app.include_router(own.router)
     app.include_router(pages.router)
+    app.include_router(worker_routes.router)
+    app.include_router(job_routes.router)
     signin.include(app, service)
+    console.install(app)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
@@ -93,7 +112,7 @@ def build_app(
         Gate,
         settings=settings,
         lookup=runtime.lookup,
-        signed=(hooks.PATH, *signin.SIGNED),
+        signed=(hooks.PATH, worker_routes.PATH, *signin.SIGNED),
         doors=(pages.PATH, *signin.DOORS),
         browsers=service,
     )

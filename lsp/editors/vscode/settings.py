@@ -15,7 +15,14 @@ from typing import Any
 from homespun_lsp import options
 
 FOLDER = Path(__file__).parent
-_TYPES: dict[type, str] = {str: "string", bool: "boolean", int: "integer", dict: "object", list: "array", tuple: "array"}
+_TYPES: dict[type, str] = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    dict: "object",
+    list: "array",
+    tuple: "array",
+}
 _BY_WORKSPACE = {
     "enable",
     "languages",

@@ -96,7 +96,7 @@ class Gate:
         if principal is None:
             return (NOBODY if _is_under(path, self._open) else _unauthorised(scope, headers)), None
         if scope["state"]["session"] is not None and not self._is_ours(scope["method"], headers):
-            return _foreign_page(path), None
+            return refused(path, 403, "web pages of other sites may not use this server", *_FOREIGN), None
         taken = self._taken(principal)
         return (principal if taken is None or taken.is_allowed else _too_many(path, taken)), taken
 
@@ -105,8 +105,9 @@ class Gate:
             message = "this server answers on localhost only (or at public_url); the Host header names another"
             return refused(path, 400, message, "invalid_request_error", "wrong_host")
         origin = headers.get(b"origin")  # programs send none; pages of this machine send their own
-        is_ours = origin is None or self._is_name_of_ours(origin.partition(b"://")[2])
-        return None if is_ours else _foreign_page(path)
+        if origin is not None and not self._is_name_of_ours(origin.partition(b"://")[2]):
+            return refused(path, 403, "web pages of other sites may not use this server", *_FOREIGN)
+        return None
 
     def _is_name_of_ours(self, host: bytes) -> bool:
         name = _host_of(host.decode("latin-1"))
@@ -177,20 +178,15 @@ def _host_of(header: str) -> str:
     return header.partition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0]
 
 
-def _foreign_page(path: str) -> Response:
-    message = "web pages of other sites may not use this server"
-    return refused(path, 403, message, "invalid_request_error", "foreign_origin")
+_FOREIGN = ("invalid_request_error", "foreign_origin")
 
 
 def _unauthorised(scope: Scope, headers: Headers) -> Response:
     """Browsers are shown where to sign in."""
-    path = scope["path"]
     if scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b""):
-        return RedirectResponse(f"/signin?next={quote(path, safe='/')}", status_code=303)
-    message = "a valid bearer token is needed"
-    return refused(
-        path, 401, message, "authentication_error", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
-    )
+        return RedirectResponse(f"/signin?next={quote(scope['path'], safe='/')}", status_code=303)
+    message, asked_for = "a valid bearer token is needed", {"WWW-Authenticate": "Bearer"}
+    return refused(scope["path"], 401, message, "authentication_error", "invalid_api_key", headers=asked_for)
 
 
 def _unavailable(path: str, error: ServiceError) -> Response:

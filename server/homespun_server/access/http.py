@@ -10,6 +10,7 @@ from fastapi import Request
 from homespun_core.types import CompletionRequest
 from homespun_server.access.decisions import Action, may
 from homespun_server.access.principal import Principal
+from homespun_server.feedback.editors import editor_of
 
 
 class ForbiddenError(Exception):
@@ -32,6 +33,7 @@ def bound(request: Request, wanted: CompletionRequest) -> CompletionRequest:
     With accounts, a client can't say whose it is: neither to be counted as another, nor to end what another
     waits for."""
     principal = demand(request, "complete")
+    wanted = replace(wanted, editor=editor_of(request.headers.get("user-agent", "")))
     if not principal.user:
         return replace(wanted, readable=principal.readable)
     client = f"{principal.user}/{wanted.client}" if wanted.client else None

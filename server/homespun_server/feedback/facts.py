@@ -33,6 +33,7 @@ class CompletionFact:
     probability: float | None = None
     """That something of it is kept, as the live filter has it."""
     verdict: Verdict | None = None
+    editor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

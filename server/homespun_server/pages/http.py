@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def style() -> Response:
 class Pages:
     """Templates of one folder, and the layout. Everything put into them is escaped."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, filters: Mapping[str, Callable[..., str]] | None = None) -> None:
         self._templates = Environment(
             loader=FileSystemLoader([folder, _HERE]),
             autoescape=True,
@@ -49,6 +50,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.filters |= filters or {}
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """The layout knows who looks (`viewer`, None for strangers) and the token their forms must carry (`csrf`)."""
