@@ -8,6 +8,7 @@ from pathlib import Path
 from pygls.uris import to_fs_path
 
 from homespun_core.prompt import ANCHOR_LINES
+from homespun_core.types import Trigger
 from homespun_lsp.documents import Document
 from homespun_lsp.repository import Repositories
 
@@ -42,6 +43,7 @@ class Query:
     path: str | None
     language: str
     repo: str | None
+    trigger: Trigger = "typed"
 
 
 def worth_asking(place: Place, *, invoked: bool) -> bool:

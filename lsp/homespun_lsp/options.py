@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from homespun_core.config import Settings
+from homespun_lsp.backends import AUTO, BACKENDS
+from homespun_lsp.backends.templates import FAMILY_NAMES
 
 SECTION = "homespun"
 
@@ -28,6 +30,20 @@ class Options:
     """Entries in the editor's completion menu: `auto` where the editor doesn't say that it can show ghost text."""
     completion_deadline_ms: int = 250
     """Editors hold the menu of all language servers back until we have answered."""
+    send_status: str = "auto"
+    """Notifications `didChangeStatus`: `auto` to editors that don't complain about them."""
+    backend: str = "auto"
+    """Kind of server: Homespun or a stock one (`backends`)."""
+    model: str = ""
+    """Which model a stock server is to use; empty where it has one, or for the first that it lists."""
+    fim: str = "auto"
+    """Whether a stock server gets the text after the cursor as `suffix`, or a prompt in the form of this family."""
+    proxy: str = field(default="", repr=False)
+    ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    servers: Mapping[str, object] = field(default_factory=dict, repr=False)
+    """Options for some folders or repositories (`servers`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +65,19 @@ OPTIONS: dict[str, _Option] = {
     "sendEvents": _Option("send_events", bool),
     "completion": _Option("completion", str, choices=("auto", "on", "off")),
     "completionDeadlineMs": _Option("completion_deadline_ms", int),
+    "sendStatus": _Option("send_status", str, choices=("auto", "on", "off")),
+    "backend": _Option("backend", str, choices=(AUTO, *BACKENDS)),
+    "model": _Option("model", str),
+    "fim": _Option("fim", str, choices=("auto", "suffix", *FAMILY_NAMES)),
+    "proxy": _Option("proxy", str),
+    "caFile": _Option("ca_file", str),
+    "clientCert": _Option("client_cert", str),
+    "clientKey": _Option("client_key", str),
+    "servers": _Option("servers", Mapping),
 }
-_KINDS: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number"}
-_OF_THE_EDITOR = {"trace"}
-"""Shares our section in VS Code, where the client library reads it."""
+_KINDS: Mapping[type, str] = {str: "text", bool: "true or false", int: "a whole number", Mapping: "an object"}
+_OF_THE_EDITOR = {"trace", "editorInfo", "editorPluginInfo"}
+"""The first shares our section in VS Code, where the client library reads it; the others are Copilot's."""
 
 
 def defaults(settings: Settings) -> Options:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,16 @@ from pygls.uris import to_fs_path
 
 from homespun_core import __version__
 from homespun_core.config import Settings
-from homespun_lsp import items, options
+from homespun_core.types import Trigger
+from homespun_lsp import account, items, options
+from homespun_lsp.account import Account
 from homespun_lsp.client import CompletionClient
 from homespun_lsp.context import Place, query_at, worth_asking
 from homespun_lsp.documents import Document, Documents
 from homespun_lsp.repository import Repositories
+from homespun_lsp.servers import Servers, servers_of
 from homespun_lsp.signals import Signals
+from homespun_lsp.status import Status
 from homespun_lsp.suggest import Suggester
 from homespun_lsp.watch import Watch
 
@@ -36,6 +41,8 @@ _TRIGGERS = [".", "(", "[", "{", ",", "="]
 _asked_about: ContextVar[Document | None] = ContextVar("asked_about", default=None)
 """The document of the message being handled, as it was when the message came in. Handlers run later: over TCP, a change
 that arrived in the same packet has been applied by then."""
+
+_trigger: ContextVar[Trigger] = ContextVar("trigger", default="typed")
 
 
 class _Protocol(LanguageServerProtocol):
@@ -75,10 +82,13 @@ class HomespunServer(LanguageServer):
         super().__init__("homespun", __version__, protocol_cls=_Protocol)
         self._defaults = options.defaults(settings)
         self._initial: object = None
+        self.editor_name = ""
         self._warned: set[str] = set()
         self.options = self._defaults
+        self.servers = Servers(default=self.options)
         self.counts: Counter[str] = Counter()
-        self.client = CompletionClient(self.say)
+        self.client = CompletionClient(self.say, self.announce)
+        self.account = Account(self.client, self.say)
         self.signals = Signals(self._tell)
         self.watch = Watch(self.signal, self.documents.get)
         self._made: dict[str, str | None] = {}
@@ -95,6 +105,19 @@ class HomespunServer(LanguageServer):
         kind = types.MessageType.Warning if is_problem else types.MessageType.Info
         self.window_log_message(types.LogMessageParams(type=kind, message=line))
 
+    def announce(self, status: Status) -> None:
+        """To editors that show it. Others may complain: lsp-mode in the echo area, at each."""
+        is_wanted = account.is_wanted(self.options.send_status, self.editor_name, self._initial)
+        if is_wanted:
+            self.protocol.notify(account.STATUS_CHANGED, status.as_json())
+
+    def options_for(self, uri: str) -> options.Options:
+        """Files may have servers of their own."""
+        name = to_fs_path(uri)
+        file = Path(name) if name else None
+        repository = self._repositories.of(file) if file else None
+        return self.servers.options_for(file, repository.name if repository else None)
+
     def report_server_error(self, error: Exception, source: Any) -> None:
         """In place of pygls' pop-up. The kind alone: the text of an error may quote code."""
         logger.error("%s: %s", getattr(source, "__name__", source), type(error).__name__)
@@ -105,7 +128,10 @@ class HomespunServer(LanguageServer):
             self._initial = section
         base, initially_wrong = options.merge(self._defaults, self._initial)
         self.options, wrong = options.merge(base, None if initial else section)
-        for name, problem in (initially_wrong | wrong).items():
+        self.servers, wrong_there = servers_of(self.options)
+        if not initial:
+            self.client.use(self.options)
+        for name, problem in (initially_wrong | wrong | wrong_there).items():
             if name not in self._warned:
                 self._warned.add(name)
                 self.say(f"Homespun: option {name!r}: {problem}", True)
@@ -139,6 +165,7 @@ class HomespunServer(LanguageServer):
             return ""
         self.watch.asked(place)
         wait_ms = 0 if invoked else self.options.debounce_ms
+        _trigger.set("invoked" if invoked else "typed")
         completion = await self.suggester.suggest(place, wait_ms=wait_ms, deadline_ms=deadline_ms)
         self.counts["suggested"] += bool(completion)
         if completion and self.options.send_events and (made := self.made_for(place)):
@@ -171,15 +198,15 @@ class HomespunServer(LanguageServer):
         return bool(item and types.MarkupKind.Markdown in (item.documentation_format or []))
 
     async def _fetch(self, place: Place) -> str:
-        query = query_at(place, self._folders(), self._repositories)
-        answer = await self.client.complete(query, self.options)
+        query = replace(query_at(place, self._folders(), self._repositories), trigger=_trigger.get())
+        answer = await self.client.complete(query, self.options_for(place.document.uri))
         logger.debug("%d + %d characters sent, %d suggested", len(query.prefix), len(query.suffix), len(answer.text))
         self._made[place.document.uri] = answer.id
         return answer.text
 
     async def _tell(self, events: Sequence[Mapping[str, object]]) -> bool:
         """What waits when the option is turned off is dropped."""
-        return not self.options.send_events or await self.client.tell(events, self.options)
+        return not self.options.send_events or await self.client.tell(events)
 
     def _folders(self) -> tuple[Path, ...]:
         names = [to_fs_path(folder.uri) for folder in self.workspace.folders.values()]
@@ -199,6 +226,7 @@ def create_server(settings: Settings) -> HomespunServer:
     server.feature("textDocument/didShowCompletion")(_did_show)
     server.feature("textDocument/didPartiallyAcceptCompletion")(_did_partially_accept)
     server.command(items.ACCEPTED)(_accepted)
+    account.register(server)
     return server
 
 
@@ -259,11 +287,13 @@ def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
     for encoding in ("utf-8", "utf-16", "utf-32"):
         if ls.workspace.position_encoding == encoding:
             ls.documents.encoding = encoding
+    ls.editor_name = params.client_info.name if params.client_info else ""
     ls.configure(params.initialization_options, initial=True)
 
 
 async def _initialized(ls: HomespunServer, params: types.InitializedParams) -> None:
     await ls.pull_configuration()
+    ls.client.use(ls.options)
     await ls.watch_configuration()
 
 
@@ -280,4 +310,5 @@ async def _shutdown(ls: HomespunServer, *params: object) -> None:
     ls.suggester.forget_all()
     ls.watch.close()
     await ls.signals.close()
+    await ls.account.close()
     await ls.client.close()

@@ -16,6 +16,7 @@ HOLD = object()
 
 @dataclass
 class Request:
+    method: str
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
@@ -44,6 +45,9 @@ class FakeServer:
 
     def reset(self) -> None:
         self.requests: list[Request] = []
+        self.questions: list[Request] = []
+        """GETs, which are about the server itself; answered by `pages`."""
+        self.pages: dict[str, object] = {"/v1/models": {"data": [{"id": "m", "owned_by": "homespun"}]}}
         self.replies: deque[object] = deque()
         """One for each request to come: text, an HTTP status or HOLD. When they run out: `default`."""
         self.default: object = "completed"
@@ -64,7 +68,11 @@ class FakeServer:
         self._open.add(task)
         try:
             while request := await _read(reader):
-                await self._answer(request, reader, writer)
+                if request.method == "GET":
+                    self.questions.append(request)
+                    writer.write(_response(self.pages.get(request.path, 404)))
+                else:
+                    await self._answer(request, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, _Gone):
             pass
         finally:
@@ -120,7 +128,8 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     first, *lines = head.decode().strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(path=first.split()[1], headers=headers, body=json.loads(body))
+    method, path, _ = first.split()
+    return Request(method=method, path=path, headers=headers, body=json.loads(body or b"{}"))
 
 
 def _response(reply: object) -> bytes:
