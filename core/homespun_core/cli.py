@@ -57,6 +57,9 @@ VERBS = {
         "train without a repository, files or an author from now on, and delete the adapters that knew them",
     ),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
+    "login": Verb("homespun_lsp.signin.login", "lsp", "sign this machine's editors in to a server"),
+    "logout": Verb("homespun_lsp.signin.logout", "lsp", "sign them out again, here and on the server"),
+    "whoami": Verb("homespun_lsp.signin.whoami", "lsp", "whether a server lets this machine's editors in"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
     "pretrain": Verb(

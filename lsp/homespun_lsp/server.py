@@ -1,4 +1,4 @@
-"""The language server: documents and requests in, suggestions out. `create_server(settings).start_io()` runs it."""
+"""The language server: documents and requests in, suggestions out. `create_server(options).start_io()` runs it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from pygls.protocol import LanguageServerProtocol, lsp_method
 from pygls.uris import to_fs_path
 
 from homespun_core import __version__
-from homespun_core.config import Settings
 from homespun_core.types import Trigger
 from homespun_lsp import account, items, options
 from homespun_lsp.account import Account
@@ -78,9 +77,9 @@ class _Protocol(LanguageServerProtocol):
 class HomespunServer(LanguageServer):
     protocol: _Protocol
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, defaults: options.Options) -> None:
         super().__init__("homespun", __version__, protocol_cls=_Protocol)
-        self._defaults = options.defaults(settings)
+        self._defaults = defaults
         self._initial: object = None
         self.editor_name = ""
         self._warned: set[str] = set()
@@ -213,8 +212,9 @@ class HomespunServer(LanguageServer):
         return tuple(Path(name) for name in (*names, self.workspace.root_path) if name)
 
 
-def create_server(settings: Settings) -> HomespunServer:
-    server = HomespunServer(settings)
+def create_server(defaults: options.Options) -> HomespunServer:
+    """`defaults` are what the editor doesn't say."""
+    server = HomespunServer(defaults)
     server.feature(types.INITIALIZE)(_initialize)
     server.feature(types.INITIALIZED)(_initialized)
     server.feature(types.SHUTDOWN)(_shutdown)
