@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pygls.lsp.server import LanguageServer
 
 from homespun_core.errors import ServiceError
 from homespun_lsp import backends
@@ -16,9 +18,6 @@ from homespun_lsp.client import CompletionClient
 from homespun_lsp.connection import Connection
 from homespun_lsp.signin import device, tokens
 from homespun_lsp.status import SIGN_IN, State
-
-if TYPE_CHECKING:
-    from homespun_lsp.server import HomespunServer
 
 STATUS = "homespun/status"
 STATUS_CHANGED = "didChangeStatus"
@@ -49,6 +48,10 @@ class Account:
         connection = self._client.current
         about = {"backend": connection.backend, "isSignedIn": connection.has_token} if connection else {}
         return self._client.status.as_json() | about | {"servers": [s.as_json() for s in self._client.standings()]}
+
+    def check(self) -> _Reply:
+        is_in = self._client.status.state not in (State.SIGNED_OUT, State.NOT_PERMITTED)
+        return {"status": "OK" if is_in else "NotSignedIn"}
 
     async def sign_in(self) -> _Reply:
         """The code to show and the address to open; meanwhile we wait for the person to have done it."""
@@ -110,40 +113,35 @@ class Account:
         return True
 
 
-def register(server: HomespunServer) -> None:
-    for method, handle in {STATUS: _status, "checkStatus": _check, "signIn": _sign_in, "signOut": _sign_out}.items():
-        server.feature(method)(handle)
-    server.feature("textDocument/didFocus")(_did_focus)
-    for command, answer in {SIGN_IN: _sign_in, SIGN_OUT: _sign_out, FINISH: _finish}.items():
-        server.command(command)(answer)
+def register(server: LanguageServer, account: Account, focus: Callable[[str], None]) -> None:
+    """`focus` is told which document is in front: the status to show is that of its server."""
 
+    def status(*params: object) -> _Reply:
+        return account.status()
 
-def _status(ls: HomespunServer, *params: object) -> _Reply:
-    return ls.account.status()
+    def check_status(*params: object) -> _Reply:
+        return account.check()
 
+    async def sign_in(*params: object) -> _Reply:
+        return await account.sign_in()
 
-def _check(ls: HomespunServer, *params: object) -> _Reply:
-    is_in = ls.account.status().get("state") not in (State.SIGNED_OUT, State.NOT_PERMITTED)
-    return {"status": "OK" if is_in else "NotSignedIn"}
+    async def sign_out(*params: object) -> _Reply:
+        return await account.sign_out()
 
+    async def finish(*params: object) -> _Reply:
+        return await account.finish()
 
-async def _sign_in(ls: HomespunServer, *params: object) -> _Reply:
-    return await ls.account.sign_in()
+    def did_focus(params: Any) -> None:
+        uri = getattr(getattr(params, "textDocument", None), "uri", None)  # none when no file is in front
+        if isinstance(uri, str):
+            focus(uri)
 
-
-async def _sign_out(ls: HomespunServer, *params: object) -> _Reply:
-    return await ls.account.sign_out()
-
-
-async def _finish(ls: HomespunServer, *params: object) -> _Reply:
-    return await ls.account.finish()
-
-
-def _did_focus(ls: HomespunServer, params: Any) -> None:
-    """The status to show is that of the file's server. `{}` when no file is in front."""
-    uri = getattr(getattr(params, "textDocument", None), "uri", None)
-    if isinstance(uri, str):
-        ls.client.use(ls.options_for(uri))
+    requests = {STATUS: status, "checkStatus": check_status, "signIn": sign_in, "signOut": sign_out}
+    for method, answer in requests.items():
+        server.feature(method)(answer)
+    for command, execute in {SIGN_IN: sign_in, SIGN_OUT: sign_out, FINISH: finish}.items():
+        server.command(command)(execute)
+    server.feature("textDocument/didFocus")(did_focus)
 
 
 def _failed(message: str) -> _Reply:

@@ -110,6 +110,9 @@ class HomespunServer(LanguageServer):
         if is_wanted:
             self.protocol.notify(account.STATUS_CHANGED, status.as_json())
 
+    def focus(self, uri: str) -> None:
+        self.client.use(self.options_for(uri))
+
     def options_for(self, uri: str) -> options.Options:
         """Files may have servers of their own."""
         name = to_fs_path(uri)
@@ -226,7 +229,7 @@ def create_server(defaults: options.Options) -> HomespunServer:
     server.feature("textDocument/didShowCompletion")(_did_show)
     server.feature("textDocument/didPartiallyAcceptCompletion")(_did_partially_accept)
     server.command(items.ACCEPTED)(_accepted)
-    account.register(server)
+    account.register(server, server.account, server.focus)
     return server
 
 

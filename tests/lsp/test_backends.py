@@ -174,7 +174,7 @@ async def test_vllm_gets_a_prompt_with_its_models_control_tokens(fake: FakeServe
 
 async def test_the_users_choice_of_kind_model_and_form_wins(fake: FakeServer) -> None:
     fake.pages["/v1/models"] = {"data": [{"id": "qwen", "owned_by": "vllm"}]}
-    options = {"backend": "ollama", "model": "codegemma:2b", "fim": "codegemma", "debounceMs": 0}
+    options: dict[str, Any] = {"backend": "ollama", "model": "codegemma:2b", "fim": "codegemma", "debounceMs": 0}
     fake.default = {"response": "1", "done": True}
     async with editor(serverUrl=fake.url, **options) as session:
         assert await session.open("x = |").ghost()

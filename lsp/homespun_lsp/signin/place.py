@@ -34,10 +34,8 @@ def server_named(word: str | None) -> Server:
         raise ConfigError(f"editor.toml: {name}: {problem}")
     if word is None:
         return server_of(options)
-    if problem := server_url_problem(word):
-        raise ConfigError(
-            f"server: {word if '@' not in word else 'it'} {problem}; for example https://code.example.com"
-        )
+    if wrong := server_url_problem(word):
+        raise ConfigError(f"server: {'…' if '@' in word else word}: {wrong}; for example https://code.example.com")
     return server_of(servers.at(word))
 
 
