@@ -1,6 +1,5 @@
 """What editors ask about server and user, over the protocol."""
 
-import asyncio
 from collections import deque
 from typing import Any
 
@@ -26,26 +25,6 @@ def as_dict(value: Any) -> Any:
     return {k: as_dict(v) for k, v in value._asdict().items()} if hasattr(value, "_asdict") else value
 
 
-class Told:
-    """The notifications that an editor gets."""
-
-    def __init__(self, session: Editor) -> None:
-        self.all: list[Any] = []
-        self._changed = asyncio.Event()
-        session.client.feature("didChangeStatus")(self._note)
-
-    def _note(self, params: Any) -> None:
-        self.all.append(as_dict(params))
-        self._changed.set()
-
-    async def until(self, state: str) -> list[str]:
-        async with asyncio.timeout(20):
-            while not self.all or self.all[-1]["state"] != state:
-                self._changed.clear()
-                await self._changed.wait()
-        return [told["state"] for told in self.all]
-
-
 async def test_signing_in_from_the_editor_and_out_again(fake: FakeServer, tmp_path: Any) -> None:
     models = {"data": [{"id": "m", "owned_by": "homespun"}]}
     fake.pages["/v1/models"] = deque([401, models])
@@ -53,7 +32,6 @@ async def test_signing_in_from_the_editor_and_out_again(fake: FakeServer, tmp_pa
     fake.pages["/oauth/token"] = deque([error("authorization_pending"), TOKEN])
     environ = {"XDG_STATE_HOME": str(tmp_path), "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
     async with editor(serverUrl=fake.url, environ=environ, sendStatus="on", debounceMs=0) as session:
-        told = Told(session)
         buffer = session.open("x = |")
         assert await buffer.ghost() is None
         assert (await ask(session, "homespun/status"))["state"] == "signed out"
@@ -65,13 +43,14 @@ async def test_signing_in_from_the_editor_and_out_again(fake: FakeServer, tmp_pa
         assert await execute(session, invited["command"]["command"]) == {"status": "OK"}
         assert await buffer.ghost()
         assert fake.requests[-1].headers["authorization"] == "Bearer t0ken"
-        assert (await told.until("ready"))[-2:] == ["signed out", "ready"]
+        await session.is_told("ready")
+        assert [told.state for told in session.statuses] == ["connecting", "signed out", "ready"]
         assert (await execute(session, "homespun.signIn"))["status"] == "AlreadySignedIn"
 
         fake.pages["/oauth/revoke"] = {}
         assert (await execute(session, "homespun.signOut"))["status"] == "NotSignedIn"
         assert fake.questions[-1].body["token"] == "t0ken"
-        await told.until("signed out")
+        await session.is_told("signed out")
         assert list(tmp_path.rglob("*.json")) == []
 
 
@@ -98,18 +77,17 @@ async def test_where_signing_in_would_change_nothing_it_says_why(fake: FakeServe
 
 async def test_the_status_follows_the_server_and_the_user(fake: FakeServer) -> None:
     async with editor(serverUrl=fake.url, sendStatus="on", debounceMs=0) as session:
-        told = Told(session)
-        await told.until("ready")
+        await session.is_told("ready")
         fake.replies.append(500)
         await session.open("x = |").ghost()
-        await told.until("failing")
+        await session.is_told("failing")
         await session.open("y = |").ghost(Invoked)
-        await told.until("ready")
+        await session.is_told("ready")
         session.configure({"homespun": {"enable": False}})
-        await told.until("paused")
+        await session.is_told("paused")
         session.configure({"homespun": {"enable": True}})
-        await told.until("ready")
-        kinds = {one["state"]: (one["kind"], one["busy"]) for one in told.all}
+        await session.is_told("ready")
+        kinds = {told.state: (told.kind, told.busy) for told in session.statuses}
     assert kinds["ready"] == ("Normal", False)
     assert kinds["failing"] == ("Error", False)
     assert kinds["paused"] == ("Inactive", False)
@@ -117,10 +95,9 @@ async def test_the_status_follows_the_server_and_the_user(fake: FakeServer) -> N
 
 async def test_an_editor_that_would_complain_is_not_told_of_its_own_accord(fake: FakeServer) -> None:
     async with editor(serverUrl=fake.url, debounceMs=0) as session:
-        told = Told(session)
         assert await session.open("x = |").ghost()
         assert (await ask(session, "homespun/status"))["kind"] == "Normal"
-        assert told.all == []
+        assert session.statuses == []
 
 
 @pytest.mark.parametrize(
