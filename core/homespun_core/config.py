@@ -155,6 +155,9 @@ class Settings:
     log_level: str = _setting(
         "info", "how much is logged", INDEX, TRAIN, SERVE, LSP, PRETRAIN, choices=("debug", "info", "warning", "error")
     )
+    otlp_endpoint: str = _setting(
+        "", "where traces go, as http://collector:4318; needs the extra otel. No code is in them", SERVE
+    )
     log_format: str = _setting(
         "text", "log lines for people, or as JSON", INDEX, TRAIN, SERVE, PRETRAIN, choices=("text", "json")
     )

@@ -90,7 +90,7 @@ class Account:
 
     async def _invite(self, connection: Connection) -> _Reply:
         if connection.http is None:
-            return _failed(connection.status.line)
+            return _failed(connection.status.message)
         try:
             invitation = await device.invite(connection.http, connection.server.url)
         except ServiceError as error:

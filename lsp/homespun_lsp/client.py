@@ -56,13 +56,18 @@ class CompletionClient:
         self._show(connection.status)
         return connection
 
+    def is_away(self, options: Options) -> bool:
+        """Whether asking is in vain for now, unless by hand."""
+        connection = self._connections.get(server_of(options))
+        return connection is not None and not connection.is_worth_asking
+
     async def complete(self, query: Query, options: Options) -> Answer:
         """Cancelling ends the request on the server too."""
         connection = self.use(options)
         if connection is None:
             return NOTHING
         user = user_id() if options.send_events else None
-        ask = Ask(query=query, max_tokens=options.max_tokens, client=self._name, user=user)
+        ask = Ask(query=query, max_tokens=query.max_tokens(options.max_tokens), client=self._name, user=user)
         answer = await connection.complete(ask, timeout_ms=options.timeout_ms)
         if answer.id is not None:
             self._remember(answer.id, connection)
@@ -112,7 +117,7 @@ class CompletionClient:
         status, before = connection.status, self._told.get(connection.server)
         self._told[connection.server] = status
         if status.state is not State.READY:
-            self._say(f"{status.line}.{_PATIENCE if status.state in _PASSING else ''}", True)
+            self._say(f"Homespun: {status.message}.{_PATIENCE if status.state in _PASSING else ''}", True)
         elif before is not None and before.state is not State.CONNECTING:
             self._say(f"Homespun: {status.server} answers again.", False)
         if connection is self.current and self.status.state is not State.PAUSED:

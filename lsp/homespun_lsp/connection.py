@@ -78,7 +78,7 @@ class Connection:
         """
         await asyncio.shield(self.open())
         by_hand = ask.query.trigger == "invoked"
-        if not (by_hand or self._is_worth_asking()) or self._http is None:
+        if not (by_hand or self.is_worth_asking) or self._http is None:
             return NOTHING
         if by_hand and self.status.state is State.SIGNED_OUT:
             await self._read_token()
@@ -183,7 +183,8 @@ class Connection:
         if state in _WATCHED and (self._mending is None or self._mending.done()):
             self._mending = asyncio.create_task(self._mend())
 
-    def _is_worth_asking(self) -> bool:
+    @property
+    def is_worth_asking(self) -> bool:
         return self.status.state not in _AWAY and not self._backoff.wait_s
 
     def _filled(self, ask: Ask) -> Ask:
@@ -195,7 +196,7 @@ class Connection:
     def _finished(self, answer: Answer, query: Query) -> Answer:
         if self.backend in _OURS:
             return answer
-        text = finish(query.prefix, answer.text, query.suffix, truncated=answer.is_truncated)
+        text = finish(query.prefix, answer.text, query.suffix, multi_line=query.is_block, truncated=answer.is_truncated)
         return replace(answer, text=text)
 
     async def _post(self, http: httpx.AsyncClient, call: Call, timeout: httpx.Timeout) -> httpx.Response:

@@ -44,17 +44,18 @@ class Status:
     """What is wrong, to be read after the address."""
 
     @property
-    def line(self) -> str:
+    def message(self) -> str:
+        """In one line."""
         if self.state is State.PAUSED:
-            return "Homespun: paused"
-        return f"Homespun: {self.server} {self.says or _SAYS.get(self.state, self.state)}"
+            return "paused"
+        return f"{self.server} {self.says or _SAYS.get(self.state, self.state)}"
 
     def as_json(self) -> dict[str, object]:
         """What `didChangeStatus` and `homespun/status` say."""
         status: dict[str, object] = {
             "busy": self.state in _WORKING,
             "kind": _KINDS.get(self.state, "Warning"),
-            "message": self.line,
+            "message": self.message,
             "state": str(self.state),
             "server": self.server,
         }

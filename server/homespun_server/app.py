@@ -20,12 +20,14 @@ from homespun_core.types import ModelFiles
 from homespun_server import routes
 from homespun_server.access.principal import LOCAL
 from homespun_server.connections import BoundedBodies
-from homespun_server.dialects import BadRequestError, error_body
+from homespun_server.dialects import BadRequestError
+from homespun_server.dialects.refusals import Refusal, refusal_body
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure, is_loopback
 from homespun_server.feedback import http as feedback_routes
 from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
+from homespun_server.pages import http as pages
 from homespun_server.runtime import EngineLoader, Runtime
 from homespun_server.runtime import load_engine as load_configured_engine
 
@@ -61,6 +63,7 @@ def build_app(
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
+    app.include_router(pages.router)
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
@@ -96,12 +99,12 @@ class _Gate:
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Response | None:
         if self._is_local and not is_loopback(_host_of(headers.get(b"host", b"").decode("latin-1"))):
             message = "this server answers on localhost only; the Host header names another"
-            return _error(400, message, "invalid_request_error", "wrong_host")
+            return _error(path, 400, message, "invalid_request_error", "wrong_host")
         if self._is_local and not _is_local_origin(headers.get(b"origin")):
             message = "web pages of other sites may not use this server"
-            return _error(403, message, "invalid_request_error", "foreign_origin")
+            return _error(path, 403, message, "invalid_request_error", "foreign_origin")
         if self._token and path != "/healthz" and not self._is_authorised(headers.get(b"authorization", b"")):
-            response = _error(401, "a valid bearer token is needed", "authentication_error", "invalid_api_key")
+            response = _error(path, 401, "a valid bearer token is needed", "authentication_error", "invalid_api_key")
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
         return None
@@ -121,24 +124,25 @@ def _host_of(header: str) -> str:
     return header.partition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0]
 
 
-def _error(status: int, message: str, type: str, code: str, param: str | None = None) -> JSONResponse:
-    return JSONResponse(error_body(message, type=type, code=code, param=param), status_code=status)
+def _error(path: str, status: int, message: str, type: str, code: str, param: str | None = None) -> JSONResponse:
+    refusal = Refusal(status=status, message=message, type=type, code=code, param=param)
+    return JSONResponse(refusal_body(refusal, path), status_code=status)
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadRequestError)
-    return _error(error.status, error.message, "invalid_request_error", error.code, error.param)
+    return _error(request.url.path, error.status, error.message, "invalid_request_error", error.code, error.param)
 
 
 async def _busy(request: Request, error: Exception) -> Response:
     assert isinstance(error, EngineBusyError)
-    response = _error(429, str(error), "rate_limit_error", "too_many_requests")
+    response = _error(request.url.path, 429, str(error), "rate_limit_error", "too_many_requests")
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    response = _error(503, str(error), "service_unavailable_error", "not_ready")
+    response = _error(request.url.path, 503, str(error), "service_unavailable_error", "not_ready")
     response.headers["Retry-After"] = "1"
     return response
 
@@ -146,11 +150,11 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    response = _error(error.status_code, str(error.detail), "invalid_request_error", code)
+    response = _error(request.url.path, error.status_code, str(error.detail), "invalid_request_error", code)
     response.headers.update(error.headers or {})
     return response
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     """The HTTP edge's broad handler. Starlette re-raises after it, so the traceback gets to the server's log."""
-    return _error(500, "the server failed; its log says why", "server_error", "internal_error")
+    return _error(request.url.path, 500, "the server failed; its log says why", "server_error", "internal_error")

@@ -25,6 +25,7 @@ from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
 from homespun_server.services import Completer
 from homespun_server.snapshots import SnapshotWatcher
+from homespun_server.tracing import Trace, tracer
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Runtime:
         """None until it is opened, and where feedback_days is 0."""
         self.rollout: RolloutFollower | None = None
         """None where a person decides."""
+        self._trace, self._end_traces = _traces(settings, model)
         self._load_engine = load_engine
         self._thread: threading.Thread | None = None
 
@@ -70,6 +72,7 @@ class Runtime:
             self.loaded.engine.close()
         if self.recorder is not None:
             self.recorder.close()
+        self._end_traces()
         self.database.dispose()
 
     def state(self) -> dict[str, Any]:
@@ -122,6 +125,7 @@ class Runtime:
             settings=settings,
             metrics=self.metrics,
             record=self.recorder.record if self.recorder else None,
+            trace=self._trace,
             judged=LiveFilter(DataDir(settings.data_root).filters, may_hide=settings.show_filter == "auto").judged,
         )
         self._gauges(engine, watcher)
@@ -159,6 +163,12 @@ class Runtime:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)
         self.metrics.adapters.set_function(lambda: len(engine.adapters))
         self.metrics.index_age.set_function(lambda: watcher.index_age_s() or 0.0)
+
+
+def _traces(settings: Settings, model: ModelFiles) -> tuple[Trace, Callable[[], None]]:
+    if not settings.otlp_endpoint:
+        return (lambda fields: None), (lambda: None)
+    return tracer(settings.otlp_endpoint, model.name)
 
 
 def load_engine(model: ModelFiles, settings: Settings) -> Engine:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
@@ -20,17 +20,26 @@ from homespun_core.fim import FimFormat
 from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
 from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
-from homespun_core.types import Completion, CompletionRequest, SearchQuery, Snippet, Timings, Tokenizer
+from homespun_core.types import (
+    Completion,
+    CompletionRequest,
+    ScoredToken,
+    SearchQuery,
+    Snippet,
+    Timings,
+    Tokenizer,
+)
 from homespun_server.admission import Allowance, allowance, token_budget
-from homespun_server.assembly import Assembly, is_decided
+from homespun_server.assembly import Assembly, is_decided, scored
 from homespun_server.drafts import Recent, drafter
-from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, EngineStats, Priority
+from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, EngineStats, Priority, Token
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.features import features
 from homespun_server.metrics import Metrics, outcome_of
 from homespun_server.retrieval import Retriever
 from homespun_server.snapshots import LiveRepository, pick
+from homespun_server.tracing import Trace
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +75,23 @@ class _Work:
     """The whole lines that were last found not to decide the completion."""
     degraded: list[str] = field(default_factory=list)
     """As in `Completion`."""
-    logprobs: list[float] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    first_token_at: float = 0.0
+    is_late: bool = False
+    """Whether `max_decode_ms` ended it."""
 
     @property
     def tenant(self) -> str:
         """Whoever may read this repository."""
         return self.repository.id if self.repository else ""
+
+    def has_no_time_left(self) -> bool:
+        """Asked after each token; counted from the first one, and only once there is a whole line."""
+        if self.request.max_decode_ms is None:
+            return False
+        now = time.monotonic()
+        self.first_token_at = self.first_token_at or now
+        return "\n" in self.assembly.text and (now - self.first_token_at) * 1e3 >= self.request.max_decode_ms
 
     def shown(self, text: str) -> str:
         """With the line ends of the client's file."""
@@ -90,13 +110,15 @@ class Completer:
         metrics: Metrics,
         record: Callable[[CompletionFact], None] | None = None,
         judged: Callable[[CompletionFact], CompletionFact] = lambda fact: fact,
+        trace: Trace = lambda fields: None,
     ) -> None:
-        """`record` takes what is remembered of each completion, after `judged` added what the show/hide filter says.
+        """`record` takes what is remembered of each completion, after `judged` added what the show/hide filter says;
+        `trace` what is logged of it.
 
         Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
         self._repositories, self._settings, self._metrics = repositories, settings, metrics
-        self._record, self._judged = record, judged
+        self._record, self._judged, self._trace = record, judged, trace
         room = engine.max_context - settings.max_new_tokens
         if room < _MIN_PROMPT_TOKENS:
             raise ConfigError(
@@ -154,7 +176,9 @@ class Completer:
         finally:
             if outcome in ("cancelled", "shed"):
                 self._metrics.completions.labels(outcome).inc()
-            _log(request_id, work, outcome)
+            fields = _fields(request_id, work, outcome)
+            logger.info("completion", extra=with_fields(**fields))
+            self._trace(fields)
 
     def _begin(self, request: CompletionRequest) -> _Work:
         settings, now = self._settings, time.monotonic()
@@ -205,12 +229,12 @@ class Completer:
     async def _snippets(self, work: _Work) -> tuple[Snippet, ...]:
         request, repository = work.request, work.repository
         if repository is None or repository.reader is None or not self._settings.retrieval:
-            return ()
+            return request.snippets
         query = SearchQuery(prefix=request.prefix, suffix=request.suffix, path=request.path, language=request.language)
         found = await self._retriever.search(repository.id, repository.reader, query, work.allowed.snippets)
         if found.outcome in ("timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
-        return found.snippets
+        return (*request.snippets, *found.snippets)
 
     async def _decode(self, work: _Work) -> AsyncGenerator[str]:
         """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""
@@ -220,7 +244,7 @@ class Completer:
         for reason, attempt in self._attempts(work):
             work.adapter = attempt.adapter
             work.assembly.restart()
-            work.logprobs.clear()
+            work.tokens.clear()
             if reason is not None:
                 work.degraded.append(reason)
             try:
@@ -261,6 +285,7 @@ class Completer:
             tenant=work.tenant,
             client=request.client,
             priority=work.priority,
+            num_alternatives=request.logprobs or 0,
         )
         yield None, full
         if full.adapter is not None:
@@ -278,10 +303,13 @@ class Completer:
         try:
             async for token in stream:
                 assembly.add(token.id)
-                work.logprobs.append(token.logprob)
+                work.tokens.append(token)
                 yield assembly.settled
                 if assembly.is_stopped or _is_decided(work):
                     assembly.is_stopped = True
+                    break
+                if work.has_no_time_left():
+                    work.is_late = True
                     break
         finally:
             await stream.aclose()
@@ -292,7 +320,8 @@ class Completer:
 
     def _completion(self, work: _Work) -> Completion:
         request, stats, text = work.request, work.stats, work.assembly.text
-        is_cut = stats is not None and stats.finish_reason in ("length", "deadline") and not work.assembly.is_stopped
+        has_limit = stats is not None and stats.finish_reason in ("length", "deadline")
+        is_cut = (has_limit or work.is_late) and not work.assembly.is_stopped
         if stats is not None and stats.finish_reason == "superseded":
             text = ""  # nobody looks at it any more
         elif not request.raw:
@@ -316,7 +345,14 @@ class Completer:
                 decode_ms=stats.decode_ms if stats else 0.0,
             ),
             degraded=tuple(work.degraded),
+            tokens=self._scored(work, text),
         )
+
+    def _scored(self, work: _Work, text: str) -> tuple[ScoredToken, ...]:
+        if work.request.logprobs is None:
+            return ()
+        tokens = scored(work.tokens, self._tokenizer.decode, work.prompt.opening, text)
+        return tuple(replace(token, text=work.shown(token.text)) for token in tokens)
 
     def _filtered(self, request_id: str, work: _Work, completion: Completion) -> Completion:
         """Remembered, and hidden if the filter says so: what is remembered is what would have been shown."""
@@ -325,7 +361,7 @@ class Completer:
         fact = self._judged(_fact(request_id, work, completion))
         if self._record is not None:
             self._record(fact)
-        return replace(completion, text="", hidden_by="filter") if fact.verdict == "hide" else completion
+        return replace(completion, text="", tokens=(), hidden_by="filter") if fact.verdict == "hide" else completion
 
 
 def _is_decided(work: _Work) -> bool:
@@ -348,7 +384,7 @@ def _is_opportunity(work: _Work) -> bool:
 def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFact:
     request, repository = work.request, work.repository
     latency_ms = (time.monotonic() - work.started) * 1e3
-    logprobs = work.logprobs[work.prompt.num_opening :]
+    logprobs = [token.logprob for token in work.tokens[work.prompt.num_opening :]]
     return CompletionFact(
         id=request_id,
         time=time.time() - latency_ms / 1e3,
@@ -374,21 +410,20 @@ def _relative(path: str | None, repository: LiveRepository | None) -> str | None
     return path.lstrip("/") or None
 
 
-def _log(request_id: str, work: _Work, outcome: str) -> None:
+def _fields(request_id: str, work: _Work, outcome: str) -> Mapping[str, Any]:
     stats = work.stats
-    fields = with_fields(
-        id=request_id,
-        repo=work.repository.id if work.repository else None,
-        adapter=work.adapter,
-        outcome=outcome,
-        prompt=len(work.prompt.ids),
-        cached=stats.cached_tokens if stats else 0,
-        new=stats.completion_tokens if stats else 0,
-        snippets=len(work.prompt.snippets),
-        retrieve_ms=work.retrieve_ms,
-        queue_ms=stats.queue_ms if stats else 0.0,
-        prefill_ms=stats.prefill_ms if stats else 0.0,
-        decode_ms=stats.decode_ms if stats else 0.0,
-        total_ms=(time.monotonic() - work.started) * 1e3,
-    )
-    logger.info("completion", extra=fields)
+    return {
+        "id": request_id,
+        "repo": work.repository.id if work.repository else None,
+        "adapter": work.adapter,
+        "outcome": outcome,
+        "prompt": len(work.prompt.ids),
+        "cached": stats.cached_tokens if stats else 0,
+        "new": stats.completion_tokens if stats else 0,
+        "snippets": len(work.prompt.snippets),
+        "retrieve_ms": work.retrieve_ms,
+        "queue_ms": stats.queue_ms if stats else 0.0,
+        "prefill_ms": stats.prefill_ms if stats else 0.0,
+        "decode_ms": stats.decode_ms if stats else 0.0,
+        "total_ms": (time.monotonic() - work.started) * 1e3,
+    }

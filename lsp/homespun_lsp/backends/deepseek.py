@@ -9,7 +9,8 @@ _MODEL = "deepseek-chat"
 
 
 def call(ask: Ask) -> Call:
-    return Call(path="/beta/completions", body=openai.prefix_and_suffix(ask, ask.model or _MODEL))
+    body = openai.prefix_and_suffix(ask, ask.model or _MODEL)
+    return Call(path="/beta/completions", body=openai.without_absent(body))
 
 
 answer = openai.answer

@@ -7,21 +7,15 @@ from homespun_lsp.backends.exchange import Answer, Ask, Call, first_choice, mapp
 
 def call(ask: Ask) -> Call:
     query = ask.query
-    about = {
-        "path": query.path,
-        "language": query.language,
-        "repo": query.repo,
-        "client": ask.client,
-        "user": ask.user,
-    }
-    body = {
+    about = {"client": ask.client, "user": ask.user, **query.about}
+    body: dict[str, object] = {
         "prompt": query.prefix,
         "suffix": query.suffix,
         "max_tokens": ask.max_tokens,
         "temperature": 0,
         "homespun": {name: value for name, value in about.items() if value},
     }
-    return Call(path="/v1/completions", body=body)
+    return Call(path="/v1/completions", body=body | ({"stop": query.stop} if query.stop else {}))
 
 
 def answer(body: object) -> Answer:

@@ -17,6 +17,7 @@ def call(ask: Ask) -> Call:
         "input_suffix": ask.query.suffix,
         "n_predict": ask.max_tokens,
         "t_max_predict_ms": _MAX_PREDICT_MS,
+        "stop": ask.query.stop,
         "temperature": 0,
         "cache_prompt": True,
         "stream": False,

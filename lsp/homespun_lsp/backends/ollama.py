@@ -7,13 +7,14 @@ from homespun_lsp.backends.templates import fill_in, stops
 
 
 def call(ask: Ask) -> Call:
-    query, options = ask.query, {"num_predict": ask.max_tokens, "temperature": 0}
+    query = ask.query
+    options: dict[str, object] = {"num_predict": ask.max_tokens, "temperature": 0, "stop": query.stop}
     body: dict[str, object] = {"model": ask.model, "stream": False}
     if ask.template is None:
         body |= {"prompt": query.prefix, "suffix": query.suffix, "options": options}
     else:
         prompt = fill_in(ask.template, query.prefix, query.suffix)
-        body |= {"prompt": prompt, "raw": True, "options": options | {"stop": stops(ask.template)}}
+        body |= {"prompt": prompt, "raw": True, "options": options | {"stop": [*query.stop, *stops(ask.template)]}}
     return Call(path="/api/generate", body=body)
 
 

@@ -5,6 +5,8 @@ vLLM ignores `suffix`, so the models we know by their names get a prompt with th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from homespun_lsp.backends.exchange import Answer, Ask, Call, first_choice, text_in
 from homespun_lsp.backends.templates import fill_in, stops
 
@@ -16,13 +18,17 @@ def call(ask: Ask) -> Call:
     body = prefix_and_suffix(ask, ask.model)
     if ask.template is not None:
         prompt = fill_in(ask.template, ask.query.prefix, ask.query.suffix)
-        body |= {"prompt": prompt, "suffix": None, "stop": stops(ask.template)[:_MAX_STOPS]}
-    return Call(path="/v1/completions", body={name: value for name, value in body.items() if value is not None})
+        body |= {"prompt": prompt, "suffix": None, "stop": [*ask.query.stop, *stops(ask.template)][:_MAX_STOPS]}
+    return Call(path="/v1/completions", body=without_absent(body))
 
 
 def answer(body: object) -> Answer:
     choice = first_choice(body)
     return Answer(text_in(choice["text"]), is_truncated=choice.get("finish_reason") == "length")
+
+
+def without_absent(body: Mapping[str, object]) -> Mapping[str, object]:
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def prefix_and_suffix(ask: Ask, model: str) -> dict[str, object]:
@@ -31,6 +37,7 @@ def prefix_and_suffix(ask: Ask, model: str) -> dict[str, object]:
         "prompt": ask.query.prefix,
         "suffix": ask.query.suffix,
         "max_tokens": ask.max_tokens,
+        "stop": ask.query.stop or None,
         "temperature": 0,
         "stream": False,
     }

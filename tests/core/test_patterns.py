@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from homespun_indexer.patterns import (
+from homespun_core.patterns import (
     MAX_CHARS,
     MAX_PATTERNS,
     is_ignored,

@@ -17,6 +17,8 @@ from itertools import islice
 
 logger = logging.getLogger(__name__)
 
+IGNORE_FILE = ".homespunignore"
+"""At the root of a repository: what stays out of completion."""
 MAX_PATTERNS = 1_000
 """Of one repository. The largest .gitattributes we have seen has some hundred."""
 MAX_CHARS = 250

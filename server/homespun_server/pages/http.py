@@ -1,0 +1,69 @@
+"""Renders pages, and serves the stylesheet. Who has pages extends `base.html` in a folder of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+PATH = "/assets"
+_HERE = Path(__file__).parent
+_STYLE = (_HERE / "style.css").read_bytes()
+_STYLE_URL = f"{PATH}/style.css?{hashlib.sha256(_STYLE).hexdigest()[:12]}"
+
+HEADERS = {
+    # Nothing inline, nothing from elsewhere. Forms go to us alone, so signing in elsewhere starts with a link.
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self';"
+        " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # not no-referrer: browsers then send "Origin: null" with our own forms
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get(f"{PATH}/style.css")
+def style() -> Response:
+    headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+    return Response(_STYLE, media_type="text/css", headers=headers)
+
+
+class Pages:
+    """Templates of one folder, and the layout. Everything put into them is escaped."""
+
+    def __init__(self, folder: Path) -> None:
+        self._templates = Environment(
+            loader=FileSystemLoader([folder, _HERE]),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """The layout knows who looks (`viewer`, None for strangers) and the token their forms must carry (`csrf`)."""
+        session = getattr(request.state, "session", None)
+        shared = {
+            "style_url": _STYLE_URL,
+            "path": request.url.path,
+            "viewer": getattr(request.state, "principal", None) if session else None,
+            "csrf": session.csrf if session else "",
+        }
+        html = self._templates.get_template(template).render(shared | values)
+        return HTMLResponse(html, status_code=status, headers=HEADERS)
+
+
+_OWN = Pages(_HERE)
+
+
+def message_page(request: Request, title: str, *paragraphs: str, status: int = 200) -> HTMLResponse:
+    """What happened, and what to do: for refusals, and for what is done."""
+    return _OWN.page(request, "message.html", status=status, title=title, paragraphs=paragraphs)
