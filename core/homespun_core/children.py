@@ -15,15 +15,23 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from homespun_core.config import INDEX, RETRAIN, SERVE, TRAIN, LoadedSettings, Settings, as_flags
+from homespun_core.config import EVAL, INDEX, RETRAIN, SERVE, TRAIN, WORKER, LoadedSettings, Settings, as_flags
 from homespun_core.paths import hide_credentials
 
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 _BACKGROUND_NICENESS = 10
-_SETTINGS = {"serve": (SERVE,), "index": (INDEX,), "train": (TRAIN, INDEX), "retrain": (RETRAIN, TRAIN, INDEX)}
-_SECRETS = ("api_token", "vllm_token", "webhook_secret")
+_SETTINGS = {
+    "serve": (SERVE,),
+    "index": (INDEX,),
+    "train": (TRAIN, INDEX),
+    "eval": (EVAL, INDEX),
+    "retrain": (RETRAIN, TRAIN, INDEX),
+    "worker": (WORKER, INDEX, TRAIN, EVAL),
+}
+_BACKGROUND = ("train", "retrain", "eval")
+_SECRETS = ("api_token", "vllm_token", "webhook_secret", "worker_token")
 
 
 class StopRequest:
@@ -93,8 +101,12 @@ class Children:
         with log.open("ab") as output:
             return self._popen(verb, flags, sources, output)
 
+    def piped(self, verb: str, flags: Sequence[str], sources: Sequence[str]) -> subprocess.Popen[bytes]:
+        """The same, with what it prints in pipes: to be read all the time."""
+        return self._popen(verb, flags, sources, subprocess.PIPE)
+
     def _popen(
-        self, verb: str, flags: Sequence[str], sources: Sequence[str], output: IO[bytes] | None
+        self, verb: str, flags: Sequence[str], sources: Sequence[str], output: IO[bytes] | int | None
     ) -> subprocess.Popen[bytes]:
         settings = [*self._config, *as_flags(self._settings, _SETTINGS[verb])]
         return subprocess.Popen(
@@ -112,7 +124,7 @@ class Children:
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C reaches us alone, and we stop the others in order
-            preexec_fn=partial(_be_nice if verb in ("train", "retrain") else _die_with_parent, os.getpid()),
+            preexec_fn=partial(_be_nice if verb in _BACKGROUND else end_with_parent, os.getpid()),
         )
 
 
@@ -135,13 +147,14 @@ def sources_as_arguments(loaded: LoadedSettings, given: Sequence[str]) -> list[s
     return [hide_credentials(r.source) if r in loaded.repositories else r.source for r in chosen]
 
 
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel end this child when its parent dies, even by kill -9: no orphan keeps the port."""
+def end_with_parent(parent: int) -> None:
+    """In a child, before it becomes another program: the kernel is to end it when its parent dies, even by kill -9. No
+    orphan keeps the port."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before the kernel knew: seen once, a watcher that nobody ended
         os._exit(1)
 
 
 def _be_nice(parent: int) -> None:
-    _die_with_parent(parent)
+    end_with_parent(parent)
     os.nice(max(0, _BACKGROUND_NICENESS - os.nice(0)))  # a nice parent's child is nice already

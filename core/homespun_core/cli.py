@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 from homespun_core import __version__
 from homespun_core.allocator import restart_with_jemalloc
-from homespun_core.errors import HomespunError, explain_os_error
+from homespun_core.errors import BusyError, HomespunError, explain_os_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ VERBS = {
         "train without a repository, files or an author from now on, and delete the adapters that knew them",
     ),
     "serve": Verb("homespun_server.cli", "server", "answer completion requests over HTTP"),
+    "worker": Verb(
+        "homespun_server.jobs.worker_cli", "server", "do the jobs that the server's queue holds: index, train, evaluate"
+    ),
+    "jobs": Verb("homespun_server.jobs.cli", "server", "the server's queue: what waits, runs and has ended"),
     "login": Verb("homespun_lsp.signin.login", "lsp", "sign this machine's editors in to a server"),
     "logout": Verb("homespun_lsp.signin.logout", "lsp", "sign them out again, here and on the server"),
     "whoami": Verb("homespun_lsp.signin.whoami", "lsp", "whether a server lets this machine's editors in"),
@@ -66,11 +70,19 @@ VERBS = {
         "homespun_trainer.pretrain.cli", "trainer", "make a base model like the built-in one, from permissive code only"
     ),
     "feedback": Verb("homespun_server.feedback.cli", "server", "what became of completions: shown, accepted, kept"),
+    "user": Verb("homespun_server.access.cli.user", "server", "who has an account, and what they are"),
+    "team": Verb("homespun_server.access.cli.team", "server", "groups of users"),
+    "token": Verb("homespun_server.access.cli.token", "server", "what editors and scripts show to be let in"),
+    "access": Verb("homespun_server.access.cli.grants", "server", "who may read which repository, and why"),
+    "audit": Verb("homespun_server.access.cli.audit", "server", "who changed what about people and rights"),
     "doctor": Verb(
         "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"
     ),
 }
 
+INTERRUPTED = 130
+BUSY = 75
+"""EX_TEMPFAIL of sysexits.h."""
 _TRAINING = frozenset(("train", "pretrain"))
 
 _EPILOG = """\
@@ -85,7 +97,8 @@ a first try:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0 done, 1 an error said in one line, 2 wrong usage, 130 interrupted."""
+    """Run one verb; returns the exit status: 0 done, 1 an error said in one line, 2 wrong usage, 75 another process
+    is at it, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         os.environ["PYTHONSAFEPATH"] = "1"  # no Python that we start, us again included, imports from a repository
@@ -94,9 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except HomespunError as error:
-        return _say(str(error), 1)
+        return _say(str(error), BUSY if isinstance(error, BusyError) else 1)
     except KeyboardInterrupt:
-        return _say("interrupted; finished work is kept", 130)
+        return _say("interrupted; finished work is kept", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't complain again
         return 1

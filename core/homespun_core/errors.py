@@ -5,6 +5,7 @@ HomespunError             one line: the thing, its value, the remedy
 ├─ RepositoryError        not a git repository, unreadable URL, nothing to index
 ├─ ModelError             a base model or adapter that can't be loaded or isn't what it should be
 ├─ StorageError           a snapshot that is missing, damaged or of another format; a full disk
+│  └─ BusyError           another process works on the same; it may be tried again later
 └─ ServiceError           a port in use, a server that can't be reached
 """
 
@@ -30,6 +31,10 @@ class ModelError(HomespunError):
 
 
 class StorageError(HomespunError):
+    pass
+
+
+class BusyError(StorageError):
     pass
 
 

@@ -1,12 +1,14 @@
-"""Progress as plain lines: for logs, pipes and CI. On a terminal the commands show bars instead."""
+"""Progress as plain lines for logs, pipes and CI, or as JSON for programs. On a terminal there are bars instead."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 _EVERY_S = 5.0
+_JSON_EVERY_S = 1.0
 
 
 class PlainProgress:
@@ -46,3 +48,33 @@ class PlainProgress:
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
+
+
+class JsonProgress:
+    """A line when a step starts, at most one a second, and one when it ends: {"step", "done", "total", "unit", "note"},
+    with "eta_s" in between and "took_s" at the end."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._step: dict[str, Any] = {}
+        self._started = self._said = 0.0
+
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+        self._step = {"step": label, "total": total, "unit": unit}
+        self._started = self._said = time.monotonic()
+        self._say(done=0, note="")
+
+    def advance(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._said < _JSON_EVERY_S:
+            return
+        self._said = now
+        total = self._step["total"]
+        eta_s = (now - self._started) * max(0, total - done) / done if total and done > 0 else None
+        self._say(done=done, note=note, eta_s=eta_s)
+
+    def finish(self, note: str = "") -> None:
+        self._say(done=self._step["total"], note=note, took_s=time.monotonic() - self._started)
+
+    def _say(self, **more: Any) -> None:
+        print(json.dumps(self._step | more), file=self._stream, flush=True)

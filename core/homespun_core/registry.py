@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core import aliases as names
-from homespun_core import model_card, storage
+from homespun_core import fences, model_card, storage
 from homespun_core.aliases import Aliases
 from homespun_core.errors import StorageError
 from homespun_core.storage import Manifest
@@ -237,10 +237,11 @@ def _change(
 ) -> Aliases:
     """`change` says what becomes of the names and which version it is about.
 
-    Record, then pointer, then history: a death before the pointer is written leaves the champion as it was (the record
-    alone makes none, see `from_json`), one after it at most a line of history missing.
+    Nothing under a lease that has ended. Record, then pointer, then history: a death before the pointer is written
+    leaves the champion as it was (the record alone makes none, see `from_json`), one after it at most a line of history
+    missing.
     """
-    with _locked(adapters):
+    with _locked(adapters), fences.passing(adapters):
         before = aliases(adapters)
         after, version = change(before)
         if after == before and what != "retire":

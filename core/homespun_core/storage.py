@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from homespun_core.errors import FULL_DISK, StorageError
+from homespun_core import fences
+from homespun_core.errors import FULL_DISK, BusyError, StorageError
 
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
@@ -84,13 +85,8 @@ def publish_dir(
     try:
         yield tmp
         _complete(tmp, manifest if isinstance(manifest, Manifest) else manifest(), known or {})
-        try:
-            tmp.rename(final)
-        except OSError:
-            if not (final / MANIFEST).is_file():  # what is left of one that was being deleted when the power went
-                remove(final)
-                tmp.rename(final)
-        _fsync(final.parent)
+        with fences.passing(final.parent):
+            _appear(tmp, final)
     except (OSError, RuntimeError) as error:
         # Libraries that write files (numpy, FAISS, SQLite) say in many ways that the disk is full.
         if (isinstance(error, OSError) and error.errno) or not _is_full(final.parent):
@@ -98,6 +94,16 @@ def publish_dir(
         raise StorageError(f"{final.parent}: {FULL_DISK}") from error
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+
+
+def _appear(tmp: Path, final: Path) -> None:
+    try:
+        tmp.rename(final)
+    except OSError:
+        if not (final / MANIFEST).is_file():  # what is left of one that was being deleted when the power went
+            remove(final)
+            tmp.rename(final)
+    _fsync(final.parent)
 
 
 def _complete(tmp: Path, manifest: Manifest, known: Mapping[str, str]) -> None:
@@ -163,8 +169,10 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def set_current(parent: Path, name: str) -> None:
-    """Make `parent/name` the current snapshot of `parent`."""
-    write_atomic(parent / CURRENT, name + "\n")
+    """Make `parent/name` the current snapshot of `parent`. Raises StorageError when this process works under a lease
+    that has ended."""
+    with fences.passing(parent):
+        write_atomic(parent / CURRENT, name + "\n")
 
 
 def current(parent: Path) -> Path | None:
@@ -217,14 +225,14 @@ def sweep(parent: Path) -> None:
 def locked(path: Path, holder: str) -> Iterator[None]:
     """Hold an exclusive advisory lock for the time of the block; it goes with the process, so kill -9 frees it.
 
-    Raises StorageError at once when another process holds it. `holder` says in that message what is going on.
+    Raises BusyError at once when another process holds it. `holder` says in that message what is going on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StorageError(
+            raise BusyError(
                 f"{path}: {holder} is already running on this data directory; wait for it or stop it"
             ) from None
         yield

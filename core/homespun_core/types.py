@@ -65,6 +65,10 @@ class CompletionRequest:
     trigger: Trigger = "typed"
     readable: frozenset[str] | None = None
     """Ids of the repositories that may be used for it; None is all there are. Set by the server, never by a client."""
+    editor: str | None = None
+    """Name of the program that asks, as it says in its requests."""
+    account: str = ""
+    """Id of the user it is for, whose alone is what is kept of it; empty without accounts. Set by the server too."""
 
     @property
     def whose(self) -> str | None:

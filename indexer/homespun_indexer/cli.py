@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from homespun_core import nudges
+from homespun_core.cli import BUSY
 from homespun_core.config import INDEX, Settings, add_flags, settings_from_args
-from homespun_core.errors import HomespunError, explain_os_error
+from homespun_core.errors import BusyError, HomespunError, explain_os_error
+from homespun_core.fences import LEASE_HELP, Lease, work_under
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, hide_credentials, repo_id
 from homespun_core.repositories import RepositoryConfig
@@ -66,19 +68,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="directory of a git repository, https or ssh URL, or name of a configured one (default: all of those)",
     )
     parser.add_argument("--watch", action="store_true", help="go on until stopped, and keep the index fresh")
+    parser.add_argument("--lease", type=int, metavar="N", help=LEASE_HELP)
     add_flags(parser, (INDEX,))
 
 
 def run(args: argparse.Namespace) -> int:
-    """1 when one of the repositories couldn't be indexed; the others are all the same."""
+    """1 when one of the repositories couldn't be indexed, BUSY when another process is at it; the others are all the
+    same."""
     loaded = settings_from_args(args)
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+    if args.lease is not None:
+        work_under(Lease("index", args.lease))
     followed = [Followed(config, loaded.settings) for config in loaded.chosen(args.repositories)]
     resolve_base_model(loaded.settings.base_model, loaded.settings.fim_family)  # a wrong one is said once
-    done = [repository.refresh(progress_for_terminal()) for repository in followed]
+    done = [repository.refresh(progress_for_terminal(loaded.settings.progress)) for repository in followed]
     if args.watch:
         keep_fresh(followed)
-    return 0 if all(done) else 1
+    failures = [repository.failure for repository in followed if repository.failure is not None]
+    return 0 if all(done) else BUSY if all(isinstance(failure, BusyError) for failure in failures) else 1
 
 
 class Followed:
@@ -93,19 +100,23 @@ class Followed:
         """Of the last nudge that came before we fetched."""
         self._last: Indexed | None = None
         """None: it never could be indexed."""
+        self.failure: Exception | None = None
+        """What went wrong the last time."""
 
     def refresh(self, progress: Progress) -> bool:
         """Index it and say what went in; or say in one line what is wrong with it, and return False."""
         shown = self._config.name or hide_credentials(self._config.source)
-        self._stamp = self._nudged()
+        self._stamp, self.failure = self._nudged(), None
         try:
             self._model = self._model or BaseModel.load(self._settings)
             indexed = index_once(self._config, self._settings, progress, self._memory, self._model)
         except (HomespunError, OSError) as error:  # the next change or fetch may find it mended
+            self.failure = error
             known = explain_os_error(error) if isinstance(error, OSError) else None
             print(f"homespun: {known or error}", file=sys.stderr, flush=True)
             return False
         except Exception as error:  # a job loop: a bug that one repository hits mustn't end the others
+            self.failure = error
             what = hide_credentials(repr(error))
             print(f"homespun: {shown}: {what}; please report this", file=sys.stderr, flush=True)
             logger.debug("%s", shown, exc_info=True)
@@ -117,12 +128,13 @@ class Followed:
 
     def follow(self, stop: threading.Event) -> None:
         """A local repository by its events, a cloned one by trying every few minutes; what fails, soon again."""
-        if self._last is None:
-            stop.wait(min(FIRST_PAUSE_S, self._fetch_s))
-        while not stop.is_set():
-            if self._last is not None:
-                self._wait(self._last.repo, stop)
-            self._refresh_until_done(stop)
+        with nudges.reading(self._data, repo_id(self._config.source)):
+            if self._last is None:
+                stop.wait(min(FIRST_PAUSE_S, self._fetch_s))
+            while not stop.is_set():
+                if self._last is not None:
+                    self._wait(self._last.repo, stop)
+                self._refresh_until_done(stop)
 
     @property
     def _fetch_s(self) -> float:

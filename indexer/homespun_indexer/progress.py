@@ -17,12 +17,14 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from homespun_core.progress import PlainProgress
+from homespun_core.progress import JsonProgress, PlainProgress
 from homespun_core.types import Progress
 
 
-def progress_for_terminal() -> Progress:
-    """Bars where somebody watches, plain lines in pipes, logs and CI."""
+def progress_for_terminal(kind: str = "auto") -> Progress:
+    """Bars where somebody watches, plain lines in pipes, logs and CI; `json` wherever it is asked for."""
+    if kind == "json":
+        return JsonProgress()
     return RichProgress() if sys.stderr.isatty() else PlainProgress()
 
 

@@ -105,8 +105,21 @@ def test_a_template_replaces_the_suffix() -> None:
 def test_every_template_holds_both_sides_once_and_ends_where_the_middle_begins(family: Any) -> None:
     prompt = fill_in(family, "BEFORE", "AFTER")
     assert prompt.count("BEFORE") == prompt.count("AFTER") == 1
-    assert "▁" not in prompt.replace("fim▁", "") or family.name == "deepseek-coder"
     assert all(stop and stop == stop.strip() for stop in stops(family))
+
+
+@pytest.mark.parametrize(
+    ("family", "prompt"),
+    [
+        ("deepseek-coder", "<｜fim▁begin｜>A<｜fim▁hole｜>B<｜fim▁end｜>"),
+        ("codellama", "<PRE>A <SUF>B <MID>"),
+        ("codestral", "[SUFFIX]B[PREFIX]A"),
+    ],
+)
+def test_control_tokens_are_spelled_as_tokenizers_read_them(family: str, prompt: str) -> None:
+    """DeepSeek's were sent with spaces in place of ▁, and were no control tokens any more."""
+    found = family_named(family)
+    assert found and fill_in(found, "A", "B") == prompt
 
 
 @pytest.mark.parametrize(

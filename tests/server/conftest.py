@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from sqlalchemy import Engine
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -29,7 +30,9 @@ from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.database.opening import open_database
 from homespun_server.engine.torch_engine import TorchEngine
+from tests.postgres import Cluster, Unavailable
 
 logging.disable_progress_bar()
 
@@ -53,6 +56,33 @@ TINY: dict[str, Callable[[], Any]] = {
     "starcoder2": lambda: Starcoder2ForCausalLM(Starcoder2Config(**_SIZE, sliding_window=None)),
     "starcoder2-sliding": lambda: Starcoder2ForCausalLM(Starcoder2Config(**_SIZE, sliding_window=16)),
 }
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    try:
+        started = Cluster()
+    except Unavailable as reason:
+        pytest.skip(f"no PostgreSQL: {reason}")
+    yield started
+    started.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database. What a test claims of the database, it claims of both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'homespun.db'}"
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.new_database()
+
+
+@pytest.fixture
+def database(database_url: str, tmp_path: Path) -> Iterator[Engine]:
+    """With the newest schema."""
+    engine = open_database(database_url, tmp_path / "unused.db")
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from homespun_core.cli import INTERRUPTED
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
 from homespun_core.errors import ConfigError
+from homespun_core.fences import LEASE_HELP, Lease, work_under
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
 from homespun_core.prompt import Prompt
@@ -42,14 +44,13 @@ from homespun_trainer.train import TrainingInterruptedError
 
 logger = logging.getLogger(__name__)
 
-_INTERRUPTED = 130
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "repository", metavar="REPO", help="path or URL of a git repository, or name of a shared adapter ([[adapter]])"
     )
     parser.add_argument("--commit", metavar="ID", help="train on what this commit holds (default: the newest)")
+    parser.add_argument("--lease", type=int, metavar="N", help=LEASE_HELP)
     add_flags(parser, (TRAIN, INDEX))
 
 
@@ -61,15 +62,17 @@ def run(args: argparse.Namespace) -> int:
     if scope is not None and args.commit:
         raise ConfigError("--commit: several repositories share this adapter, so it is trained on the newest of each")
     configure_logging(settings.log_level, settings.log_format)
+    if args.lease is not None:
+        work_under(Lease("train", args.lease))
     try:
-        outcome = train(wanted, settings, progress_for_terminal(), args.commit)
+        outcome = train(wanted, settings, progress_for_terminal(settings.progress), args.commit)
     except TooLittleCode as reason:
         print(f"homespun: {reason}", flush=True)
         return 0
     except TrainingInterruptedError:
         print("homespun: stopped; the checkpoint is saved, the same command goes on from it", file=sys.stderr)
-        return _INTERRUPTED
-    print(summary(outcome), flush=True)
+        return INTERRUPTED
+    print(summary(outcome, with_example=settings.progress != "json"), flush=True)
     return 0
 
 
@@ -252,8 +255,9 @@ def opened_engine(files: ModelFiles, settings: Settings) -> Iterator[Judging]:
         engine.close()
 
 
-def summary(outcome: Outcome) -> str:
-    example = report.render_example(outcome.report.get("example"))
+def summary(outcome: Outcome, *, with_example: bool = True) -> str:
+    """The example is code: it is for the eyes of whoever trains, not for logs."""
+    example = report.render_example(outcome.report.get("example")) if with_example else ""
     waits = f"not live yet: {outcome.waits_for}" if outcome.waits_for else ""
     if outcome.is_new:
         parts = [report.render(outcome.report), f"adapter {outcome.version}", waits, example]

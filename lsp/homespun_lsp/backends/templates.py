@@ -35,7 +35,7 @@ def family_of_model(model: str) -> FimFamily | None:
 
 def fill_in(family: FimFamily, prefix: str, suffix: str) -> str:
     slots = {PREFIX: prefix, SUFFIX: suffix}
-    return "".join(slots.get(piece, _spelled(piece)) for piece in family.layout)
+    return "".join(slots.get(piece, _spelled(piece)) for piece in family.layout).removeprefix(" ")
 
 
 def stops(family: FimFamily) -> list[str]:
@@ -44,5 +44,6 @@ def stops(family: FimFamily) -> list[str]:
 
 
 def _spelled(token: str) -> str:
-    """A vocabulary of SentencePiece writes spaces as ▁; a text has spaces."""
-    return token.replace("▁", " ")
+    """CodeLlama's begin with a space, which its vocabulary writes as ▁. Those of DeepSeek have that very character in
+    them."""
+    return f" {token[1:]}" if token.startswith("▁") else token

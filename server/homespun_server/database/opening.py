@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from homespun_core.errors import ConfigError, StorageError
+
+_CONNECT_S = 5
+_MIGRATING = 0x686F6D65
+"""Of PostgreSQL's advisory locks: any number that nobody else uses."""
 
 
 def open_database(url: str, default: Path) -> Engine:
@@ -21,11 +28,11 @@ def open_database(url: str, default: Path) -> Engine:
         default.parent.mkdir(parents=True, exist_ok=True)
     try:
         address = make_url(url) if url else make_url("sqlite://").set(database=str(default))
-        engine = create_engine(address, pool_pre_ping=True)
+        engine = create_engine(address, pool_pre_ping=True, connect_args=_patience(address.get_backend_name()))
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         raise ConfigError(
             f"database_url: can't be used ({type(error).__name__}); it looks like sqlite:////var/lib/homespun/homespun.db"
-            " or postgresql+psycopg://user@host/name (with the driver installed: pip install 'psycopg[binary]')"
+            " or postgresql+psycopg://user@host/name (with the driver: pip install 'homespun[postgres]')"
         ) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -40,18 +47,36 @@ def open_database(url: str, default: Path) -> Engine:
     return engine
 
 
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may read, decide and write: on SQLite nobody else writes between, where one that began with
+    reading would fail; on PostgreSQL what must not change meanwhile is selected `with_for_update`."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
+def _patience(backend: str) -> dict[str, Any]:
+    return {"connect_timeout": _CONNECT_S} if backend == "postgresql" else {}
+
+
 def _prepare_sqlite(connection: object, record: object) -> None:
-    """Readers beside a writer, deletions that take their events along, and patience with other processes."""
+    """Patience with other processes, readers beside a writer, commits that outlive a power cut, and deletions that take
+    along what belongs to a row."""
     cursor = connection.cursor()  # type: ignore[attr-defined]  # a raw connection of the driver
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
+    for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
 def _migrate(engine: Engine) -> None:
+    """All or nothing, by one process at a time: a second that starts beside it waits, and finds nothing to do."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
+    with writing(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

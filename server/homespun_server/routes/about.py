@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from homespun_core import __version__
 from homespun_server import metrics
+from homespun_server.access.http import demand, principal_of
 from homespun_server.dialects import llama_cpp, ollama, openai, tabby, tgi
 from homespun_server.dialects.facts import ServerFacts
 from homespun_server.routes.answering import body_of, loaded_of, model_name, runtime_of
@@ -28,11 +29,12 @@ async def healthz() -> dict[str, bool]:
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
     runtime = runtime_of(request)
-    return JSONResponse(runtime.state(), status_code=200 if runtime.loaded else 503)
+    return JSONResponse(runtime.state(principal_of(request)), status_code=200 if runtime.loaded else 503)
 
 
 @router.get("/metrics")
 async def metrics_page(request: Request) -> Response:
+    demand(request, "read-metrics")
     return Response(runtime_of(request).metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
+from sqlalchemy import Engine, select
 
-from homespun_core.errors import ConfigError, StorageError
 from homespun_server.database.opening import open_database
-from homespun_server.database.schema import metadata
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore, summary
+from homespun_server.feedback.tables import events
 
 
 def fact(
@@ -41,10 +37,8 @@ def told(id: str, kind: EventKind, characters: int | None = None, *, is_line: bo
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[FeedbackStore]:
-    made = FeedbackStore(open_database("", tmp_path / "homespun.db"))
-    yield made
-    made.close()
+def store(database: Engine) -> FeedbackStore:
+    return FeedbackStore(database)
 
 
 def test_a_completion_and_its_events_are_one_outcome(store: FeedbackStore) -> None:
@@ -88,46 +82,18 @@ def test_outcomes_are_those_of_the_repository_and_time_that_were_asked_for(store
     assert [o.completion for o in store.outcomes("shop", now - 200, until=now)] == ["a", "may still change"]
 
 
-def test_a_user_is_forgotten_with_everything_said_of_the_completions(store: FeedbackStore, tmp_path: Path) -> None:
+def test_a_user_is_forgotten_with_everything_said_of_the_completions(store: FeedbackStore, database: Engine) -> None:
     store.write([fact("a"), fact("b", user="bob"), told("a", "accepted"), told("b", "shown", 0)])
     assert store.forget_user("ann") == 1
     assert [o.completion for o in store.outcomes(None, 0)] == ["b"]
-    with sqlite3.connect(tmp_path / "homespun.db") as connection:
-        assert connection.execute("select completion from events").fetchall() == [("b",)]
+    with database.connect() as connection:
+        assert connection.execute(select(events.c.completion)).scalars().all() == ["b"]
 
 
 def test_old_completions_are_forgotten(store: FeedbackStore) -> None:
     store.write([fact("a", at=10), fact("b", at=30)])
     assert store.forget_before(20) == 1
     assert [o.completion for o in store.outcomes(None, 0)] == ["b"]
-
-
-def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> None:
-    for _ in range(2):  # the second time there is nothing to do
-        engine = open_database("", tmp_path / "a" / "homespun.db")
-        with engine.connect() as connection:
-            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        engine.dispose()
-
-
-def test_a_database_that_cannot_be_opened_is_one_line_without_the_password(tmp_path: Path) -> None:
-    (tmp_path / "homespun.db").write_bytes(b"this is no database, whatever its name says" * 100)
-    with pytest.raises(StorageError, match="database_url"):
-        open_database("", tmp_path / "homespun.db")
-    for url in ("nonsense", "cheese://ann:secret@host/name", "sqlite://ann:secret@host:port/name"):
-        with pytest.raises(ConfigError, match="database_url") as caught:
-            open_database(url, tmp_path / "x.db")
-        assert "secret" not in str(caught.value)
-
-
-def test_the_database_of_a_newer_version_is_one_line(tmp_path: Path) -> None:
-    engine = open_database("", tmp_path / "homespun.db")
-    with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    engine.dispose()
-    with pytest.raises(StorageError, match="database_url"):
-        open_database("", tmp_path / "homespun.db")
 
 
 def test_what_was_recorded_before_closing_is_written(tmp_path: Path) -> None:

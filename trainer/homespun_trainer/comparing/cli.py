@@ -104,7 +104,9 @@ def run(args: argparse.Namespace) -> int:
     settings, repository = loaded.settings, loaded.chosen([args.repository])[0]
     configure_logging(settings.log_level, settings.log_format)
     wanted = Wanted(adapter=args.adapter, other=args.other, since=args.since, places=args.places)
-    facts, path = evaluate_repository(repository, settings, wanted, progress_for_terminal(), args.report)
+    facts, path = evaluate_repository(
+        repository, settings, wanted, progress_for_terminal(settings.progress), args.report
+    )
     print(report.render_scores(facts))
     print(_what(facts))
     print(f"report: {path}", flush=True)

@@ -1,0 +1,173 @@
+"""The routes of workers: lease a job, be heard from, report. They show the workers' token."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DBAPIError
+
+from homespun_core.errors import ConfigError
+from homespun_server.jobs.queue import Queue
+from homespun_server.jobs.states import Ending, Refused
+from homespun_server.jobs.store import NoSuchJob, Step
+from homespun_server.jobs.view import leased, view
+
+PATH = "/v1/homespun/jobs"
+MAX_ID = 2**31 - 1
+_LONGEST_WAIT_S = 30.0
+_LOOK_S = 0.25
+_WorkerKind = Literal["index", "train", "evaluate"]
+_Line = Annotated[str, Field(max_length=1_000)]
+_Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Wanted(_Strict):
+    worker: str = Field(min_length=1, max_length=128, description="A name that no other worker has.")
+    kinds: list[_WorkerKind] = Field(min_length=1, max_length=3)
+    wait_s: float = Field(default=0.0, ge=0, le=_LONGEST_WAIT_S)
+
+
+class Sign(_Strict):
+    job: _Id
+    fence: int = Field(ge=0, lt=2**63)
+    fraction: float | None = Field(default=None, ge=0, le=1)
+    words: str = Field(default="", max_length=200)
+    eta_s: float | None = Field(default=None, ge=0, le=1e9)
+    log: list[_Line] = Field(default=[], max_length=500)
+
+
+class Report(_Strict):
+    job: _Id
+    fence: int = Field(ge=0, lt=2**63)
+    ending: Ending
+    reason: str = Field(default="", max_length=2_000)
+    result: str = Field(default="", max_length=8_000)
+    pause_s: float | None = Field(default=None, ge=0, le=86_400)
+    log: list[_Line] = Field(default=[], max_length=500)
+
+
+class Ask(_Strict):
+    kind: _WorkerKind
+    repository: str = Field(min_length=1, max_length=2_000, description="Id, name, path or URL.")
+    commit: str | None = Field(default=None, pattern="^[0-9a-f]{7,64}$")
+    priority: int = Field(default=0, ge=-100, le=100)
+
+
+def queue_of(request: Request) -> Queue:
+    queue = request.app.state.jobs
+    assert isinstance(queue, Queue)
+    return queue
+
+
+def _workers_only(request: Request) -> None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not queue_of(request).is_worker(token.strip()):
+        raise HTTPException(401, "the workers' token is needed", {"WWW-Authenticate": "Bearer"})
+
+
+router = APIRouter(prefix=PATH, tags=["workers"], dependencies=[Depends(_workers_only)])
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What can go wrong with the queue, as statuses."""
+    try:
+        yield
+    except NoSuchJob as error:
+        raise HTTPException(404, str(error)) from None
+    except Refused as error:
+        raise HTTPException(409, str(error)) from None
+    except ConfigError as error:
+        raise HTTPException(422, str(error)) from None
+    except DBAPIError:
+        raise HTTPException(503, "the database can't be reached; try again", {"Retry-After": "2"}) from None
+
+
+@router.post("/lease", responses={204: {"description": "There is nothing to do."}})
+async def lease(request: Request, wanted: Wanted) -> Response:
+    """The next job, waited for if need be."""
+    queue, until = queue_of(request), time.monotonic() + wanted.wait_s
+    while True:
+        with explained():
+            job = await asyncio.to_thread(queue.lease, wanted.worker, wanted.kinds)
+        if job is not None:
+            return JSONResponse(leased(job, queue.store.lease_s))
+        if time.monotonic() >= until or is_stopping(request) or await request.is_disconnected():
+            return Response(status_code=204)
+        await asyncio.sleep(_LOOK_S)
+
+
+@router.post("/heartbeat")
+def heartbeat(request: Request, sign: Sign) -> dict[str, Any]:
+    """Keeps the lease. 409: it has ended, so stop and publish nothing."""
+    step = Step(fraction=sign.fraction, words=sign.words, eta_s=sign.eta_s)
+    with explained():
+        job = queue_of(request).store.beat(sign.job, sign.fence, step, sign.log)
+    queue_of(request).heard_from(job)
+    return {"is_unwanted": job.is_unwanted}
+
+
+@router.post("/report")
+def report(request: Request, told: Report) -> dict[str, Any]:
+    """What became of the job; it is not this worker's any more."""
+    with explained():
+        job = queue_of(request).store.report(
+            told.job,
+            told.fence,
+            told.ending,
+            reason=told.reason,
+            result=told.result,
+            log=told.log,
+            pause_s=told.pause_s,
+        )
+    return view(job)
+
+
+@router.post("/ask")
+def ask(request: Request, wanted: Ask) -> dict[str, Any]:
+    """For whoever decides by itself what is to be done (`homespun retrain`)."""
+    with explained():
+        job = queue_of(request).ask(
+            wanted.kind,
+            wanted.repository,
+            commit=wanted.commit,
+            priority=wanted.priority,
+            asked_by="homespun retrain",
+            known=False,
+        )
+    return view(job)
+
+
+@router.get("/{id}")
+def one(request: Request, id: int) -> dict[str, Any]:
+    with explained():
+        return view(queue_of(request).store.get(within(id)))
+
+
+@router.post("/{id}/cancel")
+def cancel(request: Request, id: int) -> dict[str, Any]:
+    with explained():
+        return view(queue_of(request).store.cancel(within(id), "homespun retrain"))
+
+
+def within(id: int) -> int:
+    """Larger numbers than the database has are nobody's."""
+    if not 0 < id <= MAX_ID:
+        raise NoSuchJob(f"there is no job {id}")
+    return id
+
+
+def is_stopping(request: Request) -> bool:
+    """Whether the server is about to end, and waits for those who wait for something."""
+    return bool(request.app.state.is_stopping())
