@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ class Invitation:
 
 async def invite(http: httpx.AsyncClient, server: str) -> Invitation:
     """Raises ServiceError."""
-    status, body = await _post(http, server, "/oauth/device/code", {"client_id": CLIENT_ID, "scope": _SCOPE})
+    asked = {"client_id": CLIENT_ID, "scope": _SCOPE, "device_name": platform.node()}
+    status, body = await _post(http, server, "/oauth/device/code", asked)
     if status != httpx.codes.OK:
         raise ServiceError(f"{server}: {_no_flow(status)}")
     try:

@@ -1,5 +1,6 @@
 """The device flow against a server that answers as RFC 8628 says, and against some that don't."""
 
+import platform
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
@@ -56,7 +57,8 @@ async def test_the_token_comes_once_the_person_has_said_yes(http: httpx.AsyncCli
     replies = [error("authorization_pending"), error("authorization_pending"), TOKEN]
     assert await signed_in(http, fake, replies, clock) == "t0ken"
     assert clock.waits == [5, 5, 5]
-    assert fake.questions[0].body == {"client_id": "homespun-editor", "scope": "complete"}
+    asked = {"client_id": "homespun-editor", "scope": "complete", "device_name": platform.node()}
+    assert fake.questions[0].body == asked
     assert fake.questions[1].body == {
         "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
         "device_code": "d3v1ce",
