@@ -61,6 +61,9 @@ VERBS = {
         "homespun_server.jobs.worker_cli", "server", "do the jobs that the server's queue holds: index, train, evaluate"
     ),
     "jobs": Verb("homespun_server.jobs.cli", "server", "the server's queue: what waits, runs and has ended"),
+    "login": Verb("homespun_lsp.signin.login", "lsp", "sign this machine's editors in to a server"),
+    "logout": Verb("homespun_lsp.signin.logout", "lsp", "sign them out again, here and on the server"),
+    "whoami": Verb("homespun_lsp.signin.whoami", "lsp", "whether a server lets this machine's editors in"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
     "pretrain": Verb(

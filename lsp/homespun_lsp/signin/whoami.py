@@ -1,0 +1,43 @@
+"""The verb `homespun whoami`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+
+from homespun_core.errors import ServiceError
+from homespun_lsp.servers import Server
+from homespun_lsp.signin import tokens
+from homespun_lsp.signin.place import add_server, is_accepted, server_named, way_to
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Says which token this machine's editors send to the server, and whether it lets them in."
+    add_server(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises ConfigError and ServiceError; the latter also when the server doesn't let us in."""
+    server = server_named(args.server)
+    token, place = _token(server)
+    if not asyncio.run(_is_let_in(server, token)):
+        raise ServiceError(f"{server.url} doesn't let you in ({place}); sign in with: homespun login {server.url}")
+    print(f"{server.url} lets you in ({place}).")
+    return 0
+
+
+async def _is_let_in(server: Server, token: str) -> bool:
+    async with way_to(server) as http:
+        return await is_accepted(http, server.url, token)
+
+
+def _token(server: Server) -> tuple[str, str]:
+    """And where it is from. The order is the language server's."""
+    if server.token:
+        is_from_environment = os.environ.get("HOMESPUN_API_TOKEN") == server.token
+        return server.token, f"token from {'HOMESPUN_API_TOKEN' if is_from_environment else 'editor.toml'}"
+    kept = tokens.find(server.url)
+    if kept is None:
+        return "", "without a token"
+    return kept.token, f"token from {'the keyring' if kept.place == tokens.KEYRING else kept.place}"
