@@ -67,6 +67,11 @@ VERBS = {
         "homespun_trainer.pretrain.cli", "trainer", "make a base model like the built-in one, from permissive code only"
     ),
     "feedback": Verb("homespun_server.feedback.cli", "server", "what became of completions: shown, accepted, kept"),
+    "user": Verb("homespun_server.access.cli.user", "server", "who has an account, and what they are"),
+    "team": Verb("homespun_server.access.cli.team", "server", "groups of users"),
+    "token": Verb("homespun_server.access.cli.token", "server", "what editors and scripts show to be let in"),
+    "access": Verb("homespun_server.access.cli.grants", "server", "who may read which repository, and why"),
+    "audit": Verb("homespun_server.access.cli.audit", "server", "who changed what about people and rights"),
     "doctor": Verb(
         "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"
     ),

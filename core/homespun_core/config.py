@@ -111,9 +111,32 @@ class Settings:
     drift_percent: float = _setting(3.0, "alarm when fresh code costs this many percent more bits", RETRAIN, low=0)
     retrain_on_drift: bool = _setting(False, "train again at that alarm", RETRAIN)
 
-    host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs api_token", SERVE)
+    host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs accounts or api_token", SERVE)
     port: int = _setting(8080, "port to listen on; 0 picks a free one", SERVE, low=0)
-    api_token: str = _setting("", "clients must send it as a bearer token (better set as HOMESPUN_API_TOKEN)")
+    api_token: str = _setting(
+        "", "a bearer token that may do everything, for want of accounts (better set as HOMESPUN_API_TOKEN)"
+    )
+    default_access: str = _setting(
+        "nobody",
+        "with accounts, who but admins may read a repository without groups",
+        SERVE,
+        choices=("nobody", "everyone"),
+    )
+    requests_per_minute: int = _setting(1_200, "requests with one token of an account; 0 is no limit", SERVE, low=0)
+    user_requests_per_minute: int = _setting(2_400, "and with all of a user's tokens", SERVE, low=0)
+    public_url: str = _setting("", "where people reach the server (https://homespun.example.com)", SERVE)
+    oidc_issuer: str = _setting("", "sign-in with this OpenID Connect provider (https://login.example.com)", SERVE)
+    oidc_client_id: str = _setting("", "what the provider calls this server", SERVE)
+    oidc_client_secret: str = _setting("", "its secret there, if any (better set as HOMESPUN_OIDC_CLIENT_SECRET)")
+    oidc_scopes: str = _setting("openid profile email", "what the provider is asked for", SERVE)
+    oidc_groups_claim: str = _setting("groups", "where it says what groups somebody is in; they become teams", SERVE)
+    oidc_admin_group: str = _setting("", "who is in this group is an admin, and who isn't is none", SERVE)
+    oidc_link_claim: str = _setting("sub", "what it says that SCIM has as externalId or userName", SERVE)
+    oidc_ca_file: str = _setting("", "certificates to trust besides the machine's when asking it (PEM)", SERVE)
+    scim_token: str = _setting("", "what the provider shows to announce people (better set as HOMESPUN_SCIM_TOKEN)")
+    session_hours: float = _setting(12.0, "a sign-in in the browser lasts so long at most", SERVE, low=0.01)
+    session_idle_minutes: float = _setting(120.0, "and ends when nothing was looked at for so long", SERVE, low=0.1)
+    device_token_days: float = _setting(90.0, "so long an editor stays signed in", SERVE, low=0.01)
     webhook_secret: str = _setting("", "what forges sign their push hooks with (better set as HOMESPUN_WEBHOOK_SECRET)")
     retrieval: bool = _setting(True, "put snippets of the repository into the prompt", TRAIN, SERVE)
     retrieve_deadline_ms: int = _setting(

@@ -8,32 +8,56 @@ from __future__ import annotations
 
 import re
 
+from homespun_core.balance import before_doubled_quote, before_stray_closer, to_clean_end
+
 _OPENERS, _CLOSERS = "([{", ")]}"
 _CLOSING = re.compile(r"""[)\]}>'"`;,:\s]*""")
 """What editors insert by themselves right of the cursor."""
 _STUTTER = re.compile(r"(.{10,}?)\1{2,}|(.{3,}?)\2{5,}")
 """Tabby's two thresholds for a line that repeats itself: three times something long, six times something short."""
-_MAX_REPEATED_LINES = 2
+_MAX_REPEATED_GROUP = 4
+"""Lines."""
 
 
-def finish(prefix: str, completion: str, suffix: str, *, multi_line: bool = True, truncated: bool = False) -> str:
+def finish(
+    prefix: str,
+    completion: str,
+    suffix: str,
+    *,
+    multi_line: bool = True,
+    truncated: bool = False,
+    language: str | None = None,
+    is_end: bool = True,
+) -> str:
     """The part of `completion` to insert between `prefix` and `suffix`; empty when nothing is worth showing.
 
     `multi_line=False` keeps the first line only, as does code right of the cursor on its line. `truncated` says that
-    a limit ended the completion: a last line that may be half a line is left out when there are others.
+    a limit ended the completion: a last line that may be half a line is left out when there are others. `is_end=False`
+    says that more is to come, so what is open may still be closed.
     """
+    text = _whole_lines(completion) if truncated else completion
+    shown = _cut(prefix, text, suffix, multi_line, language, is_end)
+    while shown != text:  # a cut may bring to light what another rule cuts
+        shown, text = _cut(prefix, shown, suffix, multi_line, language, is_end), shown
+    return shown
+
+
+def _cut(prefix: str, text: str, suffix: str, multi_line: bool, language: str | None, is_end: bool) -> str:
     line_before = prefix[prefix.rfind("\n") + 1 :]
     line_after = suffix.partition("\n")[0].rstrip("\r")
     if not multi_line or not _CLOSING.fullmatch(line_after):
-        text = completion.partition("\n")[0].rstrip("\r")
+        text = text.partition("\n")[0].rstrip("\r")
     else:
-        text = _whole_lines(completion) if truncated else completion
         text = _before_dedent(text, _indent(line_before))
         text = _before_what_follows(text, suffix)
         text = _before_repetition(text)
     text = _without_overlap(line_before, text, line_after)
+    text = before_doubled_quote(prefix, text, line_after, language)
+    text = before_stray_closer(prefix, text, suffix, language)
+    text = to_clean_end(prefix, text, language) if is_end else text
     text = _before_stutter(text).rstrip()
-    return "" if _repeats_line_above(prefix, line_before, text) else text
+    is_echo = _repeats_line_above(prefix, line_before, text) or _repeats_line_below(line_before, text, suffix)
+    return "" if is_echo else text
 
 
 def _whole_lines(text: str) -> str:
@@ -69,12 +93,14 @@ def _before_what_follows(text: str, suffix: str) -> str:
 
 
 def _before_repetition(text: str) -> str:
+    """Keep the first of three equal lines, or of three equal groups of lines."""
     lines = text.split("\n")
-    run = 1
-    for i in range(1, len(lines)):
-        run = run + 1 if lines[i].strip() and lines[i].strip() == lines[i - 1].strip() else 1
-        if run > _MAX_REPEATED_LINES and any(c.isalnum() for c in lines[i]):
-            return "\n".join(lines[: i - run + 2])
+    bare = [line.strip() for line in lines]
+    for size in range(1, _MAX_REPEATED_GROUP + 1):
+        for i in range(len(lines) - 3 * size + 1):
+            group = bare[i : i + size]
+            if group * 2 == bare[i + size : i + 3 * size] and any(c.isalnum() for c in "".join(group)):
+                return "\n".join(lines[: i + size])
     return text
 
 
@@ -103,6 +129,13 @@ def _repeats_line_above(prefix: str, line_before: str, text: str) -> bool:
     line = (line_before + text.partition("\n")[0]).strip()
     above = prefix[: len(prefix) - len(line_before)].rstrip().rpartition("\n")[2].strip()
     return len(line) >= 8 and line == above and any(c.isalnum() for c in line)
+
+
+def _repeats_line_below(line_before: str, text: str, suffix: str) -> bool:
+    """Whether the first line would only say what the next line says."""
+    first, newline, _ = text.partition("\n")
+    below = next((line.strip() for line in suffix.split("\n")[1:] if line.strip()), "")
+    return not newline and len(below) >= 8 and (line_before + first).strip() == below
 
 
 def _indent(line: str) -> int:

@@ -16,7 +16,8 @@ class Snippet:
     text: str
     score: float
     source: str
-    """Why it was chosen: `usage` (looks like what is being written) or `definition` (of a name in reach)."""
+    """Why it was chosen: `usage` (looks like what is being written), `definition` (of a name in reach), `editor` (the
+    client sent it along)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,12 @@ class CompletionRequest:
     stop: tuple[str, ...] = ()
     raw: bool = False
     """True leaves the model's text as it is: no post-processing."""
+    snippets: tuple[Snippet, ...] = ()
+    """What the client has beside the file, best first: open files, declarations."""
+    logprobs: int | None = None
+    """Tell the tokens too, each with so many of the likeliest that might have stood there; None: only the text."""
+    max_decode_ms: int | None = None
+    """Once a line is complete, decoding ends after so long."""
     client: str | None = None
     """A newer request of the same client replaces an older one; None replaces nothing."""
     user: str | None = None
@@ -58,6 +65,10 @@ class CompletionRequest:
     trigger: Trigger = "typed"
     readable: frozenset[str] | None = None
     """Ids of the repositories that may be used for it; None is all there are. Set by the server, never by a client."""
+    editor: str | None = None
+    """Name of the program that asks, as it says in its requests."""
+    account: str = ""
+    """Id of the user it is for, whose alone is what is kept of it; empty without accounts. Set by the server too."""
 
     @property
     def whose(self) -> str | None:
@@ -73,6 +84,19 @@ class Timings:
     queue_ms: float
     prefill_ms: float
     decode_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredToken:
+    """A token of a completion, as far as it is in the text."""
+
+    id: int
+    text: str
+    """Empty while it is only a part of a character."""
+    logprob: float
+    """Natural logarithm, of the model's own distribution."""
+    alternatives: tuple[tuple[str, float], ...] = ()
+    """The likeliest at its place, it may be among them; likeliest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +118,8 @@ class Completion:
     `retrieval_error`, `speculation`, `adapter`, `engine` where something failed."""
     hidden_by: str | None = None
     """`filter`: there was a text, but it was too unlikely to be kept."""
+    tokens: tuple[ScoredToken, ...] = ()
+    """Those of `text`, where they were asked for and a model wrote it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 from homespun_core.config import Settings
 from homespun_core.languages import language_of_path
-from homespun_core.repositories import SourceRules
-from homespun_indexer import filters
-from homespun_indexer.patterns import (
+from homespun_core.patterns import (
+    IGNORE_FILE,
     MAX_PATTERNS,
     Pattern,
     is_ignored,
@@ -24,9 +23,10 @@ from homespun_indexer.patterns import (
     parse_globs,
     parse_ignore,
 )
+from homespun_core.repositories import SourceRules
+from homespun_indexer import filters
 from homespun_indexer.repository import Repository
 from homespun_indexer.tree import (
-    IGNORE_FILE,
     RULE_FILE_LIMIT,
     BlobReader,
     Entry,

@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from homespun_core.secret_files import may_hold_secrets
+
 UNKNOWN_LANGUAGE = "unknown language"
 TOO_LARGE = "too large"
 BINARY = "binary"
@@ -56,12 +58,6 @@ _LOCK_FILE = re.compile(
     r"(package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|poetry\.lock|uv\.lock"
     r"|pdm\.lock|Pipfile\.lock|Cargo\.lock|Gemfile\.lock|composer\.lock|go\.sum|gradle\.lockfile|flake\.lock)$"
 )
-_SECRETS = re.compile(
-    r"(\.env(\.[^/]*)?|\.netrc|\.npmrc|\.pypirc|\.htpasswd|\.git-credentials|id_(rsa|dsa|ecdsa|ed25519)"
-    r"|kubeconfig|credentials(\.json)?|secrets?\.(ya?ml|json|toml|ini))$",
-    re.IGNORECASE,
-)
-_SECRET_EXTENSIONS = frozenset(("pem", "key", "p12", "pfx", "jks", "keystore", "kdbx", "tfstate", "ovpn", "har"))
 _UNSAFE_FOLDER = re.compile(r"(^|/)(\.\.?|\.git)?/", re.IGNORECASE)
 _UNSAFE_NAME = re.compile(r"(\.\.?|\.git)?", re.IGNORECASE)
 """Names git itself refuses to check out, since they lead elsewhere. We write no file of a repository anywhere, but what
@@ -90,10 +86,10 @@ _LETTER_BYTES = bytes(i for i in range(128) if chr(i).isalpha()) + b"_"
 def path_reason(path: str) -> str | None:
     """Why a path is left out whatever it holds; None keeps it. Language and size are judged elsewhere."""
     parent, slash, name = path.rpartition("/")
-    stem, dot, extension = name.rpartition(".")
+    stem = name.rpartition(".")[0]
     if _UNSAFE_NAME.fullmatch(name):
         return UNSAFE_PATH
-    if _SECRETS.match(name) or (dot and extension.lower() in _SECRET_EXTENSIONS):
+    if may_hold_secrets(name):
         return SECRETS
     if _LOCK_FILE.match(name):
         return LOCK_FILE

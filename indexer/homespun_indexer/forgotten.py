@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from homespun_core import storage
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
-from homespun_indexer.patterns import is_ignored, parse_globs
+from homespun_core.patterns import is_ignored, parse_globs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

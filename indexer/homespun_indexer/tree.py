@@ -10,11 +10,11 @@ from pathlib import Path
 
 from homespun_core.errors import RepositoryError
 from homespun_core.languages import language_of_path
+from homespun_core.patterns import IGNORE_FILE
 from homespun_indexer import worktree
 from homespun_indexer.git import GitFailed
 from homespun_indexer.repository import Repository
 
-IGNORE_FILE = ".homespunignore"
 _ATTRIBUTES_FILE = ".gitattributes"
 RULE_FILE_LIMIT = 1_000_000
 _BATCH_S = 4 * 3_600

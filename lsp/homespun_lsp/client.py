@@ -116,14 +116,16 @@ class CompletionClient:
 
 def _body(query: Query, options: Options, name: str) -> bytes:
     user = user_id() if options.send_events else None
-    about = {"path": query.path, "language": query.language, "repo": query.repo, "client": name, "user": user}
-    body = {
+    about = {"client": name, "user": user, **query.about}
+    body: dict[str, object] = {
         "prompt": query.prefix,
         "suffix": query.suffix,
-        "max_tokens": options.max_tokens,
+        "max_tokens": query.max_tokens(options.max_tokens),
         "temperature": 0,
         "homespun": {name: value for name, value in about.items() if value},
     }
+    if query.stop:
+        body["stop"] = query.stop
     # Half an emoji, which a JavaScript editor may send, is not valid UTF-8.
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 

@@ -1,23 +1,24 @@
-"""Whether a place is worth a request, and what of the file is sent with it. Pure, except for finding the repository."""
+"""Where a completion is wanted, and what of the file is sent with it. Pure, except for finding the repository."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pygls.uris import to_fs_path
 
 from homespun_core.prompt import ANCHOR_LINES
+from homespun_core.types import Trigger
 from homespun_lsp.documents import Document
+from homespun_lsp.pieces import Piece
+from homespun_lsp.positions import plain_line_ends
 from homespun_lsp.repository import Repositories
 
-MAX_FILE_CHARS = 1_000_000
-"""Larger files are data or generated; every keystroke would copy them."""
 _PREFIX_CHARS = 8_000
 _SUFFIX_CHARS = 4_000
-_CLOSERS = frozenset(")]}>\"'`;:,")
-_MAX_RIGHT_OF_CURSOR = 8
-"""As llama.vim: with more text than this to the right, the line is being edited, not written."""
+_MAX_LINE_TOKENS = 32
+"""As the server's own limit for the rest of a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,12 @@ class Place:
     num_chosen: int = 0
     """Characters before `offset` that come from that entry; some of them may be in the document already."""
 
+    def after(self, completion: str) -> Place:
+        """Where the cursor will be once that is accepted: the editor writes the line ends of the file."""
+        added = completion.replace("\n", "\r\n") if "\r\n" in self.text else completion
+        text = self.text[: self.offset] + added + self.text[self.offset :]
+        return Place(document=self.document, text=text, offset=self.offset + len(added))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
@@ -42,17 +49,28 @@ class Query:
     path: str | None
     language: str
     repo: str | None
+    commit: str | None = None
+    """What the working tree stands at."""
+    pieces: Sequence[Piece] = ()
+    """Of other open files."""
+    is_block: bool = True
+    """Whether several lines are wanted."""
+    trigger: Trigger = "typed"
 
+    @property
+    def about(self) -> Mapping[str, object]:
+        """What our server is told beyond what others understand; nothing where a value is the usual one."""
+        trigger = None if self.trigger == "typed" else self.trigger
+        snippets = [{"path": piece.path, "text": piece.text} for piece in self.pieces]
+        names = {"path": self.path, "language": self.language, "repo": self.repo, "commit": self.commit}
+        return {**names, "trigger": trigger, "snippets": snippets}
 
-def worth_asking(place: Place, *, invoked: bool) -> bool:
-    """Somebody who asks by hand gets an answer anywhere; while typing only where something is likely to be missing."""
-    if len(place.text) > MAX_FILE_CHARS:
-        return False
-    rest = rest_of_line(place.text, place.offset)
-    if invoked:
-        return True
-    inside_word = bool(rest) and (rest[0].isalnum() or rest[0] == "_")
-    return not inside_word and sum(1 for c in rest if c not in _CLOSERS and not c.isspace()) <= _MAX_RIGHT_OF_CURSOR
+    @property
+    def stop(self) -> Sequence[str]:
+        return [] if self.is_block else ["\n"]
+
+    def max_tokens(self, limit: int) -> int:
+        return limit if self.is_block else min(limit, _MAX_LINE_TOKENS)
 
 
 def rest_of_line(text: str, offset: int) -> str:
@@ -73,10 +91,6 @@ def window(text: str, offset: int) -> tuple[str, str]:
         last_line_end = text.rfind("\n", offset, end)
         end = last_line_end + 1 if last_line_end >= 0 else end
     return plain_line_ends(text[start:offset]), plain_line_ends(text[offset:end])
-
-
-def plain_line_ends(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _window_start(text: str, offset: int) -> int:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from homespun_lsp.context import plain_line_ends
 from homespun_lsp.documents import Document
 from homespun_lsp.edits import Edit, Span
 from homespun_lsp.kept import kept_characters
+from homespun_lsp.positions import plain_line_ends
 
 Note = Callable[[str, str, int], None]
 """Completion, kind of event, characters."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from homespun_lsp.context import Place, plain_line_ends
+from homespun_lsp.context import Place
 from homespun_lsp.edits import Span
+from homespun_lsp.positions import plain_line_ends
 
 _TYPED_AT_ONCE = 2
 """Characters that one change of somebody typing brings at most: a letter, or a bracket with its closing one. Blanks

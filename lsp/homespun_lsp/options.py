@@ -18,8 +18,18 @@ class Options:
     server_url: str
     token: str = field(default="", repr=False)
     enable: bool = True
-    debounce_ms: int = 60
-    """Wait for a pause in typing. Short, since most editors wait by themselves (VS Code 50 ms, Neovim 200 ms)."""
+    languages: Mapping[str, bool] = field(default_factory=dict)
+    """By the editor's name of the language, whether to suggest in it while typing; `*` is all others."""
+    ignored_files: bool = False
+    """Whether to suggest in files that git ignores."""
+    multi_line: str = "auto"
+    """Suggestions of several lines: `auto` where a block is being opened or in an empty line of one."""
+    prefetch: bool = True
+    """Whether to ask for what follows a suggestion before it is accepted."""
+    editor_context: bool = True
+    """Whether pieces of other files that are open in the editor are sent along."""
+    debounce_ms: int | None = None
+    """After a key, before the server is asked; None goes by the pace of typing and of the server."""
     max_tokens: int = 64
     timeout_ms: int = 10_000
     send_events: bool = True
@@ -43,6 +53,11 @@ OPTIONS: dict[str, _Option] = {
     "serverUrl": _Option("server_url", str),
     "token": _Option("token", str),
     "enable": _Option("enable", bool),
+    "languages": _Option("languages", dict),
+    "ignoredFiles": _Option("ignored_files", bool),
+    "multiLine": _Option("multi_line", str, choices=("auto", "always", "never")),
+    "prefetch": _Option("prefetch", bool),
+    "editorContext": _Option("editor_context", bool),
     "debounceMs": _Option("debounce_ms", int),
     "maxTokens": _Option("max_tokens", int, low=1),
     "timeoutMs": _Option("timeout_ms", int, low=1),
@@ -50,7 +65,7 @@ OPTIONS: dict[str, _Option] = {
     "completion": _Option("completion", str, choices=("auto", "on", "off")),
     "completionDeadlineMs": _Option("completion_deadline_ms", int),
 }
-_KINDS: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number"}
+_KINDS: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number", dict: "an object of languages"}
 _OF_THE_EDITOR = {"trace"}
 """Shares our section in VS Code, where the client library reads it."""
 
@@ -89,6 +104,8 @@ def _problem(option: _Option, value: object) -> str | None:
     """Never repeats the value: it may be a secret, in the wrong place or misspelt."""
     if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
         return f"is not {_KINDS[option.kind]}"
+    if isinstance(value, dict) and not all(isinstance(on, bool) for on in value.values()):
+        return "has a value that is not true or false"
     if isinstance(value, int) and value < option.low:
         return f"is below {option.low}"
     if option.choices and value not in option.choices:

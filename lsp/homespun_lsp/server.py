@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +19,19 @@ from pygls.uris import to_fs_path
 
 from homespun_core import __version__
 from homespun_core.config import Settings
-from homespun_lsp import items, options
+from homespun_core.types import Trigger
+from homespun_lsp import asking, items, options
 from homespun_lsp.client import CompletionClient
-from homespun_lsp.context import Place, query_at, worth_asking
-from homespun_lsp.documents import Document, Documents
+from homespun_lsp.context import Place, Query, query_at
+from homespun_lsp.documents import Document, Documents, Step
+from homespun_lsp.files import Files
+from homespun_lsp.neighbourhood import Neighbourhood
+from homespun_lsp.pace import Pace
+from homespun_lsp.pieces import Piece
 from homespun_lsp.repository import Repositories
 from homespun_lsp.signals import Signals
 from homespun_lsp.suggest import Suggester
+from homespun_lsp.suggestions import Suggestion
 from homespun_lsp.watch import Watch
 
 if TYPE_CHECKING:
@@ -53,13 +61,15 @@ class _Protocol(LanguageServerProtocol):
     @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
     def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> None:
         self.documents.open(params.text_document)
+        assert isinstance(self._server, HomespunServer)
+        self._server.opened(params.text_document.uri)
 
     @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
     def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> None:
         uri, version = params.text_document.uri, params.text_document.version
         steps = self.documents.change(uri, version, params.content_changes)
         assert isinstance(self._server, HomespunServer)
-        self._server.watch.changed(uri, steps)
+        self._server.changed(uri, steps)
 
     @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
     def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> None:
@@ -81,10 +91,12 @@ class HomespunServer(LanguageServer):
         self.client = CompletionClient(self.say)
         self.signals = Signals(self._tell)
         self.watch = Watch(self.signal, self.documents.get)
-        self._made: dict[str, str | None] = {}
-        """Id of the last completion of each document."""
-        self.suggester = Suggester(self._fetch, self.documents.get)
+        self._pace = Pace()
+        self.suggester = Suggester(self._fetch, self.documents.get, self._pace)
         self._repositories = Repositories()
+        self._files = Files(self._repositories)
+        self._neighbourhood = Neighbourhood(self.documents.get)
+        self._with_several_cursors: set[str] = set()
 
     @property
     def documents(self) -> Documents:
@@ -133,26 +145,52 @@ class HomespunServer(LanguageServer):
         except JsonRpcException as error:
             logger.warning("the editor refuses client/registerCapability: %s", type(error).__name__)
 
-    async def suggest(self, place: Place, *, invoked: bool, deadline_ms: int | None = None) -> str | None:
+    async def suggest(self, place: Place, *, invoked: bool, deadline_ms: int | None = None) -> Suggestion | None:
         """As `Suggester.suggest`, or empty where asking is switched off or useless."""
-        if not self.options.enable or not worth_asking(place, invoked=invoked):
-            return ""
+        if reason := await self._why_not(place, invoked=invoked):
+            self.counts[reason] += 1
+            logger.debug("not asked: %s", reason)
+            return Suggestion(text=place.text, offset=place.offset, completion="")
         self.watch.asked(place)
-        wait_ms = 0 if invoked else self.options.debounce_ms
-        completion = await self.suggester.suggest(place, wait_ms=wait_ms, deadline_ms=deadline_ms)
-        self.counts["suggested"] += bool(completion)
-        if completion and self.options.send_events and (made := self.made_for(place)):
-            self.watch.offered(made, place, completion)
-        return completion
+        wait_ms = 0 if invoked else self._pace.wait_ms(time.monotonic(), self.options.debounce_ms)
+        trigger: Trigger = "invoked" if invoked else "typed"
+        found = await self.suggester.suggest(place, trigger=trigger, wait_ms=wait_ms, deadline_ms=deadline_ms)
+        if found and found.completion:
+            self._suggested(place, found)
+        return found
+
+    async def _why_not(self, place: Place, *, invoked: bool) -> asking.Reason | None:
+        if not self.options.enable:
+            return "off"
+        document = place.document
+        has_several_cursors = document.uri in self._with_several_cursors
+        file = await self._files.of(document, self.options, has_several_cursors=has_several_cursors)
+        return asking.why_not(place, file, invoked=invoked, is_known=self.suggester.knows(place))
+
+    def _suggested(self, place: Place, found: Suggestion) -> None:
+        self.counts["suggested"] += 1
+        if found.made and self.options.send_events:
+            self.watch.offered(found.made, place, found.completion)
+        if self.options.prefetch:
+            self.suggester.look_ahead(asking.ahead_of(place, found.completion))
+
+    def opened(self, uri: str) -> None:
+        self._neighbourhood.opened(uri)
+
+    def changed(self, uri: str, steps: Sequence[Step]) -> None:
+        self.watch.changed(uri, steps)
+        self._neighbourhood.changed(uri, steps)
+        self._with_several_cursors.discard(uri)
+        if asking.is_typed_at_several_cursors(steps):
+            self._with_several_cursors.add(uri)
+        if asking.is_key(steps):
+            self._pace.key(time.monotonic())
 
     def forget(self, uri: str) -> None:
         self.suggester.forget(uri)
         self.watch.closed(uri)
-        self._made.pop(uri, None)
-
-    def made_for(self, place: Place) -> str | None:
-        """Id of what is suggested there."""
-        return self._made.get(place.document.uri)
+        self._neighbourhood.closed(uri)
+        self._with_several_cursors.discard(uri)
 
     def signal(self, completion: str, kind: str, characters: int) -> None:
         if self.options.send_events:
@@ -170,12 +208,33 @@ class HomespunServer(LanguageServer):
         item = editor.completion.completion_item if editor and editor.completion else None
         return bool(item and types.MarkupKind.Markdown in (item.documentation_format or []))
 
-    async def _fetch(self, place: Place) -> str:
-        query = query_at(place, self._folders(), self._repositories)
+    async def _fetch(self, place: Place, trigger: Trigger) -> Suggestion:
+        query = await self._query(place, trigger)
         answer = await self.client.complete(query, self.options)
+        self.counts[f"asked: {trigger}"] += 1
         logger.debug("%d + %d characters sent, %d suggested", len(query.prefix), len(query.suffix), len(answer.text))
-        self._made[place.document.uri] = answer.id
-        return answer.text
+        return Suggestion(text=place.text, offset=place.offset, completion=answer.text, made=answer.id)
+
+    async def _query(self, place: Place, trigger: Trigger) -> Query:
+        query = query_at(place, self._folders(), self._repositories)
+        return replace(
+            query,
+            commit=await self._files.commit(place.document),
+            pieces=await self._pieces(place, query.prefix) if self.options.editor_context else (),
+            is_block=self._wants_block(place),
+            trigger=trigger,
+        )
+
+    async def _pieces(self, place: Place, prefix: str) -> Sequence[Piece]:
+        async def paths(others: Sequence[Document]) -> dict[str, str]:
+            return await self._files.siblings(place.document, others, self.options)
+
+        return await self._neighbourhood.pieces(place, prefix, paths)
+
+    def _wants_block(self, place: Place) -> bool:
+        if self.options.multi_line != "auto":
+            return self.options.multi_line == "always"
+        return asking.wants_block(place.text, place.offset, place.document.language)
 
     async def _tell(self, events: Sequence[Mapping[str, object]]) -> bool:
         """What waits when the option is turned off is dropped."""
@@ -211,11 +270,11 @@ async def _inline_completion(
     if place is None:
         return types.InlineCompletionList(items=[])
     invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
-    completion = await ls.suggest(place, invoked=invoked)
-    if completion is None:
+    found = await ls.suggest(place, invoked=invoked)
+    if found is None:
         return None
-    chosen, made = params.context.selected_completion_info, ls.made_for(place)
-    item = items.inline_item(place, completion, chosen, made) if completion else None
+    chosen = params.context.selected_completion_info
+    item = items.inline_item(place, found.completion, chosen, found.made) if found.completion else None
     return types.InlineCompletionList(items=[item] if item else [])
 
 
@@ -225,13 +284,11 @@ async def _completion(ls: HomespunServer, params: types.CompletionParams) -> typ
     if document is None or not ls.offers_menu():
         return types.CompletionList(is_incomplete=False, items=[])
     place = Place(document=document, text=document.text, offset=document.offset_at(params.position))
-    completion = await ls.suggest(place, invoked=False, deadline_ms=ls.options.completion_deadline_ms)
-    found = (
-        [items.menu_item(place, completion, markdown=ls.reads_markdown(), made=ls.made_for(place))]
-        if completion
-        else []
-    )
-    return types.CompletionList(is_incomplete=True, items=found)
+    found = await ls.suggest(place, invoked=False, deadline_ms=ls.options.completion_deadline_ms)
+    if not found or not found.completion:
+        return types.CompletionList(is_incomplete=True, items=[])
+    item = items.menu_item(place, found.completion, markdown=ls.reads_markdown(), made=found.made)
+    return types.CompletionList(is_incomplete=True, items=[item])
 
 
 def _accepted(ls: HomespunServer, *arguments: object) -> None:
@@ -276,7 +333,7 @@ async def _did_change_configuration(ls: HomespunServer, params: types.DidChangeC
 
 
 async def _shutdown(ls: HomespunServer, *params: object) -> None:
-    logger.debug("%d suggested, %d accepted", ls.counts["suggested"], ls.counts["accepted"])
+    logger.debug("in all: %s", ", ".join(f"{reason} {count}" for reason, count in ls.counts.most_common()))
     ls.suggester.forget_all()
     ls.watch.close()
     await ls.signals.close()

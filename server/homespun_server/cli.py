@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from homespun_core.config import Settings
 from homespun_core.errors import ServiceError
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
+from homespun_core.scopes import ScopeConfig
 from homespun_indexer.model_files import resolve_base_model
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
-from homespun_server.exposure import check_exposure
 from homespun_server.jobs.targets import Targets
 from homespun_server.runtime import Runtime
 
@@ -43,12 +43,16 @@ def run(args: argparse.Namespace) -> int:
     if loaded.sources:
         logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))
     targets = Targets(DataDir(loaded.settings.data_root), loaded.repositories, loaded.scopes)
-    return serve(loaded.settings, targets)
+    return serve(loaded.settings, loaded.scopes, targets, loaded.sources)
 
 
-def serve(settings: Settings, targets: Targets | None = None) -> int:
+def serve(
+    settings: Settings,
+    scopes: Sequence[ScopeConfig] = (),
+    targets: Targets | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> int:
     """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
-    check_exposure(settings)
     model = resolve_base_model(settings.base_model, settings.fim_family)
     with _bound(settings) as listener:
         url = _url(settings.host, listener.getsockname()[1])
@@ -65,7 +69,9 @@ def serve(settings: Settings, targets: Targets | None = None) -> int:
                 failures.append(runtime.error)
                 server.should_exit = True
 
-        options.app = app = build_app(settings, model, on_loaded=on_loaded, targets=targets)
+        options.app = app = build_app(
+            settings, model, on_loaded=on_loaded, scopes=scopes, targets=targets, origins=origins
+        )
         app.state.is_stopping = lambda: server.should_exit
         with _ending_quietly(server), _announced(DataDir(settings.data_root), url):
             print(f"homespun listens on {url}, the model is loading", flush=True)

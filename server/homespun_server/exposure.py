@@ -17,9 +17,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_exposure(settings: Settings) -> None:
-    if not is_loopback(settings.host) and not settings.api_token:
+def check_exposure(settings: Settings, *, has_accounts: bool) -> None:
+    """Raises ConfigError when others could reach a server that asks nobody who they are."""
+    asks = has_accounts or settings.api_token or settings.oidc_issuer
+    if not is_loopback(settings.host) and not asks:
         raise ConfigError(
             f"host: {settings.host} can be reached by others, who could read indexed code through completions;"
-            " set HOMESPUN_API_TOKEN, or listen on 127.0.0.1"
+            " make accounts (homespun user add NAME --role admin), set HOMESPUN_API_TOKEN, or listen on 127.0.0.1"
         )

@@ -50,10 +50,10 @@ class Retriever:
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    async def search(self, repo: str, reader: IndexReader, query: SearchQuery, limit: int) -> Found:
+    async def search(self, tenant: str, reader: IndexReader, query: SearchQuery, limit: int) -> Found:
         """At most `limit` new usages. Never raises for what a search does: without snippets, a completion is only less
         informed."""
-        key = (repo, query.path or query.prefix[:200])
+        key = (tenant, query.path or query.prefix[:200])
         line = query.prefix.count("\n")
         place = self._places.get(key)
         if place is not None and place.reader() is reader and _is_near(place, line):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,13 @@ from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
+from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.access.decisions import Guarded, may
+from homespun_server.access.guarding import adapter_groups
+from homespun_server.access.lookup import Lookup
+from homespun_server.access.principal import Principal
 from homespun_server.database.opening import open_database
 from homespun_server.engine.protocol import Engine
 from homespun_server.exposure import is_loopback
@@ -43,21 +48,27 @@ class Loaded:
 class Runtime:
     """`loaded` is None until the engine is ready, and stays None when loading failed: `error` says why."""
 
-    def __init__(self, settings: Settings, model: ModelFiles, load_engine: EngineLoader) -> None:
+    def __init__(
+        self, settings: Settings, model: ModelFiles, load_engine: EngineLoader, scopes: Sequence[ScopeConfig] = ()
+    ) -> None:
         self.settings, self.model, self.metrics = settings, model, Metrics()
         self.loaded: Loaded | None = None
         self.error: str | None = None
         self.database = open_database(settings.database_url, DataDir(settings.data_root).database)
+        self.lookup = Lookup(
+            self.database, self.guarded, is_open=settings.default_access == "everyone", api_token=settings.api_token
+        )
         self.recorder: Recorder | None = None
         """None until it is opened, and where feedback_days is 0."""
         self.rollout: RolloutFollower | None = None
         """None where a person decides."""
         self._trace, self._end_traces = _traces(settings, model)
-        self._load_engine = load_engine
+        self._load_engine, self._scopes = load_engine, scopes
         self._thread: threading.Thread | None = None
 
     def start(self, on_loaded: Callable[[Runtime], None]) -> None:
         """Returns at once; `on_loaded` is called in the loading thread, whichever way it went."""
+        self.lookup.start()
         self._thread = threading.Thread(target=self._load, args=[on_loaded], name="load", daemon=True)
         self._thread.start()
 
@@ -72,12 +83,16 @@ class Runtime:
             self.loaded.engine.close()
         if self.recorder is not None:
             self.recorder.close()
+        self.lookup.close()
         self._end_traces()
         self.database.dispose()
 
-    def state(self) -> dict[str, Any]:
-        """What `/readyz` says."""
-        state: dict[str, Any] = {"ready": self.loaded is not None, "base_model": self.model.name}
+    def state(self, reader: Principal) -> dict[str, Any]:
+        """What `/readyz` says: of repositories, what this reader may know."""
+        state: dict[str, Any] = {"ready": self.loaded is not None}
+        if not may(reader, "read-index"):
+            return state
+        state["base_model"] = self.model.name
         if self.error is not None:
             state["error"] = self.error
         if self.loaded is not None:
@@ -87,10 +102,14 @@ class Runtime:
                 "dtype": engine.dtype,
                 "device": engine.device,
                 "max_context": engine.max_context,
-                "repositories": [r.state() for r in watcher.repositories],
-                "problems": watcher.problems,
+                "repositories": [r.state() for r in watcher.visible_to(reader.readable)],
+                "problems": watcher.problems if may(reader, "manage-people") else [],
             }
         return state
+
+    def guarded(self) -> tuple[Guarded, ...]:
+        """What there is to read; nothing until it is loaded."""
+        return self.loaded.watcher.guarded if self.loaded else ()
 
     def _load(self, on_loaded: Callable[[Runtime], None]) -> None:
         try:
@@ -115,6 +134,7 @@ class Runtime:
             base_digest=model.digest,
             is_private=is_loopback(settings.host),
             canary_percent=settings.canary_percent,
+            adapter_groups=adapter_groups(self._scopes),
             on_index=lambda manifest: self.metrics.indexes.labels(str(manifest.info.get("state", ""))).inc(),
         )
         completer = Completer(

@@ -6,9 +6,10 @@ completion is empty. A full queue is the one thing that is refused.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -20,12 +21,21 @@ from homespun_core.fim import FimFormat
 from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
 from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
-from homespun_core.types import Completion, CompletionRequest, SearchQuery, Snippet, Timings, Tokenizer
+from homespun_core.types import (
+    Completion,
+    CompletionRequest,
+    ScoredToken,
+    SearchQuery,
+    Snippet,
+    Timings,
+    Tokenizer,
+)
 from homespun_server.admission import Allowance, allowance, token_budget
-from homespun_server.assembly import Assembly, is_decided
+from homespun_server.assembly import Assembly, is_decided, scored
 from homespun_server.drafts import Recent, drafter
-from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, EngineStats, Priority
+from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, EngineStats, Priority, Token
 from homespun_server.engine.spelling import Vocabulary
+from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.features import features
 from homespun_server.metrics import Metrics, outcome_of
@@ -36,6 +46,7 @@ from homespun_server.tracing import Trace
 logger = logging.getLogger(__name__)
 
 _MIN_PROMPT_TOKENS = 64
+_MAX_TENANTS = 1_000
 _DATASTORE_PAYS_MS = 3.0
 """A lookup for a draft takes 0.15 to 0.33 ms a step, and saves 1 to 4 % of the steps."""
 
@@ -43,8 +54,9 @@ _DATASTORE_PAYS_MS = 3.0
 class Repositories(Protocol):
     """Where a completer looks up what is live."""
 
-    @property
-    def repositories(self) -> tuple[LiveRepository, ...]: ...
+    def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
+        """What somebody may be served who may read these (ids; None is all)."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,12 +79,27 @@ class _Work:
     """The whole lines that were last found not to decide the completion."""
     degraded: list[str] = field(default_factory=list)
     """As in `Completion`."""
-    logprobs: list[float] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    first_token_at: float = 0.0
+    is_late: bool = False
+    """Whether `max_decode_ms` ended it."""
+    explains: Layers | None = None
+    """Only so much is used, and nothing that was computed before; None: as served."""
 
     @property
     def tenant(self) -> str:
-        """Whoever may read this repository."""
-        return self.repository.id if self.repository else ""
+        """Whoever may read this repository; with accounts each of them alone, since what they type isn't in it yet."""
+        if self.explains is not None:
+            return f"explained/{self.started}"
+        return "/".join(filter(None, (self.repository.id if self.repository else "", self.request.account)))
+
+    def has_no_time_left(self) -> bool:
+        """Asked after each token; counted from the first one, and only once there is a whole line."""
+        if self.request.max_decode_ms is None:
+            return False
+        now = time.monotonic()
+        self.first_token_at = self.first_token_at or now
+        return "\n" in self.assembly.text and (now - self.first_token_at) * 1e3 >= self.request.max_decode_ms
 
     def shown(self, text: str) -> str:
         """With the line ends of the client's file."""
@@ -112,8 +139,8 @@ class Completer:
         )
         self._vocabulary = Vocabulary(tokenizer.spelled)
         self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms)
-        self._recent: defaultdict[str, Recent] = defaultdict(Recent)
-        """By tenant."""
+        self._recent: OrderedDict[str, Recent] = OrderedDict()
+        """By tenant, the last to complete last."""
 
     def close(self) -> None:
         self._retriever.close()
@@ -161,10 +188,28 @@ class Completer:
             logger.info("completion", extra=with_fields(**fields))
             self._trace(fields)
 
+    async def explain(self, request: CompletionRequest, layers: Layers) -> Explained:
+        """The same with these layers alone, neither remembered nor counted as a completion. Nothing kept from earlier
+        requests is used, so that times compare. Raises EngineBusyError."""
+        work = self._begin(request)
+        work.explains = layers
+        await self._prepare(work)
+        async for _ in self._decode(work):
+            pass
+        self._recent.pop(work.tenant, None)
+        return Explained(
+            layers=layers,
+            completion=self._completion(work),
+            prompt=pieces(work.prompt.ids, self._tokenizer.spelled, self._format.ids),
+            opening=work.prompt.opening,
+            repository=work.repository.name or work.repository.id if work.repository else None,
+            stats=work.stats,
+            total_ms=(time.monotonic() - work.started) * 1e3,
+        )
+
     def _begin(self, request: CompletionRequest) -> _Work:
         settings, now = self._settings, time.monotonic()
-        may_read = [r for r in self._repositories.repositories if request.readable is None or r.id in request.readable]
-        repository = pick(may_read, request.repo)
+        repository = pick(self._repositories.visible_to(request.readable), request.repo)
         priority: Priority = request.trigger if request.max_new_tokens else "warm"
         prefix, suffix = request.prefix.replace("\r\n", "\n"), request.suffix.replace("\r\n", "\n")
         wanted = min(request.max_new_tokens, settings.max_new_tokens)
@@ -210,12 +255,15 @@ class Completer:
     async def _snippets(self, work: _Work) -> tuple[Snippet, ...]:
         request, repository = work.request, work.repository
         if repository is None or repository.reader is None or not self._settings.retrieval:
-            return ()
+            return request.snippets
         query = SearchQuery(prefix=request.prefix, suffix=request.suffix, path=request.path, language=request.language)
-        found = await self._retriever.search(repository.id, repository.reader, query, work.allowed.snippets)
+        if work.explains is not None:
+            search = repository.reader.search
+            return tuple(await asyncio.to_thread(search, query, work.allowed.snippets if work.explains.snippets else 0))
+        found = await self._retriever.search(work.tenant, repository.reader, query, work.allowed.snippets)
         if found.outcome in ("timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
-        return found.snippets
+        return (*request.snippets, *found.snippets)
 
     async def _decode(self, work: _Work) -> AsyncGenerator[str]:
         """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""
@@ -225,7 +273,7 @@ class Completer:
         for reason, attempt in self._attempts(work):
             work.adapter = attempt.adapter
             work.assembly.restart()
-            work.logprobs.clear()
+            work.tokens.clear()
             if reason is not None:
                 work.degraded.append(reason)
             try:
@@ -256,7 +304,7 @@ class Completer:
         full = EngineRequest(
             ids=work.prompt.ids,
             max_new_tokens=request.max_new_tokens,
-            adapter=repository.adapter_for(request.whose) if repository else None,
+            adapter=self._adapter(work),
             deadline=work.deadline,
             temperature=request.temperature,
             seed=request.seed,
@@ -266,6 +314,7 @@ class Completer:
             tenant=work.tenant,
             client=request.client,
             priority=work.priority,
+            num_alternatives=request.logprobs or 0,
         )
         yield None, full
         if full.adapter is not None:
@@ -273,31 +322,46 @@ class Completer:
                 if other != full.adapter:
                     yield "adapter", replace(full, adapter=other)
 
+    def _adapter(self, work: _Work) -> str | None:
+        is_wanted = work.explains is None or work.explains.adapter
+        return work.repository.adapter_for(work.request.whose) if work.repository and is_wanted else None
+
     def _draft(self, work: _Work) -> Draft:
-        reader = work.repository.reader if work.repository else None
-        is_slow = self._engine.load().step_ms >= _DATASTORE_PAYS_MS
-        return drafter(reader.draft if reader and is_slow else None, self._recent[work.tenant])
+        reader, layers = work.repository.reader if work.repository else None, work.explains
+        pays = self._engine.load().step_ms >= _DATASTORE_PAYS_MS if layers is None else layers.datastore
+        return drafter(reader.draft if reader and pays else None, self._recent_of(work.tenant))
+
+    def _recent_of(self, tenant: str) -> Recent:
+        recent = self._recent.setdefault(tenant, Recent())
+        self._recent.move_to_end(tenant)
+        if len(self._recent) > _MAX_TENANTS:
+            self._recent.popitem(last=False)
+        return recent
 
     async def _run(self, work: _Work, attempt: EngineRequest) -> AsyncGenerator[str]:
         assembly, stream = work.assembly, self._engine.submit(attempt)
         try:
             async for token in stream:
                 assembly.add(token.id)
-                work.logprobs.append(token.logprob)
+                work.tokens.append(token)
                 yield assembly.settled
                 if assembly.is_stopped or _is_decided(work):
                     assembly.is_stopped = True
+                    break
+                if work.has_no_time_left():
+                    work.is_late = True
                     break
         finally:
             await stream.aclose()
             work.stats = stream.stats
             if work.stats.has_lost_drafter:
                 work.degraded.append("speculation")
-            self._recent[work.tenant].add(work.prompt.ids, assembly.ids)
+            self._recent_of(work.tenant).add(work.prompt.ids, assembly.ids)
 
     def _completion(self, work: _Work) -> Completion:
         request, stats, text = work.request, work.stats, work.assembly.text
-        is_cut = stats is not None and stats.finish_reason in ("length", "deadline") and not work.assembly.is_stopped
+        has_limit = stats is not None and stats.finish_reason in ("length", "deadline")
+        is_cut = (has_limit or work.is_late) and not work.assembly.is_stopped
         if stats is not None and stats.finish_reason == "superseded":
             text = ""  # nobody looks at it any more
         elif not request.raw:
@@ -321,7 +385,14 @@ class Completer:
                 decode_ms=stats.decode_ms if stats else 0.0,
             ),
             degraded=tuple(work.degraded),
+            tokens=self._scored(work, text),
         )
+
+    def _scored(self, work: _Work, text: str) -> tuple[ScoredToken, ...]:
+        if work.request.logprobs is None:
+            return ()
+        tokens = scored(work.tokens, self._tokenizer.decode, work.prompt.opening, text)
+        return tuple(replace(token, text=work.shown(token.text)) for token in tokens)
 
     def _filtered(self, request_id: str, work: _Work, completion: Completion) -> Completion:
         """Remembered, and hidden if the filter says so: what is remembered is what would have been shown."""
@@ -330,7 +401,7 @@ class Completer:
         fact = self._judged(_fact(request_id, work, completion))
         if self._record is not None:
             self._record(fact)
-        return replace(completion, text="", hidden_by="filter") if fact.verdict == "hide" else completion
+        return replace(completion, text="", tokens=(), hidden_by="filter") if fact.verdict == "hide" else completion
 
 
 def _is_decided(work: _Work) -> bool:
@@ -353,7 +424,7 @@ def _is_opportunity(work: _Work) -> bool:
 def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFact:
     request, repository = work.request, work.repository
     latency_ms = (time.monotonic() - work.started) * 1e3
-    logprobs = work.logprobs[work.prompt.num_opening :]
+    logprobs = [token.logprob for token in work.tokens[work.prompt.num_opening :]]
     return CompletionFact(
         id=request_id,
         time=time.time() - latency_ms / 1e3,
@@ -365,6 +436,7 @@ def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFac
         first_line=len(completion.text.partition("\n")[0]),
         latency_ms=latency_ms,
         features=features(request, completion, logprobs, is_invoked=work.priority == "invoked"),
+        editor=request.editor,
     )
 
 

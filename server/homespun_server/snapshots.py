@@ -14,11 +14,13 @@ from typing import TypeVar
 
 from homespun_core import registry, storage
 from homespun_core.errors import ModelError, StorageError
-from homespun_core.paths import DataDir, repo_identity
+from homespun_core.paths import DataDir
 from homespun_core.scopes import is_scope, why_kept_back
 from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
 from homespun_indexer.reader import IndexReader
+from homespun_server.access.decisions import Guarded
+from homespun_server.access.guarding import AdapterGroups, guarded, identity_of
 from homespun_server.engine.protocol import Engine
 from homespun_server.rollout import state as rollout_state
 from homespun_server.rollout.arms import is_in_share
@@ -30,6 +32,7 @@ _Opened = TypeVar("_Opened")
 
 _POLL_S = 0.1
 """A pointer costs microseconds to read, and a saved file is to be found within 300 ms."""
+_MAX_VIEWS = 256
 _GRACE_S = 30.0
 """How long something replaced stays open for requests that chose it before: far above any completion's deadline."""
 
@@ -87,7 +90,7 @@ def pick(repositories: Iterable[LiveRepository], wanted: str | None) -> LiveRepo
     known = list(repositories)
     if not wanted:
         return known[0] if len(known) == 1 else None
-    identity = _identity(wanted)
+    identity = identity_of(wanted)
     found = [r for r in known if identity and (identity == r.identity or identity in r.remotes)]
     found = found or [r for r in known if wanted in (r.id, r.name, r.identity)]
     return found[0] if len(found) == 1 else None
@@ -144,13 +147,6 @@ def _without_kept_back(r: LiveRepository, readable: Collection[str]) -> LiveRepo
     return r
 
 
-def _identity(address: str) -> str | None:
-    try:
-        return repo_identity(address)
-    except (ValueError, RuntimeError, OSError):  # a NUL in it, the home of an unknown user, a loop of links
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class _Failure:
     path: Path
@@ -171,6 +167,7 @@ class SnapshotWatcher:
         is_private: bool = True,
         on_index: Callable[[Manifest], None] | None = None,
         canary_percent: float = 0.0,
+        adapter_groups: AdapterGroups | None = None,
         poll_s: float = _POLL_S,
         grace_s: float = _GRACE_S,
     ) -> None:
@@ -183,6 +180,11 @@ class SnapshotWatcher:
         """Whether only the person who runs this server can reach it."""
         self._on_index = on_index
         self._canary_percent = canary_percent
+        self._adapter_groups = adapter_groups or {}
+        self.guarded: tuple[Guarded, ...] = ()
+        """What there is to read, shared adapters among it; the same tuple until something changes."""
+        self._views: dict[frozenset[str], tuple[LiveRepository, ...]] = {}
+        """By what somebody may read."""
         self._poll_s, self._grace_s = poll_s, grace_s
         self._failed: dict[Path, _Failure] = {}
         """By the directory whose pointer leads to it, or the file that does."""
@@ -224,11 +226,29 @@ class SnapshotWatcher:
         updated = [self._updated(known.pop(name, LiveRepository(id=name))) for name in names]
         for gone in known.values():
             self._retire(gone, LiveRepository(id=gone.id))
-        self._found = tuple(r for r in updated if r.reader is not None or r.adapters)
-        self._lend()
+        found = tuple(r for r in updated if r.reader is not None or r.adapters)
+        if found != self._found:
+            self._found = found
+            self._lend()
         self._release()
 
+    def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
+        """What is served to somebody who may read these: no other repository, and no adapter that saw another one."""
+        if readable is None:
+            return self.repositories
+        views = self._views
+        view = views.get(readable)
+        if view is None:
+            view, _ = lent(r for r in self._found if r.id in readable)
+            if len(views) < _MAX_VIEWS:
+                views[readable] = view
+        return view
+
     def _lend(self) -> None:
+        self._views = {}
+        self.guarded = tuple(
+            guarded(r.id, r.reader.manifest.sources if r.reader else None, self._adapter_groups) for r in self._found
+        )
         before = self._kept_back
         self.repositories, self._kept_back = lent(self._found)
         for line in self._kept_back:
@@ -263,7 +283,7 @@ class SnapshotWatcher:
             now,
             identity=sources.get("repository"),
             name=sources.get("name"),
-            remotes=frozenset(filter(None, map(_identity, sources.get("git_urls", "").split()))),
+            remotes=frozenset(filter(None, map(identity_of, sources.get("git_urls", "").split()))),
             reader=reader,
             index_path=path,
         )

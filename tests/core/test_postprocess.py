@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homespun_core.brackets import scan
 from homespun_core.postprocess import finish
 
 CASES = {
@@ -33,13 +34,41 @@ CASES = {
     "two equal lines are fine": ("    ", "a.pop()\n    a.pop()\n    b()", "\n", "a.pop()\n    a.pop()\n    b()"),
     "a stuttering line": ("s = ", "'abc" + "abc" * 9, "\n", "'abc"),
     "the line above again is nothing": ("    self.total = 0\n    ", "self.total = 0", "\n", ""),
+    "groups of lines again and again": ("", "a()\nb()\n" * 3 + "c()", "\n", "a()\nb()"),
+    "the line below again is nothing": ("    ", "return total", "\n    return total\n", ""),
+    "a bracket that closes nothing": ("x = foo(a", ", b))", "\n", ", b)"),
+    "a bracket that the rest of the line closes": ("foo(", "a, bar(b)), c", ")", "a, bar(b)"),
+    "a bracket of another kind": ("x = foo(a", "]", "\n", ""),
+    "a block that the file closes below": ("func f() {\n\t", "a()\n\t}\n}", "\n}\n", "a()"),
+    "a block that nothing closes": ("func f() {\n\t", "a()\n}", "\n", "a()"),
+    "a closer in a string is text": ("x = ", "')' + f(1)", "\n", "')' + f(1)"),
+    "the quote that is there already": ("x = 'hel", "lo'", "'\n", "lo"),
+    "quote and bracket that are there already": ("print('hel", "lo')", "')\n", "lo"),
+    "a string that is closed and opened again": ("x = 'a", "' + b + 'c", "'\n", "' + b + 'c"),
+    "half a call at the end": ("    ", "a()\n    b(", "\n", "a()"),
+    "half a block at the end": ("if x {\n\t", "a()\n\tif y {", "\n}\n", "a()"),
+    "half a string at the end": ("    ", "a()\n    b = 'x", "\n", "a()\n    b = 'x"),
+    "one line may leave a block open": ("", "if (x) {", "\n", "if (x) {"),
+    "a list that goes on": ("x = ", "[\n    1,\n    2,", "\n", "[\n    1,\n    2,"),
     "windows line ends": ("x = ", "1\r", "\r\n", "1"),
 }
 
 
 @pytest.mark.parametrize(("prefix", "completion", "suffix", "shown"), CASES.values(), ids=CASES)
 def test_what_is_shown(prefix: str, completion: str, suffix: str, shown: str) -> None:
-    assert finish(prefix, completion, suffix) == shown
+    language = "go" if "{" in prefix + completion else "python"
+    assert finish(prefix, completion, suffix, language=language) == shown
+
+
+def test_what_is_opened_above_the_window_may_be_closed() -> None:
+    above = "func f() {\n" + "\tfiller()\n" * 1_000 + "\tlast()"
+    assert finish(above, "\n}", "\n", language="go") == "", "a line of less indentation isn't ours"
+    assert finish(above.replace("\n\t", "\n"), "\n}", "\n", language="go") == "\n}"
+    assert finish("\tlast()".strip(), "\n}", "\n", language="go") == "", "here all is seen: nothing is open"
+
+
+def test_what_may_still_be_closed_is_left_open_until_the_end() -> None:
+    assert finish("", "a()\nb(", "\n", is_end=False) == "a()\nb("
 
 
 def test_single_line_keeps_the_first_line() -> None:
@@ -53,12 +82,39 @@ def test_a_truncated_last_line_is_left_out_when_there_are_others() -> None:
 
 
 code = st.text(alphabet="ab1 ()[]{}'\"\n\t.,:=\r", max_size=60)
+languages = st.sampled_from(["python", "go", "rust", None])
 
 
-@given(code, code, code, st.booleans(), st.booleans())
+@given(code, code, code, st.booleans(), st.booleans(), languages)
 def test_the_result_is_a_prefix_of_what_the_model_wrote(
-    prefix: str, completion: str, suffix: str, multi_line: bool, truncated: bool
+    prefix: str, completion: str, suffix: str, multi_line: bool, truncated: bool, language: str | None
 ) -> None:
-    shown = finish(prefix, completion, suffix, multi_line=multi_line, truncated=truncated)
+    shown = finish(prefix, completion, suffix, multi_line=multi_line, truncated=truncated, language=language)
     assert completion.startswith(shown)
     assert shown == shown.rstrip()
+
+
+@given(code, code, code, st.booleans(), languages)
+def test_what_is_finished_once_is_finished(
+    prefix: str, completion: str, suffix: str, multi_line: bool, language: str | None
+) -> None:
+    shown = finish(prefix, completion, suffix, multi_line=multi_line, language=language)
+    assert finish(prefix, shown, suffix, multi_line=multi_line, language=language) == shown
+
+
+plain = st.text(alphabet="ab ()[]{}\n.,=", max_size=40)
+
+
+@given(plain, plain, plain, languages)
+def test_a_file_whose_brackets_match_gets_no_closer_too_many(
+    head: str, completion: str, tail: str, language: str | None
+) -> None:
+    """Whatever the model writes: what was open and closed by the file itself stays so."""
+    if scan(head + tail, language).num_flaws:
+        return
+    shown = finish(head, completion, tail, language=language)
+    own = scan(shown, language)
+    assert not own.closed, "it closes nothing that isn't its own"
+    whole = scan(head + shown + tail, language)
+    if "\n" not in shown or not own.opened:
+        assert len(whole.opened + whole.closed) <= 2 * len(own.opened)

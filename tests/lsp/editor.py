@@ -177,7 +177,8 @@ async def editor(
     folder: Path | None = None,
     **options: object,
 ) -> AsyncIterator[Editor]:
-    """A session with its own server process; `options` are the initializationOptions."""
+    """A session with its own server process; `options` are the initializationOptions. Looking ahead is off unless they
+    say otherwise: most tests count requests."""
     client = make_test_lsp_client()
     if configuration is not None:
         client.set_configuration({"homespun": configuration})
@@ -191,7 +192,10 @@ async def editor(
     folders = [types.WorkspaceFolder(uri=folder.as_uri(), name=folder.name)] if folder else None
     result = await client.initialize_session(
         types.InitializeParams(
-            capabilities=capabilities, initialization_options=options, workspace_folders=folders, root_uri=None
+            capabilities=capabilities,
+            initialization_options={"prefetch": False} | options,
+            workspace_folders=folders,
+            root_uri=None,
         )
     )
     session = Editor(client, result)

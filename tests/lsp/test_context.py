@@ -1,8 +1,6 @@
 from pathlib import Path
 
-import pytest
-
-from homespun_lsp.context import MAX_FILE_CHARS, Place, query_at, window, worth_asking
+from homespun_lsp.context import Place, query_at, window
 from homespun_lsp.documents import Document
 from homespun_lsp.repository import Repositories
 
@@ -11,29 +9,6 @@ def place(marked: str, uri: str = "file:///nowhere/a.py") -> Place:
     before, _, after = marked.partition("|")
     document = Document(uri=uri, language="python", version=1, text=before + after, encoding="utf-16")
     return Place(document=document, text=document.text, offset=len(before))
-
-
-@pytest.mark.parametrize(
-    ("marked", "worth"),
-    [
-        ("return |", True),
-        ("call(|)", True),
-        ('call(["|"])]);,  ', True),
-        ("call(|) if x else yes\nnext", False),
-        ("call(|) if x\nthis line does not count", True),
-        ("ret|urn", False),
-        ("x = |value", False),
-        ("call(|)\r\nthis line does not count", True),
-        ("", True),
-    ],
-)
-def test_asks_while_typing_only_where_something_may_be_missing(marked: str, worth: bool) -> None:
-    assert worth_asking(place(marked), invoked=False) is worth
-    assert worth_asking(place(marked), invoked=True)
-
-
-def test_a_huge_file_is_never_sent() -> None:
-    assert not worth_asking(place("x" * MAX_FILE_CHARS + " |"), invoked=True)
 
 
 def test_the_window_holds_whole_lines_around_the_cursor() -> None:

@@ -146,6 +146,7 @@ async def test_the_server_is_told_path_language_and_repository(fake: FakeServer,
         "suffix": "",
         "max_tokens": 9,
         "temperature": 0,
+        "stop": ["\n"],
         "homespun": {"path": "src/a.py", "language": "python", "repo": "https://example.com/t/p.git"},
     }
     assert fake.requests[0].path == "/v1/completions"

@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 
+from homespun_core.types import Trigger
 from homespun_lsp.context import Place
 from homespun_lsp.documents import Document
+from homespun_lsp.pace import Pace
 from homespun_lsp.suggest import Suggester
+from homespun_lsp.suggestions import Suggestion
 
 
 class Desk:
@@ -16,28 +19,44 @@ class Desk:
         self.place = self.at(marked)
         self.document: Document | None = self.place.document
         self.answers: list[asyncio.Future[str]] = []
+        self.triggers: list[Trigger] = []
         self._asked: asyncio.Queue[asyncio.Future[str]] = asyncio.Queue()
-        self.suggester = Suggester(self.fetch, lambda uri: self.document)
+        self.pace = Pace()
+        self.suggester = Suggester(self.fetch, lambda uri: self.document, self.pace)
 
     def at(self, marked: str) -> Place:
         before, _, after = marked.partition("|")
         document = Document(uri="file:///a", language="python", version=1, text=before + after, encoding="utf-16")
         return Place(document=document, text=document.text, offset=len(before))
 
-    async def fetch(self, place: Place) -> str:
+    async def fetch(self, place: Place, trigger: Trigger) -> Suggestion:
         self.answers.append(asyncio.get_running_loop().create_future())
+        self.triggers.append(trigger)
         self._asked.put_nowait(self.answers[-1])
-        return await self.answers[-1]
+        completion = await self.answers[-1]
+        return Suggestion(text=place.text, offset=place.offset, completion=completion, made=f"cmpl-{completion}")
 
-    def ask(self, marked: str | None = None, deadline_ms: int | None = None) -> asyncio.Task[str | None]:
+    def ask(
+        self, marked: str | None = None, deadline_ms: int | None = None, wait_ms: int = 0
+    ) -> asyncio.Task[str | None]:
         if marked is not None:
             self.place = self.at(marked)
             self.document = self.place.document
-        return asyncio.create_task(self.suggester.suggest(self.place, wait_ms=0, deadline_ms=deadline_ms))
+        return asyncio.create_task(self._ask(self.place, deadline_ms, wait_ms))
+
+    async def _ask(self, place: Place, deadline_ms: int | None, wait_ms: int) -> str | None:
+        found = await self.suggester.suggest(place, wait_ms=wait_ms, deadline_ms=deadline_ms)
+        return found.completion if found else None
 
     async def asked(self) -> asyncio.Future[str]:
         """The next request that reaches the server, to be answered."""
         return await self._asked.get()
+
+    async def known(self, marked: str) -> None:
+        """Until an answer that was given has arrived."""
+        async with asyncio.timeout(20):
+            while not self.suggester.knows(self.at(marked)):  # noqa: ASYNC110
+                await asyncio.sleep(0)
 
     async def suggested(self, marked: str, completion: str) -> None:
         task = self.ask(marked)
@@ -97,16 +116,93 @@ async def test_cancelling_reaches_the_server() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0)
+    await asyncio.wait({answer})
     assert answer.cancelled()
+
+
+async def test_a_request_that_was_cancelled_serves_the_key_that_cancelled_it() -> None:
+    """VS Code cancels at a key, and asks again 50 ms later."""
+    desk = Desk("a|")
+    desk.pace.answered(20)
+    task = desk.ask()
+    answer = await desk.asked()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    again = desk.ask("ab|", wait_ms=60_000)
+    await asyncio.sleep(0)
+    answer.set_result("bc")
+    assert await again == "c"
+    assert len(desk.answers) == 1
+
+
+async def test_a_request_under_way_answers_what_was_typed_since() -> None:
+    desk = Desk("a|")
+    older = desk.ask()
+    answer = await desk.asked()
+    newer = desk.ask("ab|", wait_ms=60_000)
+    assert await older is None
+    answer.set_result("bc")
+    assert await newer == "c"
+    assert len(desk.answers) == 1
+
+
+async def test_an_answer_that_begins_otherwise_is_asked_for_again() -> None:
+    desk = Desk("a|")
+    older = desk.ask()
+    answer = await desk.asked()
+    newer = desk.ask("ab|", wait_ms=1)
+    answer.set_result("xy")
+    assert await older is None
+    (await desk.asked()).set_result("c")
+    assert await newer == "c"
+
+
+async def test_what_follows_an_accept_is_there_before_it_is_accepted() -> None:
+    desk = Desk("x = |")
+    await desk.suggested("x = |", "foo(")
+    desk.suggester.look_ahead(desk.place.after("foo("))
+    (await desk.asked()).set_result("1)")
+    await desk.known("x = foo(|")
+    assert await desk.ask("x = foo(|") == "1)"
+    assert await desk.ask("x = fo|") == "o(", "and what was suggested first is still there"
+    assert desk.triggers == ["typed", "ahead"]
+
+
+async def test_looking_ahead_ends_when_somebody_asks_for_something_else() -> None:
+    desk = Desk("x = |")
+    await desk.suggested("x = |", "foo(")
+    desk.suggester.look_ahead(desk.place.after("foo("))
+    ahead = await desk.asked()
+    await desk.suggested("x = g|", "h")
+    assert ahead.cancelled()
+
+
+async def test_looking_ahead_goes_on_while_the_suggestion_is_typed() -> None:
+    desk = Desk("x = |")
+    await desk.suggested("x = |", "foo(")
+    for marked, rest in (("x = |", "foo("), ("x = f|", "oo("), ("x = fo|", "o(")):
+        assert await desk.ask(marked) == rest
+        desk.suggester.look_ahead(desk.place.after(rest))
+    ahead = await desk.asked()
+    assert desk.triggers == ["typed", "ahead"] and not ahead.done()
+    desk.suggester.forget_all()
+
+
+async def test_a_suggestion_comes_back_after_backspace_and_retyping() -> None:
+    desk = Desk("x = |")
+    await desk.suggested("x = |", "foo(1)")
+    await desk.suggested("x = b|", "ar(2)")
+    assert await desk.ask("x = |") == "foo(1)"
+    assert await desk.ask("x = b|") == "ar(2)"
+    assert len(desk.answers) == 2
 
 
 async def test_an_answer_after_the_deadline_serves_the_next_keystroke() -> None:
     desk = Desk("a|")
     assert await desk.ask("a|", deadline_ms=1) is None
     (await desk.asked()).set_result("bc")
-    flight = desk.suggester._desks["file:///a"].flight
-    assert flight and await flight == "bc"
+    await desk.known("a|")
     assert await desk.ask("ab|") == "c"
     assert len(desk.answers) == 1
 
@@ -135,25 +231,26 @@ async def test_closing_the_document_ends_its_request() -> None:
 async def test_the_connection_of_a_cancelled_request_is_closed_before_the_next_is_opened() -> None:
     under_way = most = 0
 
-    async def fetch(place: Place) -> str:
+    async def fetch(place: Place, trigger: Trigger) -> Suggestion:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         try:
             await asyncio.sleep(0 if place.text == "last" else 60)
-            return "done"
+            return Suggestion(text=place.text, offset=place.offset, completion="done")
         finally:
             for _ in range(5):  # closing takes a while, even when cancelled
                 await asyncio.sleep(0)
             under_way -= 1
 
     desk = Desk("|")
-    suggester = Suggester(fetch, lambda uri: desk.place.document)
+    suggester = Suggester(fetch, lambda uri: desk.place.document, Pace())
     tasks = []
     for text in ("a|", "ab|", "abc|", "last|"):
         desk.place = desk.at(text)
         tasks.append(asyncio.create_task(suggester.suggest(desk.place, wait_ms=0)))
         for _ in range(3):
             await asyncio.sleep(0)
-    assert [await task for task in tasks] == [None, None, None, "done"]
+    found = [await task for task in tasks]
+    assert found[:3] == [None] * 3 and found[3] and found[3].completion == "done"
     assert most == 1

@@ -124,7 +124,7 @@ async def test_a_stream_says_what_the_whole_reply_says(started: Started, raw: bo
         ({}, 400, "missing_field"),
         ({"prompt": "x", "max_tokens": -5}, 400, "invalid_value"),
         ({"prompt": "x", "stop": ["y"] * 100_000}, 400, "invalid_value"),
-        ({"prompt": "x", "n": 4}, 400, "unsupported_value"),
+        ({"prompt": "x", "best_of": 4}, 400, "unsupported_value"),
         ({"segments": {}}, 400, "missing_field"),
         ({"segments": "x"}, 400, "invalid_value"),
         ({"prompt": "x" * 2_100_000}, 413, "body_too_large"),
@@ -191,16 +191,20 @@ async def test_no_web_page_is_allowed_in(started: Started) -> None:
     assert not any(name.startswith("access-control") for name in response.headers)
 
 
-async def test_a_token_is_asked_for_everywhere_but_at_healthz(builtin: ModelFiles, tmp_path: Path) -> None:
+async def test_a_token_is_asked_for_everywhere_but_for_whether_it_is_alive_and_ready(
+    builtin: ModelFiles, tmp_path: Path
+) -> None:
     started = Started(Settings(data_dir=str(tmp_path), host="0.0.0.0", api_token=TOKEN), builtin)
     assert started.loaded.wait(60)
     async with started.client("homespun.example.com") as client:
         assert (await client.get("/healthz")).status_code == 200
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": "Bearer "}):
-            response = await client.get("/readyz", headers=headers)
+            assert (await client.get("/readyz", headers=headers)).json() == {"ready": True}
+            response = await client.get("/v1/models", headers=headers)
             assert response.status_code == 401 and _error(response)["code"] == "invalid_api_key"
             assert response.headers["www-authenticate"] == "Bearer"
-        assert (await client.get("/readyz", headers={"Authorization": f"Bearer {TOKEN}"})).status_code == 200
+        ready = await client.get("/readyz", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert ready.json()["base_model"] == "builtin"
         assert (await client.get("/metrics", headers={"authorization": f"bearer {TOKEN}"})).status_code == 200
     started.runtime.close()
 

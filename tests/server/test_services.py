@@ -40,6 +40,9 @@ REQUEST = CompletionRequest(prefix=PREFIX, suffix="\n", path="invoice.py", langu
 class Live:
     repositories: tuple[LiveRepository, ...] = ()
 
+    def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
+        return tuple(r for r in self.repositories if readable is None or r.id in readable)
+
 
 MakeCompleter = Callable[..., Completer]
 

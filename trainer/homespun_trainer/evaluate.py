@@ -205,6 +205,7 @@ def finished(task: EvalTask, prompt: Prompt, written: Written, bench: Bench) -> 
         task.suffix,
         multi_line=False,
         truncated=written.is_truncated,
+        language=task.language,
     )
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from fastapi import Request
 
 from homespun_core.types import CompletionRequest
+from homespun_server.access.decisions import Action, may
 from homespun_server.access.principal import Principal
+from homespun_server.feedback.editors import editor_of
+
+
+class ForbiddenError(Exception):
+    """Refused whatever the thing is, and whether or not it exists."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"this token or user may not do that ({action})")
 
 
 def principal_of(request: Request) -> Principal:
@@ -18,5 +28,30 @@ def principal_of(request: Request) -> Principal:
 
 
 def bound(request: Request, wanted: CompletionRequest) -> CompletionRequest:
-    """What a client wants, limited to what its user may read. Every completion passes here."""
-    return replace(wanted, readable=principal_of(request).readable)
+    """What a client wants, limited to what its user may read. Every completion passes here. Raises ForbiddenError.
+
+    With accounts, a client can't say whose it is: neither to be counted as another, nor to end what another
+    waits for."""
+    principal = demand(request, "complete")
+    wanted = replace(wanted, editor=editor_of(request.headers.get("user-agent", "")))
+    if not principal.user:
+        return replace(wanted, readable=principal.readable)
+    client = f"{principal.user}/{wanted.client}" if wanted.client else None
+    return replace(wanted, readable=principal.readable, account=principal.user, user=principal.user, client=client)
+
+
+def demand(request: Request, action: Action) -> Principal:
+    """Whose request it is, if they may do that; raises ForbiddenError."""
+    principal = principal_of(request)
+    if not may(principal, action):
+        raise ForbiddenError(action)
+    return principal
+
+
+def requires(action: Action) -> Callable[[Request], Principal]:
+    """For `Depends`: the route is for those who may do that, and gets whose request it is."""
+
+    def check(request: Request) -> Principal:
+        return demand(request, action)
+
+    return check

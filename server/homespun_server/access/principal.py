@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Role = Literal["developer", "repo-admin", "auditor", "admin"]
@@ -19,11 +19,19 @@ class Principal:
     scopes: frozenset[Scope]
     """Of the token or session that was shown."""
     readable: frozenset[str] | None
-    """Ids of the repositories whose code may be seen; None is all there are."""
+    """Ids of the repositories whose code may be seen, and of the shared adapters (`@name`); None is all there are."""
+    credential: str = ""
+    """Id of that token or session; empty where none has one."""
 
     def may_read(self, repository: str) -> bool:
         return self.readable is None or repository in self.readable
 
 
 LOCAL = Principal(user="", name="local", role="admin", scopes=ALL_SCOPES, readable=None)
-"""Whoever can reach a server on loopback, or has its one token: this machine's user."""
+"""Whoever can reach a server on loopback while nobody has an account: this machine's user."""
+
+BREAK_GLASS = replace(LOCAL, name="api-token")
+"""Whoever has the one token of the settings."""
+
+NOBODY = Principal(user="", name="nobody", role="developer", scopes=frozenset(), readable=frozenset())
+"""Whoever shows nothing, at the doors that are open to all."""

@@ -21,6 +21,7 @@ completions = Table(
     Column("features", JSON, nullable=False),
     Column("probability", Float),
     Column("verdict", String(16)),
+    Column("editor", String(64)),
     Index("ix_completions_repository_time", "repository", "time"),
 )
 events = Table(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from homespun_server.pages.forms import PageError
 
 PATH = "/assets"
 _HERE = Path(__file__).parent
@@ -39,7 +42,7 @@ def style() -> Response:
 class Pages:
     """Templates of one folder, and the layout. Everything put into them is escaped."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, filters: Mapping[str, Callable[..., str]] | None = None) -> None:
         self._templates = Environment(
             loader=FileSystemLoader([folder, _HERE]),
             autoescape=True,
@@ -47,6 +50,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.filters |= filters or {}
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """The layout knows who looks (`viewer`, None for strangers) and the token their forms must carry (`csrf`)."""
@@ -67,3 +71,16 @@ _OWN = Pages(_HERE)
 def message_page(request: Request, title: str, *paragraphs: str, status: int = 200) -> HTMLResponse:
     """What happened, and what to do: for refusals, and for what is done."""
     return _OWN.page(request, "message.html", status=status, title=title, paragraphs=paragraphs)
+
+
+def include_errors(app: FastAPI) -> None:
+    """Refusals of forms become pages; programs get OAuth's form of it, since nobody else sends them any."""
+
+    async def shown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, PageError)
+        if "text/html" not in request.headers.get("accept", ""):
+            body = {"error": "invalid_request", "error_description": " ".join([f"{error.title}.", *error.paragraphs])}
+            return JSONResponse(body, status_code=error.status, headers=HEADERS)
+        return message_page(request, error.title, *error.paragraphs, status=error.status)
+
+    app.add_exception_handler(PageError, shown)

@@ -27,7 +27,7 @@ def describe(data: DataDir, repos: Sequence[str], settings: Settings) -> dict[st
     """By repository, as JSON values. Only reads."""
     store = _store(data, settings)
     try:
-        return {repo: _repository(data.adapters(repo), store, settings) for repo in repos}
+        return {repo: rollout_of(data.adapters(repo), store, settings) for repo in repos}
     finally:
         if store is not None:
             store.close()
@@ -46,7 +46,7 @@ def _store(data: DataDir, settings: Settings) -> FeedbackStore | None:
     return FeedbackStore(open_database(settings.database_url, data.database))
 
 
-def _repository(place: Path, store: FeedbackStore | None, settings: Settings) -> dict[str, Any]:
+def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> dict[str, Any]:
     names, now = registry.aliases(place), time.time()
     events = registry.history(place)
     facts: dict[str, Any] = {"champion": names.champion, "candidate": names.candidate, "decides": settings.rollout}

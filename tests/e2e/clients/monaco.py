@@ -17,7 +17,7 @@ from tests.e2e.clients.stdio import LanguageServer, language_server
 
 _PROJECT = Path(__file__).parent / "monaco"
 _UNPACK = "import('@sparticuz/chromium').then((module) => module.default.executablePath()).then(console.log)"
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--single-process", "--no-zygote", "--headless=shell"]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--single-process", "--no-zygote", "--headless=shell"]
 """As @sparticuz/chromium is built to be run. The page is ours and loads nothing."""
 _INDEX = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="page.css">
 <div id="editor" style="width: 760px; height: 300px"></div><script src="page.js"></script>
@@ -62,10 +62,10 @@ class Monaco:
 
 @asynccontextmanager
 async def monaco() -> AsyncIterator[Monaco]:
-    page_folder, browser = _built(), _chromium()
+    page_folder, program = _built(), chromium()
     async with async_playwright() as playwright, language_server() as server:
-        chromium = await playwright.chromium.launch(executable_path=browser, headless=True, args=_FLAGS)
-        page = await chromium.new_page(viewport={"width": 776, "height": 316}, device_scale_factor=2)
+        browser = await playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+        page = await browser.new_page(viewport={"width": 776, "height": 316}, device_scale_factor=2)
         await page.expose_function("toServer", server.send_text)
         server.listener = lambda text: page.evaluate("text => fromServer(text)", text)
         await page.goto((page_folder / "index.html").as_uri())
@@ -73,11 +73,11 @@ async def monaco() -> AsyncIterator[Monaco]:
             yield Monaco(page, server)
         finally:
             server.listener = None
-            await chromium.close()
+            await browser.close()
 
 
 @cache
-def _chromium() -> Path:
+def chromium() -> Path:
     packages = node.installed(_PROJECT)
     return next(kept(f"chromium-{packages.name}", lambda folder: _unpack(packages, folder)).glob("**/chromium"))
 

@@ -1,0 +1,44 @@
+"""Which files a repository ignores, from its ignore files alone: git isn't run in one that may be hostile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from homespun_core.patterns import IGNORE_FILE, is_ignored, parse_ignore
+
+By = Literal["git", "homespun"]
+"""Whose ignore files say so: `homespun` is what the company keeps out of completion, `git` what is no part of the
+repository."""
+
+_MAX_BYTES = 500_000
+
+
+def ignored_by(file: Path, root: Path) -> By | None:
+    """`file` lies somewhere below `root`, a repository's."""
+    path = file.relative_to(root).as_posix()
+    if is_ignored(path, parse_ignore(_text(root / IGNORE_FILE))):
+        return "homespun"
+    patterns = parse_ignore(_text(root / ".git" / "info" / "exclude"))
+    for base in _folders(path):
+        patterns += parse_ignore(_text(root / base / ".gitignore"), base)
+    return "git" if is_ignored(path, patterns) else None
+
+
+def _folders(path: str) -> Iterator[str]:
+    """Those that hold it, outermost first: what a deeper ignore file says counts more."""
+    yield ""
+    names = path.split("/")[:-1]
+    yield from ("/".join(names[: i + 1]) for i in range(len(names)))
+
+
+def _text(path: Path) -> str:
+    """Of a plain file; a pipe in its place would never end."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,82 @@
+"""Pieces of other open files that look like what is being written. Pure.
+
+What somebody wrote a minute ago isn't in the server's index yet, and is what the next lines are most likely about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from homespun_lsp.positions import plain_line_ends
+
+_TOKEN = re.compile(r"[A-Za-z_]\w{2,}")
+_LINES = 20
+"""Of a piece: about what the server's own chunks have."""
+_STEP = 10
+_REACH_LINES = 200
+"""Above and below an edit, or from the top of a file without any."""
+_MAX_CHARS = 2_000
+_HERE_LINES = 20
+_MIN_SHARED = 3
+"""Names; with fewer in common two pieces of code are alike by chance."""
+_EDITED = 1.5
+"""How much more a piece counts in which somebody has just written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    path: str
+    text: str
+    names: frozenset[str]
+    is_edited: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """Another open file. Hashable, so that what was made of it is kept until it changes."""
+
+    path: str
+    text: str
+    edited_at: tuple[int, ...] = ()
+    """Offsets of the latest edits."""
+
+
+def best_pieces(neighbours: Iterable[Neighbour], prefix: str, count: int) -> Sequence[Piece]:
+    """The pieces that share most with the lines before the cursor, best first, one of each file at most; among equals
+    that of the file that comes first."""
+    here = names_of("\n".join(prefix.split("\n")[-_HERE_LINES:]))
+    best_of_each = (max(pieces_of(n), key=lambda p: _likeness(p, here), default=None) for n in neighbours)
+    alike = [piece for piece in best_of_each if piece and len(piece.names & here) >= _MIN_SHARED]
+    return sorted(alike, key=lambda p: -_likeness(p, here))[:count]
+
+
+def _likeness(piece: Piece, here: frozenset[str]) -> float:
+    """Share of common names among all (Jaccard), as the server's reranker has it for chunks without statistics."""
+    shared = len(piece.names & here) / max(1, len(piece.names | here))
+    return shared * _EDITED if piece.is_edited else shared
+
+
+@lru_cache(maxsize=32)
+def pieces_of(neighbour: Neighbour) -> tuple[Piece, ...]:
+    lines = plain_line_ends(neighbour.text).split("\n")
+    edited = [neighbour.text.count("\n", 0, offset) for offset in neighbour.edited_at]
+    return tuple(
+        Piece(path=neighbour.path, text=text, names=names_of(text), is_edited=is_edited)
+        for text, is_edited in _windows(lines, edited)
+    )
+
+
+def _windows(lines: Sequence[str], edited: Sequence[int]) -> Iterator[tuple[str, bool]]:
+    around = edited or [0]
+    first, last = max(0, min(around) - _REACH_LINES), max(around) + _REACH_LINES
+    for start in range(first, min(last, len(lines)), _STEP):
+        text = "\n".join(lines[start : start + _LINES]).strip("\n")
+        if text.strip() and len(text) <= _MAX_CHARS:
+            yield text, any(start <= line < start + _LINES for line in edited)
+
+
+def names_of(text: str) -> frozenset[str]:
+    return frozenset(_TOKEN.findall(text))

@@ -1,0 +1,53 @@
+"""The first page."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from homespun_core import __version__
+from homespun_server.access.decisions import may
+from homespun_server.access.principal import Principal
+from homespun_server.console import adapters, overview, usage
+from homespun_server.console.http.repositories import repositories_of
+from homespun_server.console.http.web import allowed, data_of, is_recording, page, runtime_of
+from homespun_server.console.sections import PATH, may_see, whose_usage
+from homespun_server.feedback.store import Summary
+
+router = APIRouter()
+
+
+@router.get(PATH)
+def show(request: Request) -> Response:
+    who = allowed(request, "overview")
+    runtime, data = runtime_of(request), data_of(request)
+    state = runtime.state(who)
+    found = repositories_of(request, who)
+    today = _today(request, who)
+    known = {repo: adapters.facts_of(data, repo) for repo in adapters.readable(data, who)}
+    return page(
+        request,
+        "overview.html",
+        "overview",
+        health=overview.health(state),
+        state=state,
+        version=__version__,
+        problems=state.get("problems", []) if may(who, "manage-repositories") else [],
+        steps=overview.steps(
+            found, url=str(request.base_url).rstrip("/"), has_completions=bool(today and today.opportunities)
+        ),
+        tiles=overview.tiles(today),
+        repositories=found,
+        waiting=overview.waiting(known) if may_see(who, "adapters") else [],
+        opens_repositories=may_see(who, "repositories"),
+    )
+
+
+def _today(request: Request, who: Principal) -> Summary | None:
+    if not is_recording(request):
+        return None
+    user, readable = whose_usage(who)
+    wanted = usage.Wanted(since=time.time() - usage.DAY_S, user=user, repositories=readable)
+    return usage.total(runtime_of(request).database, wanted)

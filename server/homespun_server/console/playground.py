@@ -1,0 +1,92 @@
+"""What the playground asks for and shows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from homespun_core.languages import language_of_path
+from homespun_core.types import CompletionRequest, SearchQuery, Snippet
+from homespun_indexer.lexical import terms_of, words
+from homespun_indexer.search import term_weights, window
+from homespun_server.explained import Explained
+
+_MAX_SHARED = 8
+_ARMS = {
+    "usage": "looks like what is being written",
+    "definition": "defines a name in reach",
+    "editor": "sent by the editor",
+}
+EXAMPLE = {"path": "", "prefix": "def add(a: int, b: int) -> int:\n    return ", "suffix": "\n", "repository": ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A snippet and why it was chosen."""
+
+    snippet: Snippet
+    arm: str
+    shared: Sequence[str]
+    """Words it has in common with the lines around the cursor, those that weigh most first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the comparison: a value for each rung of the ladder."""
+
+    title: str
+    values: Sequence[str]
+
+
+def request_of(form: Mapping[str, str], *, user: str) -> CompletionRequest:
+    path = form.get("path", "").strip() or None
+    language = language_of_path(path) if path else None
+    return CompletionRequest(
+        prefix=form.get("prefix", "").replace("\r\n", "\n"),
+        suffix=form.get("suffix", "").replace("\r\n", "\n"),
+        path=path,
+        language=language.name if language else None,
+        repo=form.get("repository") or None,
+        user=user or None,
+        trigger="invoked",
+    )
+
+
+def chosen(request: CompletionRequest, snippets: Sequence[Snippet]) -> list[Chosen]:
+    """In the order of the prompt reversed: best first."""
+    query = SearchQuery(prefix=request.prefix, suffix=request.suffix, path=request.path, language=request.language)
+    weights = term_weights(window(query))
+    return [
+        Chosen(snippet=s, arm=_ARMS.get(s.source, s.source), shared=_shared(weights, s.text))
+        for s in reversed(snippets)
+    ]
+
+
+def _shared(weights: Mapping[str, float], text: str) -> list[str]:
+    found = {word: max((weights.get(term, 0.0) for term in terms_of(word)), default=0.0) for word in words(text)}
+    known = sorted((word for word in found if found[word] > 0), key=lambda word: (-found[word], -len(word), word))
+    return known[:_MAX_SHARED]
+
+
+def compared(ladder: Sequence[Explained]) -> list[Row]:
+    """Times and counts of all rungs, side by side."""
+    timings = [rung.completion.timings for rung in ladder]
+    stats = [rung.stats for rung in ladder]
+    return [
+        Row(title="adapter", values=[rung.completion.adapter or "none" for rung in ladder]),
+        Row(title="snippets", values=[str(len(rung.completion.snippets)) for rung in ladder]),
+        Row(title="tokens in the prompt", values=[f"{rung.completion.prompt_tokens:,}" for rung in ladder]),
+        Row(title="tokens decoded", values=[f"{s.completion_tokens:,}" if s else "–" for s in stats]),
+        Row(title="steps of the model", values=[f"{s.num_steps:,}" if s else "–" for s in stats]),
+        Row(title="drafts: accepted of proposed", values=[_drafts(rung) for rung in ladder]),
+        Row(title="finding snippets", values=[f"{t.retrieve_ms:.0f} ms" for t in timings]),
+        Row(title="waiting", values=[f"{t.queue_ms:.0f} ms" for t in timings]),
+        Row(title="reading the prompt", values=[f"{t.prefill_ms:.0f} ms" for t in timings]),
+        Row(title="decoding", values=[f"{t.decode_ms:.0f} ms" for t in timings]),
+        Row(title="all together", values=[f"{rung.total_ms:.0f} ms" for rung in ladder]),
+        Row(title="went without", values=[", ".join(rung.completion.degraded) or "nothing" for rung in ladder]),
+    ]
+
+
+def _drafts(rung: Explained) -> str:
+    return f"{rung.stats.accepted_tokens} of {rung.stats.drafted_tokens}" if rung.stats else "–"

@@ -1,0 +1,66 @@
+"""One completion taken apart: its prompt, what was chosen for it, and what each layer of personalisation did. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from homespun_core.types import Completion
+from homespun_server.engine.protocol import EngineStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """What a completion may know of the company's code."""
+
+    snippets: bool = False
+    datastore: bool = False
+    """Drafts from its tokens: they change the time a completion takes and never its text."""
+    adapter: bool = False
+
+    @property
+    def title(self) -> str:
+        names = [name for name in ("snippets", "datastore", "adapter") if getattr(self, name)]
+        return f"with {', '.join(names)}" if names else "base model"
+
+
+LADDER = (
+    Layers(),
+    Layers(snippets=True),
+    Layers(snippets=True, datastore=True),
+    Layers(snippets=True, datastore=True, adapter=True),
+)
+"""Each with one layer more than the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    text: str
+    is_control: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    layers: Layers
+    completion: Completion
+    prompt: Sequence[Piece]
+    opening: str
+    """The end of the prefix that the model spells again."""
+    repository: str | None
+    """Name of the one whose code it could know."""
+    stats: EngineStats | None
+    """None where the engine gave nothing."""
+    total_ms: float
+
+
+def pieces(ids: Iterable[int], spelled: Sequence[bytes | None], controls: Mapping[str, int]) -> list[Piece]:
+    """A prompt as a person can read it: text, and control tokens by their names."""
+    names = {id: name for name, id in controls.items()}
+    found = []
+    for is_control, run in groupby(ids, key=lambda id: not spelled or spelled[id] is None):
+        if is_control:
+            found += [Piece(names.get(id, f"<{id}>"), True) for id in run]
+        else:
+            found.append(Piece(b"".join(spelled[id] or b"" for id in run).decode(errors="replace"), False))
+    return found

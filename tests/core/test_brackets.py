@@ -1,0 +1,46 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homespun_core.brackets import Scan, scan
+
+CASES = {
+    "open": ("x = foo(bar[1", "python", Scan(opened="([")),
+    "closed in order": ("f(a[1])", "python", Scan()),
+    "closes what came before": ("a), b}", "python", Scan(closed=")}")),
+    "in a string": ("x = 'a(' + \"[\"", "python", Scan()),
+    "escaped quote": (r"x = 'a\'(' + (", "python", Scan(opened="(")),
+    "string goes on": ("x = 'a(", "python", Scan(string="'")),
+    "string ends with its line": ("x = 'a(\ny = (", "python", Scan(opened="(")),
+    "docstring": ('"""it\'s (\n[', "python", Scan(string='"""')),
+    "comment": ("# it's (\n[", "python", Scan(opened="[")),
+    "comment goes on": ("x  # it's (", "python", Scan(in_comment=True)),
+    "block comment": ("/* ( \n it's */ {", "c", Scan(opened="{")),
+    "character": ("if (c == '(') {", "c", Scan(opened="{")),
+    "lifetime": ("fn f<'a>(x: &'a str) {", "rust", Scan(opened="{")),
+    "template": ("x = `a(\n(`; (", "typescript", Scan(opened="(")),
+    "raw string of Go": ("x := `a(\n", "go", Scan(string="`")),
+    "editor's name of the language": ("x = `(", "typescriptreact", Scan(string="`")),
+    "unknown language": ("x = '(' (", "cobol-85", Scan(opened="(")),
+    "nothing": ("", None, Scan()),
+}
+
+
+@pytest.mark.parametrize(("text", "language", "found"), CASES.values(), ids=CASES)
+def test_brackets_and_strings_are_told_apart(text: str, language: str | None, found: Scan) -> None:
+    assert scan(text, language) == found
+
+
+languages = st.sampled_from(["python", "go", "rust", "typescript", "c", None])
+code = st.text(alphabet="ab ()[]{}\n", max_size=30)
+
+
+@given(code, code, languages)
+def test_a_scan_in_two_parts_is_that_of_the_whole(first: str, second: str, language: str | None) -> None:
+    assert scan(second, language, scan(first, language)) == scan(first + second, language)
+
+
+@given(st.text(alphabet="a (\n\"'`#/*\\", max_size=40), languages)
+def test_it_ends_for_any_text(text: str, language: str | None) -> None:
+    found = scan(text, language)
+    assert found.num_flaws >= 0 and not (found.string and found.in_comment)

@@ -1,0 +1,191 @@
+"""The real Visual Studio Code, served by code-server and shown in headless Chromium, with our extension installed.
+
+Nothing of it is compiled: what its native modules are for (terminals, file watching) goes without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playwright.async_api import Page, async_playwright
+
+from tests.e2e.clients import node
+from tests.e2e.clients.monaco import FLAGS, chromium
+
+ROOT = Path(__file__).parents[3]
+EXTENSION = ROOT / "lsp/editors/vscode"
+_PROJECT = Path(__file__).parent / "workbench"
+HOMESPUN = Path(sys.executable).with_name("homespun")
+_SETTINGS = {
+    "workbench.startupEditor": "none",
+    "workbench.secondarySideBar.defaultVisibility": "hidden",
+    "chat.disableAIFeatures": True,
+    "editor.quickSuggestions": {"other": "off"},
+    "editor.autoClosingBrackets": "never",
+    "extensions.autoCheckUpdates": False,
+    "telemetry.telemetryLevel": "off",
+    "workbench.colorTheme": "Default Dark Modern",
+    "editor.minimap.enabled": False,
+    "security.workspace.trust.enabled": False,
+}
+
+
+def packaged(folder: Path) -> Path:
+    """The .vsix, made as its README says in a copy of the source under `folder`."""
+    packages, npm = node.installed(EXTENSION), node.npm()
+    copy = folder / "lsp/editors/vscode"
+    shutil.copytree(EXTENSION, copy, ignore=shutil.ignore_patterns("node_modules", "out", "*.vsix"))
+    shutil.copy(ROOT / "LICENSE", folder)
+    (copy / "node_modules").symlink_to(packages / "node_modules")
+    result = subprocess.run(
+        [*npm, "run", "package"], cwd=copy, env=node.environ(), capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return copy / "homespun.vsix"
+
+
+class VSCode:
+    def __init__(self, page: Page, workspace: Path, settings: Path) -> None:
+        self.page = page
+        self.workspace = workspace
+        self._settings = settings
+
+    async def open(self, name: str, text: str) -> None:
+        """A file of the workspace, the cursor at its start."""
+        (self.workspace / name).write_text(text)
+        await self.press("Control+P")
+        await self.page.locator(".quick-input-widget input").fill(name)
+        await self.page.locator(f".quick-input-list [aria-label^='{name}']").first.wait_for()
+        await self.press("Enter")
+        await self.page.locator(f".tab.active[data-resource-name='{name}']").wait_for()
+        await self.page.locator(".editor-instance .native-edit-context, .editor-instance textarea").first.focus()
+        await self.press("Control+Home")
+
+    async def type(self, text: str) -> None:
+        await self.page.keyboard.type(text, delay=30)
+
+    async def press(self, key: str) -> None:
+        await self.page.keyboard.press(key)
+
+    async def command(self, title: str) -> None:
+        """Through the command palette."""
+        await self.press("F1")
+        await self.page.locator(".quick-input-widget input").fill(f">{title}")
+        await self.page.locator(f".quick-input-list [aria-label^='{title}']").first.wait_for()
+        await self.press("Enter")
+
+    async def shows(self, ghost: str) -> None:
+        await self.page.wait_for_function(_GHOST, arg=ghost, timeout=20_000)
+
+    async def status(self, text: str) -> None:
+        """Waits until the status bar says so."""
+        await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=30_000)
+
+    async def saved(self, name: str, text: str) -> None:
+        await self.press("Control+S")
+        await _until(lambda: (self.workspace / name).read_text() == text)
+
+    async def setting(self, name: str, value: object) -> None:
+        """Waits until the user's settings have it."""
+        await _until(lambda: self.settings.get(name) == value)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self._settings.read_text())
+        return found
+
+    def configure(self, **settings: object) -> None:
+        """Of the section `homespun`."""
+        new = self.settings | {f"homespun.{name}": value for name, value in settings.items()}
+        self._settings.write_text(json.dumps(new))
+
+
+_GHOST = """ghost => ghost === [...document.querySelectorAll(".view-lines [class*='ghost-text-decoration']")]
+    .map(span => span.textContent).join("").replaceAll("\\u00a0", " ")"""
+
+
+@asynccontextmanager
+async def vscode(folder: Path, vsix: Path, command: Path = HOMESPUN, **settings: object) -> AsyncIterator[VSCode]:
+    server = _Server(folder)
+    server.configure(command, {f"homespun.{name}": value for name, value in settings.items()})
+    await server.run("--install-extension", str(vsix))
+    async with server.listening() as url, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), headless=True, args=FLAGS)
+        page = await browser.new_page(viewport={"width": 900, "height": 500}, device_scale_factor=2)
+        await page.goto(f"{url}/?folder={server.workspace}")
+        try:
+            yield VSCode(page, server.workspace, server.settings)
+        finally:
+            await browser.close()
+
+
+class _Server:
+    def __init__(self, folder: Path) -> None:
+        self._entry = node.installed(_PROJECT) / "node_modules/code-server/out/node/entry.js"
+        self._home = folder / "home"
+        self.workspace = folder / "workspace"
+        self.settings = folder / "data/User/settings.json"
+        self._where = [f"--user-data-dir={folder}/data", f"--extensions-dir={folder}/extensions"]
+        self._machine = folder / "data/Machine/settings.json"
+        for made in (self._home, self.workspace, self.settings.parent, self._machine.parent):
+            made.mkdir(parents=True)
+
+    def configure(self, command: Path, settings: dict[str, object]) -> None:
+        self.settings.write_text(json.dumps(_SETTINGS | settings))
+        self._machine.write_text(json.dumps({"homespun.command": str(command)}))
+
+    async def run(self, *words: str) -> None:
+        process = await self._start(*words)
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        process = await self._start(
+            "--auth=none", "--bind-addr=127.0.0.1:0", "--disable-telemetry", "--disable-update-check"
+        )
+        assert process.stdout is not None
+        try:
+            yield await asyncio.wait_for(_address(process.stdout), 30)
+        finally:
+            process.terminate()
+            await process.communicate()
+
+    async def _start(self, *words: str) -> asyncio.subprocess.Process:
+        environ = {**node.environ(), "HOME": str(self._home), "XDG_CONFIG_HOME": str(self._home)}
+        for name in [name for name in environ if name.startswith("VSCODE_")]:
+            del environ[name]
+        return await asyncio.create_subprocess_exec(
+            node.NODE,
+            self._entry,
+            *self._where,
+            *words,
+            env=environ,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+
+async def _address(output: asyncio.StreamReader) -> str:
+    said = b""
+    while line := await output.readline():
+        said += line
+        if found := re.search(rb"listening on (http://[\d.:]+)", line):
+            return found[1].decode()
+    raise AssertionError(said.decode())
+
+
+async def _until(holds: object) -> None:
+    assert callable(holds)
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.05)

@@ -1,0 +1,104 @@
+"""The extension in the real Visual Studio Code, with the real language server."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.clients.vscode import VSCode, packaged, vscode
+from tests.lsp.fake_server import FakeServer, fake_server
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest.fixture(scope="module")
+def vsix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packaged(tmp_path_factory.mktemp("package"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fake() -> AsyncIterator[FakeServer]:
+    async with fake_server() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def code(fake: FakeServer, vsix: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VSCode]:
+    folder = tmp_path_factory.mktemp("vscode")
+    async with vscode(folder, vsix, serverUrl=fake.url) as opened:
+        await opened.status("Homespun: ready")
+        yield opened
+
+
+async def test_ghost_text_appears_and_tab_accepts_it(code: VSCode, fake: FakeServer) -> None:
+    fake.default = "llo(name)"
+    await code.open("tab.py", "\n")
+    await code.type("he")
+    await code.shows("llo(name)")
+    await code.press("Tab")
+    await code.saved("tab.py", "hello(name)\n")
+
+
+async def test_its_keys_accept_a_word_and_a_line(code: VSCode, fake: FakeServer) -> None:
+    fake.default = "first(second)\nthird()"
+    await code.open("keys.py", "\n")
+    await code.type("x = ")
+    await code.shows("first(second)")
+    await code.press("Control+ArrowRight")
+    await code.shows("(second)")
+    await code.press("Control+Alt+ArrowRight")
+    await code.saved("keys.py", "x = first(second)\n\n")
+
+
+async def test_the_command_turns_suggestions_off_for_the_user_and_on_again(code: VSCode, fake: FakeServer) -> None:
+    fake.default = "again"
+    await code.open("toggle.py", "\n")
+    await code.command("Homespun: Turn Suggestions On or Off")
+    await code.status("suggestions are off")
+    await code.setting("homespun.enable", False)
+    before = len(fake.requests)
+    await code.type("y = ")
+    await code.saved("toggle.py", "y = \n")
+    assert len(fake.requests) == before
+    await code.command("Homespun: Turn Suggestions On or Off")
+    await code.status("ready")
+    await code.type("(")
+    await code.shows("again")
+
+
+async def test_a_folder_that_is_open_cannot_say_where_code_is_sent(code: VSCode, fake: FakeServer) -> None:
+    async with fake_server() as elsewhere:
+        hostile = code.workspace / ".vscode"
+        hostile.mkdir()
+        (hostile / "settings.json").write_text(json.dumps({"homespun.serverUrl": elsewhere.url}))
+        fake.default = "home()"
+        await code.command("Homespun: Restart")
+        await code.open("hostile.py", "\n")
+        await code.type("go_")
+        await code.shows("home()")
+        assert not elsewhere.requests
+
+
+async def test_without_the_command_the_status_bar_says_how_to_get_it(vsix: Path, tmp_path: Path) -> None:
+    async with vscode(tmp_path, vsix, command=tmp_path / "homespun") as code:
+        await code.status("there is no program")
+
+
+async def test_the_package_holds_what_is_needed_and_nothing_else(vsix: Path) -> None:
+    files = {name.removeprefix("extension/") for name in zipfile.ZipFile(vsix).namelist()}
+    assert {"package.json", "out/extension.js", "readme.md", "LICENSE.txt", "media/ghost-text.png"} <= files
+    assert {name.split("/")[0] for name in files} == {
+        "[Content_Types].xml",
+        "extension.vsixmanifest",
+        "package.json",
+        "readme.md",
+        "LICENSE.txt",
+        "out",
+        "media",
+    }
+    assert vsix.stat().st_size < 1_000_000
