@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from homespun_core.children import Children, StopRequest
@@ -15,6 +18,7 @@ from homespun_server.jobs.states import LeaseLost
 _LONG_POLL_S = 2.0
 """So long it may take to notice that we are to stop."""
 _AWAY_S = 2.0
+_SAVING_S = 30.0
 _BEATS_PER_LEASE = 6
 
 
@@ -68,15 +72,27 @@ class Worker:
 
     def _watched(self, job: Mapping[str, Any], run: RunningJob) -> Ended:
         """How it ended. While the server is away it goes on: only a lease that was given to another ends it."""
+        beat_s = job["lease_s"] / _BEATS_PER_LEASE
         while True:
-            if self._request.wait(run.process, timeout_s=job["lease_s"] / _BEATS_PER_LEASE) is not None:
+            if self._request.wait(run.process, timeout_s=beat_s) is not None:
                 return run.ended()
             if self._request.is_made:
-                run.end()
-                return Ended(ending="given-back", reason=f"worker {self._name} was stopped", pause_s=0.0)
+                reason = f"worker {self._name} was stopped"
+                return self._stopped(job, run, Ended(ending="given-back", reason=reason, pause_s=0.0))
             if not self._is_wanted(job, run):
-                run.end()
-                return Ended(ending="cancelled")
+                return self._stopped(job, run, Ended(ending="cancelled"))
+
+    def _stopped(self, job: Mapping[str, Any], run: RunningJob, end: Ended) -> Ended:
+        """Given time to save what it has, and heard from meanwhile."""
+        run.ask_to_end()
+        deadline = time.monotonic() + _SAVING_S
+        while time.monotonic() < deadline:
+            with suppress(subprocess.TimeoutExpired):
+                run.process.wait(job["lease_s"] / _BEATS_PER_LEASE)
+                break
+            self._is_wanted(job, run)
+        run.kill()
+        return end
 
     def _is_wanted(self, job: Mapping[str, Any], run: RunningJob) -> bool:
         """Raises LeaseLost."""
