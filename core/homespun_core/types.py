@@ -16,7 +16,8 @@ class Snippet:
     text: str
     score: float
     source: str
-    """Why it was chosen: `usage` (looks like what is being written) or `definition` (of a name in reach)."""
+    """Why it was chosen: `usage` (looks like what is being written), `definition` (of a name in reach), `editor` (the
+    client sent it along)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,12 @@ class CompletionRequest:
     stop: tuple[str, ...] = ()
     raw: bool = False
     """True leaves the model's text as it is: no post-processing."""
+    snippets: tuple[Snippet, ...] = ()
+    """What the client has beside the file, best first: open files, declarations."""
+    logprobs: int | None = None
+    """Tell the tokens too, each with so many of the likeliest that might have stood there; None: only the text."""
+    max_decode_ms: int | None = None
+    """Once a line is complete, decoding ends after so long."""
     client: str | None = None
     """A newer request of the same client replaces an older one; None replaces nothing."""
     user: str | None = None
@@ -80,6 +87,19 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredToken:
+    """A token of a completion, as far as it is in the text."""
+
+    id: int
+    text: str
+    """Empty while it is only a part of a character."""
+    logprob: float
+    """Natural logarithm, of the model's own distribution."""
+    alternatives: tuple[tuple[str, float], ...] = ()
+    """The likeliest at its place, it may be among them; likeliest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """What came back. `text` may be empty: nothing worth showing."""
 
@@ -98,6 +118,8 @@ class Completion:
     `retrieval_error`, `speculation`, `adapter`, `engine` where something failed."""
     hidden_by: str | None = None
     """`filter`: there was a text, but it was too unlikely to be kept."""
+    tokens: tuple[ScoredToken, ...] = ()
+    """Those of `text`, where they were asked for and a model wrote it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,12 +128,13 @@ class Followed:
 
     def follow(self, stop: threading.Event) -> None:
         """A local repository by its events, a cloned one by trying every few minutes; what fails, soon again."""
-        if self._last is None:
-            stop.wait(min(FIRST_PAUSE_S, self._fetch_s))
-        while not stop.is_set():
-            if self._last is not None:
-                self._wait(self._last.repo, stop)
-            self._refresh_until_done(stop)
+        with nudges.reading(self._data, repo_id(self._config.source)):
+            if self._last is None:
+                stop.wait(min(FIRST_PAUSE_S, self._fetch_s))
+            while not stop.is_set():
+                if self._last is not None:
+                    self._wait(self._last.repo, stop)
+                self._refresh_until_done(stop)
 
     @property
     def _fetch_s(self) -> float:

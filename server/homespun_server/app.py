@@ -7,21 +7,24 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from homespun_core import __version__
 from homespun_core.config import Settings
-from homespun_core.errors import ConfigError, ServiceError
+from homespun_core.errors import ConfigError, ServiceError, StorageError
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_server import routes
+from homespun_server.access import admin, own
+from homespun_server.access.desk import NotThereError
 from homespun_server.access.gate import Gate
 from homespun_server.access.http import ForbiddenError
 from homespun_server.connections import BoundedBodies
 from homespun_server.console import http as console
-from homespun_server.dialects import BadRequestError, error_body
+from homespun_server.dialects import BadRequestError
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure
 from homespun_server.feedback import http as feedback_routes
@@ -33,6 +36,7 @@ from homespun_server.jobs.keeper import Keeper
 from homespun_server.jobs.queue import queue_for
 from homespun_server.jobs.targets import Targets
 from homespun_server.pages import http as pages
+from homespun_server.refused import refused
 from homespun_server.runtime import EngineLoader, Runtime
 from homespun_server.runtime import load_engine as load_configured_engine
 from homespun_server.signin import http as signin
@@ -61,10 +65,10 @@ def build_app(
     try:
         check_exposure(settings, has_accounts=runtime.lookup.has_accounts)
         service = SignIn(settings, runtime.database, runtime.lookup)
+        queue = queue_for(settings, runtime.database, targets)
     except ConfigError:
         runtime.close()
         raise
-    queue = queue_for(settings, runtime.database, targets)
     keeper = Keeper([queue.store.tidy])
 
     @asynccontextmanager
@@ -83,10 +87,12 @@ def build_app(
     app.state.runtime, app.state.origins = runtime, origins or {}
     app.state.is_stopping = lambda: False
     app.state.jobs = queue
-    app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret)
+    app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret, ask=queue.pushed)
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
+    app.include_router(admin.router)
+    app.include_router(own.router)
     app.include_router(pages.router)
     app.include_router(worker_routes.router)
     app.include_router(job_routes.router)
@@ -96,6 +102,10 @@ def build_app(
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
     app.add_exception_handler(ForbiddenError, _forbidden)
+    app.add_exception_handler(NotThereError, _not_there)
+    app.add_exception_handler(ConfigError, _senseless)
+    app.add_exception_handler(StorageError, _unavailable)
+    app.add_exception_handler(RequestValidationError, _misshapen)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
     app.add_middleware(
@@ -110,40 +120,53 @@ def build_app(
     return app
 
 
-def _error(status: int, message: str, type: str, code: str, param: str | None = None) -> JSONResponse:
-    return JSONResponse(error_body(message, type=type, code=code, param=param), status_code=status)
-
-
 async def _bad_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadRequestError)
-    return _error(error.status, error.message, "invalid_request_error", error.code, error.param)
+    return refused(request.url.path, error.status, error.message, "invalid_request_error", error.code, error.param)
 
 
 async def _busy(request: Request, error: Exception) -> Response:
     assert isinstance(error, EngineBusyError)
-    response = _error(429, str(error), "rate_limit_error", "too_many_requests")
+    response = refused(request.url.path, 429, str(error), "rate_limit_error", "too_many_requests")
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
-    response = _error(503, str(error), "service_unavailable_error", "not_ready")
+    response = refused(request.url.path, 503, str(error), "service_unavailable_error", "not_ready")
     response.headers["Retry-After"] = "1"
     return response
 
 
 async def _forbidden(request: Request, error: Exception) -> Response:
-    return _error(403, str(error), "permission_error", "forbidden")
+    return refused(request.url.path, 403, str(error), "permission_error", "forbidden")
+
+
+async def _not_there(request: Request, error: Exception) -> Response:
+    return refused(request.url.path, 404, str(error), "invalid_request_error", "not_found")
+
+
+async def _senseless(request: Request, error: Exception) -> Response:
+    return refused(request.url.path, 400, str(error), "invalid_request_error", "invalid_value")
+
+
+async def _misshapen(request: Request, error: Exception) -> Response:
+    """Says where and what, and repeats nothing of what was sent."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:])
+    message = f"{place or 'the body'}: {first['msg']}"
+    return refused(request.url.path, 400, message, "invalid_request_error", "invalid_value", place or None)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    response = _error(error.status_code, str(error.detail), "invalid_request_error", code)
+    response = refused(request.url.path, error.status_code, str(error.detail), "invalid_request_error", code)
     response.headers.update(error.headers or {})
     return response
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     """The HTTP edge's broad handler. Starlette re-raises after it, so the traceback gets to the server's log."""
-    return _error(500, "the server failed; its log says why", "server_error", "internal_error")
+    return refused(request.url.path, 500, "the server failed; its log says why", "server_error", "internal_error")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from homespun_core.postprocess import finish
+from homespun_core.types import ScoredToken
+from homespun_server.engine.protocol import Token
 
 _INCOMPLETE = "�"
 """What decoding makes of the first bytes of a character whose last ones are still to come."""
@@ -41,6 +43,27 @@ class Assembly:
             return self.text
         held = max((_overlap(self.text, stop) for stop in self._stops), default=0)
         return self.text[: len(self.text) - held]
+
+
+def scored(
+    tokens: Sequence[Token], decode: Callable[[Sequence[int]], str], opening: str, text: str
+) -> tuple[ScoredToken, ...]:
+    """The tokens of `text`, which is a beginning of what they spell after `opening`; together they are `text`.
+
+    Tokens that spell nothing but the opening are left out; of one that spells more than `text`, only that part is told.
+    """
+    found, told = list[ScoredToken](), 0
+    for number, token in enumerate(tokens, 1):
+        if told == len(text):
+            break
+        so_far = decode([t.id for t in tokens[:number]]).rstrip(_INCOMPLETE)
+        if len(so_far) <= len(opening):
+            continue
+        piece = text[told : len(so_far) - len(opening)]
+        alternatives = tuple((decode([i]), logprob) for i, logprob in token.alternatives)
+        found.append(ScoredToken(id=token.id, text=piece, logprob=token.logprob, alternatives=alternatives))
+        told += len(piece)
+    return tuple(found)
 
 
 def is_decided(prefix: str, text: str, suffix: str) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 
 import h11
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from homespun_server.dialects import BadRequestError, error_body
+from homespun_server.dialects import BadRequestError
+from homespun_server.refused import refused
 
 HEADERS_S = 10.0
 BODY_S = 15.0
@@ -59,8 +59,10 @@ class BoundedBodies:
             await self._app(scope, receive, send)
         elif _announced_bytes(scope) > MAX_BODY_BYTES:
             error = _too_large()
-            body = error_body(error.message, type="invalid_request_error", code=error.code)
-            response = JSONResponse(body, status_code=error.status, headers={"Connection": "close"})
+            closing = {"Connection": "close"}
+            response = refused(
+                scope["path"], error.status, error.message, "invalid_request_error", error.code, headers=closing
+            )
             await response(scope, receive, send)
         else:
             await self._app(scope, _bounded(receive), send)

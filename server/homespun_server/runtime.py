@@ -56,7 +56,7 @@ class Runtime:
         self.error: str | None = None
         self.database = open_database(settings.database_url, DataDir(settings.data_root).database)
         self.lookup = Lookup(
-            self.database, self._guarded, is_open=settings.default_access == "everyone", api_token=settings.api_token
+            self.database, self.guarded, is_open=settings.default_access == "everyone", api_token=settings.api_token
         )
         self.recorder: Recorder | None = None
         """None until it is opened, and where feedback_days is 0."""
@@ -107,7 +107,8 @@ class Runtime:
             }
         return state
 
-    def _guarded(self) -> tuple[Guarded, ...]:
+    def guarded(self) -> tuple[Guarded, ...]:
+        """What there is to read; nothing until it is loaded."""
         return self.loaded.watcher.guarded if self.loaded else ()
 
     def _load(self, on_loaded: Callable[[Runtime], None]) -> None:

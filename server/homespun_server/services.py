@@ -21,11 +21,19 @@ from homespun_core.fim import FimFormat
 from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
 from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
-from homespun_core.types import Completion, CompletionRequest, SearchQuery, Snippet, Timings, Tokenizer
+from homespun_core.types import (
+    Completion,
+    CompletionRequest,
+    ScoredToken,
+    SearchQuery,
+    Snippet,
+    Timings,
+    Tokenizer,
+)
 from homespun_server.admission import Allowance, allowance, token_budget
-from homespun_server.assembly import Assembly, is_decided
+from homespun_server.assembly import Assembly, is_decided, scored
 from homespun_server.drafts import Recent, drafter
-from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, EngineStats, Priority
+from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, EngineStats, Priority, Token
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
@@ -71,7 +79,10 @@ class _Work:
     """The whole lines that were last found not to decide the completion."""
     degraded: list[str] = field(default_factory=list)
     """As in `Completion`."""
-    logprobs: list[float] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    first_token_at: float = 0.0
+    is_late: bool = False
+    """Whether `max_decode_ms` ended it."""
     explains: Layers | None = None
     """Only so much is used, and nothing that was computed before; None: as served."""
 
@@ -81,6 +92,14 @@ class _Work:
         if self.explains is not None:
             return f"explained/{self.started}"
         return "/".join(filter(None, (self.repository.id if self.repository else "", self.request.account)))
+
+    def has_no_time_left(self) -> bool:
+        """Asked after each token; counted from the first one, and only once there is a whole line."""
+        if self.request.max_decode_ms is None:
+            return False
+        now = time.monotonic()
+        self.first_token_at = self.first_token_at or now
+        return "\n" in self.assembly.text and (now - self.first_token_at) * 1e3 >= self.request.max_decode_ms
 
     def shown(self, text: str) -> str:
         """With the line ends of the client's file."""
@@ -236,7 +255,7 @@ class Completer:
     async def _snippets(self, work: _Work) -> tuple[Snippet, ...]:
         request, repository = work.request, work.repository
         if repository is None or repository.reader is None or not self._settings.retrieval:
-            return ()
+            return request.snippets
         query = SearchQuery(prefix=request.prefix, suffix=request.suffix, path=request.path, language=request.language)
         if work.explains is not None:
             search = repository.reader.search
@@ -244,7 +263,7 @@ class Completer:
         found = await self._retriever.search(work.tenant, repository.reader, query, work.allowed.snippets)
         if found.outcome in ("timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
-        return found.snippets
+        return (*request.snippets, *found.snippets)
 
     async def _decode(self, work: _Work) -> AsyncGenerator[str]:
         """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""
@@ -254,7 +273,7 @@ class Completer:
         for reason, attempt in self._attempts(work):
             work.adapter = attempt.adapter
             work.assembly.restart()
-            work.logprobs.clear()
+            work.tokens.clear()
             if reason is not None:
                 work.degraded.append(reason)
             try:
@@ -295,6 +314,7 @@ class Completer:
             tenant=work.tenant,
             client=request.client,
             priority=work.priority,
+            num_alternatives=request.logprobs or 0,
         )
         yield None, full
         if full.adapter is not None:
@@ -323,10 +343,13 @@ class Completer:
         try:
             async for token in stream:
                 assembly.add(token.id)
-                work.logprobs.append(token.logprob)
+                work.tokens.append(token)
                 yield assembly.settled
                 if assembly.is_stopped or _is_decided(work):
                     assembly.is_stopped = True
+                    break
+                if work.has_no_time_left():
+                    work.is_late = True
                     break
         finally:
             await stream.aclose()
@@ -337,7 +360,8 @@ class Completer:
 
     def _completion(self, work: _Work) -> Completion:
         request, stats, text = work.request, work.stats, work.assembly.text
-        is_cut = stats is not None and stats.finish_reason in ("length", "deadline") and not work.assembly.is_stopped
+        has_limit = stats is not None and stats.finish_reason in ("length", "deadline")
+        is_cut = (has_limit or work.is_late) and not work.assembly.is_stopped
         if stats is not None and stats.finish_reason == "superseded":
             text = ""  # nobody looks at it any more
         elif not request.raw:
@@ -361,7 +385,14 @@ class Completer:
                 decode_ms=stats.decode_ms if stats else 0.0,
             ),
             degraded=tuple(work.degraded),
+            tokens=self._scored(work, text),
         )
+
+    def _scored(self, work: _Work, text: str) -> tuple[ScoredToken, ...]:
+        if work.request.logprobs is None:
+            return ()
+        tokens = scored(work.tokens, self._tokenizer.decode, work.prompt.opening, text)
+        return tuple(replace(token, text=work.shown(token.text)) for token in tokens)
 
     def _filtered(self, request_id: str, work: _Work, completion: Completion) -> Completion:
         """Remembered, and hidden if the filter says so: what is remembered is what would have been shown."""
@@ -370,7 +401,7 @@ class Completer:
         fact = self._judged(_fact(request_id, work, completion))
         if self._record is not None:
             self._record(fact)
-        return replace(completion, text="", hidden_by="filter") if fact.verdict == "hide" else completion
+        return replace(completion, text="", tokens=(), hidden_by="filter") if fact.verdict == "hide" else completion
 
 
 def _is_decided(work: _Work) -> bool:
@@ -393,7 +424,7 @@ def _is_opportunity(work: _Work) -> bool:
 def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFact:
     request, repository = work.request, work.repository
     latency_ms = (time.monotonic() - work.started) * 1e3
-    logprobs = work.logprobs[work.prompt.num_opening :]
+    logprobs = [token.logprob for token in work.tokens[work.prompt.num_opening :]]
     return CompletionFact(
         id=request_id,
         time=time.time() - latency_ms / 1e3,

@@ -3,20 +3,23 @@
     homespun serve     answers from the first second: base model, then with the index, then with the adapter
     homespun index     makes the repository searchable; afterwards keeps watching it
     homespun retrain   trains an adapter, at once and whenever enough has changed; the gate decides about it
+    homespun worker    does what is asked for by retrain, a page, a hook or `homespun jobs`
 
-They meet in the data directory only, so each can be stopped, killed or run by hand without the others.
+They meet in the data directory and the server's queue only, so each can be stopped, killed or run by hand without the
+others.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import socket
 import subprocess
 import time
 import urllib.error
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homespun_core.children import Children, StopRequest, sources_as_arguments, stop
@@ -48,8 +51,13 @@ def run(args: argparse.Namespace) -> int:
     data = DataDir(settings.data_root)
     request = StopRequest()
     children = Children(settings, args.config, request)
-    with locked(data.locks / "up.lock", "homespun up"), _server(children, data, request) as (server, url):
+    with ExitStack() as stack:
+        stack.enter_context(locked(data.locks / "up.lock", "homespun up"))
+        server, url = stack.enter_context(_server(children, data, request))
         _say(f"serving on {url} (base model; snippets and adapter follow)")
+        beside = Children(replace(settings, server_url=url), args.config, request)
+        background = stack.enter_context(_background(beside, data, sources))
+        background.start(_WORKING)
         statuses = {source: children.run("index", source) for source in sources}
         if all(statuses.values()):
             return next(iter(statuses.values()))
@@ -57,52 +65,73 @@ def run(args: argparse.Namespace) -> int:
             if statuses[source] == 0 and (status := children.run("retrain", source, ["--no-fetch", "--no-drift"])) != 0:
                 _say(f"training ended with status {status}; serving goes on without a new adapter")
         _show_editors(url)
-        jobs = [_FRESH] if args.no_train else [_FRESH, _RETRAINING]
-        return _keep_going(server, jobs, children, data, sources, request)
+        for work in [_FRESH] if args.no_train else [_FRESH, _RETRAINING]:
+            background.start(work)
+        return _keep_going(server, background, data, request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Background:
+class _Work:
     """A verb that works as long as we do. It is started again when it ends."""
 
     verb: str
     flags: tuple[str, ...]
     what: str
+    has_sources: bool = True
 
 
-_FRESH = _Background(verb="index", flags=("--watch",), what="keeps the index fresh")
-_RETRAINING = _Background(verb="retrain", flags=("--watch", "--no-fetch"), what="decides when to train again")
+_WORKING = _Work(
+    verb="worker", flags=(f"--name={socket.gethostname()}:up",), what="does what is asked for", has_sources=False
+)
+_FRESH = _Work(verb="index", flags=("--watch",), what="keeps the index fresh")
+_RETRAINING = _Work(verb="retrain", flags=("--watch", "--no-fetch", "--jobs"), what="decides when to train again")
 
 
-def _keep_going(
-    server: subprocess.Popen[bytes],
-    jobs: Sequence[_Background],
-    children: Children,
-    data: DataDir,
-    sources: Sequence[str],
-    request: StopRequest,
-) -> int:
-    """Serve and watch until we are asked to stop; returns 0. Raises ServiceError when the server ends by itself."""
-    running: dict[subprocess.Popen[bytes], _Background] = {}
-    waiting = list(jobs)
-    try:
-        while True:
-            for job in waiting:
-                running[children.start(job.verb, job.flags, sources, data.log(job.verb))] = job
-            ended = request.wait(server, *running)
-            if ended is None:
-                _say("stopping")
-                return 0
-            if ended is server:
-                raise ServiceError(f"the server ended unexpectedly; see {data.log('server')}")
-            waiting = [job := running.pop(ended)]
-            _say(f"the process that {job.what} has ended; again in {_RESTART_S:.0f} s (see {data.log(job.verb)})")
-            request.wait(server, timeout_s=_RESTART_S)
-    finally:
-        for process in running:
+class _Background:
+    def __init__(self, children: Children, data: DataDir, sources: Sequence[str]) -> None:
+        self._children, self._data, self._sources = children, data, sources
+        self._running: dict[subprocess.Popen[bytes], _Work] = {}
+
+    def start(self, work: _Work) -> None:
+        sources = self._sources if work.has_sources else ()
+        self._running[self._children.start(work.verb, work.flags, sources, self._data.log(work.verb))] = work
+
+    @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        return list(self._running)
+
+    def ended(self, process: subprocess.Popen[bytes]) -> _Work:
+        return self._running.pop(process)
+
+    def close(self) -> None:
+        for process in self._running:
             process.terminate()
-        for process in running:
+        for process in self._running:
             stop(process)
+
+
+@contextmanager
+def _background(children: Children, data: DataDir, sources: Sequence[str]) -> Iterator[_Background]:
+    background = _Background(children, data, sources)
+    try:
+        yield background
+    finally:
+        background.close()
+
+
+def _keep_going(server: subprocess.Popen[bytes], background: _Background, data: DataDir, request: StopRequest) -> int:
+    """Serve and watch until we are asked to stop; returns 0. Raises ServiceError when the server ends by itself."""
+    while True:
+        ended = request.wait(server, *background.processes)
+        if ended is None:
+            _say("stopping")
+            return 0
+        if ended is server:
+            raise ServiceError(f"the server ended unexpectedly; see {data.log('server')}")
+        work = background.ended(ended)
+        _say(f"the process that {work.what} has ended; again in {_RESTART_S:.0f} s (see {data.log(work.verb)})")
+        request.wait(server, timeout_s=_RESTART_S)
+        background.start(work)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from homespun_core.cli import BUSY
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, RepositoryError
 from homespun_core.paths import DataDir, repo_id
@@ -80,7 +81,7 @@ def test_two_at_once_on_one_repository_are_refused(
 ) -> None:
     data = DataDir(tmp_path / "data")
     with locked(data.locks / f"index-{repo_id(str(shop))}.lock", "a test"):
-        assert index(str(shop), "--data-dir", str(data.root)) == 1
+        assert index(str(shop), "--data-dir", str(data.root)) == BUSY
     assert "indexing of shop is already running" in errors(capsys)[0]
 
 

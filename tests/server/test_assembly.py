@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_core.postprocess import finish
-from homespun_server.assembly import Assembly, is_decided
+from homespun_server.assembly import Assembly, is_decided, scored
+from homespun_server.engine.protocol import Token
 from tests.fakes import ByteTokenizer
 
 DECODE = ByteTokenizer(()).decode
@@ -93,3 +94,21 @@ def test_another_attempt_begins_with_nothing() -> None:
     for char in "aax":
         assembly.add(ord(char))
     assert assembly.text == "x" and assembly.ids == [97, 97, 120]
+
+
+@given(st.text(max_size=6), st.text(max_size=8), st.integers(0, 8))
+def test_scored_tokens_spell_the_text_wherever_it_was_cut(opening: str, written: str, length: int) -> None:
+    text = written[:length]
+    tokens = [Token(byte, -number / 8) for number, byte in enumerate((opening + written).encode())]
+    found = scored(tokens, DECODE, opening, text)
+    assert "".join(token.text for token in found) == text
+    assert all(token.logprob in {-n / 8 for n in range(len(tokens))} for token in found)
+
+
+def test_a_token_that_goes_on_after_the_opening_counts_and_one_before_it_does_not() -> None:
+    spellings = {1: "re", 2: "turn x", 3: "\n"}
+    tokens = [Token(1, -0.1), Token(2, -0.2, ((3, -0.9), (1, -2.0))), Token(3, -0.3)]
+    found = scored(tokens, lambda ids: "".join(spellings[i] for i in ids), "ret", "urn x")
+    assert [(t.id, t.text, t.logprob, t.alternatives) for t in found] == [
+        (2, "urn x", -0.2, (("\n", -0.9), ("re", -2.0)))
+    ]

@@ -124,7 +124,7 @@ async def test_a_stream_says_what_the_whole_reply_says(started: Started, raw: bo
         ({}, 400, "missing_field"),
         ({"prompt": "x", "max_tokens": -5}, 400, "invalid_value"),
         ({"prompt": "x", "stop": ["y"] * 100_000}, 400, "invalid_value"),
-        ({"prompt": "x", "n": 4}, 400, "unsupported_value"),
+        ({"prompt": "x", "best_of": 4}, 400, "unsupported_value"),
         ({"segments": {}}, 400, "missing_field"),
         ({"segments": "x"}, 400, "invalid_value"),
         ({"prompt": "x" * 2_100_000}, 413, "body_too_large"),

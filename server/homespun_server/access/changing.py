@@ -178,6 +178,15 @@ class Change:
             self.note("access.revoke", f"repository:{pattern or '*'}", **{column: id}, number=number)
         return number
 
+    def revoke_grant(self, id: str) -> bool:
+        """Whether there was one."""
+        pattern = self.connection.execute(select(grants.c.pattern).where(grants.c.id == id)).scalar()
+        if pattern is None:
+            return False
+        self.connection.execute(delete(grants).where(grants.c.id == id))
+        self.note("access.revoke", f"repository:{pattern}", grant=id)
+        return True
+
     def add_token(
         self, user: User, name: str, *, scopes: Iterable[Scope] = ("complete",), expires: float | None = None
     ) -> Token:

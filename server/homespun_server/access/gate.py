@@ -10,7 +10,7 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from homespun_core.config import Settings
@@ -18,8 +18,8 @@ from homespun_core.errors import ServiceError
 from homespun_server.access.limits import Limiter, Taken, tighter
 from homespun_server.access.lookup import Lookup
 from homespun_server.access.principal import LOCAL, NOBODY, Principal
-from homespun_server.dialects import error_body
 from homespun_server.exposure import is_loopback
+from homespun_server.refused import refused
 
 Headers = Mapping[bytes, bytes]
 
@@ -86,27 +86,27 @@ class Gate:
         path = scope["path"]
         if _is_under(path, self._signed):
             return NOBODY, None
-        refusal = self._foreign(headers) if self._is_local else None
+        refusal = self._foreign(path, headers) if self._is_local else None
         if refusal is not None:
             return refusal, None
         try:
             principal = await self._principal(headers) or await self._visitor(scope, headers)
         except ServiceError as error:
-            return (NOBODY if _is_under(path, self._open) else _unavailable(error)), None
+            return (NOBODY if _is_under(path, self._open) else _unavailable(path, error)), None
         if principal is None:
             return (NOBODY if _is_under(path, self._open) else _unauthorised(scope, headers)), None
         if scope["state"]["session"] is not None and not self._is_ours(scope["method"], headers):
-            return _refused(403, "web pages of other sites may not use this server", *_FOREIGN), None
+            return refused(path, 403, "web pages of other sites may not use this server", *_FOREIGN), None
         taken = self._taken(principal)
-        return (principal if taken is None or taken.is_allowed else _too_many(taken)), taken
+        return (principal if taken is None or taken.is_allowed else _too_many(path, taken)), taken
 
-    def _foreign(self, headers: Headers) -> Response | None:
+    def _foreign(self, path: str, headers: Headers) -> Response | None:
         if not self._is_name_of_ours(headers.get(b"host", b"")):
             message = "this server answers on localhost only (or at public_url); the Host header names another"
-            return _refused(400, message, "invalid_request_error", "wrong_host")
+            return refused(path, 400, message, "invalid_request_error", "wrong_host")
         origin = headers.get(b"origin")  # programs send none; pages of this machine send their own
         if origin is not None and not self._is_name_of_ours(origin.partition(b"://")[2]):
-            return _refused(403, "web pages of other sites may not use this server", *_FOREIGN)
+            return refused(path, 403, "web pages of other sites may not use this server", *_FOREIGN)
         return None
 
     def _is_name_of_ours(self, host: bytes) -> bool:
@@ -178,10 +178,6 @@ def _host_of(header: str) -> str:
     return header.partition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0]
 
 
-def _refused(status: int, message: str, type: str, code: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse(error_body(message, type=type, code=code), status_code=status, headers=headers)
-
-
 _FOREIGN = ("invalid_request_error", "foreign_origin")
 
 
@@ -189,15 +185,15 @@ def _unauthorised(scope: Scope, headers: Headers) -> Response:
     """Browsers are shown where to sign in."""
     if scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b""):
         return RedirectResponse(f"/signin?next={quote(scope['path'], safe='/')}", status_code=303)
-    message = "a valid bearer token is needed"
-    return _refused(401, message, "authentication_error", "invalid_api_key", {"WWW-Authenticate": "Bearer"})
+    message, asked_for = "a valid bearer token is needed", {"WWW-Authenticate": "Bearer"}
+    return refused(scope["path"], 401, message, "authentication_error", "invalid_api_key", headers=asked_for)
 
 
-def _unavailable(error: ServiceError) -> Response:
-    return _refused(503, str(error), "service_unavailable_error", "not_ready", {"Retry-After": "5"})
+def _unavailable(path: str, error: ServiceError) -> Response:
+    return refused(path, 503, str(error), "service_unavailable_error", "not_ready", headers={"Retry-After": "5"})
 
 
-def _too_many(taken: Taken) -> Response:
+def _too_many(path: str, taken: Taken) -> Response:
     wait_s = max(1, math.ceil(taken.wait_s))
     message = f"more than {taken.limit} requests a minute; try again in {wait_s} s"
-    return _refused(429, message, "rate_limit_error", "rate_limit_exceeded", {"Retry-After": str(wait_s)})
+    return refused(path, 429, message, "rate_limit_error", "rate_limit_exceeded", headers={"Retry-After": str(wait_s)})

@@ -16,7 +16,7 @@ from homespun_server.feedback.editors import editor_of
 class ForbiddenError(Exception):
     """Refused whatever the thing is, and whether or not it exists."""
 
-    def __init__(self, action: Action) -> None:
+    def __init__(self, action: str) -> None:
         super().__init__(f"this token or user may not do that ({action})")
 
 

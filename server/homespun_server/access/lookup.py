@@ -101,10 +101,10 @@ class Lookup:
 
     def look(self) -> None:
         """What follows is decided by what the database says now."""
-        with self._engine.connect() as connection:
+        with self._lock, self._engine.connect() as connection:
             version, has_accounts = reading.version(connection), reading.has_accounts(connection)
-        self._version, self.has_accounts = version, has_accounts
-        self._heard_at = time.monotonic()
+            self._version, self.has_accounts = version, has_accounts
+            self._heard_at = time.monotonic()
 
     async def bearer(self, text: str) -> Principal | None:
         """Whose token it is; None when it is nobody's. Raises ServiceError while that can't be known."""

@@ -82,7 +82,10 @@ class Decoding:
         self.ids = list(ids)
         self.num_pending = len(ids) - len(self.slot.ids)
         self._sampler = Sampler(
-            request.temperature, request.seed, request.constraint() if request.constraint is not None else None
+            request.temperature,
+            request.seed,
+            request.constraint() if request.constraint is not None else None,
+            request.num_alternatives,
         )
         can_draft = self._facts.can_crop and request.max_new_tokens > 1
         self._new_drafter = request.draft if can_draft else None

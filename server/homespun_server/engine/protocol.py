@@ -81,6 +81,8 @@ class EngineRequest:
     client: str | None = None
     """A newer request of the same client replaces this one, which ends as superseded; None replaces nothing."""
     priority: Priority = "typed"
+    num_alternatives: int = 0
+    """So many of the likeliest tokens at each place are told with its token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Token:
     id: int
     logprob: float
     """Natural logarithm, of the model's own distribution (temperature 1)."""
+    alternatives: tuple[tuple[int, float], ...] = ()
+    """Ids and log-probabilities of the likeliest tokens at its place, likeliest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

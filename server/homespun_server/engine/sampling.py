@@ -29,8 +29,10 @@ class Decided:
 
 
 class Sampler:
-    def __init__(self, temperature: float, seed: int | None, constraint: Constraint | None = None) -> None:
-        self._temperature, self._constraint = temperature, constraint
+    def __init__(
+        self, temperature: float, seed: int | None, constraint: Constraint | None = None, num_alternatives: int = 0
+    ) -> None:
+        self._temperature, self._constraint, self._num_alternatives = temperature, constraint, num_alternatives
         self._random = random.Random(seed)
 
     def decide(self, logits: torch.Tensor, tree: Branches) -> Decided:
@@ -53,11 +55,18 @@ class Sampler:
                 chosen = int(allowed[self._choose(some, some.max())])
             if self._constraint is not None:
                 self._constraint.advance(chosen)
-            tokens.append(Token(chosen, float(row[chosen] - peak) - math.log(np.exp(row - peak).sum())))
+            level = math.log(np.exp(row - peak).sum())
+            tokens.append(Token(chosen, float(row[chosen] - peak) - level, self._alternatives(row, peak, level)))
             node = tree.child(node, chosen)
             if node is not None:
                 path.append(node)
         return Decided(tokens, path, num_constrained)
+
+    def _alternatives(self, row: _Row, peak: np.float32, level: float) -> tuple[tuple[int, float], ...]:
+        if not self._num_alternatives:
+            return ()
+        likeliest = np.argsort(-row, kind="stable")[: self._num_alternatives]
+        return tuple((int(i), float(row[i] - peak) - level) for i in likeliest)
 
     def _choose(self, row: _Row, peak: np.float32) -> int:
         return int(row.argmax()) if self._temperature <= 0 else self._draw(row, peak)

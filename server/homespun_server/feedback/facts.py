@@ -46,6 +46,8 @@ class Event:
     """None: all that the completion has, for a kind that counts characters."""
     is_line: bool = False
     """Its first line only; instead of `characters`, for clients that don't count."""
+    user: str = ""
+    """Id of the account it came from, which must be the completion's; empty without accounts."""
 
 
 Fact = CompletionFact | Event

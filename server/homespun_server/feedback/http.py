@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from homespun_server import dialects
+from homespun_server.access.http import demand
 from homespun_server.dialects import BadRequestError
 from homespun_server.feedback import wire
 from homespun_server.feedback.facts import Event
@@ -33,10 +35,11 @@ async def events(request: Request) -> Response:
 def _taken(request: Request, events: Sequence[Event]) -> Response:
     runtime = request.app.state.runtime
     assert isinstance(runtime, Runtime)
+    user = demand(request, "complete").user
     for event in events:
         runtime.metrics.events.labels(event.kind).inc()
         if runtime.recorder is not None:
-            runtime.recorder.record(event)
+            runtime.recorder.record(replace(event, user=user))
     return Response(status_code=200)
 
 

@@ -69,13 +69,13 @@ def _write_completions(connection: Connection, facts: Mapping[str, CompletionFac
 
 
 def _write_events(connection: Connection, facts: Sequence[Event]) -> int:
-    asked = select(completions.c.id, completions.c.characters, completions.c.first_line)
+    asked = select(completions.c.id, completions.c.user, completions.c.characters, completions.c.first_line)
     ids = sorted({f.completion for f in facts})
     sizes = {row.id: row for row in connection.execute(asked.where(completions.c.id.in_(ids)))}
     num_unknown = 0
     for fact in facts:
         size = sizes.get(fact.completion)
-        if size is None:
+        if size is None or fact.user not in ("", size.user):
             num_unknown += 1
             continue
         _write_event(connection, fact, _characters(fact, size.characters, size.first_line))

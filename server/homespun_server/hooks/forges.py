@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 TOLERANCE_S = 300.0
 """How old or new a signature with a time may be."""
 
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _SECONDS = re.compile(r"[0-9]{1,12}")
 
 Headers = Mapping[str, str]
@@ -101,6 +102,12 @@ def _texts(repository: Payload) -> Iterator[str]:
     project = repository.get("project")
     if isinstance(project, Mapping) and isinstance(repository.get("slug"), str):
         yield f"{project.get('key')}/{repository['slug']}"
+
+
+def pushed_commit(payload: Payload) -> str | None:
+    """The newest commit of a push, where the forge says it as GitHub does; for people to see."""
+    commit = payload.get("after")
+    return commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None
 
 
 def _links(links: Payload) -> Iterator[str]:

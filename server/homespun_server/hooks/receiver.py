@@ -1,18 +1,26 @@
-"""From a hook to a nudge: genuine, not seen before, and about a repository that is indexed here."""
+"""From a hook to a nudge or a job: genuine, not seen before, and about a repository that is indexed here."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from homespun_core import nudges, storage
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir, is_remote, repo_identity
 from homespun_indexer import snapshot
-from homespun_server.hooks.forges import Hook, delivery_of, forge_of, is_push, payload_of, repository_names
+from homespun_server.hooks.forges import (
+    Hook,
+    delivery_of,
+    forge_of,
+    is_push,
+    payload_of,
+    pushed_commit,
+    repository_names,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +58,12 @@ class Deliveries:
 
 
 class Receiver:
-    def __init__(self, data: DataDir, secret: str) -> None:
+    """Where `homespun index --watch` runs, it is nudged: it looks within half a second. Elsewhere `ask` makes a job for
+    a worker; it raises HomespunError where it can't."""
+
+    def __init__(self, data: DataDir, secret: str, ask: Callable[[str, str | None], object] | None = None) -> None:
         self._data, self._secret = data, secret.encode("utf-8", "surrogateescape")
+        self._ask = ask
         self._deliveries = Deliveries()
 
     @property
@@ -75,18 +87,21 @@ class Receiver:
         if delivery is not None and self._deliveries.has(forge.name, delivery):
             return _accepted("replayed", "seen before")
         try:
-            names = list(repository_names(payload_of(hook)))
+            payload = payload_of(hook)
+            names = list(repository_names(payload))
         except (ValueError, UnicodeDecodeError):
             return _refused(400, "malformed", "the payload is not a JSON object")
-        nudged = self._nudge(names)
+        nudged = self._tell(names, pushed_commit(payload))
         if delivery is not None:
             self._deliveries.add(forge.name, delivery)
         return _accepted("nudged", "") if nudged else _accepted("unknown", "no such repository is fetched here")
 
-    def _nudge(self, names: Iterable[str]) -> list[str]:
+    def _tell(self, names: Iterable[str], commit: str | None) -> list[str]:
         found = matching(indexed_remotes(self._data), names)
         for repo in found:
             nudges.nudge(self._data, repo)
+            if self._ask is not None and not nudges.is_read(self._data, repo):
+                self._ask(repo, commit)
         return found
 
 

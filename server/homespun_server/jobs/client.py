@@ -24,10 +24,9 @@ class ServerAway(ServiceError):
 
 class _Client:
     def __init__(self, url: str, token: str, path: str) -> None:
-        self._url = url.rstrip("/")
+        self._url, self._path = url.rstrip("/"), path
         shown = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(
-            base_url=f"{self._url}{path}",
             headers=shown,
             timeout=_TIMEOUT_S,
             trust_env=not is_loopback(urlsplit(url).hostname or ""),  # a proxy doesn't lead to this machine
@@ -40,13 +39,17 @@ class _Client:
         """What the server answers; None is nothing. Raises ServerAway, LeaseLost and ServiceError."""
         with self._explained():
             answer = self._http.request(
-                method, path, json=body, params=_given(query), timeout=httpx.Timeout(_TIMEOUT_S + wait_s)
+                method,
+                f"{self._url}{self._path}{path}",
+                json=body,
+                params=_given(query),
+                timeout=_TIMEOUT_S + wait_s,
             )
         if answer.status_code >= 500 or answer.status_code == 429:
             raise ServerAway(f"{self._shown}: {_message(answer)}")
         if answer.status_code == 409:
             raise LeaseLost(_message(answer))
-        if answer.is_error:
+        if not answer.is_success:
             raise ServiceError(f"{self._shown}: {_message(answer)}{_remedy(answer.status_code)}")
         return answer.json() if answer.content else None
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from homespun_core import fences, storage
 from homespun_core.config import Settings
-from homespun_core.errors import ConfigError, StorageError
+from homespun_core.errors import ConfigError, HomespunError, StorageError
 from homespun_core.fences import Lease
 from homespun_core.paths import DataDir, hide_credentials
 from homespun_server.jobs.states import Job, Kind
@@ -56,6 +57,13 @@ class Queue:
         return self.store.add(
             kind, target.repository, target.source, commit=commit, priority=priority, asked_by=asked_by
         )
+
+    def pushed(self, repository: str, commit: str | None) -> None:
+        """A forge says so. What can't be asked for now is found at the next fetch, or push."""
+        try:
+            self.ask("index", repository, commit=commit, asked_by="push", known=True)
+        except (HomespunError, DBAPIError) as error:
+            logger.warning("a push to %s makes no job (%s)", repository, type(error).__name__)
 
     def repository_of(self, word: str) -> str:
         """The id of what is configured or indexed here under that name. Raises ConfigError."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from homespun_core.children import Children, StopRequest
@@ -16,10 +18,13 @@ from homespun_server.jobs.queue import own_token
 from homespun_server.jobs.states import WORKER_KINDS
 from homespun_server.jobs.worker import Worker, say
 
+_LANES = (("index",), ("train", "evaluate"))
+"""Worked at side by side: what takes hours doesn't hold up what takes seconds."""
 _EPILOG = """\
 A worker asks the server for a job, runs it as `homespun index`, `train` or `eval` would, tells how far it is, and takes
-the next. It needs the same data directory as the server (or that directory over a network). Ctrl-C or SIGTERM gives the
-job back; training goes on from its checkpoint wherever it is taken up again.
+the next. Training and evaluation, which take long, have a turn of their own beside indexing. It needs the same data
+directory as the server (or that directory over a network). Ctrl-C or SIGTERM gives the job back; training goes on from
+its checkpoint wherever it is taken up again.
 
 examples:
   homespun worker                                  on the server's machine: `homespun up` does this by itself
@@ -46,10 +51,24 @@ def run(args: argparse.Namespace) -> int:
     if unknown:
         raise ConfigError(f"--kinds: {unknown[0]!r} is not one of {', '.join(WORKER_KINDS)}")
     request = StopRequest()
-    client = WorkerClient(settings.server_url, own_token(settings.worker_token, DataDir(settings.data_root)))
+    token = own_token(settings.worker_token, DataDir(settings.data_root))
     name = args.name or f"{socket.gethostname()}:{os.getpid()}"
-    say(f"worker {name} asks {settings.server_url} for {', '.join(kinds)}")
     children = Children(replace(settings, progress="json"), args.config, request)
-    Worker(client, children, request, name=name[:128], kinds=kinds).work()
-    client.close()
+    lanes = [
+        Worker(WorkerClient(settings.server_url, token), children, request, name=f"{name}:{lane[0]}"[:128], kinds=lane)
+        for lane in ([kind for kind in lane if kind in kinds] for lane in _LANES)
+        if lane
+    ]
+    say(f"worker {name} asks {settings.server_url} for {', '.join(kinds)}")
+    return _work(lanes, request)
+
+
+def _work(lanes: Sequence[Worker], request: StopRequest) -> int:
+    """0 when we were asked to stop; a lane that can't go on ends the others, and its error is ours."""
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        working = [pool.submit(lane.work) for lane in lanes]
+        request.wait(until=lambda: any(lane.done() for lane in working))
+        request.is_made = True
+        for lane in working:
+            lane.result()
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event
@@ -13,23 +12,14 @@ from sqlalchemy.exc import OperationalError
 
 from homespun_core.errors import ServiceError
 from homespun_server.access import reading
-from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
 from homespun_server.access.decisions import Guarded
 from homespun_server.access.lookup import Lookup
 from homespun_server.access.records import Grant
-from homespun_server.database.opening import open_database
+from tests.server.access.conftest import ADMIN
 
-ADMIN = Actor(id="local", origin="cli")
 SHOP = Guarded(id="shop-1", name="shop", groups=frozenset({"shop-developers"}))
 WEB = Guarded(id="web-2", name="web")
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = open_database("", tmp_path / "homespun.db")
-    yield made
-    made.dispose()
 
 
 @pytest.fixture
@@ -149,7 +139,7 @@ async def test_teams_and_grants_say_what_may_be_read(lookup: Lookup, engine: Eng
 
 
 async def test_without_a_database_the_known_go_on_for_a_while_and_others_are_told_to_wait(
-    engine: Engine, tmp_path: Path
+    engine: Engine,
 ) -> None:
     lookup = Lookup(engine, lambda: (), poll_s=0.02, trust_s=0.5)
     known, unknown = _token(engine), _token(engine, "bob")

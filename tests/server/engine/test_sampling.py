@@ -53,6 +53,17 @@ def test_log_probabilities_are_the_models_own_at_any_temperature() -> None:
     assert math.isclose(high.logprob, float(logits.log_softmax(-1).max()), rel_tol=1e-2)
 
 
+def test_alternatives_are_the_likeliest_with_their_own_log_probabilities() -> None:
+    logits = _logits(1)
+    [token] = Sampler(0.0, None, num_alternatives=3).decide(logits, Branches()).tokens
+    best = logits.log_softmax(-1)[0].topk(3)
+    assert [i for i, _ in token.alternatives] == best.indices.tolist()
+    assert all(
+        math.isclose(a, b, rel_tol=1e-5) for (_, a), b in zip(token.alternatives, best.values.tolist(), strict=True)
+    )
+    assert token.alternatives[0] == (token.id, token.logprob) and _one(Sampler(0.0, None), logits).alternatives == ()
+
+
 @settings(max_examples=50, deadline=None)
 @given(draft=st.lists(st.integers(0, VOCAB - 1), max_size=6), seed=st.integers(0, 999))
 def test_a_seed_samples_the_same_tokens_with_and_without_a_draft(draft: Sequence[int], seed: int) -> None:

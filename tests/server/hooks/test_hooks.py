@@ -21,6 +21,7 @@ from homespun_indexer import snapshot
 from homespun_server.app import build_app
 from homespun_server.hooks import routes
 from homespun_server.hooks.receiver import Deliveries, matching
+from homespun_server.jobs.queue import Queue
 from tests.server.hooks import deliveries
 from tests.server.hooks.deliveries import CLONE, DELIVERIES, SECRET, Delivery
 
@@ -36,13 +37,20 @@ class Site:
         values = {"webhook_secret": SECRET.decode(), **settings}
         self._app = build_app(Settings(data_dir=str(data.root), **values), _MODEL)  # type: ignore[arg-type]
 
-    def index(self, identity: str, repo: str) -> None:
+    @property
+    def queue(self) -> Queue:
+        queue = self._app.state.jobs
+        assert isinstance(queue, Queue)
+        return queue
+
+    def index(self, identity: str, repo: str, git_urls: str = "") -> None:
         """An index's manifest; of the rest hooks need nothing."""
-        sources = {"repository": identity}
+        sources = {"repository": identity, "git_urls": git_urls}
         manifest = Manifest(kind=snapshot.KIND, format_version=snapshot.FORMAT, fingerprint="f", sources=sources)
-        with storage.publish_dir(self.data.index(repo) / "g", manifest):
+        name = f"g{len(git_urls)}"
+        with storage.publish_dir(self.data.index(repo) / name, manifest):
             pass
-        storage.set_current(self.data.index(repo), "g")
+        storage.set_current(self.data.index(repo), name)
 
     async def post(self, delivery: Delivery, path: str = "/hooks") -> httpx.Response:
         transport = httpx.ASGITransport(self._app)
@@ -83,6 +91,19 @@ async def test_a_replayed_one_does_nothing(site: Site, delivery: Delivery) -> No
     before = nudges.stamp(site.data, SHOP)
     assert (await site.post(delivery)).json() == {"outcome": "replayed"}
     assert nudges.stamp(site.data, SHOP) == before
+
+
+async def test_a_thousand_pushes_are_one_job_where_nobody_watches(site: Site) -> None:
+    site.index("git.example.com/team/shop", SHOP, git_urls=CLONE)
+    with nudges.reading(site.data, SHOP):
+        await site.post(deliveries.github())
+    assert site.queue.store.jobs() == []
+    for n in range(20):
+        pushed = {"repository": {"clone_url": CLONE}, "after": f"{n:040x}", "n": n}
+        assert (await site.post(deliveries.github(pushed, delivery=str(n)))).json() == {"outcome": "nudged"}
+    (job,) = site.queue.store.jobs()
+    assert (job.kind, job.repository, job.source) == ("index", SHOP, CLONE)
+    assert (job.commit, job.asked_by) == (f"{19:040x}", "push")
 
 
 async def test_a_signature_with_an_old_or_coming_time_is_refused(site: Site) -> None:

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", action="store_true", help="go on until stopped, and train whenever it is due")
     parser.add_argument("--dry-run", action="store_true", help="only say what is due and why, or why not")
     parser.add_argument("--no-fetch", action="store_true", help="leave fetching to `homespun index --watch`")
+    parser.add_argument("--jobs", action="store_true", help="let workers train, through the server's queue")
     parser.add_argument("--no-drift", action="store_true", help="don't measure live adapters on fresh code")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a page of plots of that, and end")
     add_flags(parser, (RETRAIN, TRAIN, INDEX))
@@ -71,11 +72,24 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         return _report(subjects, args.report)
     request = StopRequest()
-    train = loop.train_in_child(Children(settings, args.config, request))
+    train = _by_worker(settings, data, request) if args.jobs else _here(settings, args.config, request)
     if args.watch and not args.dry_run:
         loop.watch(subjects, rules, train, request)
         return 0
     return loop.once(subjects, rules, train, measures=not args.no_drift, is_dry=args.dry_run)
+
+
+def _here(settings: Settings, config: Path | None, request: StopRequest) -> loop.Train:
+    return loop.train_in_child(Children(settings, config, request))
+
+
+def _by_worker(settings: Settings, data: DataDir, request: StopRequest) -> loop.Train:
+    # Imported here: where nobody asks a server, nothing of it is needed.
+    from homespun_server.jobs.client import WorkerClient
+    from homespun_server.jobs.queue import own_token
+
+    client = WorkerClient(settings.server_url, own_token(settings.worker_token, data))
+    return loop.train_by_worker(client, request)
 
 
 def _report(subjects: list[Subject], path: Path) -> int:

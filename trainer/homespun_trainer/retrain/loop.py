@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 from homespun_core.children import Children, StopRequest
-from homespun_core.errors import HomespunError
+from homespun_core.cli import INTERRUPTED
+from homespun_core.errors import HomespunError, ServiceError
 from homespun_core.paths import hide_credentials
 from homespun_core.retraining import FreshScore
 from homespun_trainer.retrain.policy import Action, Decision, Rules, choose, clock
@@ -21,6 +23,7 @@ from homespun_trainer.retrain.subject import Subject
 
 logger = logging.getLogger(__name__)
 
+_OPEN = ("queued", "running")
 _LOOK_S = 5.0
 """A look costs a few git commands, about 20 ms, where nothing was pushed."""
 
@@ -31,6 +34,47 @@ Train = Callable[[str, str, Callable[[], bool]], int | None]
 def train_in_child(children: Children) -> Train:
     """`homespun train`, on our terminal. Raises KeyboardInterrupt when we are asked to stop; it saves a checkpoint."""
     return lambda source, commit, is_enough: children.run_until(is_enough, "train", source, ["--commit", commit])
+
+
+class TrainingQueue(Protocol):
+    """The server's: workers do what is asked of it. Each of these may raise ServiceError when it can't be reached."""
+
+    def ask(self, kind: str, repository: str, commit: str | None) -> dict[str, Any]: ...
+
+    def job(self, id: int) -> dict[str, Any]: ...
+
+    def cancel(self, id: int) -> None: ...
+
+
+def train_by_worker(queue: TrainingQueue, request: StopRequest) -> Train:
+    """Asks for a job and waits for its end. Raises KeyboardInterrupt when we are asked to stop: the job goes on, and
+    its adapter is found the next time."""
+
+    def train(source: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
+        id: int | None = None
+        while True:
+            try:
+                if id is None:
+                    id = int(queue.ask("train", source, commit)["id"])
+                job = queue.job(id)
+                if job["state"] not in _OPEN:
+                    return _status(job["state"], is_enough())
+                if is_enough() and not job["is_unwanted"]:
+                    queue.cancel(id)
+            except ServiceError as error:  # the server restarts; its queue outlives that
+                logger.info("training waits: %s", error)
+            request.wait(timeout_s=_LOOK_S)
+            if request.is_made:
+                raise KeyboardInterrupt
+
+    return train
+
+
+def _status(state: str, is_enough: bool) -> int | None:
+    """As of a child process. What a person cancelled is like what they interrupted: it goes on after a while."""
+    if state == "cancelled":
+        return None if is_enough else INTERRUPTED
+    return int(state != "done")
 
 
 def look(subjects: Sequence[Subject], now: float) -> dict[str, Decision | None]:

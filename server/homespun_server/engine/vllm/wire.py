@@ -99,6 +99,8 @@ def completion_body(
     }
     if request.seed is not None:
         body["seed"] = request.seed
+    if request.num_alternatives:
+        body["logprobs"] = request.num_alternatives
     if request.tenant:
         body["cache_salt"] = salt(request.tenant, secret)
     if has_priorities:
@@ -211,7 +213,20 @@ def _tokens(logprobs: Any, *, is_first_unknown: bool = False) -> tuple[Token, ..
     pairs = list(zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True))
     if is_first_unknown:
         pairs[0] = (pairs[0][0], math.nan)
-    return tuple(Token(int(name.removeprefix(_TOKEN_ID)), float(logprob)) for name, logprob in pairs)
+    tops = logprobs.get("top_logprobs") or [None] * len(pairs)
+    return tuple(
+        Token(_id(name), float(logprob), _alternatives(top)) for (name, logprob), top in zip(pairs, tops, strict=True)
+    )
+
+
+def _id(name: str) -> int:
+    return int(name.removeprefix(_TOKEN_ID))
+
+
+def _alternatives(top: Any) -> tuple[tuple[int, float], ...]:
+    """The token itself is always told, and is no alternative where it stands alone."""
+    told = sorted(((_id(name), float(logprob)) for name, logprob in (top or {}).items()), key=lambda pair: -pair[1])
+    return tuple(told) if len(told) > 1 else ()
 
 
 def _counts(event: Any) -> dict[str, int]:

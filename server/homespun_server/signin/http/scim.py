@@ -16,10 +16,10 @@ from scim2_models import (
     BaseModel,
     Context,
     Error,
-    Group,
     InvalidSyntaxException,
     ListResponse,
     NotFoundException,
+    NotImplementedException,
     PatchOp,
     PayloadTooLargeException,
     Resource,
@@ -36,7 +36,7 @@ from homespun_server.access.audit import Actor
 from homespun_server.access.changing import Change, changing
 from homespun_server.signin.http.doors import base_url, origin_of
 from homespun_server.signin.scim import groups, users
-from homespun_server.signin.scim.resources import MAX_RESULTS, SERVICE, User
+from homespun_server.signin.scim.resources import MAX_RESULTS, SERVICE, Group, User
 
 PATH = "/scim/v2"
 _MAX_BYTES = 2_000_000
@@ -91,6 +91,16 @@ _KINDS = {
 }
 
 
+def kind_of(kind: str) -> str:
+    if kind in ("ServiceProviderConfig", "ResourceTypes", "Schemas"):
+        raise _failure(405, "these can only be read")
+    if kind == ".search":
+        raise NotImplementedException(detail="search /Users or /Groups")
+    if kind not in _KINDS:
+        raise NotFoundException(detail="there are /Users and /Groups")
+    return kind
+
+
 def authorised(request: Request) -> None:
     expected = request.app.state.runtime.settings.scim_token.encode()
     scheme, _, shown = request.headers.get("authorization", "").partition(" ")
@@ -116,6 +126,7 @@ async def body(request: Request) -> Body:
     return found
 
 
+Kind = Annotated[str, Depends(kind_of)]
 router = APIRouter(prefix=PATH, tags=["provisioning"], dependencies=[Depends(authorised)])
 
 
@@ -146,9 +157,18 @@ def schema(request: Request, id: str) -> Response:
 
 
 @router.get("/{kind}")
-def search(request: Request, kind: str) -> Response:
-    found = _kind(kind)
-    query = _read(found.search, dict(request.query_params), Context.SEARCH_REQUEST)
+def search(request: Request, kind: Kind) -> Response:
+    return _page(request, kind, dict(request.query_params))
+
+
+@router.post("/{kind}/.search")
+def search_by_post(request: Request, kind: Kind, fields: Annotated[Body, Depends(body)]) -> Response:
+    return _page(request, kind, fields)
+
+
+def _page(request: Request, kind: str, fields: Mapping[str, Any]) -> Response:
+    found = _KINDS[kind]
+    query = _read(found.search, fields, Context.SEARCH_REQUEST)
     with request.app.state.runtime.database.connect() as connection:
         resources = _matching(connection, found, query)
     start = query.start_index_0 or 0
@@ -160,15 +180,15 @@ def search(request: Request, kind: str) -> Response:
 
 
 @router.get("/{kind}/{id}")
-def read(request: Request, kind: str, id: str) -> Response:
+def read(request: Request, kind: Kind, id: str) -> Response:
     with request.app.state.runtime.database.connect() as connection:
-        resource = _found(connection, _kind(kind), id)
+        resource = _found(connection, _KINDS[kind], id)
     return _reply(request, resource, kind)
 
 
 @router.post("/{kind}")
-def create(request: Request, kind: str, fields: Annotated[Body, Depends(body)]) -> Response:
-    found = _kind(kind)
+def create(request: Request, kind: Kind, fields: Annotated[Body, Depends(body)]) -> Response:
+    found = _KINDS[kind]
     wanted = _read(found.model, fields, Context.RESOURCE_CREATION_REQUEST)
     with _changing(request) as change:
         made = _found(change.connection, found, found.create(change, wanted))
@@ -176,8 +196,8 @@ def create(request: Request, kind: str, fields: Annotated[Body, Depends(body)]) 
 
 
 @router.put("/{kind}/{id}")
-def replace(request: Request, kind: str, id: str, fields: Annotated[Body, Depends(body)]) -> Response:
-    found = _kind(kind)
+def replace(request: Request, kind: Kind, id: str, fields: Annotated[Body, Depends(body)]) -> Response:
+    found = _KINDS[kind]
     wanted = _read(found.model, fields, Context.RESOURCE_REPLACEMENT_REQUEST)
     with _changing(request) as change:
         wanted.replace(_found(change.connection, found, id))
@@ -187,8 +207,8 @@ def replace(request: Request, kind: str, id: str, fields: Annotated[Body, Depend
 
 
 @router.patch("/{kind}/{id}")
-def patch(request: Request, kind: str, id: str, fields: Annotated[Body, Depends(body)]) -> Response:
-    found = _kind(kind)
+def patch(request: Request, kind: Kind, id: str, fields: Annotated[Body, Depends(body)]) -> Response:
+    found = _KINDS[kind]
     operations = _read(found.patch, fields, Context.RESOURCE_PATCH_REQUEST)
     with _changing(request) as change:
         resource = _found(change.connection, found, id)
@@ -199,8 +219,8 @@ def patch(request: Request, kind: str, id: str, fields: Annotated[Body, Depends(
 
 
 @router.delete("/{kind}/{id}")
-def remove(request: Request, kind: str, id: str) -> Response:
-    found = _kind(kind)
+def remove(request: Request, kind: Kind, id: str) -> Response:
+    found = _KINDS[kind]
     with _changing(request) as change:
         _found(change.connection, found, id)
         found.remove(change, id)
@@ -254,15 +274,13 @@ def _changing(request: Request) -> Iterator[Change]:
     except ConfigError as error:
         raise SCIMException(detail=str(error)) from error
     except StorageError as error:
-        unavailable = SCIMException(detail=str(error))
-        unavailable.status = 503
-        raise unavailable from error
+        raise _failure(503, str(error)) from error
 
 
-def _kind(name: str) -> _Kind:
-    if name not in _KINDS:
-        raise NotFoundException(detail="there are /Users and /Groups")
-    return _KINDS[name]
+def _failure(status: int, detail: str) -> SCIMException:
+    failure = SCIMException(detail=detail)
+    failure.status = status
+    return failure
 
 
 def _found(connection: Connection, kind: _Kind, id: str) -> Any:
@@ -274,9 +292,7 @@ def _found(connection: Connection, kind: _Kind, id: str) -> Any:
 
 def _described(request: Request, place: str, resources: Sequence[Resource[Any]]) -> Response:
     if "filter" in request.query_params:  # RFC 7644, section 4
-        forbidden = SCIMException(detail="these can't be filtered")
-        forbidden.status = 403
-        raise forbidden
+        raise _failure(403, "these can't be filtered")
     shown = [resource.model_dump(scim_ctx=Context.RESOURCE_QUERY_RESPONSE) for resource in resources]
     listed = {"schemas": [str(ListResponse.__schema__)], "totalResults": len(shown), "itemsPerPage": len(shown)}
     return _json(listed | {"startIndex": 1, "Resources": shown})
@@ -292,6 +308,8 @@ def _one_described(request: Request, place: str, resources: Sequence[Resource[An
 def _locate(request: Request, resource: Resource[Any], place: str) -> None:
     if resource.meta is not None:
         resource.meta.location = f"{base_url(request)}{PATH}/{place}/{resource.id}"
+    for member in getattr(resource, "members", None) or ():
+        member.ref = f"{base_url(request)}{PATH}/Users/{member.value}"
 
 
 def _reply(

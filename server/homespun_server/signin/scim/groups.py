@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from scim2_models import Group, GroupMember, InvalidValueException, Meta, UniquenessException
+from scim2_models import InvalidValueException, Meta, UniquenessException
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
 from homespun_server.access import reading
 from homespun_server.access.changing import Change
 from homespun_server.access.records import Team
-from homespun_server.access.tables import grants, members, teams, users
+from homespun_server.access.tables import grants, members, teams
+from homespun_server.signin.scim.resources import Group, Member
 from homespun_server.signin.scim.users import moment
 from homespun_server.signin.tables import provisioned_groups, provisioned_users
 
@@ -100,11 +101,7 @@ def _query() -> Any:
 
 
 def _resource(connection: Connection, row: Row[Any]) -> Group:
-    query = select(users.c.id, users.c.name).join(members, members.c.user == users.c.id)
-    query = query.where(members.c.team == row.team, members.c.source == "scim").order_by(users.c.name)
-    people = [
-        GroupMember(value=user.id, type="User", ref=None, display=user.name) for user in connection.execute(query)
-    ]
+    people = [Member(value=id, ref=None) for id in _member_ids(connection, row.team)]
     return Group(
         id=row.team,
         external_id=row.external_id,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from pydantic import Field
 from scim2_models import (
     URN,
     AuthenticationScheme,
@@ -16,9 +17,9 @@ from scim2_models import (
     ComplexAttribute,
     ETag,
     Filter,
-    Group,
     Mutability,
     Patch,
+    Reference,
     Required,
     Resource,
     ScimPolicy,
@@ -62,6 +63,22 @@ class User(Resource[Any]):
     emails: list[Email] | None = None
     """The primary one is kept as theirs, else the first."""
     groups: Annotated[list[Membership] | None, Mutability.read_only] = None
+
+
+class Member(ComplexAttribute):
+    value: Annotated[str | None, Mutability.immutable, CaseExact.true] = None
+    ref: Annotated[Reference[User] | None, Mutability.immutable] = Field(
+        None, serialization_alias="$ref", validation_alias="$ref"
+    )
+
+
+class Group(Resource[Any]):
+    """A team of people."""
+
+    __schema__ = URN("urn:ietf:params:scim:schemas:core:2.0:Group")
+
+    display_name: Annotated[str | None, Required.true] = None
+    members: list[Member] | None = None
 
 
 # As providers are: Entra and Okta send more than was asked for, and Entra says in a value what to remove.

@@ -19,7 +19,7 @@ from homespun_server.signin.accounts import free_name
 from homespun_server.signin.scim.resources import Membership, User
 from homespun_server.signin.tables import identities, provisioned_groups, provisioned_users
 
-_FIELDS = {"user_name", "name", "display_name", "emails"}
+_FIELDS = {"user_name", "name", "display_name", "active", "emails"}
 
 
 def all_users(connection: Connection, user_name: str | None = None, external_id: str | None = None) -> Sequence[User]:
@@ -44,10 +44,10 @@ def create(change: Change, wanted: User) -> str:
     account = _signed_in_before(change.connection, wanted)
     if account is None:
         account = change.add_user(free_name(change.connection, wanted.user_name), source="scim")
-    now = time.time()
+    wanted.active, now = wanted.active is not False, time.time()
     row = {"user": account.id, "created": now} | _columns(wanted, now)
     change.connection.execute(insert(provisioned_users).values(row))
-    _apply(change, account, wanted, active=wanted.active is not False)
+    _apply(change, account, wanted, active=wanted.active)
     return account.id
 
 
@@ -120,7 +120,9 @@ def _resource(connection: Connection, row: Row[Any]) -> User:
     account = reading.user_with(connection, row.user)
     assert account is not None
     resource = User.model_validate(row.document)
-    resource.id, resource.external_id, resource.active = row.user, row.external_id, account.active
+    resource.id, resource.external_id = row.user, row.external_id
+    if resource.active is not None:
+        resource.active = account.active
     resource.groups = _groups(connection, row.user) or None
     resource.meta = Meta(resource_type="User", created=moment(row.created), last_modified=moment(row.changed))
     return resource

@@ -117,6 +117,17 @@ def test_an_event_has_tokens_by_id() -> None:
     assert parse_chunk("[DONE]") is None
 
 
+def test_alternatives_come_where_they_were_asked_for() -> None:
+    assert _body(num_alternatives=2)["logprobs"] == 2 and _body()["logprobs"] == 0
+    event = _event(["token_id:7"], [-0.5], None)
+    event["choices"][0]["logprobs"]["top_logprobs"] = [{"token_id:9": -2.0, "token_id:7": -0.5, "token_id:8": -1.5}]
+    chunk = parse_chunk(json.dumps(event))
+    assert chunk is not None and chunk.tokens == (Token(7, -0.5, ((7, -0.5), (8, -1.5), (9, -2.0))),)
+    event["choices"][0]["logprobs"]["top_logprobs"] = [{"token_id:7": -0.5}]
+    alone = parse_chunk(json.dumps(event))
+    assert alone is not None and alone.tokens == (Token(7, -0.5),)
+
+
 def test_the_last_event_has_the_counts() -> None:
     drafts = {"num_spec_steps": 3, "num_draft_tokens": 9, "num_accepted_draft_tokens": 5}
     event = {

@@ -1,0 +1,179 @@
+"""The chart, rendered by Helm itself: valid for three Kubernetes versions, closed, and what it starts exists."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from homespun_core.cli import VERBS
+from homespun_core.config import load_settings
+from tests.deploy.charts import CHART, EXAMPLES, VERSIONS, one, pods, rendered, run, settings, settings_file, template
+
+SINGLE = ("--set", "existingSecret=secret")
+CLUSTER = (*SINGLE, "--set", "mode=cluster,persistence.accessMode=ReadWriteMany")
+CUSTOM_KINDS = ("HTTPRoute", "PrometheusRule", "ScaledObject", "ServiceMonitor")
+"""Defined by others; Kubernetes has no schema for them."""
+BAD = [
+    (["mode=clutser"], "mode"),
+    (["settings.prot=8080"], "prot"),
+    (["settings.max_queue=many"], "max_queue"),
+    (["settings.max_queue=-1"], "max_queue"),
+    (["settings.dtype=int4"], "dtype"),
+    (["settings.api_token=secret"], "api_token"),
+    (["settings.port=9000"], "port"),
+    (["repositories[0].name=shop"], "source"),
+    (["repositories[0].source=x,repositories[0].brnach=main"], "brnach"),
+    (["adapters[0].name=team"], "repositories"),
+    (["image.pullPolicy=Sometimes"], "pullPolicy"),
+    (["image.digest=sha256:abc"], "digest"),
+    (["service.type=Node"], "service.type"),
+    (["service.port=0"], "service.port"),
+    (["persistence.size=big"], "persistence.size"),
+    (["persistence.accessMode=Shared"], "accessMode"),
+    (["networkPolicy.git[0].cidr=git.example.com,networkPolicy.git[0].ports[0]=443"], "cidr"),
+    (["networkPolicy.git[0].cidr=10.0.0.0/8"], "ports"),
+    (["vllm.maxLoraRank=20"], "maxLoraRank"),
+    (["gateway.replicas=two"], "replicas"),
+    (["podSecurity.runAsUser=0"], "runAsUser"),
+    (["unknown=1"], "unknown"),
+    (["existingSecret="], "existingSecret"),
+    (["mode=cluster"], "ReadWriteMany"),
+    (["mode=cluster,persistence.enabled=false"], "persistence.enabled"),
+]
+
+
+def test_helm_finds_nothing_to_complain_about() -> None:
+    done = run("lint", str(CHART), "--strict", *SINGLE)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_valid_in_three_versions_of_kubernetes(example: Path, version: str, tmp_path: Path) -> None:
+    done = template("--values", str(example), version=version)
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "rendered.yaml"
+    file.write_text(done.stdout)
+    words = [sys.executable, "-m", "kubernetes_validate", "--strict", "-k", version, str(file)]
+    checked = subprocess.run(words, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    unknown = [line for line in (checked.stdout + checked.stderr).splitlines() if "Couldn't find schema" in line]
+    assert [line for line in unknown if not any(f"kind {kind} " in line for kind in CUSTOM_KINDS)] == []
+
+
+@pytest.mark.parametrize(("values", "named"), BAD, ids=lambda value: str(value)[:60])
+def test_a_bad_value_is_refused_by_name(values: list[str], named: str) -> None:
+    done = template(*SINGLE, "--set", values[0])
+    assert done.returncode != 0 and named in done.stderr
+
+
+def test_settings_reach_homespun_with_their_types(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    given: dict[str, Any] = {
+        "settings": {"max_repo_mb": 2_000_000, "train_minutes": 7.5, "retrieval": False, "log_format": "json"},
+        "repositories": [
+            {"source": "https://example.com/a.git", "name": "a", "groups": ["web", "shop"], "timeout_s": 60},
+            {"source": "https://example.com/b.git"},
+        ],
+        "adapters": [{"name": "team", "repositories": "all"}],
+    }
+    values.write_text(yaml.safe_dump(given))
+    words = (*SINGLE, "--values", str(values))
+    read = settings(*words)
+    assert read == {**given["settings"], "repository": given["repositories"], "adapter": given["adapters"]}
+    file = tmp_path / "homespun.toml"
+    file.write_text(settings_file(*words))
+    loaded = load_settings({}, {}, file)
+    assert loaded.settings.max_repo_mb == 2_000_000 and loaded.repositories[0].groups == ("web", "shop")
+    assert [scope.name for scope in loaded.scopes] == ["team"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_what_pods_run_are_commands_that_exist(example: Path) -> None:
+    ran = [container for pod in pods(rendered("--values", str(example))) for container in pod["containers"]]
+    commands = [c["args"] for c in ran if "/homespun/" in c["image"] and "command" not in c]
+    for verb, *words in commands:
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        importlib.import_module(VERBS[verb].module).add_arguments(parser)
+        parser.parse_args(words)
+    assert commands
+
+
+@pytest.mark.parametrize("words", [SINGLE, CLUSTER], ids=["single", "cluster"])
+def test_no_pod_may_more_than_the_restricted_standard_allows(words: tuple[str, ...]) -> None:
+    for pod in pods(rendered(*words)):
+        assert pod["automountServiceAccountToken"] is False and pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            rights = container["securityContext"]
+            assert rights["readOnlyRootFilesystem"] is True and rights["allowPrivilegeEscalation"] is False
+            assert rights["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
+
+
+@pytest.mark.parametrize("words", [SINGLE, CLUSTER], ids=["single", "cluster"])
+def test_every_pod_has_a_policy_and_no_policy_opens_the_world(words: tuple[str, ...]) -> None:
+    objects = rendered(*words)
+    policies = [o["spec"] for o in objects if o["kind"] == "NetworkPolicy"]
+    named = {p["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for p in policies}
+    made = {o["metadata"]["labels"].get("app.kubernetes.io/component") for o in objects if pods((o,))}
+    assert made <= named
+    for policy in policies:
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        assert all(rule.get("to") and rule.get("ports") for rule in policy["egress"])
+        assert "0.0.0.0/0" not in json.dumps(policy)
+
+
+def test_egress_goes_where_the_values_say_and_nowhere_else() -> None:
+    git = ("--set", "networkPolicy.git[0].cidr=10.1.0.0/16,networkPolicy.git[0].ports[0]=22")
+    policy = one("NetworkPolicy", "demo-homespun", *SINGLE, *git)["spec"]
+    outside = [(rule["ports"], to) for rule in policy["egress"] for to in rule["to"] if "ipBlock" in to]
+    assert outside == [([{"port": 22}], {"ipBlock": {"cidr": "10.1.0.0/16"}})]
+
+
+def test_secrets_are_referred_to_and_never_written_down() -> None:
+    text = json.dumps(rendered(*CLUSTER))
+    assert '"kind": "Secret"' not in text
+    (container,) = one("Deployment", "demo-homespun-gateway", *CLUSTER)["spec"]["template"]["spec"]["containers"]
+    by_name = {each["name"]: each for each in container["env"]}
+    token = by_name["HOMESPUN_API_TOKEN"]["valueFrom"]["secretKeyRef"]
+    assert token == {"name": "secret", "key": "api-token", "optional": False}
+
+
+def test_a_registry_of_ones_own_takes_the_place_of_every_other() -> None:
+    objects = rendered(*CLUSTER, "--set", "global.imageRegistry=registry.internal:5000")
+    images = {container["image"] for pod in pods(objects) for container in pod["containers"]}
+    assert images and all(image.startswith("registry.internal:5000/") for image in images), images
+    assert "registry.internal:5000/vllm/vllm-openai:v0.32.0" in images
+
+
+def test_what_is_made_from_values_is_up_to_date() -> None:
+    made = runpy.run_path(str(CHART.parent / "generate.py"))
+    text = (CHART / "values.yaml").read_text()
+    values = yaml.safe_load(text)
+    assert json.loads((CHART / "values.schema.json").read_text()) == made["schema"](values)
+    assert (CHART / "README.md").read_text() == made["readme"](text, values)
+    for name in ("alerts.yaml", "dashboard.json"):
+        assert (CHART / "files" / name).read_text() == (made["OBSERVABILITY"] / name).read_text()
+
+
+def test_every_value_is_explained() -> None:
+    made = runpy.run_path(str(CHART.parent / "generate.py"))
+    text = (CHART / "values.yaml").read_text()
+    explained = {name for kind, name, _ in made["_documented"](text) if kind == "param"}
+
+    def leaves(values: object, path: str) -> set[str]:
+        if path in explained or not isinstance(values, dict):
+            return {path}
+        return {leaf for name, value in values.items() for leaf in leaves(value, f"{path}.{name}".lstrip("."))}
+
+    assert leaves(yaml.safe_load(text), "") == explained
