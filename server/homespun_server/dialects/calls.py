@@ -125,7 +125,7 @@ def request_at(place: Place, sampling: Sampling, body: Fields, settings: Setting
         language=extra.text("language"),
         repo=extra.text("repo") or place.repo,
         commit=_commit(extra),
-        snippets=place.snippets + _snippets(extra, len(place.snippets)),
+        snippets=(*_snippets(extra), *place.snippets),
         max_new_tokens=settings.max_new_tokens if sampling.max_tokens is None else sampling.max_tokens,
         deadline_ms=settings.completion_deadline_ms,
         max_decode_ms=sampling.max_decode_ms,
@@ -178,10 +178,9 @@ def _commit(extra: Fields) -> str | None:
     return value
 
 
-def _snippets(extra: Fields, rank: int) -> tuple[Snippet, ...]:
-    """`rank` of them came before."""
-    items = [(item.required("path"), item.required("text")) for item in extra.items("snippets")]
-    return tuple(editor_snippet(path, text, rank + number) for number, (path, text) in enumerate(items))
+def _snippets(extra: Fields) -> tuple[Snippet, ...]:
+    items = enumerate(extra.items("snippets"))
+    return tuple(editor_snippet(item.required("path"), item.required("text"), rank) for rank, item in items)
 
 
 def _trigger(extra: Fields) -> Trigger:
