@@ -23,8 +23,8 @@ from homespun_core.errors import ConfigError
 
 CONNECT_S = 2.0
 _KEEPALIVE_S = 60.0
-"""What stands in front of servers keeps idle connections about as long, and a new one costs a TLS handshake. A server that
-closes them sooner is noticed before the next request, or by `Connection` in the moment of it."""
+"""What stands in front of servers keeps idle connections about as long, and a new one costs a TLS handshake. A server
+that closes them sooner is noticed before the next request, or by `Connection` in the moment of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

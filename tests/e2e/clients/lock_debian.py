@@ -1,4 +1,4 @@
-"""Pins the Debian packages of the editors and servers that tests drive: `python tests/e2e/clients/lock_debian.py` renews the pins.
+"""Pins the Debian packages of what tests drive: `python tests/e2e/clients/lock_debian.py` renews the pins.
 
 Versions in sid move on, and what they replace leaves the mirrors; snapshot.debian.org keeps it.
 """
