@@ -31,6 +31,7 @@ _SETTINGS = {
     "editor.quickSuggestions": {"other": "off"},
     "editor.autoClosingBrackets": "never",
     "extensions.autoCheckUpdates": False,
+    "remote.autoForwardPorts": False,
     "telemetry.telemetryLevel": "off",
     "workbench.colorTheme": "Default Dark Modern",
     "editor.minimap.enabled": False,
