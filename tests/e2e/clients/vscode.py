@@ -104,6 +104,13 @@ class VSCode:
         """Waits until the status bar says so."""
         await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=60_000)
 
+    async def says(self, text: str) -> None:
+        """In a notification."""
+        await self.page.locator(f".notification-toast:has-text('{text}')").first.wait_for()
+
+    async def told(self, holds: Callable[[], bool]) -> None:
+        await _until(holds)
+
     async def saved(self, name: str, text: str) -> None:
         await self.press("Control+S")
         await _until(lambda: (self.workspace / name).read_text() == text)
@@ -177,6 +184,7 @@ class _Server:
 
     async def _start(self, *words: str) -> asyncio.subprocess.Process:
         environ = {**node.environ(), "HOME": str(self._home), "XDG_CONFIG_HOME": str(self._home)}
+        environ |= {"XDG_STATE_HOME": str(self._home), "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
         for name in [name for name in environ if name.startswith("VSCODE_")]:
             del environ[name]
         return await asyncio.create_subprocess_exec(
