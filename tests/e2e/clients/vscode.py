@@ -18,7 +18,7 @@ from pathlib import Path
 from playwright.async_api import Page, TimeoutError, async_playwright
 
 from tests.e2e.clients import node
-from tests.e2e.clients.monaco import FLAGS, chromium
+from tests.e2e.clients.chromium import FLAGS, chromium
 
 ROOT = Path(__file__).parents[3]
 EXTENSION = ROOT / "lsp/editors/vscode"
