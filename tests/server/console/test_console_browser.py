@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from homespun_core import registry
 from tests.e2e.clients import axe
-from tests.e2e.clients.monaco import FLAGS, chromium
+from tests.e2e.clients.chromium import FLAGS, chromium
 from tests.server.console.conftest import HOSTILE, VERSIONS, Company
 from tests.server.console.test_console_http import pages
 
