@@ -24,6 +24,7 @@ _GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _INTERVAL_S = 5.0
 """RFC 8628: where the server names none, and what `slow_down` adds."""
 _LONGEST_INTERVAL_S = 60.0
+_MAX_REASON = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +51,10 @@ class Invitation:
 
 async def invite(http: httpx.AsyncClient, server: str) -> Invitation:
     """Raises ServiceError."""
-    asked = {"client_id": CLIENT_ID, "scope": _SCOPE, "device_name": platform.node()}
-    status, body = await _post(http, server, "/oauth/device/code", asked)
+    form = {"client_id": CLIENT_ID, "scope": _SCOPE, "device_name": platform.node()}
+    status, body = await _post(http, server, "/oauth/device/code", form)
     if status != httpx.codes.OK:
-        raise ServiceError(f"{server}: {_no_flow(status)}")
+        raise ServiceError(f"{server}: {_no_flow(status, body)}")
     try:
         return _invitation(body)
     except (LookupError, TypeError, ValueError):
@@ -142,7 +143,10 @@ def _web_address(text: object) -> str:
     return url
 
 
-def _no_flow(status: int) -> str:
+def _no_flow(status: int, body: object) -> str:
+    match body:  # ours says what is wrong: that it needs no sign-in, or that too many wait
+        case {"error_description": str(why)} if why.isprintable() and len(why) <= _MAX_REASON:
+            return why
     if status in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.UNAUTHORIZED):
         return "has no sign-in; if it wants a token, ask its administrator for one and run homespun login --token"
     if status == httpx.codes.TOO_MANY_REQUESTS:

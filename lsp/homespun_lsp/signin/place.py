@@ -45,11 +45,24 @@ async def way_to(server: Server) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
+async def known_as(http: httpx.AsyncClient, url: str, token: str) -> str | None:
+    """What the server calls who has this token; None where it doesn't let them in. Raises ServiceError."""
+    if not await is_accepted(http, url, token):
+        return None
+    try:
+        response = await http.get(f"{url}/v1/homespun/me", headers=_headers(token))
+        match response.json() if response.status_code == httpx.codes.OK else None:
+            case {"name": str(name), "role": str(role)} if name.isprintable() and role.isprintable():
+                return f"{name}, {role}"
+    except (httpx.HTTPError, ValueError):
+        pass
+    return "somebody"  # a stock server knows no names
+
+
 async def is_accepted(http: httpx.AsyncClient, url: str, token: str) -> bool:
     """Whether the server lets this token in; one that is still starting has looked at it too. Raises ServiceError."""
-    headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        response = await http.get(f"{url}/v1/models", headers=headers)
+        response = await http.get(f"{url}/v1/models", headers=_headers(token))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServiceError(f"{url} {explain(error)}") from None
     if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
@@ -57,3 +70,7 @@ async def is_accepted(http: httpx.AsyncClient, url: str, token: str) -> bool:
     if response.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
         return True
     raise ServiceError(f"{url} answers with status {response.status_code}; is it the address of a Homespun server?")
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"} if token else {}

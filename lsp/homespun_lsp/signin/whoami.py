@@ -9,11 +9,11 @@ import os
 from homespun_core.errors import ServiceError
 from homespun_lsp.servers import Server
 from homespun_lsp.signin import tokens
-from homespun_lsp.signin.place import add_server, is_accepted, server_named, way_to
+from homespun_lsp.signin.place import add_server, known_as, server_named, way_to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Says which token this machine's editors send to the server, and whether it lets them in."
+    parser.epilog = "Says which token this machine's editors send to the server, whether it lets them in, and as whom."
     add_server(parser)
 
 
@@ -21,15 +21,16 @@ def run(args: argparse.Namespace) -> int:
     """Raises ConfigError and ServiceError; the latter also when the server doesn't let us in."""
     server = server_named(args.server)
     token, place = _token(server)
-    if not asyncio.run(_is_let_in(server, token)):
+    name = asyncio.run(_name(server, token))
+    if name is None:
         raise ServiceError(f"{server.url} doesn't let you in ({place}); sign in with: homespun login {server.url}")
-    print(f"{server.url} lets you in ({place}).")
+    print(f"{server.url} lets you in as {name} ({place}).")
     return 0
 
 
-async def _is_let_in(server: Server, token: str) -> bool:
+async def _name(server: Server, token: str) -> str | None:
     async with way_to(server) as http:
-        return await is_accepted(http, server.url, token)
+        return await known_as(http, server.url, token)
 
 
 def _token(server: Server) -> tuple[str, str]:

@@ -57,8 +57,12 @@ async def test_the_token_comes_once_the_person_has_said_yes(http: httpx.AsyncCli
     replies = [error("authorization_pending"), error("authorization_pending"), TOKEN]
     assert await signed_in(http, fake, replies, clock) == "t0ken"
     assert clock.waits == [5, 5, 5]
-    asked = {"client_id": "homespun-editor", "scope": "complete", "device_name": platform.node()}
-    assert fake.questions[0].body == asked
+    asked = fake.questions[0].body
+    assert (asked["client_id"], asked["scope"], asked["device_name"]) == (
+        "homespun-editor",
+        "complete",
+        platform.node(),
+    )
     assert fake.questions[1].body == {
         "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
         "device_code": "d3v1ce",
@@ -101,6 +105,8 @@ async def test_no_and_nothing_end_it(
         (404, "has no sign-in"),
         (429, "try again"),
         (500, "status 500"),
+        ((400, {"error": "invalid_request", "error_description": "this server needs no sign-in"}), "needs no sign-in"),
+        ((400, {"error": "x", "error_description": "\x1b[2Jowned"}), "status 400"),
         ({}, "makes no sense"),
         ([], "makes no sense"),
         (CODE | {"user_code": "\x1b]0;owned\x07"}, "makes no sense"),
