@@ -24,20 +24,31 @@ _BEATS_PER_LEASE = 6
 
 class Worker:
     def __init__(
-        self, client: WorkerClient, children: Children, request: StopRequest, *, name: str, kinds: Collection[str]
+        self,
+        client: WorkerClient,
+        children: Children,
+        request: StopRequest,
+        *,
+        name: str,
+        kinds: Collection[str],
+        takes_one: bool = False,
     ) -> None:
+        """`takes_one`: ends after a job, or at once if there is none."""
         self._client, self._children, self._request = client, children, request
-        self._name, self._kinds = name, kinds
+        self._name, self._kinds, self._takes_one = name, kinds, takes_one
         self._is_away = False
 
     def work(self) -> None:
         """Until we are asked to stop; what is running then is given back."""
-        while not self._request.is_made:
+        is_over = False
+        while not is_over and not self._request.is_made:
+            is_over = self._takes_one
             try:
                 job = self._client.lease(self._name, self._kinds, _LONG_POLL_S)
             except ServerAway as error:
                 self._say_away(error)
-                self._request.wait(timeout_s=_AWAY_S)
+                if not is_over:
+                    self._request.wait(timeout_s=_AWAY_S)
                 continue
             if self._is_away:
                 self._is_away = False

@@ -6,13 +6,16 @@ import random
 from collections import Counter, defaultdict
 from typing import get_args
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from homespun_core.outcomes import Outcome
+from homespun_server.access.audit import Actor
+from homespun_server.access.changing import changing
 from homespun_server.console import usage
 from homespun_server.console.usage import DAY_S, Wanted
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
 from homespun_server.feedback.store import FeedbackStore, summary
+from homespun_server.feedback.tables import completions
 
 UNTIL = 40.0 * DAY_S
 
@@ -49,19 +52,32 @@ def remembered(database: Engine, number: int) -> FeedbackStore:
 def test_sums_are_those_of_the_outcomes(database: Engine) -> None:
     store = remembered(database, 400)
     outcomes = store.outcomes(None, 0, UNTIL)
-    wanted = Wanted(since=0, until=UNTIL)
-    assert usage.total(database, wanted) == summary(outcomes)
-    by_day = defaultdict[int, list[Outcome]](list)
+    found = usage.cells(database, Wanted(since=0, until=UNTIL))
+    assert usage.total(found) == summary(outcomes)
     by_language = defaultdict[str | None, list[Outcome]](list)
     for outcome in outcomes:
-        by_day[int(outcome.time // DAY_S)].append(outcome)
         by_language[outcome.language].append(outcome)
-    # A day begins at midnight to the second: one completion of its last half second may count for the next.
-    found = usage.by_day(database, wanted)
-    assert sum(s.opportunities for s in found.values()) == 400 and found.keys() <= by_day.keys() | {40}
     expected = {language: summary(some) for language, some in by_language.items()}
-    assert usage.by_column(database, wanted, "language") == expected
-    assert usage.by_column(database, wanted, "editor").keys() == {"Neovim", None}
+    assert usage.grouped(found, lambda cell: cell.language) == expected
+    assert usage.grouped(found, lambda cell: cell.editor).keys() == {"Neovim", None}
+    # A day begins at midnight to the second: a completion of its last half second may count for the next.
+    assert usage.grouped(found, lambda cell: cell.day).keys() <= {*range(41)}
+
+
+def test_a_team_is_what_its_members_did(database: Engine) -> None:
+    store = remembered(database, 100)
+    with changing(database, Actor(id="local", origin="cli")) as change:
+        ann, bob = (change.add_user(name) for name in ("ann", "bob"))
+        for team, people in (("weavers", [ann]), ("all", [ann, bob])):
+            made = change.add_team(team)
+            for user in people:
+                for source in ("admin", "oidc"):
+                    change.add_member(made, user, source)
+        for user in (ann, bob):
+            change.connection.execute(update(completions).where(completions.c.user == user.name).values(user=user.id))
+    found = usage.by_team(database, Wanted(since=0, until=UNTIL))
+    outcomes = store.outcomes(None, 0, UNTIL)
+    assert found == {"all": summary(outcomes), "weavers": summary([o for o in outcomes if o.user == ann.id])}
 
 
 def test_only_what_is_wanted_counts(database: Engine) -> None:
@@ -69,8 +85,9 @@ def test_only_what_is_wanted_counts(database: Engine) -> None:
     every = store.outcomes(None, 0, UNTIL)
     mine = Wanted(since=DAY_S, until=UNTIL, user="ann", repositories=frozenset(("shop",)))
     expected = [o for o in every if o.user == "ann" and o.repository == "shop" and o.time >= DAY_S]
-    assert usage.total(database, mine) == summary(expected)
-    assert usage.total(database, Wanted(since=0, until=UNTIL, repositories=frozenset())).opportunities == 0
+    assert usage.total(usage.cells(database, mine)) == summary(expected)
+    assert usage.cells(database, Wanted(since=0, until=UNTIL, repositories=frozenset())) == []
+    assert usage.total([]).opportunities == 0
 
 
 def test_latencies_are_counted_by_day(database: Engine) -> None:

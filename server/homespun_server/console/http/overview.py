@@ -50,4 +50,4 @@ def _today(request: Request, who: Principal) -> Summary | None:
         return None
     user, readable = whose_usage(who)
     wanted = usage.Wanted(since=time.time() - usage.DAY_S, user=user, repositories=readable)
-    return usage.total(runtime_of(request).database, wanted)
+    return usage.total(usage.cells(runtime_of(request).database, wanted))

@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from homespun_server.access.decisions import may
 from homespun_server.console import usage
 from homespun_server.console.http.repositories import repositories_of
 from homespun_server.console.http.web import allowed, is_recording, page, runtime_of
 from homespun_server.console.plots import Day, acceptance, counts, kept, latency
 from homespun_server.console.sections import PATH, whose_usage
+from homespun_server.console.usage import Cell
 from homespun_server.feedback.store import Summary
 
 router = APIRouter()
 
 _WINDOWS = (7, 30, 90)
-_GROUPS = {"language": "Language", "adapter": "Adapter", "repository": "Repository", "editor": "Editor"}
-_UNKNOWN = {"adapter": "base model"}
 _MAX_ROWS = 25
 
 
@@ -33,7 +33,10 @@ def show(request: Request) -> Response:
     num_days = _window(request.query_params.get("days", ""))
     now = time.time()
     wanted = usage.Wanted(since=now - (num_days - 1) * usage.DAY_S, user=user, repositories=chosen)
-    found = _days(request, wanted, now)
+    database = runtime_of(request).database
+    found = usage.cells(database, wanted)
+    days = _days(found, usage.latencies(database, wanted), usage.days(wanted.since, now))
+    teams = usage.by_team(database, wanted) if may(who, "read-usage") else {}
     return page(
         request,
         "usage.html",
@@ -44,9 +47,9 @@ def show(request: Request) -> Response:
         days=num_days,
         repositories=readable_ids,
         repository=repo if repo in readable_ids else "",
-        total=usage.total(runtime_of(request).database, wanted),
-        charts_found=[acceptance(found), counts(found), kept(found), latency(found)],
-        groups=[(title, _group(request, wanted, column, readable_ids)) for column, title in _GROUPS.items()],
+        total=usage.total(found),
+        charts_found=[acceptance(days), counts(days), kept(days), latency(days)],
+        groups=[*_groups(found, readable_ids), *([("Team", list(teams.items()))] if teams else [])],
     )
 
 
@@ -54,16 +57,17 @@ def _window(text: str) -> int:
     return int(text) if text in map(str, _WINDOWS) else _WINDOWS[0]
 
 
-def _days(request: Request, wanted: usage.Wanted, now: float) -> Sequence[Day]:
-    database = runtime_of(request).database
-    summaries, latencies = usage.by_day(database, wanted), usage.latencies(database, wanted)
-    return [Day(day, summaries.get(day), latencies.get(day)) for day in usage.days(wanted.since, now)]
+def _days(found: Sequence[Cell], latencies: usage.Latencies, days: Sequence[int]) -> Sequence[Day]:
+    summaries = usage.grouped(found, lambda cell: cell.day)
+    return [Day(day, summaries.get(day), latencies.get(day)) for day in days]
 
 
-def _group(
-    request: Request, wanted: usage.Wanted, column: str, names: Mapping[str, str]
-) -> Sequence[tuple[str, Summary]]:
-    """The first so many by name, as people know it."""
-    found = usage.by_column(runtime_of(request).database, wanted, column)
-    rows = [(names.get(value, value) if value else _UNKNOWN.get(column, "unknown"), s) for value, s in found.items()]
-    return rows[:_MAX_ROWS]
+def _groups(found: Sequence[Cell], names: Mapping[str, str]) -> list[tuple[str, list[tuple[str, Summary]]]]:
+    """The first of each, by names as people know them."""
+    groups = {
+        "Language": usage.grouped(found, lambda cell: cell.language or "unknown"),
+        "Adapter": usage.grouped(found, lambda cell: cell.adapter or "base model"),
+        "Repository": usage.grouped(found, lambda cell: names.get(cell.repository or "", cell.repository or "none")),
+        "Editor": usage.grouped(found, lambda cell: cell.editor or "unknown"),
+    }
+    return [(title, list(rows.items())[:_MAX_ROWS]) for title, rows in groups.items()]
