@@ -157,7 +157,7 @@ async def test_the_playground_shows_each_layer(running: Company) -> None:
     assert rungs == ["Base model", "With snippets", "With snippets, datastore", "With snippets, datastore, adapter"]
     adapters = re.search(r'<th scope="row">adapter</th>(.*?)</tr>', text, re.DOTALL)
     assert adapters is not None
-    assert re.findall(r">([^<]+)</td>", adapters[1]) == ["none"] * 3 + [f"{running.shop}/{VERSIONS[1]}"]
+    assert re.findall(r">([^<]+)</td>", adapters[1]) == ["none"] * 3 + [VERSIONS[1]]
     assert "Defines a name in reach" in text and "shop/prices.py" in text and "price_of" in text
     assert text.count("<mark>") >= 3 and f"value=&#34;{SECRET}" not in text
 
