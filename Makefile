@@ -53,7 +53,7 @@ up: repo-given $(READY)
 	@exec $(BIN)/homespun up "$$REPO" $${DATA:+--data-dir "$$DATA"} $${TRAIN_MINUTES:+--train-minutes "$$TRAIN_MINUTES"} $(ARGS)
 
 test: check
-	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -rs -n auto --dist loadfile $(ARGS)
 
 # A copy of vLLM for CPUs, by one person and not by vLLM's own project: for tests only.
 test-vllm: $(DEV) $(VLLM_READY)

@@ -4,9 +4,9 @@
 
 Runs `homespun serve` with the built-in model and the repositories' indexes, and simulated developers against it. Each
 replays recorded keystrokes (benchmarks/traces.py), at the times of the recording, through the language server's own
-code: it waits 60 ms for the next key, sends nothing while what is typed agrees with the suggestion that is shown, and
-closes the connection of a request that the next key has overtaken. At the end of a place a developer reads for a
-second and goes on to the next one. Nobody accepts a suggestion, so there are more requests than in life.
+code: it waits for the next key as long as the language server would, sends nothing while what is typed agrees with a
+suggestion, and closes the connection of a request that the next key has overtaken. At the end of a place a developer
+reads for a second and goes on to the next one. Nobody accepts a suggestion, so there are more requests than in life.
 
     keys      typed a second, by all
     asked     requests sent a second; `typed through`: keys that a shown suggestion answered, without a request
@@ -52,13 +52,15 @@ from traces import Recording, Trace, add_arguments, indexed_at_cut, recording_of
 from homespun_core import registry, storage
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
-from homespun_core.types import ModelFiles
+from homespun_core.types import ModelFiles, Trigger
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_lsp.context import Place, window, worth_asking
+from homespun_lsp.asking import File, why_not
+from homespun_lsp.context import Place, window
 from homespun_lsp.documents import Document
-from homespun_lsp.options import Options
+from homespun_lsp.pace import Pace
 from homespun_lsp.suggest import Suggester
+from homespun_lsp.suggestions import Suggestion
 
 _TIMEOUT_S = 10.0
 """As the language server's."""
@@ -137,7 +139,8 @@ class Developer:
         self._number, self._repo_of, self._tally = number, repo_of, tally
         self._connection = Connection(address)
         self._documents: dict[str, Document] = {}
-        self._suggester = Suggester(self._fetch, self._documents.get)
+        self._pace = Pace()
+        self._suggester = Suggester(self._fetch, self._documents.get, self._pace)
         self._repo = ""
         self._num_sent = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -162,6 +165,7 @@ class Developer:
             if asked is not None:
                 asked.cancel()
             typed += key.text
+            self._pace.key(time.monotonic())
             asked = asyncio.create_task(self._ask(self._place(trace, uri, typed, version)))
             self._tasks.add(asked)
             asked.add_done_callback(self._tasks.discard)
@@ -178,15 +182,19 @@ class Developer:
     async def _ask(self, place: Place) -> None:
         tally = self._tally
         tally.keys += tally.is_open
-        if not worth_asking(place, invoked=False):
+        if why_not(place, File(), invoked=False, is_known=self._suggester.knows(place)):
             tally.not_worth_asking += tally.is_open
             return
         before = self._num_sent
-        shown = await self._suggester.suggest(place, wait_ms=Options(server_url="").debounce_ms)
-        if shown and self._num_sent == before:
+        found = await self._suggester.suggest(place, wait_ms=self._pace.wait_ms(time.monotonic(), None))
+        if found and found.completion and self._num_sent == before:
             tally.typed_through += tally.is_open
 
-    async def _fetch(self, place: Place) -> str:
+    async def _fetch(self, place: Place, trigger: Trigger) -> Suggestion:
+        text, made = await self._answer(place)
+        return Suggestion(text=place.text, offset=place.offset, completion=text, made=made)
+
+    async def _answer(self, place: Place) -> tuple[str, str | None]:
         tally, is_counted = self._tally, self._tally.is_open
         self._num_sent += 1
         body, started = self._body(place), time.perf_counter()
@@ -200,15 +208,16 @@ class Developer:
             raise
         except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
             tally.outcomes["timeout" if isinstance(error, TimeoutError) else "broken"] += is_counted
-            return ""
+            return "", None
         ms = (time.perf_counter() - started) * 1e3
-        text = json.loads(content)["choices"][0]["text"] if status == _OK else ""
+        answer = json.loads(content) if status == _OK else {"id": None, "choices": [{"text": ""}]}
+        text = answer["choices"][0]["text"]
         if is_counted:
             outcome = ("shown" if text.strip() else "empty") if status in (_OK, _NOTHING) else str(status)
             tally.outcomes[outcome] += 1
             if status in (_OK, _NOTHING):
                 tally.answered_ms.append(ms)
-        return text if text.strip() else ""
+        return text if text.strip() else "", answer["id"]
 
     def _body(self, place: Place) -> bytes:
         prefix, suffix = window(place.text, place.offset)
@@ -411,7 +420,7 @@ async def cancel_ms(server: HomespunServer, recording: Recording, repos: Mapping
         developer = Developer(0, server.address, lambda _trace, _turn: "", Tally())
         place = developer._place(trace, f"file:///0/{trace.path}", f"{chooser.random()}", 0)
         developer._repo = repos[trace.repo]
-        task = asyncio.create_task(developer._fetch(place))
+        task = asyncio.create_task(developer._fetch(place, "typed"))
         await asyncio.sleep(chooser.uniform(0.005, 0.1))
         task.cancel()
         with suppress(asyncio.CancelledError):

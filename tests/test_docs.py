@@ -24,7 +24,9 @@ DOCUMENTS = [
     "trainer/README.md",
     "server/README.md",
     "lsp/editors/README.md",
+    "lsp/editors/emacs/README.md",
     "lsp/editors/neovim/README.md",
+    "lsp/editors/vscode/README.md",
 ]
 MAKEFILE = (ROOT / "Makefile").read_text()
 

@@ -60,7 +60,7 @@ def to_clean_end(prefix: str, text: str, language: str | None) -> str:
     if not open_after[-1]:
         return text
     kept = max((n for n, count in enumerate(open_after) if not count and lines[n].strip()), default=None)
-    if kept is None and open_after[-1] > open_after[-2]:
+    if kept is None and open_after[-1] > open_after[-2] and any(line.strip() for line in lines[:-1]):
         kept = len(lines) - 2
     return text if kept is None else "\n".join(lines[: kept + 1])
 

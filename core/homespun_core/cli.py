@@ -61,6 +61,9 @@ VERBS = {
         "homespun_server.jobs.worker_cli", "server", "do the jobs that the server's queue holds: index, train, evaluate"
     ),
     "jobs": Verb("homespun_server.jobs.cli", "server", "the server's queue: what waits, runs and has ended"),
+    "login": Verb("homespun_lsp.signin.login", "lsp", "sign this machine's editors in to a server"),
+    "logout": Verb("homespun_lsp.signin.logout", "lsp", "sign them out again, here and on the server"),
+    "whoami": Verb("homespun_lsp.signin.whoami", "lsp", "whether a server lets this machine's editors in"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
     "pretrain": Verb(
@@ -72,6 +75,7 @@ VERBS = {
     "token": Verb("homespun_server.access.cli.token", "server", "what editors and scripts show to be let in"),
     "access": Verb("homespun_server.access.cli.grants", "server", "who may read which repository, and why"),
     "audit": Verb("homespun_server.access.cli.audit", "server", "who changed what about people and rights"),
+    "plan": Verb("homespun_server.plan.cli", "server", "how many machines a number of developers needs"),
     "doctor": Verb(
         "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"
     ),

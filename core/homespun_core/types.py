@@ -52,6 +52,8 @@ class CompletionRequest:
     stop: tuple[str, ...] = ()
     raw: bool = False
     """True leaves the model's text as it is: no post-processing."""
+    commit: str | None = None
+    """What the client's working tree stands at; None when unknown."""
     snippets: tuple[Snippet, ...] = ()
     """What the client has beside the file, best first: open files, declarations."""
     logprobs: int | None = None

@@ -22,6 +22,7 @@ Reason = Literal[
     "middle of a word",
     "text to the right",
     "after a closer",
+    "server away",
 ]
 
 MAX_FILE_CHARS = 1_000_000

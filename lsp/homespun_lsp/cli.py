@@ -9,13 +9,29 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from homespun_core.config import LSP, SETTINGS, Settings, add_flags, load_settings
-from homespun_core.errors import ConfigError
+from homespun_core.config import LSP, SETTINGS, LoadedSettings, add_flags, load_settings
 from homespun_core.logs import configure_logging
-from homespun_lsp.options import server_url_problem
+from homespun_lsp.own import own_options
+
+_EPILOG = """\
+Editors start it; what it can be told, and how each editor does that, is in lsp/editors/README.md. Options for
+all editors of yours can stand in ~/.config/homespun/editor.toml (XDG_CONFIG_HOME), under the same names:
+
+  serverUrl = "https://code.example.com"   # sign in with: homespun login https://code.example.com
+  caFile = "~/company-ca.pem"
+  [servers."git.example.com/payments"]     # repositories or folders with a server of their own
+  serverUrl = "https://payments.example.com"
+
+Without a Homespun server, a stock one can be tried (openai, as vLLM speaks; llama.cpp, ollama, mistral,
+deepseek, tabby):
+
+  serverUrl = "http://127.0.0.1:8012"
+  backend = "llama.cpp"
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
     parser.add_argument(
         "--stdio", action="store_true", help="talk over standard input and output (the only way there is)"
     )
@@ -24,24 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve one editor until it says goodbye. Raises ConfigError when the settings make no sense."""
-    settings = _settings(args)
+    loaded = _loaded(args)
+    defaults = own_options(loaded)
     protocol = _claim_stdout()
-    _configure_logging(settings.log_level)
+    _configure_logging(loaded.settings.log_level)
     from homespun_lsp.server import create_server
 
-    create_server(settings).start_io(sys.stdin.buffer, protocol)
+    create_server(defaults).start_io(sys.stdin.buffer, protocol)
     return 0
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def _loaded(args: argparse.Namespace) -> LoadedSettings:
     """Without --config no homespun.toml is read: editors start us in the repository that is open, and one that was only
     cloned to be looked at must not say where the developer's code and token are sent."""
     flags = {name: value for name, value in vars(args).items() if name in SETTINGS}
-    loaded = load_settings(flags, os.environ, args.config or Path(os.devnull))
-    problem = server_url_problem(loaded.settings.server_url)
-    if problem:
-        raise ConfigError(f"server_url: {problem}")
-    return loaded.settings
+    return load_settings(flags, os.environ, args.config or Path(os.devnull))
 
 
 def _claim_stdout() -> BinaryIO:

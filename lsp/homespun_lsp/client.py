@@ -1,163 +1,131 @@
-"""Asks the Homespun server. Never raises: without an answer there is no suggestion, and one line says why."""
+"""Asks servers for completions: each file's own. Never raises: without an answer there is no suggestion, and one line
+says why."""
 
 from __future__ import annotations
 
-import json
-import ssl
+import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 from uuid import uuid4
 
-import httpx
-
-from homespun_core import __version__
+from homespun_lsp.backends.exchange import Answer, Ask
+from homespun_lsp.connection import NOTHING, Connection
 from homespun_lsp.context import Query
 from homespun_lsp.options import Options
+from homespun_lsp.servers import Server, server_of
+from homespun_lsp.status import PAUSED, State, Status
 from homespun_lsp.user import user_id
 
-_REFUSALS = {
-    401: "refuses the token; set HOMESPUN_API_TOKEN or the option 'token'",
-    403: "refuses the token; set HOMESPUN_API_TOKEN or the option 'token'",
-    404: "has no /v1/completions; is it a Homespun server?",
-    429: "is busy",
-    503: "isn't ready yet",
-}
-_CONNECT_S = 2.0
-_KEEPALIVE_S = 4.0
-"""Below the 5 s after which uvicorn closes idle connections, so that we don't write into one that is being closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    text: str
-    """Empty when there is nothing to suggest."""
-    id: str | None = None
+__all__ = ["Answer", "CompletionClient"]
+_MAX_CONNECTIONS = 8
+_MAX_REMEMBERED = 1_000
+_PASSING = frozenset((State.OFFLINE, State.STARTING, State.BUSY))
+_PATIENCE = " Suggestions resume by themselves."
 
 
 class CompletionClient:
-    def __init__(self, say: Callable[[str, bool], None]) -> None:
-        """`say(line, is_problem)` is called when the server stops or resumes answering, not for every request."""
-        self._say = say
+    def __init__(self, say: Callable[[str, bool], None], announce: Callable[[Status], None]) -> None:
+        """`say(line, is_problem)` is called when a server stops or resumes answering, not for every request;
+        `announce` when the status of the server asked last has changed."""
+        self._say, self._announce = say, announce
         self._name = uuid4().hex
-        """Of this editor, for the server: what is typed now matters more than what was typed before."""
-        self._http: httpx.AsyncClient | None = None
-        self._url = ""
-        self._problem: str | None = None
+        """Of this editor, for the server."""
+        self.editor = ""
+        """Its name, as it says itself."""
+        self._connections: OrderedDict[Server, Connection] = OrderedDict()
+        """The one used last is the last."""
+        self._told: dict[Server, Status] = {}
+        self._makers: OrderedDict[str, Connection] = OrderedDict()
+        """Who made a completion, by its id."""
+        self._closing: set[asyncio.Task[None]] = set()
+        self.status = Status(state=State.CONNECTING)
+
+    @property
+    def current(self) -> Connection | None:
+        """The one used last."""
+        return next(reversed(self._connections.values()), None)
+
+    def standings(self) -> list[Status]:
+        """Of all servers in use."""
+        return [connection.status for connection in self._connections.values()]
+
+    def use(self, options: Options) -> Connection | None:
+        """From now on this server is the one whose status is shown. None when nothing is to be asked."""
+        if not options.enable:
+            self._show(PAUSED)
+            return None
+        connection = self._connection(server_of(options))
+        self._show(connection.status)
+        return connection
+
+    def is_away(self, options: Options) -> bool:
+        """Whether asking is in vain for now, unless by hand."""
+        connection = self._connections.get(server_of(options))
+        return connection is not None and not connection.is_worth_asking
 
     async def complete(self, query: Query, options: Options) -> Answer:
-        """Cancelling closes the connection, upon which the server stops."""
-        http = await self._connected(options.server_url)
-        try:
-            response = await http.post(
-                options.server_url.rstrip("/") + "/v1/completions",
-                content=_body(query, options, self._name),
-                headers=_headers(options.token),
-                timeout=httpx.Timeout(options.timeout_ms / 1000, connect=_CONNECT_S),
-            )
-            answer, problem = _read(response)
-        except (httpx.ConnectTimeout, httpx.ConnectError, httpx.InvalidURL) as error:
-            answer, problem = (
-                Answer(""),
-                f"can't be reached ({str(error) or 'no answer'})",
-            )  # a bad certificate is told apart here
-        except httpx.TimeoutException:
-            answer, problem = Answer(""), "doesn't answer in time"
-        except httpx.HTTPError as error:
-            answer, problem = Answer(""), f"broke the connection off ({type(error).__name__})"
-        self._note(options.server_url, problem)
+        """Cancelling ends the request on the server too."""
+        connection = self.use(options)
+        if connection is None:
+            return NOTHING
+        user = user_id() if options.send_events else None
+        ask = Ask(query=query, max_tokens=query.max_tokens(options.max_tokens), client=self._name, user=user)
+        answer = await connection.complete(ask, timeout_ms=options.timeout_ms)
+        if answer.id is not None:
+            self._remember(answer.id, connection)
         return answer
 
-    async def tell(self, events: Sequence[Mapping[str, object]], options: Options) -> bool:
-        """What became of completions. False when it should be told again later; what the server refuses, it won't take
-        then either."""
-        http = await self._connected(options.server_url)
-        try:
-            response = await http.post(
-                options.server_url.rstrip("/") + "/v1/homespun/events",
-                content=json.dumps({"events": events}),
-                headers=_headers(options.token),
-                timeout=_CONNECT_S,
-            )
-        except (httpx.HTTPError, httpx.InvalidURL):
-            return False
-        return not (response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS)
+    async def tell(self, events: Sequence[Mapping[str, object]]) -> bool:
+        """What became of completions, each to the server that made it. False when all should be told again later:
+        servers count what they get twice once."""
+        for_each: dict[Connection, list[Mapping[str, object]]] = {}
+        for event in events:
+            maker = self._makers.get(str(event["completion"]))
+            if maker is not None:
+                for_each.setdefault(maker, []).append(event)
+        done = [await maker.tell("/v1/homespun/events", {"events": told}) for maker, told in for_each.items()]
+        return all(done)
 
     async def close(self) -> None:
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        connections = list(self._connections.values())
+        self._connections.clear()
+        await asyncio.gather(*(connection.close() for connection in connections), *self._closing)
 
-    async def _connected(self, url: str) -> httpx.AsyncClient:
-        if self._http is not None and url == self._url:
-            return self._http
-        http = httpx.AsyncClient(
-            # A proxy from the environment must not see the code that goes to a server on this machine.
-            trust_env=not _is_loopback(url),
-            # The system's certificates: a company's own authority is there, and not in httpx's list.
-            verify=ssl.create_default_context(),
-            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
-        )
-        old, self._http, self._url, self._problem = self._http, http, url, None
-        if old is not None:
-            await old.aclose()
-        return http
+    def _connection(self, server: Server) -> Connection:
+        connection = self._connections.get(server)
+        if connection is None:
+            connection = self._connections[server] = Connection(server, self._noted, self.editor)
+            self._told[server] = connection.status
+            self._close_oldest()
+        self._connections.move_to_end(server)
+        connection.open()
+        return connection
 
-    def _note(self, url: str, problem: str | None) -> None:
-        if problem == self._problem or url != self._url:  # another server was chosen meanwhile
-            return
-        self._problem = problem
-        if problem:
-            self._say(f"Homespun: {_origin(url)} {problem}. Suggestions resume by themselves.", True)
-        else:
-            self._say(f"Homespun: {_origin(url)} answers again.", False)
+    def _close_oldest(self) -> None:
+        while len(self._connections) > _MAX_CONNECTIONS:
+            server, oldest = self._connections.popitem(last=False)
+            self._told.pop(server, None)
+            task = asyncio.create_task(oldest.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
+    def _remember(self, id: str, connection: Connection) -> None:
+        self._makers[id] = connection
+        if len(self._makers) > _MAX_REMEMBERED:
+            self._makers.popitem(last=False)
 
-def _body(query: Query, options: Options, name: str) -> bytes:
-    user = user_id() if options.send_events else None
-    about = {"client": name, "user": user, **query.about}
-    body: dict[str, object] = {
-        "prompt": query.prefix,
-        "suffix": query.suffix,
-        "max_tokens": query.max_tokens(options.max_tokens),
-        "temperature": 0,
-        "homespun": {name: value for name, value in about.items() if value},
-    }
-    if query.stop:
-        body["stop"] = query.stop
-    # Half an emoji, which a JavaScript editor may send, is not valid UTF-8.
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    def _noted(self, connection: Connection) -> None:
+        """One line when it changes; that all is well at the start needs none."""
+        status, before = connection.status, self._told.get(connection.server)
+        self._told[connection.server] = status
+        if status.state is not State.READY:
+            self._say(f"Homespun: {status.message}.{_PATIENCE if status.state in _PASSING else ''}", True)
+        elif before is not None and before.state is not State.CONNECTING:
+            self._say(f"Homespun: {status.server} answers again.", False)
+        if connection is self.current and self.status.state is not State.PAUSED:
+            self._show(status)
 
-
-def _headers(token: str) -> dict[str, str]:
-    headers = {"content-type": "application/json", "user-agent": f"homespun-lsp/{__version__}"}
-    return headers | {"authorization": f"Bearer {token}"} if token else headers
-
-
-def _read(response: httpx.Response) -> tuple[Answer, str | None]:
-    """The suggestion, and what is wrong with the server."""
-    if response.status_code != httpx.codes.OK:
-        return Answer(""), _REFUSALS.get(response.status_code, f"answers with status {response.status_code}")
-    try:
-        body = response.json()
-        text, id = body["choices"][0]["text"], body.get("id")
-    except (ValueError, LookupError, TypeError):
-        text = id = None
-    if not isinstance(text, str):
-        return Answer(""), "answers with something else than a completion; is it a Homespun server?"
-    return Answer(text if text.strip() else "", id if isinstance(id, str) else None), None
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _origin(url: str) -> str:
-    """The address without its path, which may hold a secret; a user or password can't be in it (see `options`)."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    def _show(self, status: Status) -> None:
+        if status != self.status:
+            self.status = status
+            self._announce(status)

@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Literal
 
 from homespun_core.patterns import IGNORE_FILE, is_ignored, parse_ignore
+from homespun_lsp.plain_files import text_of
 
 By = Literal["git", "homespun"]
 """Whose ignore files say so: `homespun` is what the company keeps out of completion, `git` what is no part of the
 repository."""
 
-_MAX_BYTES = 500_000
-
 
 def ignored_by(file: Path, root: Path) -> By | None:
     """`file` lies somewhere below `root`, a repository's."""
     path = file.relative_to(root).as_posix()
-    if is_ignored(path, parse_ignore(_text(root / IGNORE_FILE))):
+    if is_ignored(path, parse_ignore(text_of(root / IGNORE_FILE))):
         return "homespun"
-    patterns = parse_ignore(_text(root / ".git" / "info" / "exclude"))
+    patterns = parse_ignore(text_of(root / ".git" / "info" / "exclude"))
     for base in _folders(path):
-        patterns += parse_ignore(_text(root / base / ".gitignore"), base)
+        patterns += parse_ignore(text_of(root / base / ".gitignore"), base)
     return "git" if is_ignored(path, patterns) else None
 
 
@@ -31,14 +30,3 @@ def _folders(path: str) -> Iterator[str]:
     yield ""
     names = path.split("/")[:-1]
     yield from ("/".join(names[: i + 1]) for i in range(len(names)))
-
-
-def _text(path: Path) -> str:
-    """Of a plain file; a pipe in its place would never end."""
-    try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as file:
-            return file.read(_MAX_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return ""

@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from homespun_core.config import Settings
+from homespun_lsp.backends import AUTO, BACKENDS
+from homespun_lsp.backends.templates import FAMILY_NAMES
 
 SECTION = "homespun"
 
@@ -38,6 +40,20 @@ class Options:
     """Entries in the editor's completion menu: `auto` where the editor doesn't say that it can show ghost text."""
     completion_deadline_ms: int = 250
     """Editors hold the menu of all language servers back until we have answered."""
+    send_status: str = "auto"
+    """Notifications `didChangeStatus`: `auto` to editors that don't complain about them."""
+    backend: str = "auto"
+    """Kind of server: Homespun or a stock one (`backends`)."""
+    model: str = ""
+    """Which model a stock server is to use; empty where it has one, or for the first that it lists."""
+    fim: str = "auto"
+    """Whether a stock server gets the text after the cursor as `suffix`, or a prompt in the form of this family."""
+    proxy: str = field(default="", repr=False)
+    ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    servers: Mapping[str, object] = field(default_factory=dict, repr=False)
+    """Options for some folders or repositories (`servers`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,8 @@ class _Option:
     kind: type
     low: int = 0
     choices: tuple[str, ...] = ()
+    values: type | None = None
+    """Of an object."""
 
 
 # As the editor spells them. Documented in lsp/editors/README.md.
@@ -53,7 +71,7 @@ OPTIONS: dict[str, _Option] = {
     "serverUrl": _Option("server_url", str),
     "token": _Option("token", str),
     "enable": _Option("enable", bool),
-    "languages": _Option("languages", dict),
+    "languages": _Option("languages", dict, values=bool),
     "ignoredFiles": _Option("ignored_files", bool),
     "multiLine": _Option("multi_line", str, choices=("auto", "always", "never")),
     "prefetch": _Option("prefetch", bool),
@@ -64,10 +82,19 @@ OPTIONS: dict[str, _Option] = {
     "sendEvents": _Option("send_events", bool),
     "completion": _Option("completion", str, choices=("auto", "on", "off")),
     "completionDeadlineMs": _Option("completion_deadline_ms", int),
+    "sendStatus": _Option("send_status", str, choices=("auto", "on", "off")),
+    "backend": _Option("backend", str, choices=(AUTO, *BACKENDS)),
+    "model": _Option("model", str),
+    "fim": _Option("fim", str, choices=("auto", "suffix", *FAMILY_NAMES)),
+    "proxy": _Option("proxy", str),
+    "caFile": _Option("ca_file", str),
+    "clientCert": _Option("client_cert", str),
+    "clientKey": _Option("client_key", str),
+    "servers": _Option("servers", dict),
 }
-_KINDS: dict[type, str] = {str: "text", bool: "true or false", int: "a whole number", dict: "an object of languages"}
-_OF_THE_EDITOR = {"trace"}
-"""Shares our section in VS Code, where the client library reads it."""
+_KINDS: Mapping[type, str] = {str: "text", bool: "true or false", int: "a whole number", dict: "an object"}
+_OF_THE_EDITOR = {"trace", "editorInfo", "editorPluginInfo"}
+"""The first shares our section in VS Code, where the client library reads it; the others are Copilot's."""
 
 
 def defaults(settings: Settings) -> Options:
@@ -104,8 +131,8 @@ def _problem(option: _Option, value: object) -> str | None:
     """Never repeats the value: it may be a secret, in the wrong place or misspelt."""
     if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
         return f"is not {_KINDS[option.kind]}"
-    if isinstance(value, dict) and not all(isinstance(on, bool) for on in value.values()):
-        return "has a value that is not true or false"
+    if isinstance(value, dict) and option.values and not all(isinstance(v, option.values) for v in value.values()):
+        return f"has a value that is not {_KINDS[option.values]}"
     if isinstance(value, int) and value < option.low:
         return f"is below {option.low}"
     if option.choices and value not in option.choices:

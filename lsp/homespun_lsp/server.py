@@ -1,4 +1,4 @@
-"""The language server: documents and requests in, suggestions out. `create_server(settings).start_io()` runs it."""
+"""The language server: documents and requests in, suggestions out. `create_server(options).start_io()` runs it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pygls.protocol import LanguageServerProtocol, lsp_method
 from pygls.uris import to_fs_path
 
 from homespun_core import __version__
-from homespun_core.config import Settings
 from homespun_core.types import Trigger
-from homespun_lsp import asking, items, options
+from homespun_lsp import account, asking, items, options
+from homespun_lsp.account import Account
 from homespun_lsp.client import CompletionClient
 from homespun_lsp.context import Place, Query, query_at
 from homespun_lsp.documents import Document, Documents, Step
@@ -29,7 +29,9 @@ from homespun_lsp.neighbourhood import Neighbourhood
 from homespun_lsp.pace import Pace
 from homespun_lsp.pieces import Piece
 from homespun_lsp.repository import Repositories
+from homespun_lsp.servers import Servers, server_of, servers_of
 from homespun_lsp.signals import Signals
+from homespun_lsp.status import Status
 from homespun_lsp.suggest import Suggester
 from homespun_lsp.suggestions import Suggestion
 from homespun_lsp.watch import Watch
@@ -81,14 +83,17 @@ class _Protocol(LanguageServerProtocol):
 class HomespunServer(LanguageServer):
     protocol: _Protocol
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, defaults: options.Options) -> None:
         super().__init__("homespun", __version__, protocol_cls=_Protocol)
-        self._defaults = options.defaults(settings)
+        self._defaults = defaults
         self._initial: object = None
+        self.editor_name = ""
         self._warned: set[str] = set()
         self.options = self._defaults
+        self.servers = Servers(default=self.options)
         self.counts: Counter[str] = Counter()
-        self.client = CompletionClient(self.say)
+        self.client = CompletionClient(self.say, self.announce)
+        self.account = Account(self.client, self.say)
         self.signals = Signals(self._tell)
         self.watch = Watch(self.signal, self.documents.get)
         self._pace = Pace()
@@ -107,6 +112,22 @@ class HomespunServer(LanguageServer):
         kind = types.MessageType.Warning if is_problem else types.MessageType.Info
         self.window_log_message(types.LogMessageParams(type=kind, message=line))
 
+    def announce(self, status: Status) -> None:
+        """To editors that show it. Others may complain: lsp-mode in the echo area, at each."""
+        is_wanted = account.is_wanted(self.options.send_status, self.editor_name, self._initial)
+        if is_wanted:
+            self.protocol.notify(account.STATUS_CHANGED, status.as_json())
+
+    def focus(self, uri: str) -> None:
+        self.client.use(self.options_for(uri))
+
+    def options_for(self, uri: str) -> options.Options:
+        """Files may have servers of their own."""
+        name = to_fs_path(uri)
+        file = Path(name) if name else None
+        repository = self._repositories.of(file) if file else None
+        return self.servers.options_for(file, repository.name if repository else None)
+
     def report_server_error(self, error: Exception, source: Any) -> None:
         """In place of pygls' pop-up. The kind alone: the text of an error may quote code."""
         logger.error("%s: %s", getattr(source, "__name__", source), type(error).__name__)
@@ -117,7 +138,10 @@ class HomespunServer(LanguageServer):
             self._initial = section
         base, initially_wrong = options.merge(self._defaults, self._initial)
         self.options, wrong = options.merge(base, None if initial else section)
-        for name, problem in (initially_wrong | wrong).items():
+        self.servers, wrong_there = servers_of(self.options)
+        if not initial:
+            self.client.use(self.options)
+        for name, problem in (initially_wrong | wrong | wrong_there).items():
             if name not in self._warned:
                 self._warned.add(name)
                 self.say(f"Homespun: option {name!r}: {problem}", True)
@@ -165,7 +189,11 @@ class HomespunServer(LanguageServer):
         document = place.document
         has_several_cursors = document.uri in self._with_several_cursors
         file = await self._files.of(document, self.options, has_several_cursors=has_several_cursors)
-        return asking.why_not(place, file, invoked=invoked, is_known=self.suggester.knows(place))
+        is_known = self.suggester.knows(place)
+        reason = asking.why_not(place, file, invoked=invoked, is_known=is_known)
+        if reason is None and not (invoked or is_known) and self.client.is_away(self.options_for(document.uri)):
+            return "server away"
+        return reason
 
     def _suggested(self, place: Place, found: Suggestion) -> None:
         self.counts["suggested"] += 1
@@ -210,7 +238,7 @@ class HomespunServer(LanguageServer):
 
     async def _fetch(self, place: Place, trigger: Trigger) -> Suggestion:
         query = await self._query(place, trigger)
-        answer = await self.client.complete(query, self.options)
+        answer = await self.client.complete(query, self.options_for(place.document.uri))
         self.counts[f"asked: {trigger}"] += 1
         logger.debug("%d + %d characters sent, %d suggested", len(query.prefix), len(query.suffix), len(answer.text))
         return Suggestion(text=place.text, offset=place.offset, completion=answer.text, made=answer.id)
@@ -226,8 +254,11 @@ class HomespunServer(LanguageServer):
         )
 
     async def _pieces(self, place: Place, prefix: str) -> Sequence[Piece]:
+        server = server_of(self.options_for(place.document.uri))
+
         async def paths(others: Sequence[Document]) -> dict[str, str]:
-            return await self._files.siblings(place.document, others, self.options)
+            same = [other for other in others if server_of(self.options_for(other.uri)) == server]
+            return await self._files.siblings(place.document, same, self.options)
 
         return await self._neighbourhood.pieces(place, prefix, paths)
 
@@ -238,15 +269,16 @@ class HomespunServer(LanguageServer):
 
     async def _tell(self, events: Sequence[Mapping[str, object]]) -> bool:
         """What waits when the option is turned off is dropped."""
-        return not self.options.send_events or await self.client.tell(events, self.options)
+        return not self.options.send_events or await self.client.tell(events)
 
     def _folders(self) -> tuple[Path, ...]:
         names = [to_fs_path(folder.uri) for folder in self.workspace.folders.values()]
         return tuple(Path(name) for name in (*names, self.workspace.root_path) if name)
 
 
-def create_server(settings: Settings) -> HomespunServer:
-    server = HomespunServer(settings)
+def create_server(defaults: options.Options) -> HomespunServer:
+    """`defaults` are what the editor doesn't say."""
+    server = HomespunServer(defaults)
     server.feature(types.INITIALIZE)(_initialize)
     server.feature(types.INITIALIZED)(_initialized)
     server.feature(types.SHUTDOWN)(_shutdown)
@@ -258,6 +290,7 @@ def create_server(settings: Settings) -> HomespunServer:
     server.feature("textDocument/didShowCompletion")(_did_show)
     server.feature("textDocument/didPartiallyAcceptCompletion")(_did_partially_accept)
     server.command(items.ACCEPTED)(_accepted)
+    account.register(server, server.account, server.focus)
     return server
 
 
@@ -316,11 +349,13 @@ def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
     for encoding in ("utf-8", "utf-16", "utf-32"):
         if ls.workspace.position_encoding == encoding:
             ls.documents.encoding = encoding
+    ls.editor_name = ls.client.editor = params.client_info.name if params.client_info else ""
     ls.configure(params.initialization_options, initial=True)
 
 
 async def _initialized(ls: HomespunServer, params: types.InitializedParams) -> None:
     await ls.pull_configuration()
+    ls.client.use(ls.options)
     await ls.watch_configuration()
 
 
@@ -337,4 +372,5 @@ async def _shutdown(ls: HomespunServer, *params: object) -> None:
     ls.suggester.forget_all()
     ls.watch.close()
     await ls.signals.close()
+    await ls.account.close()
     await ls.client.close()

@@ -17,13 +17,13 @@ _ID = re.compile(r"[0-9a-f]{32}")
 def user_id() -> str | None:
     """None where it can't be kept, as in a read-only home: an id that changed with every start would be many users."""
     try:
-        path = _state_dir() / "user"
+        path = state_dir() / "user"
         return _read(path) or _make(path)
     except (OSError, RuntimeError):  # the latter: there is no home at all
         return None
 
 
-def _state_dir() -> Path:
+def state_dir() -> Path:
     base = Path(os.environ.get("XDG_STATE_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".local" / "state") / "homespun"
 

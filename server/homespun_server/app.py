@@ -37,6 +37,7 @@ from homespun_server.jobs.queue import queue_for
 from homespun_server.jobs.targets import Targets
 from homespun_server.pages import http as pages
 from homespun_server.refused import refused
+from homespun_server.routes import openapi
 from homespun_server.runtime import EngineLoader, Runtime
 from homespun_server.runtime import load_engine as load_configured_engine
 from homespun_server.signin import http as signin
@@ -80,10 +81,9 @@ def build_app(
         service.close()
         runtime.close()
 
-    # No schema pages: they load their scripts from a public network.
-    app = FastAPI(
-        title="Homespun", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
-    )
+    # /openapi.json, but no pages about it: they load their scripts from a public network.
+    app = FastAPI(title="Homespun", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    openapi.install(app)
     app.state.runtime, app.state.origins = runtime, origins or {}
     app.state.is_stopping = lambda: False
     app.state.jobs = queue

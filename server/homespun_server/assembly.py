@@ -66,7 +66,7 @@ def scored(
     return tuple(found)
 
 
-def is_decided(prefix: str, text: str, suffix: str) -> bool:
+def is_decided(prefix: str, text: str, suffix: str, language: str | None = None) -> bool:
     """Whether post-processing cuts `text` before anything that may still come, so that decoding on is in vain.
 
     Asked of whole lines: a line that isn't finished may yet become another one. The rules only cut, so if one more line
@@ -78,7 +78,8 @@ def is_decided(prefix: str, text: str, suffix: str) -> bool:
     line_before = prefix[prefix.rfind("\n") + 1 :]
     indent = line_before[: len(line_before) - len(line_before.lstrip())]
     more = f"{head}{indent}homespun()"
-    return finish(prefix, head, suffix, is_end=False) == finish(prefix, more, suffix, is_end=False)
+    shown, more_shown = (finish(prefix, t, suffix, language=language, is_end=False) for t in (head, more))
+    return shown == more_shown
 
 
 def _overlap(text: str, stop: str) -> int:

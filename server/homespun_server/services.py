@@ -41,6 +41,7 @@ from homespun_server.feedback.features import features
 from homespun_server.metrics import Metrics, outcome_of
 from homespun_server.retrieval import Retriever
 from homespun_server.snapshots import LiveRepository, pick
+from homespun_server.snippets import merged
 from homespun_server.tracing import Trace
 
 logger = logging.getLogger(__name__)
@@ -255,7 +256,7 @@ class Completer:
     async def _snippets(self, work: _Work) -> tuple[Snippet, ...]:
         request, repository = work.request, work.repository
         if repository is None or repository.reader is None or not self._settings.retrieval:
-            return request.snippets
+            return merged(request.snippets, ())
         query = SearchQuery(prefix=request.prefix, suffix=request.suffix, path=request.path, language=request.language)
         if work.explains is not None:  # however long it takes: what is found is to be seen
             limit = work.allowed.snippets if work.explains.snippets else 0
@@ -263,7 +264,7 @@ class Completer:
         found = await self._retriever.search(work.tenant, repository.reader, query, work.allowed.snippets)
         if found.outcome in ("timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
-        return (*request.snippets, *found.snippets)
+        return merged(request.snippets, found.snippets)
 
     async def _decode(self, work: _Work) -> AsyncGenerator[str]:
         """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""
@@ -365,7 +366,7 @@ class Completer:
         if stats is not None and stats.finish_reason == "superseded":
             text = ""  # nobody looks at it any more
         elif not request.raw:
-            text = finish(request.prefix, text, request.suffix, truncated=is_cut)
+            text = finish(request.prefix, text, request.suffix, truncated=is_cut, language=request.language)
         if stats is not None:
             for kind in ("prompt", "cached", "completion", "drafted", "accepted"):
                 self._metrics.tokens.labels(kind).inc(getattr(stats, f"{kind}_tokens"))
@@ -411,14 +412,14 @@ def _is_decided(work: _Work) -> bool:
     if request.raw or lines == work.judged:
         return False
     work.judged = lines
-    return is_decided(request.prefix, lines, request.suffix)
+    return is_decided(request.prefix, lines, request.suffix, request.language)
 
 
 def _is_opportunity(work: _Work) -> bool:
-    """Whether somebody waited for it: not what only prepares a place, is raw, or was replaced by a newer request. (One
+    """Whether somebody may see it: not what only prepares a place, is raw, or was replaced by a newer request. (One
     that is "cancelled" was complete before the model ended it.)"""
     is_replaced = work.stats is not None and work.stats.finish_reason == "superseded"
-    return work.priority in ("typed", "invoked") and not work.request.raw and not is_replaced
+    return work.priority != "warm" and not work.request.raw and not is_replaced
 
 
 def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFact:
@@ -437,6 +438,7 @@ def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFac
         latency_ms=latency_ms,
         features=features(request, completion, logprobs, is_invoked=work.priority == "invoked"),
         editor=request.editor,
+        is_ahead=work.priority == "ahead",
     )
 
 
@@ -451,6 +453,15 @@ def _relative(path: str | None, repository: LiveRepository | None) -> str | None
     return path.lstrip("/") or None
 
 
+def _index_stands(work: _Work) -> str | None:
+    """Whether it is of the commit that the client's working tree stands at: the first thing to know where somebody
+    misses their own code."""
+    reader = work.repository.reader if work.repository else None
+    if reader is None or work.request.commit is None:
+        return None
+    return "same" if reader.manifest.sources.get("commit") == work.request.commit else "other"
+
+
 def _fields(request_id: str, work: _Work, outcome: str) -> Mapping[str, Any]:
     stats = work.stats
     return {
@@ -462,6 +473,7 @@ def _fields(request_id: str, work: _Work, outcome: str) -> Mapping[str, Any]:
         "cached": stats.cached_tokens if stats else 0,
         "new": stats.completion_tokens if stats else 0,
         "snippets": len(work.prompt.snippets),
+        "index": _index_stands(work),
         "retrieve_ms": work.retrieve_ms,
         "queue_ms": stats.queue_ms if stats else 0.0,
         "prefill_ms": stats.prefill_ms if stats else 0.0,

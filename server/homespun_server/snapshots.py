@@ -246,9 +246,11 @@ class SnapshotWatcher:
 
     def _lend(self) -> None:
         self._views = {}
-        self.guarded = tuple(
+        now = tuple(
             guarded(r.id, r.reader.manifest.sources if r.reader else None, self._adapter_groups) for r in self._found
         )
+        if now != self.guarded:
+            self.guarded = now
         before = self._kept_back
         self.repositories, self._kept_back = lent(self._found)
         for line in self._kept_back:

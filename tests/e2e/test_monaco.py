@@ -30,7 +30,9 @@ def reply(text: str) -> dict[str, object]:
 
 
 def completions(fake: FakeServer) -> list[Request]:
-    return [request for request in fake.requests if request.path == "/v1/completions"]
+    """Without those that look ahead."""
+    asked = [request for request in fake.requests if request.path == "/v1/completions"]
+    return [request for request in asked if request.body["homespun"].get("trigger") != "ahead"]
 
 
 async def told(fake: FakeServer, kind: str) -> int:

@@ -66,9 +66,20 @@ async def test_the_command_turns_suggestions_off_for_the_user_and_on_again(code:
     await code.saved("toggle.py", "y = \n")
     assert len(fake.requests) == before
     await code.command("Homespun: Turn Suggestions On or Off")
-    await code.status("ready")
-    await code.type("(")
-    await code.shows("again")
+    await code.status("Homespun: ready")
+    await code.asks_until_it_shows("again")
+
+
+async def test_a_language_is_turned_off_by_itself(code: VSCode, fake: FakeServer) -> None:
+    fake.default = "again"
+    await code.open("language.py", "\n")
+    await code.command("Homespun: Turn Suggestions On or Off for This Language")
+    await code.status("suggestions are off for python")
+    await code.setting("homespun.languages", {"python": False})
+    await code.command("Homespun: Turn Suggestions On or Off for This Language")
+    await code.status("Homespun: ready")
+    await code.type("y = ")
+    await code.asks_until_it_shows("again")
 
 
 async def test_a_folder_that_is_open_cannot_say_where_code_is_sent(code: VSCode, fake: FakeServer) -> None:
@@ -80,13 +91,8 @@ async def test_a_folder_that_is_open_cannot_say_where_code_is_sent(code: VSCode,
         await code.command("Homespun: Restart")
         await code.open("hostile.py", "\n")
         await code.type("go_")
-        await code.shows("home()")
+        await code.asks_until_it_shows("home()")
         assert not elsewhere.requests
-
-
-async def test_without_the_command_the_status_bar_says_how_to_get_it(vsix: Path, tmp_path: Path) -> None:
-    async with vscode(tmp_path, vsix, command=tmp_path / "homespun") as code:
-        await code.status("there is no program")
 
 
 async def test_the_package_holds_what_is_needed_and_nothing_else(vsix: Path) -> None:
@@ -101,4 +107,3 @@ async def test_the_package_holds_what_is_needed_and_nothing_else(vsix: Path) -> 
         "out",
         "media",
     }
-    assert vsix.stat().st_size < 1_000_000

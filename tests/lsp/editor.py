@@ -131,9 +131,11 @@ async def _listed(future: asyncio.Future[Any]) -> types.InlineCompletionList | N
 
 
 class Editor:
-    def __init__(self, client: LanguageClient, result: types.InitializeResult) -> None:
+    def __init__(self, client: LanguageClient, result: types.InitializeResult, statuses: list[Any]) -> None:
         self.client = client
         self.server = result.capabilities
+        self.statuses = statuses
+        """What `didChangeStatus` told, oldest first."""
         self._opened = 0
         self.registered: asyncio.Queue[types.Registration] = asyncio.Queue()
 
@@ -160,6 +162,12 @@ class Editor:
     def log(self) -> list[str]:
         return [message.message for message in self.client.log_messages]
 
+    async def is_told(self, state: str) -> None:
+        """Returns once the last status that was told is this one."""
+        async with asyncio.timeout(20):
+            while not self.statuses or self.statuses[-1].state != state:
+                await self.client.wait_for_notification("didChangeStatus")
+
     async def logged(self, count: int) -> list[str]:
         async with asyncio.timeout(20):
             while len(self.client.log_messages) < count:
@@ -180,6 +188,8 @@ async def editor(
     """A session with its own server process; `options` are the initializationOptions. Looking ahead is off unless they
     say otherwise: most tests count requests."""
     client = make_test_lsp_client()
+    statuses: list[Any] = []
+    client.feature("didChangeStatus")(lambda params: statuses.append(params))
     if configuration is not None:
         client.set_configuration({"homespun": configuration})
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HOMESPUN_")}
@@ -198,7 +208,7 @@ async def editor(
             root_uri=None,
         )
     )
-    session = Editor(client, result)
+    session = Editor(client, result, statuses)
 
     def register(params: types.RegistrationParams) -> None:
         for registration in params.registrations:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 HOLD = object()
 """As a reply: no answer until `FakeServer.release` or until the client goes away."""
@@ -16,6 +18,7 @@ HOLD = object()
 
 @dataclass
 class Request:
+    method: str
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
@@ -44,6 +47,10 @@ class FakeServer:
 
     def reset(self) -> None:
         self.requests: list[Request] = []
+        self.questions: list[Request] = []
+        """Whatever is about the server itself: GETs and forms; answered by `pages`."""
+        self.pages: dict[str, object] = {"/v1/models": {"data": [{"id": "m", "owned_by": "homespun"}]}}
+        """A reply for each path, or a queue of them, whose last stays."""
         self.replies: deque[object] = deque()
         """One for each request to come: text, an HTTP status or HOLD. When they run out: `default`."""
         self.default: object = "completed"
@@ -64,12 +71,22 @@ class FakeServer:
         self._open.add(task)
         try:
             while request := await _read(reader):
-                await self._answer(request, reader, writer)
+                if request.method == "GET" or request.path.startswith("/oauth/"):
+                    self.questions.append(request)
+                    writer.write(_response(self._page(request.path)))
+                else:
+                    await self._answer(request, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, _Gone):
             pass
         finally:
             self._open.discard(task)
             writer.close()
+
+    def _page(self, path: str) -> object:
+        page = self.pages.get(path, 404)
+        if isinstance(page, deque):
+            return page.popleft() if len(page) > 1 else page[0]
+        return page
 
     async def stop(self) -> None:
         for task in list(self._open):
@@ -120,11 +137,14 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     first, *lines = head.decode().strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(path=first.split()[1], headers=headers, body=json.loads(body))
+    method, path, _ = first.split()
+    is_form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    parsed = dict(parse_qsl(body.decode())) if is_form else json.loads(body or b"{}")
+    return Request(method=method, path=path, headers=headers, body=parsed)
 
 
 def _response(reply: object) -> bytes:
-    status, body = (reply, {}) if isinstance(reply, int) else (200, reply)
+    status, body = reply if isinstance(reply, tuple) else (reply, {}) if isinstance(reply, int) else (200, reply)
     if isinstance(body, str):
         body = {"choices": [{"index": 0, "text": body, "finish_reason": "stop"}]}
     content = json.dumps(body).encode()
@@ -136,10 +156,10 @@ def _response(reply: object) -> bytes:
 
 
 @asynccontextmanager
-async def fake_server() -> AsyncIterator[FakeServer]:
+async def fake_server(tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[FakeServer]:
     fake = FakeServer()
-    listener = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
-    fake.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    listener = await asyncio.start_server(fake.serve, "127.0.0.1", port, ssl=tls)
+    fake.url = f"http{'s' if tls else ''}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
         yield fake
     finally:

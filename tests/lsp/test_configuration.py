@@ -8,7 +8,7 @@ import pytest
 from lsprotocol import types
 from pytest_lsp.client import client_capabilities
 
-from tests.lsp.editor import COMMAND, editor
+from tests.lsp.editor import COMMAND, Invoked, editor
 from tests.lsp.fake_server import FakeServer, fake_server
 
 PULL = types.ClientCapabilities(workspace=types.WorkspaceClientCapabilities(configuration=True))
@@ -92,7 +92,7 @@ async def test_secrets_and_code_are_never_logged(
         buffer = session.open("password = 't0ps3cret|'", tmp_path / "a.py")
         for letter in "abc":
             buffer.type(letter)
-            await buffer.ghost()
+            await buffer.ghost(Invoked)
         session.configure({"homespun": {"token": ["t0ps3cret"], "serverUrl": "http://me:t0ps3cret@host"}})
         log = await session.logged(5)
     assert len(fake.requests) == 3

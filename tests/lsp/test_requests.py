@@ -138,9 +138,9 @@ async def test_trouble_is_told_once_for_each_kind_and_ends_by_itself(fake: FakeS
         answers = []
         for letter in "abcdefgh":
             buffer.type(letter)
-            answers.append(await buffer.ghost())
+            answers.append(await buffer.ghost(Invoked))
         assert [answer is not None for answer in answers] == [False] * 7 + [True]
-        told = ["isn't ready", "refuses the token", "busy", "status 500", "something else", "answers again"]
+        told = ["isn't ready", "wants to know who asks", "busy", "status 500", "something else", "answers again"]
         assert len(session.log) == len(told)
         assert all(part in line for part, line in zip(told, session.log, strict=True))
 

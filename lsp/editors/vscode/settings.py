@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def descriptions(readme: str) -> dict[str, str]:
     return dict(re.findall(r"^\| `(\w+)` \|.*\| (.+?) \|$", readme, re.MULTILINE))
 
 
-def _property(name: str, option: Any, default: object, description: str) -> Mapping[str, object]:
+def _property(name: str, option: Any, default: object, description: str) -> dict[str, object]:
     found: dict[str, object] = {"type": _TYPES[option.kind], "scope": _scope(name)}
     if option.choices:
         found["enum"] = list(option.choices)
@@ -79,7 +78,7 @@ def _scope(name: str) -> str:
     return "window" if name in _BY_WORKSPACE else "application"
 
 
-def _shown(default: object) -> Mapping[str, object]:
+def _shown(default: object) -> dict[str, object]:
     """Only what is set reaches the server, so that this is for the reader."""
     return {} if default is None else {"default": default}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import secrets
 import threading
 import time
@@ -42,8 +43,6 @@ _PATIENCE_S = 3.0
 _UNKNOWN = "accounts can't be checked: the database can't be reached; try again in a moment"
 _USED_S = 30.0
 _MAX_KNOWN = 10_000
-_FRESH_S = 1.0
-"""So long what somebody may read is not decided again: a grant may end meanwhile."""
 
 
 @dataclass(slots=True)
@@ -54,8 +53,9 @@ class _Known:
     credential: Credential | None
     person: Person | None
     principal: Principal | None = None
-    decided_at: float = 0.0
     decided_on: tuple[Guarded, ...] | None = None
+    decided_until: float = math.inf
+    """A grant ends then."""
 
 
 class Lookup:
@@ -168,10 +168,10 @@ class Lookup:
         if credential.expires is not None and credential.expires <= now:
             return None
         guarded = self._repositories()
-        age_s = time.monotonic() - known.decided_at
-        if known.principal is None or known.decided_on is not guarded or age_s > _FRESH_S:
+        if known.principal is None or known.decided_on is not guarded or known.decided_until <= now:
             known.principal = principal_for(person, credential, guarded, self._is_open, now)
-            known.decided_on, known.decided_at = guarded, time.monotonic()
+            ends = [grant.expires for grant in person.grants if grant.expires is not None and grant.expires > now]
+            known.decided_on, known.decided_until = guarded, min(ends, default=math.inf)
         return known.principal
 
     def _follow(self) -> None:

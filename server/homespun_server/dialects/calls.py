@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +11,12 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, cast, get_args
 
 from homespun_core.config import Settings
-from homespun_core.types import Completion, CompletionRequest, ScoredToken, Trigger
+from homespun_core.types import Completion, CompletionRequest, ScoredToken, Snippet, Trigger
 from homespun_server.dialects.fields import Fields
-from homespun_server.dialects.templates import Place
+from homespun_server.dialects.templates import Place, editor_snippet
 
 MAX_CHOICES = 8
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,8 @@ def request_at(place: Place, sampling: Sampling, body: Fields, settings: Setting
         path=extra.text("path") or place.path,
         language=extra.text("language"),
         repo=extra.text("repo") or place.repo,
-        snippets=place.snippets,
+        commit=_commit(extra),
+        snippets=(*_snippets(extra), *place.snippets),
         max_new_tokens=settings.max_new_tokens if sampling.max_tokens is None else sampling.max_tokens,
         deadline_ms=settings.completion_deadline_ms,
         max_decode_ms=sampling.max_decode_ms,
@@ -166,6 +169,18 @@ def usage(completions: Sequence[Completion]) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": completions[0].cached_tokens},
     }
+
+
+def _commit(extra: Fields) -> str | None:
+    value = extra.text("commit")
+    if value is not None and not _COMMIT.fullmatch(value):
+        raise extra.wrong("commit", "must be a commit's full id")
+    return value
+
+
+def _snippets(extra: Fields) -> tuple[Snippet, ...]:
+    items = enumerate(extra.items("snippets"))
+    return tuple(editor_snippet(item.required("path"), item.required("text"), rank) for rank, item in items)
 
 
 def _trigger(extra: Fields) -> Trigger:

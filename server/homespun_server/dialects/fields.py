@@ -12,7 +12,7 @@ MAX_STOPS = 64
 """Continue sends a good dozen of sentinels and keywords."""
 MAX_TEMPERATURE = 2.0
 MAX_NAME_CHARS = 256
-_MAX_STOP_CHARS = 256
+MAX_STOP_CHARS = 256
 _MAX_ITEMS = 256
 
 
@@ -107,8 +107,8 @@ class Fields:
         values: Sequence[Any] = [value] if isinstance(value, str) else value or []
         if len(values) > MAX_STOPS:
             raise self.wrong(name, f"has {len(values)} texts; at most {MAX_STOPS} are allowed")
-        if not all(isinstance(v, str) and 0 < len(v) <= _MAX_STOP_CHARS for v in values):
-            raise self.wrong(name, f"may hold texts of 1 to {_MAX_STOP_CHARS} characters")
+        if not all(isinstance(v, str) and 0 < len(v) <= MAX_STOP_CHARS for v in values):
+            raise self.wrong(name, f"may hold texts of 1 to {MAX_STOP_CHARS} characters")
         return tuple(clean(v) for v in values)
 
     def texts(self, name: str) -> tuple[str, ...]:

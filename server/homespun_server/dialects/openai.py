@@ -98,8 +98,8 @@ def _prompt(fields: Fields) -> str:
 
 def _refuse_unsupported(fields: Fields) -> None:
     best_of = fields.integer("best_of")
-    if best_of is not None and best_of != choices_of(fields):
-        raise fields.unsupported("best_of", "must be n: no completion is made only to be thrown away")
+    if best_of not in (None, 1, choices_of(fields)):
+        raise fields.unsupported("best_of", "must be 1 or n: no completion is made only to be thrown away")
     if fields.has("logprobs") and fields.flag("echo"):
         raise fields.unsupported("logprobs", "are known of the completion only; leave echo or logprobs out")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +17,15 @@ class Refusal:
     param: str | None = None
 
 
+Dialect = Literal["openai", "mistral", "llama.cpp", "ollama", "tgi"]
+
+
+def dialect_of(path: str) -> Dialect:
+    return _PATHS.get(path, "openai")
+
+
 def refusal_body(refusal: Refusal, path: str) -> object:
-    return _SHAPES.get(path, _openai)(refusal)
+    return _SHAPES[dialect_of(path)](refusal)
 
 
 def error_body(message: str, *, type: str, code: str, param: str | None = None) -> dict[str, object]:
@@ -65,21 +73,16 @@ def _tgi(refusal: Refusal) -> object:
     return {"error": refusal.message, "error_type": _TGI_TYPES.get(refusal.status, "validation")}
 
 
-_SHAPES: Mapping[str, Callable[[Refusal], object]] = {
-    "/v1/fim/completions": _mistral,
-    "/infill": _llama,
-    "/completion": _llama,
-    "/completions": _llama,
-    "/props": _llama,
-    "/slots": _llama,
-    "/health": _llama,
-    "/api/generate": _ollama,
-    "/api/show": _ollama,
-    "/api/tags": _ollama,
-    "/api/ps": _ollama,
-    "/api/version": _ollama,
-    "/generate": _tgi,
-    "/generate_stream": _tgi,
-    "/info": _tgi,
-    "/": _tgi,
+_SHAPES: Mapping[Dialect, Callable[[Refusal], object]] = {
+    "openai": _openai,
+    "mistral": _mistral,
+    "llama.cpp": _llama,
+    "ollama": _ollama,
+    "tgi": _tgi,
+}
+_PATHS: Mapping[str, Dialect] = {
+    "/v1/fim/completions": "mistral",
+    **dict.fromkeys(("/infill", "/completion", "/completions", "/props", "/slots", "/health"), "llama.cpp"),
+    **dict.fromkeys(("/api/generate", "/api/show", "/api/tags", "/api/ps", "/api/version"), "ollama"),
+    **dict.fromkeys(("/generate", "/generate_stream", "/info", "/"), "tgi"),
 }

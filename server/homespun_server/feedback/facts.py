@@ -34,6 +34,8 @@ class CompletionFact:
     """That something of it is kept, as the live filter has it."""
     verdict: Verdict | None = None
     editor: str | None = None
+    is_ahead: bool = False
+    """Made before anybody wanted it: an opportunity only once it is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from homespun_server.access.http import demand
 from homespun_server.dialects import BadRequestError
 from homespun_server.feedback import wire
 from homespun_server.feedback.facts import Event
+from homespun_server.routes.described import taking
 from homespun_server.runtime import Runtime
 
 _MAX_BODY_BYTES = 200_000
@@ -21,13 +22,13 @@ _MAX_BODY_BYTES = 200_000
 router = APIRouter()
 
 
-@router.post("/v1/events")
+@router.post("/v1/events", **taking("What became of a completion, as Tabby has it", wire.TABBY_EVENT_BODY))
 async def tabby_event(request: Request, select_kind: str | None = None) -> Response:
     body = dialects.parse_body(await _body(request))
     return _taken(request, [wire.tabby_event(body, select_kind, time.time())])
 
 
-@router.post("/v1/homespun/events")
+@router.post("/v1/homespun/events", **taking("What became of completions", wire.EVENTS_BODY))
 async def events(request: Request) -> Response:
     return _taken(request, wire.events_of(dialects.parse_body(await _body(request)), time.time()))
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from homespun_server.feedback.facts import Fact
+from homespun_server.feedback.facts import CompletionFact, Event, Fact
 from homespun_server.feedback.store import FeedbackStore, days_ago
 
 logger = logging.getLogger(__name__)
 
 _MAX_WAITING = 10_000
+_MAX_HELD = 2_000
 _MAX_BATCH = 500
 _GATHER_S = 0.2
 """Facts of so long are written together: a transaction waits for the disk."""
@@ -28,6 +29,8 @@ class Recorder:
         """`on_lost(reason, number)` is called for facts that are not written: `full`, `failed`, `unknown`."""
         self.store, self._keep_days, self._on_lost = store, keep_days, on_lost
         self._waiting: queue.Queue[Fact] = queue.Queue(_MAX_WAITING)
+        self._held: dict[str, CompletionFact] = {}
+        """What was made ahead and nobody has told of yet, oldest first."""
         self._is_closing = threading.Event()
         self._swept = -_SWEEP_S
         self._thread = threading.Thread(target=self._run, name="feedback", daemon=True)
@@ -35,6 +38,19 @@ class Recorder:
 
     def record(self, fact: Fact) -> None:
         """Returns at once, whatever the database does."""
+        if isinstance(fact, CompletionFact) and fact.is_ahead:
+            self._hold(fact)
+            return
+        if isinstance(fact, Event) and (held := self._held.pop(fact.completion, None)):
+            self._put(held)
+        self._put(fact)
+
+    def _hold(self, fact: CompletionFact) -> None:
+        self._held[fact.id] = fact
+        if len(self._held) > _MAX_HELD:
+            self._held.pop(next(iter(self._held)), None)
+
+    def _put(self, fact: Fact) -> None:
         try:
             self._waiting.put_nowait(fact)
         except queue.Full:

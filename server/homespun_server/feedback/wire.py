@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from homespun_server.dialects import BadRequestError
+from homespun_server.dialects.schemas import Schema, body, listed
 from homespun_server.feedback.facts import Event, EventKind
 
 MAX_EVENTS = 500
@@ -14,6 +15,15 @@ _MAX_AGE_MS = 7 * 86_400_000
 _MAX_CHARACTERS = 1_000_000
 _TABBY: Mapping[str, EventKind] = {"view": "shown", "select": "accepted", "dismiss": "dismissed"}
 _KINDS: tuple[EventKind, ...] = get_args(EventKind)
+
+_ID: Schema = {"type": "string", "pattern": f"^[ -~]{{1,{_MAX_ID_CHARS}}}$"}
+TABBY_EVENT_BODY = body({"type": {"enum": list(_TABBY)}, "completion_id": _ID})
+_EVENT = body(
+    {"completion": _ID, "kind": {"enum": list(_KINDS)}},
+    characters={"type": "integer", "minimum": 0, "maximum": _MAX_CHARACTERS},
+    age_ms={"type": "integer", "minimum": 0, "maximum": _MAX_AGE_MS},
+)
+EVENTS_BODY = body({"events": listed(_EVENT, maxItems=MAX_EVENTS)})
 
 
 def tabby_event(body: Mapping[str, Any], select_kind: str | None, now: float) -> Event:
@@ -56,15 +66,21 @@ def _event(item: Mapping[str, Any], now: float) -> Event:
 
 def _completion(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_CHARS or not value.isprintable():
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID_CHARS or not _is_printable(value):
         raise BadRequestError(f"{name} must be the id of a completion", param=name)
     return value
+
+
+def _is_printable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _count(body: Mapping[str, Any], name: str, most: int) -> int | None:
     value = body.get(name)
     if value is None:
         return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON knows one kind of number
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         raise BadRequestError(f"{name} must be a whole number from 0 to {most}", param=f"events.{name}")
     return value

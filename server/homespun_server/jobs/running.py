@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from homespun_core.children import Children, stop
+from homespun_core.children import Children
 from homespun_core.cli import BUSY
 from homespun_core.paths import hide_credentials
 from homespun_server.jobs.states import Ending
@@ -72,10 +72,9 @@ class RunningJob:
             self._unsent.clear()
             return self._step, lines
 
-    def end(self) -> None:
-        """It saves what it has, and is killed if that takes too long."""
-        stop(self.process, signal.SIGINT)
-        self.kill()
+    def ask_to_end(self) -> None:
+        """As Ctrl-C would: it saves what it has."""
+        self.process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
         """With all it has started."""

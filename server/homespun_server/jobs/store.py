@@ -24,6 +24,8 @@ _KEEP_S = 30 * 86_400.0
 _COLUMNS = [jobs.c[field.name] for field in fields(Job)]
 _CHANGING = frozenset(field.name for field in fields(Job)) - {"id", "kind", "repository", "created"}
 _TRIES = 5
+_LOST = 0.1
+"""Of the pause, where a worker died: it isn't the network that has to come back."""
 
 
 class NoSuchJob(ServiceError):
@@ -227,7 +229,7 @@ class JobStore:
         query = select(*_COLUMNS).where(jobs.c.state == "running", is_lost).with_for_update(skip_locked=True)
         given_up = []
         for row in connection.execute(query).all():
-            job = states.lost(_job(row), now=now, pause_s=_pause(_job(row)))
+            job = states.lost(_job(row), now=now, pause_s=_pause(_job(row)) * _LOST)
             given_up.append(self._settle(connection, job, now))
             self._write(connection, given_up[-1])
         return given_up

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from homespun_core.children import Children, StopRequest
@@ -15,25 +18,37 @@ from homespun_server.jobs.states import LeaseLost
 _LONG_POLL_S = 2.0
 """So long it may take to notice that we are to stop."""
 _AWAY_S = 2.0
+_SAVING_S = 30.0
 _BEATS_PER_LEASE = 6
 
 
 class Worker:
     def __init__(
-        self, client: WorkerClient, children: Children, request: StopRequest, *, name: str, kinds: Collection[str]
+        self,
+        client: WorkerClient,
+        children: Children,
+        request: StopRequest,
+        *,
+        name: str,
+        kinds: Collection[str],
+        takes_one: bool = False,
     ) -> None:
+        """`takes_one`: ends after a job, or at once if there is none."""
         self._client, self._children, self._request = client, children, request
-        self._name, self._kinds = name, kinds
+        self._name, self._kinds, self._takes_one = name, kinds, takes_one
         self._is_away = False
 
     def work(self) -> None:
         """Until we are asked to stop; what is running then is given back."""
-        while not self._request.is_made:
+        is_over = False
+        while not is_over and not self._request.is_made:
+            is_over = self._takes_one
             try:
                 job = self._client.lease(self._name, self._kinds, _LONG_POLL_S)
             except ServerAway as error:
                 self._say_away(error)
-                self._request.wait(timeout_s=_AWAY_S)
+                if not is_over:
+                    self._request.wait(timeout_s=_AWAY_S)
                 continue
             if self._is_away:
                 self._is_away = False
@@ -57,15 +72,27 @@ class Worker:
 
     def _watched(self, job: Mapping[str, Any], run: RunningJob) -> Ended:
         """How it ended. While the server is away it goes on: only a lease that was given to another ends it."""
+        beat_s = job["lease_s"] / _BEATS_PER_LEASE
         while True:
-            if self._request.wait(run.process, timeout_s=job["lease_s"] / _BEATS_PER_LEASE) is not None:
+            if self._request.wait(run.process, timeout_s=beat_s) is not None:
                 return run.ended()
             if self._request.is_made:
-                run.end()
-                return Ended(ending="given-back", reason=f"worker {self._name} was stopped", pause_s=0.0)
+                reason = f"worker {self._name} was stopped"
+                return self._stopped(job, run, Ended(ending="given-back", reason=reason, pause_s=0.0))
             if not self._is_wanted(job, run):
-                run.end()
-                return Ended(ending="cancelled")
+                return self._stopped(job, run, Ended(ending="cancelled"))
+
+    def _stopped(self, job: Mapping[str, Any], run: RunningJob, end: Ended) -> Ended:
+        """Given time to save what it has, and heard from meanwhile."""
+        run.ask_to_end()
+        deadline = time.monotonic() + _SAVING_S
+        while time.monotonic() < deadline:
+            with suppress(subprocess.TimeoutExpired):
+                run.process.wait(job["lease_s"] / _BEATS_PER_LEASE)
+                break
+            self._is_wanted(job, run)
+        run.kill()
+        return end
 
     def _is_wanted(self, job: Mapping[str, Any], run: RunningJob) -> bool:
         """Raises LeaseLost."""

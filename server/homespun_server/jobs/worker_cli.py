@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -28,6 +28,7 @@ its checkpoint wherever it is taken up again.
 
 examples:
   homespun worker                                  on the server's machine: `homespun up` does this by itself
+  homespun worker --kinds train --once             from cron or a Kubernetes CronJob
   homespun worker --kinds train --server-url https://homespun.example.com     with HOMESPUN_WORKER_TOKEN
 """
 
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KINDS",
         help=f"what it does, separated by commas (default: {','.join(WORKER_KINDS)})",
     )
+    parser.add_argument("--once", action="store_true", help="end after one job, or at once if there is none")
     parser.add_argument("--name", metavar="NAME", help="no other worker may have it (default: host and process)")
     add_flags(parser, (WORKER, INDEX, TRAIN, EVAL))
 
@@ -55,19 +57,26 @@ def run(args: argparse.Namespace) -> int:
     name = args.name or f"{socket.gethostname()}:{os.getpid()}"
     children = Children(replace(settings, progress="json"), args.config, request)
     lanes = [
-        Worker(WorkerClient(settings.server_url, token), children, request, name=f"{name}:{lane[0]}"[:128], kinds=lane)
+        Worker(
+            WorkerClient(settings.server_url, token),
+            children,
+            request,
+            name=f"{name}:{lane[0]}"[:128],
+            kinds=lane,
+            takes_one=args.once,
+        )
         for lane in ([kind for kind in lane if kind in kinds] for lane in _LANES)
         if lane
     ]
     say(f"worker {name} asks {settings.server_url} for {', '.join(kinds)}")
-    return _work(lanes, request)
+    return _work(lanes, request, is_over=all if args.once else any)
 
 
-def _work(lanes: Sequence[Worker], request: StopRequest) -> int:
+def _work(lanes: Sequence[Worker], request: StopRequest, is_over: Callable[[Iterable[object]], bool] = any) -> int:
     """0 when we were asked to stop; a lane that can't go on ends the others, and its error is ours."""
     with ThreadPoolExecutor(len(lanes)) as pool:
         working = [pool.submit(lane.work) for lane in lanes]
-        request.wait(until=lambda: any(lane.done() for lane in working))
+        request.wait(until=lambda: is_over(lane.done() for lane in working))
         request.is_made = True
         for lane in working:
             lane.result()

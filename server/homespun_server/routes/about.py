@@ -14,9 +14,10 @@ from fastapi.responses import JSONResponse, Response
 from homespun_core import __version__
 from homespun_server import metrics
 from homespun_server.access.http import demand, principal_of
-from homespun_server.dialects import llama_cpp, ollama, openai, tabby, tgi
+from homespun_server.dialects import llama_cpp, ollama, openai, schemas, tabby, tgi
 from homespun_server.dialects.facts import ServerFacts
 from homespun_server.routes.answering import body_of, loaded_of, model_name, runtime_of
+from homespun_server.routes.described import asking, posting
 
 router = APIRouter()
 
@@ -38,12 +39,12 @@ async def metrics_page(request: Request) -> Response:
     return Response(runtime_of(request).metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", **asking("The model, as OpenAI lists models", schemas.MODELS))
 async def openai_models(request: Request) -> dict[str, Any]:
     return openai.models(_facts(request))
 
 
-@router.get("/v1/models/{id:path}")
+@router.get("/v1/models/{id:path}", **asking("A model, as OpenAI has it", schemas.MODEL))
 async def openai_model(request: Request, id: str) -> dict[str, Any]:
     facts = _facts(request)
     if id != facts.model:
@@ -51,62 +52,68 @@ async def openai_model(request: Request, id: str) -> dict[str, Any]:
     return openai.model_card(facts)
 
 
-@router.get("/v1/health")
-@router.post("/v1/health")
+_HEALTH = asking("Health, as Tabby has it", schemas.TABBY_HEALTH)
+
+
+@router.get("/v1/health", **_HEALTH)
+@router.post("/v1/health", **_HEALTH)
 async def tabby_health(request: Request) -> dict[str, Any]:
     return tabby.health(_facts(request))
 
 
-@router.get("/v1beta/models")
+@router.get("/v1beta/models", **asking("The model, as Tabby lists models", schemas.TABBY_MODELS))
 async def tabby_models(request: Request) -> dict[str, Any]:
     return tabby.models(_facts(request))
 
 
-@router.get("/v1beta/server_setting")
+@router.get("/v1beta/server_setting", **asking("What Tabby's clients are to do", schemas.TABBY_SETTING))
 async def tabby_server_setting() -> dict[str, Any]:
     return tabby.server_setting()
 
 
-@router.get("/health")
+@router.get("/health", **asking("Health, as llama.cpp has it", schemas.LLAMA_HEALTH))
 async def llama_health(request: Request) -> dict[str, str]:
     """TGI's clients look at the status alone."""
     loaded_of(request)
     return {"status": "ok"}
 
 
-@router.get("/props")
+@router.get("/props", **asking("Limits, as llama.cpp has them", schemas.LLAMA_PROPS))
 async def llama_props(request: Request) -> dict[str, Any]:
     return llama_cpp.props(_facts(request))
 
 
-@router.get("/slots")
+@router.get("/slots", **asking("Load, as llama.cpp has it", schemas.LLAMA_SLOTS))
 async def llama_slots(request: Request) -> list[dict[str, Any]]:
     return llama_cpp.slots(_facts(request))
 
 
-@router.get("/api/tags")
+@router.get("/api/tags", **asking("The model, as Ollama lists models", schemas.OLLAMA_MODELS))
 async def ollama_tags(request: Request) -> dict[str, Any]:
     return ollama.tags(_facts(request))
 
 
-@router.get("/api/ps")
+@router.get("/api/ps", **asking("The model, as Ollama lists loaded ones", schemas.OLLAMA_MODELS))
 async def ollama_running(request: Request) -> dict[str, Any]:
     return ollama.running(_facts(request))
 
 
-@router.post("/api/show")
+@router.post(
+    "/api/show",
+    **posting("The model, as Ollama shows one", schemas.OLLAMA_SHOW_BODY, schemas.OLLAMA_SHOW),
+)
 async def ollama_show(request: Request) -> dict[str, Any]:
     """Of whichever name: there is one model."""
     await body_of(request)
     return ollama.show(_facts(request))
 
 
-@router.get("/api/version")
+@router.get("/api/version", **asking("The version of Ollama's protocol", schemas.OLLAMA_VERSION))
 async def ollama_version() -> dict[str, str]:
     return {"version": ollama.API_VERSION}
 
 
-@router.get("/info")
+@router.get("/info", **asking("Limits, as TGI has them", schemas.TGI_INFO))
 async def tgi_info(request: Request) -> dict[str, Any]:
     return tgi.info(_facts(request))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Engine, delete, func, insert, select, update
 
 from homespun_server.signin.tables import device_codes
 
@@ -89,7 +89,7 @@ class DeviceCodes:
         }
         with self._engine.begin() as connection:
             connection.execute(delete(device_codes).where(device_codes.c.created < now - 2 * LIFETIME_S))
-            if len(connection.execute(select(device_codes.c.id).limit(_MAX_WAITING)).all()) == _MAX_WAITING:
+            if connection.execute(select(func.count()).select_from(device_codes)).scalar_one() >= _MAX_WAITING:
                 raise TooManyError
             connection.execute(insert(device_codes).values(row))
         return started

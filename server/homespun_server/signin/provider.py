@@ -27,6 +27,9 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 _LEEWAY_S = 60
 _FRESH_S = 3_600.0
 _TIMEOUT_S = 5.0
+_RETRY_S = 5.0
+_MAX_SUBJECT = 255
+"""OpenID Connect Core, section 2."""
 
 
 class ProviderUnavailableError(HomespunError):
@@ -67,6 +70,7 @@ class Provider:
         self._clock = clock
         self._http = httpx.Client(verify=_trust(ca_file), timeout=_TIMEOUT_S, follow_redirects=False)
         self._known: _Known | None = None
+        self._failure: tuple[float, ProviderUnavailableError] | None = None
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -119,6 +123,10 @@ class Provider:
             token = jwt.decode(id_token, known.keys, algorithms=ALGORITHMS)
         except (JoseError, ValueError):  # maybe by a key that is newer than what we know: providers change theirs
             token = _decoded(id_token, self._asked().keys)
+        self._check(token.claims, nonce)
+        return token.claims
+
+    def _check(self, claims: dict[str, Any], nonce: str) -> None:
         own = self.registration
         rules = jwt.JWTClaimsRegistry(
             now=lambda: int(self._clock()),
@@ -131,12 +139,13 @@ class Provider:
             nonce={"essential": True, "value": nonce},
         )
         try:
-            rules.validate(token.claims)
+            rules.validate(claims)
         except JoseError as error:
             raise _untrustworthy(error) from error
-        if token.claims.get("azp", own.client_id) != own.client_id:
+        if claims.get("azp", own.client_id) != own.client_id:
             raise SignInRefusedError("the identity token was made for another application; start again")
-        return token.claims
+        if len(claims["sub"]) > _MAX_SUBJECT:
+            raise SignInRefusedError("the identity token is about a subject that is too long; start again")
 
     def _more(self, known: _Known, tokens: Mapping[str, Any], claims: Mapping[str, Any]) -> Mapping[str, Any]:
         """Many providers put groups and names only there. The token's own claims, which are signed, go first."""
@@ -157,19 +166,29 @@ class Provider:
         return self._asked()
 
     def _asked(self) -> _Known:
+        """One at a time. A failure is remembered for some seconds, so that a crowd doesn't wait for a timeout each."""
         with self._lock:
-            issuer = self.registration.issuer
-            metadata = _object(self._ask("GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration"))
-            if metadata.get("issuer") != issuer:
-                found = str(metadata.get("issuer"))[:200]
-                raise ProviderUnavailableError(f"oidc_issuer: {issuer} calls itself {found!r}; set it to exactly that")
-            found_keys = _object(self._ask("GET", self._endpoint_in(metadata, "jwks_uri")))
+            if self._failure is not None and self._clock() - self._failure[0] < _RETRY_S:
+                raise ProviderUnavailableError(str(self._failure[1]))
             try:
-                keys = KeySet.import_key_set(found_keys)  # type: ignore[arg-type]  # checked by what reads it
-            except (JoseError, ValueError, KeyError, TypeError) as error:
-                raise ProviderUnavailableError(f"{issuer}: its keys can't be read ({type(error).__name__})") from error
-            self._known = _Known(metadata=metadata, keys=keys, time=self._clock())
+                self._known = self._asked_now()
+            except ProviderUnavailableError as error:
+                self._failure = self._clock(), error
+                raise
             return self._known
+
+    def _asked_now(self) -> _Known:
+        issuer = self.registration.issuer
+        metadata = _object(self._ask("GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration"))
+        if metadata.get("issuer") != issuer:
+            found = str(metadata.get("issuer"))[:200]
+            raise ProviderUnavailableError(f"oidc_issuer: {issuer} calls itself {found!r}; set it to exactly that")
+        found_keys = _object(self._ask("GET", self._endpoint_in(metadata, "jwks_uri")))
+        try:
+            keys = KeySet.import_key_set(found_keys)  # type: ignore[arg-type]  # checked by what reads it
+        except (JoseError, ValueError, KeyError, TypeError) as error:
+            raise ProviderUnavailableError(f"{issuer}: its keys can't be read ({type(error).__name__})") from error
+        return _Known(metadata=metadata, keys=keys, time=self._clock())
 
     def _endpoint(self, known: _Known, name: str) -> str:
         return self._endpoint_in(known.metadata, name)

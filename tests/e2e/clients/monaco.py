@@ -31,7 +31,8 @@ class Monaco:
         self.server = server
 
     async def start(self, text: str, *, words: tuple[str, ...] = (), **options: object) -> None:
-        """A document with the cursor at `|`; `words` are what the suggest widget offers."""
+        """A document with the cursor at `|`; `words` are what the suggest widget offers. Requests can be counted."""
+        options = {"prefetch": False} | options
         capabilities = {"textDocument": {"inlineCompletion": {"dynamicRegistration": True}}}
         capabilities |= {"general": {"positionEncodings": ["utf-16"]}}  # type: ignore[dict-item]
         await self.page.evaluate("given => start(...given)", [capabilities, options, URI, text, words])
@@ -49,7 +50,7 @@ class Monaco:
     async def shows(self, ghost: str | None) -> None:
         """Waits until just this is to be seen."""
         try:
-            await self.page.wait_for_function("ghost => window.ghost() === ghost", arg=ghost, timeout=10_000)
+            await self.page.wait_for_function("ghost => window.ghost() === ghost", arg=ghost, timeout=30_000)
         except TimeoutError as error:
             raise AssertionError(f"shows {await self.page.evaluate('window.ghost()')!r}, not {ghost!r}") from error
 

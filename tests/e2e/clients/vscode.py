@@ -11,11 +11,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, TimeoutError, async_playwright
 
 from tests.e2e.clients import node
 from tests.e2e.clients.monaco import FLAGS, chromium
@@ -60,14 +60,17 @@ class VSCode:
 
     async def open(self, name: str, text: str) -> None:
         """A file of the workspace, the cursor at its start."""
-        (self.workspace / name).write_text(text)
+        file = self.workspace / name
+        file.write_text(text)
         await self.press("Control+P")
-        await self.page.locator(".quick-input-widget input").fill(name)
+        await self.page.locator(".quick-input-widget input").fill(str(file))  # whole, so that nothing is searched
         await self.page.locator(f".quick-input-list [aria-label^='{name}']").first.wait_for()
         await self.press("Enter")
         await self.page.locator(f".tab.active[data-resource-name='{name}']").wait_for()
         await self.page.locator(".editor-instance .native-edit-context, .editor-instance textarea").first.focus()
         await self.press("Control+Home")
+        await self.status("Ln 1, Col 1")
+        await self.press("Alt+Backslash")  # makes the part with ghost text, which VS Code does when it is idle
 
     async def type(self, text: str) -> None:
         await self.page.keyboard.type(text, delay=30)
@@ -83,11 +86,22 @@ class VSCode:
         await self.press("Enter")
 
     async def shows(self, ghost: str) -> None:
-        await self.page.wait_for_function(_GHOST, arg=ghost, timeout=20_000)
+        try:
+            await self.page.wait_for_function(_GHOST, arg=ghost, timeout=40_000)
+        except TimeoutError as error:
+            seen = await self.page.locator(".view-lines").first.inner_text()
+            raise AssertionError(f"no {ghost!r} in {seen!r}") from error
+
+    async def asks_until_it_shows(self, ghost: str) -> None:
+        """By its key, again and again: new settings reach the language server a moment after somebody sees them."""
+        async with asyncio.timeout(60):
+            while not await self.page.evaluate(_GHOST, ghost):
+                await self.press("Alt+Backslash")
+                await asyncio.sleep(0.3)
 
     async def status(self, text: str) -> None:
         """Waits until the status bar says so."""
-        await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=30_000)
+        await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=60_000)
 
     async def saved(self, name: str, text: str) -> None:
         await self.press("Control+S")
@@ -120,6 +134,7 @@ async def vscode(folder: Path, vsix: Path, command: Path = HOMESPUN, **settings:
     async with server.listening() as url, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), headless=True, args=FLAGS)
         page = await browser.new_page(viewport={"width": 900, "height": 500}, device_scale_factor=2)
+        page.set_default_timeout(60_000)
         await page.goto(f"{url}/?folder={server.workspace}")
         try:
             yield VSCode(page, server.workspace, server.settings)
@@ -184,8 +199,7 @@ async def _address(output: asyncio.StreamReader) -> str:
     raise AssertionError(said.decode())
 
 
-async def _until(holds: object) -> None:
-    assert callable(holds)
-    async with asyncio.timeout(20):
-        while not holds():
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(40):
+        while not holds():  # noqa: ASYNC110  # about files, which tell nobody
             await asyncio.sleep(0.05)

@@ -18,7 +18,6 @@ from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
 from homespun_server.access.principal import Role, Scope
 from homespun_server.app import build_app
-from homespun_server.database.opening import open_database
 from homespun_server.runtime import Runtime
 from tests.server.access.gossip import GossipEngine
 
@@ -26,10 +25,9 @@ ADMIN = Actor(id="cli:test", origin="cli")
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = open_database("", tmp_path / "data" / "homespun.db")
-    yield made
-    made.dispose()
+def engine(database: Engine) -> Engine:
+    """Of SQLite and of PostgreSQL in turn."""
+    return database
 
 
 class Served:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ TEAMS: Mapping[str, tuple[Role, tuple[str, ...]]] = {
     "dora": ("developer", ("northerners", "southerners", "travellers")),
 }
 NORTH = {"canary_code_north", "canary_lora_north", "canary_name_north"}
+TYPED_BY_ADA = {"canary_typed_ada", "canary_sent_ada"}
 SOUTH = {"canary_code_south", "canary_lora_both", "canary_name_south"}
 
 
@@ -67,15 +70,19 @@ class World:
     north: RepositoryConfig
 
     @property
+    def north_id(self) -> str:
+        return repo_id(self.north.source)
+
+    @property
     def ways_to_say_north(self) -> tuple[str | None, ...]:
         name = Path(self.north.source).name
-        return (None, name, repo_id(self.north.source), self.north.source, "https://git.example.com/x/north.git")
+        return (None, name, self.north_id, self.north.source, "https://git.example.com/x/north.git")
 
-    async def ask(self, user: str, method: str, path: str, body: Any = None) -> httpx.Response:
+    async def ask(self, user: str, method: str, path: str, body: Any = None, form: Any = None) -> httpx.Response:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        headers = {"Authorization": f"Bearer {self.tokens[user]}"}
+        headers = {"Authorization": f"Bearer {self.tokens[user]}", "Sec-Fetch-Site": "same-origin"}
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", headers=headers) as client:
-            return await client.request(method, path, json=body)
+            return await client.request(method, path, json=body, data=form)
 
     async def completed(self, user: str, repo: str | None, **changes: Any) -> set[str]:
         body = asking(repo) | changes
@@ -96,6 +103,7 @@ def asking(repo: str | None, *, side: str = "north", typed: str = "") -> dict[st
         "max_tokens": 400,
         "n_predict": 400,
         "options": {"num_predict": 400},
+        "input_extra": [{"filename": "src/open.py", "text": "# canary_sent_ada\n"}] if typed else [],
         "parameters": {"max_new_tokens": 400},
         "stream": False,
         "homespun": {"repo": repo, "path": "src/new.py", "user": "ada", "client": "ada"},
@@ -106,6 +114,18 @@ def asking_as_tabby(repo: str | None) -> dict[str, Any]:
     body = asking(repo)
     segments = {"prefix": body["prompt"], "suffix": "\n", "filepath": "src/new.py", "git_url": repo}
     return {"language": "python", "segments": segments, "debug_options": {"return_snippets": True}, "user": "ada"}
+
+
+def asking_as_page(repo: str | None) -> dict[str, str]:
+    """As the forms of web pages call it."""
+    body = asking(repo)
+    return {
+        "prefix": body["prompt"],
+        "suffix": "\n",
+        "path": "src/new.py",
+        "repo": repo or "",
+        "repository": repo or "",
+    }
 
 
 def _repository(root: Path, side: str, groups: tuple[str, ...]) -> RepositoryConfig:
@@ -178,11 +198,11 @@ def world(builtin: ModelFiles, tokenizer: Tokenizer, tmp_path_factory: pytest.Te
     runtime.close()
 
 
-def _doors(app: FastAPI) -> list[tuple[str, str]]:
-    """Each route and method, with something for what its path leaves open."""
+def _doors(app: FastAPI, north_id: str) -> list[tuple[str, str]]:
+    """Each route and method; what a path leaves open is the repository's id."""
     found = []
     for route in iter_route_contexts(app.routes):
-        path = (route.path_format or "").replace("{", "").replace("}", "")
+        path = re.sub(r"\{[^}]*\}", north_id, route.path_format or "")
         found += [(method, path) for method in route.methods or ()]
     assert len(found) >= 8
     return sorted(found)
@@ -190,18 +210,21 @@ def _doors(app: FastAPI) -> list[tuple[str, str]]:
 
 async def _everything(world: World, user: str) -> AsyncIterator[tuple[str, bool, str]]:
     """What each route answers to each way of asking: the way, whether the engine was asked, and all of the answer."""
-    for method, path in _doors(world.app):
-        bodies = [asking(repo) for repo in world.ways_to_say_north]
-        bodies += [asking(None) | {"stream": True}, *(asking_as_tabby(repo) for repo in world.ways_to_say_north)]
-        for body in bodies if method in ("POST", "PUT", "PATCH") else [None]:
+    ways = world.ways_to_say_north
+    bodies = [asking(repo) for repo in ways] + [asking(None) | {"stream": True}, *map(asking_as_tabby, ways)]
+    sent = [(body, None) for body in bodies] + [(None, asking_as_page(repo)) for repo in ways]
+    query = f"repository={world.north_id}&repo={world.north_id}&user=ada"
+    for method, path in _doors(world.app, world.north_id):
+        has_body = method in ("POST", "PUT", "PATCH")
+        for place, (body, form) in product([path, f"{path}?{query}"], sent if has_body else [(None, None)]):
             asked = world.engine.num_asked
             try:
-                async with asyncio.timeout(10):
-                    response = await world.ask(user, method, path, body)
+                async with asyncio.timeout(2):
+                    response = await world.ask(user, method, place, body, form)
             except TimeoutError:  # a stream that doesn't end
                 continue
             told = f"{response.text} {json.dumps(dict(response.headers))}"
-            yield f"{method} {path} {body}", world.engine.num_asked > asked, told
+            yield f"{method} {place} {body or form}", world.engine.num_asked > asked, told
 
 
 async def test_whoever_may_read_it_gets_it_by_every_route_that_completes(world: World) -> None:
@@ -209,10 +232,12 @@ async def test_whoever_may_read_it_gets_it_by_every_route_that_completes(world: 
     completing = set()
     async for way, is_asked, told in _everything(world, "ada"):
         if is_asked:
-            completing.add(way.split()[1])
-            assert canaries(told) >= NORTH - {"canary_name_north"} | {"canary_typed_ada"}, way
+            completing.add(way.split()[1].partition("?")[0])
+            cached = set() if "/console/" in way else {"canary_typed_ada"}  # there each asks with a cache of its own
+            assert canaries(told) >= NORTH - {"canary_name_north"} | cached, way
         assert not canaries(told) & SOUTH, way
-    assert "/v1/completions" in completing
+    assert completing >= {"/v1/completions", "/v1/fim/completions", "/infill", "/api/generate", "/generate"}
+    assert "/console/playground" in completing
 
 
 @pytest.mark.parametrize("user", ["bob", "aud", "out"])
@@ -220,7 +245,7 @@ async def test_others_get_nothing_of_it_by_any_route(world: World, user: str) ->
     await world.completed("ada", None, **asking(None, typed=TYPED))
     num = 0
     async for way, _, told in _everything(world, user):
-        assert not canaries(told) & (NORTH | {"canary_typed_ada"}), way
+        assert not canaries(told) & (NORTH | TYPED_BY_ADA), way
         if user != "bob":
             assert not canaries(told), way
         num += 1
@@ -229,9 +254,10 @@ async def test_others_get_nothing_of_it_by_any_route(world: World, user: str) ->
 
 async def test_what_somebody_types_stays_their_own_also_among_those_who_read_the_same(world: World) -> None:
     await world.completed("ada", None, **asking(None, typed=TYPED))
-    assert "canary_typed_ada" in await world.completed("ada", None)
+    await world.ask("ada", "POST", "/infill", asking(None, typed=TYPED))
+    assert await world.completed("ada", None) >= TYPED_BY_ADA
     async for way, _, told in _everything(world, "eve"):
-        assert "canary_typed_ada" not in canaries(told), way
+        assert not canaries(told) & TYPED_BY_ADA, way
     assert await world.completed("eve", None) >= {"canary_code_north", "canary_lora_north"}
 
 
@@ -266,10 +292,15 @@ async def test_no_log_no_metric_and_no_row_of_the_database_holds_code(
         metrics = (await world.ask("root", "GET", "/metrics")).text
     assert "homespun_completions_total" in metrics and not canaries(metrics)
     logged = " ".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
-    assert "completion" in logged and canaries(logged) <= {"canary_name_north", "canary_name_south"}
+    assert "completion" in logged and _are_names(canaries(logged))
     await asyncio.sleep(0.5)  # what became of completions is written by a thread
     written = b"".join(path.read_bytes() for path in world.data.root.glob("homespun.db*")).decode("latin-1")
-    assert "cmpl-" in written and canaries(written) <= {"canary_name_north", "canary_name_south"}
+    assert "cmpl-" in written and _are_names(canaries(written))
+
+
+def _are_names(found: set[str]) -> bool:
+    """What operators see; a page of the database may hold a part of one."""
+    return all(canary.startswith("canary_nam") for canary in found)
 
 
 async def test_readiness_tells_of_what_may_be_read_and_no_more(world: World) -> None:

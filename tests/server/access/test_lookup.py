@@ -138,6 +138,20 @@ async def test_teams_and_grants_say_what_may_be_read(lookup: Lookup, engine: Eng
     assert await readable() == {"web-2"}
 
 
+async def test_a_grant_ends_when_it_says_though_nothing_is_changed(lookup: Lookup, engine: Engine) -> None:
+    token = _token(engine)
+    with changing(engine, ADMIN) as change:
+        user = reading.user_named(change.connection, "ada")
+        assert user is not None
+        change.grant(user, "web", source="forge", expires=time.time() + 0.5)
+    _until_seen(lookup, engine)
+    before = await lookup.bearer(token)
+    await asyncio.sleep(0.55)
+    after = await lookup.bearer(token)
+    assert before is not None and before.readable == frozenset({"web-2"})
+    assert after is not None and after.readable == frozenset()
+
+
 async def test_without_a_database_the_known_go_on_for_a_while_and_others_are_told_to_wait(
     engine: Engine,
 ) -> None:

@@ -92,10 +92,12 @@ def test_the_smallest_body_takes_the_servers_defaults(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", MAKERS)
 def test_what_homespun_knows_more_can_be_said_in_every_dialect(dialect: str) -> None:
-    extra = {"path": "a.py", "repo": "loom", "language": "python", "client": "c", "user": "u", "trigger": "invoked"}
+    extra: dict[str, Any] = {"path": "a.py", "repo": "loom", "language": "python"}
+    extra |= {"client": "c", "user": "u", "trigger": "invoked", "snippets": [{"path": "b.py", "text": "b = 1"}]}
     request = MAKERS[dialect](SMALLEST[dialect] | {"homespun": extra}, SETTINGS).request
     assert (request.path, request.repo, request.language) == ("a.py", "loom", "python")
     assert (request.client, request.user, request.trigger) == ("c", "u", "invoked")
+    assert [(s.path, s.text, s.source) for s in request.snippets] == [("b.py", "b = 1", "editor")]
 
 
 @pytest.mark.parametrize("dialect", MAKERS)

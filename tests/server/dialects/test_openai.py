@@ -49,6 +49,17 @@ def test_an_editor_says_who_asks_and_why() -> None:
     assert openai_call({"prompt": "x"}, SETTINGS).request.trigger == "typed"
 
 
+def test_an_editor_sends_pieces_of_open_files_and_the_commit() -> None:
+    about = {"commit": "a" * 40, "snippets": [{"path": "b.py", "text": "x = 1"}, {"path": "c.py", "text": "y"}]}
+    request = openai_call({"prompt": "x", "homespun": about}, SETTINGS).request
+    assert request.commit == "a" * 40
+    assert [(s.path, s.text, s.source) for s in request.snippets] == [
+        ("b.py", "x = 1", "editor"),
+        ("c.py", "y", "editor"),
+    ]
+    assert request.snippets[0].score > request.snippets[1].score
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -76,6 +87,9 @@ def test_an_editor_says_who_asks_and_why() -> None:
         ({"prompt": "x", "homespun": {"path": 1}}, "homespun.path"),
         ({"prompt": "x", "homespun": {"trigger": "hottest"}}, "homespun.trigger"),
         ({"prompt": "x", "homespun": {"client": 7}}, "homespun.client"),
+        ({"prompt": "x", "homespun": {"commit": "hot"}}, "homespun.commit"),
+        ({"prompt": "x", "homespun": {"snippets": "hot"}}, "homespun.snippets"),
+        ({"prompt": "x", "homespun": {"snippets": [{"path": "hot"}]}}, "homespun.snippets.text"),
         ({"prompt": "x", "stream": "yes"}, "stream"),
     ],
 )

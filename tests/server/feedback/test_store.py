@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,23 @@ def test_what_was_recorded_before_closing_is_written(tmp_path: Path) -> None:
     again = FeedbackStore(open_database("", tmp_path / "homespun.db"))
     assert len(again.outcomes(None, 0)) == 1_200
     assert lost == [("unknown", 1)]
+    again.close()
+
+
+def test_what_was_made_ahead_counts_only_once_it_is_shown(tmp_path: Path) -> None:
+    """Otherwise each suggestion would be two opportunities, one of which nobody saw."""
+    store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
+    recorder = Recorder(store, keep_days=1e5, on_lost=lambda reason, number: None)
+    for n in range(3_000):
+        recorder.record(replace(fact(f"ahead-{n}"), is_ahead=True))
+    recorder.record(fact("typed"))
+    recorder.record(told("ahead-2999", "shown", 0))
+    recorder.record(told("ahead-2999", "accepted", 2))
+    recorder.record(told("ahead-3", "shown", 0))
+    recorder.close()
+    again = FeedbackStore(open_database("", tmp_path / "homespun.db"))
+    found = summary(again.outcomes(None, 0))
+    assert (found.opportunities, found.shown, found.accepted) == (2, 1, 1), "and of too many the oldest are dropped"
     again.close()
 
 

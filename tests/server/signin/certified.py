@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 from fastapi import FastAPI
 
+from homespun_core import storage
 from tests.e2e.clients.node import NODE, installed
 
 CLIENT_ID, CLIENT_SECRET = "homespun", "a-secret-of-the-tests"
@@ -26,12 +28,12 @@ class CertifiedProvider:
         self.issuer = f"http://localhost:{self._answer()['port']}"
         self.restart()
 
-    def restart(self) -> None:
-        """With new keys, and nobody signed in."""
+    def restart(self, ours: str = OURS) -> None:
+        """With new keys, and nobody signed in; for a server of ours at that address."""
         client = {
             "client_id": CLIENT_ID,
             "client_secret": CLIENT_SECRET,
-            "redirect_uris": [f"{OURS}/signin/callback"],
+            "redirect_uris": [f"{ours}/signin/callback"],
         }
         self._tell(command="start", client=client)
 
@@ -55,11 +57,8 @@ class CertifiedProvider:
 
 @contextmanager
 def certified_provider() -> Iterator[CertifiedProvider]:
-    folder = installed(Path(__file__).with_name("provider"))
-    script = Path(__file__).with_name("provider") / "provider.js"
-    (folder / "provider.js").write_bytes(script.read_bytes())
     process = subprocess.Popen(
-        [NODE, folder / "provider.js"],
+        [NODE, _script()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -72,19 +71,31 @@ def certified_provider() -> Iterator[CertifiedProvider]:
             process.terminate()
 
 
+def _script() -> Path:
+    """Beside what it imports; written once, since other test processes may be reading it."""
+    project = Path(__file__).with_name("provider")
+    content = (project / "provider.js").read_bytes()
+    script = installed(project) / f"provider-{hashlib.sha256(content).hexdigest()[:12]}.js"
+    if not script.exists():
+        storage.write_atomic(script, content.decode())
+    return script
+
+
 class Browser:
     """Follows redirects between us and the provider, keeps cookies, fills in forms."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI | None, ours: str = OURS) -> None:
+        """Without an application it goes to a server that listens there."""
+        self._ours = ours
         self.http = httpx.AsyncClient(
-            mounts={f"{OURS}/": httpx.ASGITransport(app, raise_app_exceptions=False), "all://localhost": None},
+            mounts={} if app is None else {f"{OURS}/": httpx.ASGITransport(app, raise_app_exceptions=False)},
             trust_env=False,
             follow_redirects=True,
             timeout=20,
         )
 
     async def get(self, path: str) -> httpx.Response:
-        return await self.http.get(urljoin(OURS, path))
+        return await self.http.get(urljoin(self._ours, path))
 
     async def submit(self, page: httpx.Response, **values: str) -> httpx.Response:
         """The page's form, with what it has hidden in it."""

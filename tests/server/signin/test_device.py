@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from homespun_server.access import reading
+from homespun_server.access.changing import changing
 from homespun_server.access.tables import tokens
-from homespun_server.database.opening import open_database
 from homespun_server.signin.device import DeviceCodes
 from tests.server.signin.certified import OURS, Browser, CertifiedProvider
 from tests.server.signin.conftest import MakeApp, MakeBrowser
-from tests.server.signin.people import change, person, token, within_5_s
+from tests.server.signin.people import ADMIN, change, person, token, within_5_s
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -212,26 +211,20 @@ async def test_clients_find_the_endpoints(app: FastAPI) -> None:
     assert found["grant_types_supported"] == [GRANT]
 
 
-def test_codes_are_good_for_ten_minutes(tmp_path: Path) -> None:
+def test_codes_are_good_for_ten_minutes(database: Engine) -> None:
     now = [1_000.0]
-    engine = open_database("", tmp_path / "homespun.db")
-    codes = DeviceCodes(engine, clock=lambda: now[0])
+    codes = DeviceCodes(database, clock=lambda: now[0])
     started = codes.start("Editor", "complete", "here")
     assert codes.waiting(started.user_code) is not None
     now[0] += 600
     assert codes.waiting(started.user_code) is None
     assert codes.ask(started.device_code)[0] == "expired_token"
-    engine.dispose()
 
 
-def test_a_code_is_decided_once(tmp_path: Path) -> None:
-    engine = open_database("", tmp_path / "homespun.db")
-    codes = DeviceCodes(engine)
+def test_a_code_is_decided_once(database: Engine) -> None:
+    codes = DeviceCodes(database)
     code = codes.waiting(codes.start("Editor", "complete", "here").user_code)
+    with changing(database, ADMIN) as made:
+        ada = made.add_user("ada").id
     assert code is not None
-    with engine.begin() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO users (id, name, role, active, created) VALUES ('u1', 'ada', 'developer', 1, 0)"
-        )
-    assert codes.decide(code, "u1", "denied") and not codes.decide(code, "u1", "approved")
-    engine.dispose()
+    assert codes.decide(code, ada, "denied") and not codes.decide(code, ada, "approved")

@@ -195,6 +195,20 @@ async def test_a_group_takes_back_only_what_it_gave(app: FastAPI, provider: Iden
     assert _teams(app, "ada") == {"shop-developers"}
 
 
+async def test_what_the_provider_says_now_outweighs_the_last_sign_in(
+    certified: CertifiedProvider, oidc: dict[str, str], make_app: MakeApp, make_browser: MakeBrowser
+) -> None:
+    app = make_app(**oidc, scim_token=TOKEN)
+    provider = IdentityProvider(app)
+    certified.add("ada-1", preferred_username="ada", groups=["shop-developers"])
+    ada = await provider.add("ada", externalId="ada-1")
+    body = {"schemas": [GROUP], "displayName": "shop-developers", "members": [{"value": ada}]}
+    group = (await provider.http.post("/Groups", json=body)).json()["id"]
+    await make_browser(app).sign_in("ada-1")
+    await provider.patch(f"/Groups/{group}", [{"op": "remove", "path": f'members[value eq "{ada}"]'}])
+    assert _teams(app, "ada") == set()
+
+
 async def test_a_group_that_is_deleted_takes_its_rights_along(app: FastAPI, provider: IdentityProvider) -> None:
     ada = await provider.add("ada")
     body = {"schemas": [GROUP], "displayName": "shop-developers", "members": [{"value": ada}]}

@@ -14,10 +14,9 @@ TOKEN = "a-token-for-provisioning"
 
 
 @pytest.mark.parametrize("kind", ["User", "Group"])
-def test_a_checker_of_the_protocol_finds_nothing(make_app: MakeApp, kind: str) -> None:
-    http = TestClient(
-        make_app(scim_token=TOKEN), base_url=f"{OURS}/scim/v2", headers={"Authorization": f"Bearer {TOKEN}"}
-    )
+def test_a_checker_of_the_protocol_finds_nothing(make_app: MakeApp, database_url: str, kind: str) -> None:
+    app = make_app(scim_token=TOKEN, database_url=database_url)
+    http = TestClient(app, base_url=f"{OURS}/scim/v2", headers={"Authorization": f"Bearer {TOKEN}"})
     results = check_server(SyncSCIMClient(http), resource_types=[kind])
     wrong = [f"{r.status.name} {r.title}: {r.reason}" for r in results if r.status not in _GOOD]
     assert not wrong, "\n".join(wrong)

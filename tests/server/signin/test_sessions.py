@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
+from sqlalchemy import Engine
 
 from homespun_server.access import reading
 from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
-from homespun_server.database.opening import open_database
 from homespun_server.signin.sessions import Sessions
 
 
@@ -28,10 +25,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def sessions(tmp_path: Path, clock: Clock) -> Iterator[Sessions]:
-    engine = open_database("", tmp_path / "homespun.db")
-    yield Sessions(engine, idle_s=600, longest_s=3_600, clock=clock)
-    engine.dispose()
+def sessions(database: Engine, clock: Clock) -> Sessions:
+    return Sessions(database, idle_s=600, longest_s=3_600, clock=clock)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import * as vscode from "vscode";
 import { find, notFound, type Surroundings } from "./finding.ts";
 import { Server } from "./server.ts";
 import { isOn, settingNames, toggled } from "./settings.ts";
-import { verificationOf } from "./signin.ts";
+import { outcomeOf, verificationOf } from "./signin.ts";
 import { item, type State } from "./status.ts";
 
 let extension: Extension | undefined;
@@ -37,7 +37,7 @@ class Extension {
       "homespun.toggle": () => this.toggle(),
       "homespun.toggleLanguage": () => this.toggleLanguage(),
       "homespun.logIn": () => this.logIn(),
-      "homespun.logOut": () => this.logOut(),
+      "homespun.logOut": () => this.run("homespun.signOut"),
       "homespun.menu": () => this.menu(),
       "homespun.walkthrough": () => openWalkthrough(context),
     };
@@ -45,7 +45,7 @@ class Extension {
       this.log,
       this.bar,
       ...Object.entries(commands).map(([name, run]) => vscode.commands.registerCommand(name, run)),
-      vscode.window.onDidChangeActiveTextEditor(() => this.show()),
+      vscode.window.onDidChangeActiveTextEditor((editor) => this.focused(editor)),
       vscode.workspace.onDidChangeConfiguration((event) => this.configurationChanged(event)),
       vscode.workspace.onDidGrantWorkspaceTrust(() => this.state.phase === "missing" && this.restart()),
     );
@@ -94,6 +94,12 @@ class Extension {
     this.show();
   }
 
+  /** Another folder may have another server, whose state is then the one to show. */
+  private focused(editor: vscode.TextEditor | undefined): void {
+    this.server?.focus(editor?.document.uri);
+    this.show();
+  }
+
   private show(change: Partial<State> = {}): void {
     const language = vscode.window.activeTextEditor?.document.languageId;
     this.state = {
@@ -122,7 +128,7 @@ class Extension {
   private async logIn(): Promise<void> {
     const verification = verificationOf(await this.run("homespun.signIn"));
     if (!verification) {
-      return; // the status bar says what came of it
+      return;
     }
     const { userCode, uri } = verification;
     const action = "Copy code and open";
@@ -133,22 +139,18 @@ class Extension {
     }
   }
 
-  private async logOut(): Promise<void> {
-    await this.run("homespun.signOut");
-  }
-
-  /** Somebody asked for this, so that a failure may be told in a message. */
+  /** Somebody asked for this, so that what came of it may be told in a message. */
   private async run(command: string): Promise<unknown> {
-    if (!this.server) {
-      await vscode.window.showErrorMessage("Homespun is not running; see its state in the status bar");
-      return undefined;
+    const answer = await (
+      this.server?.run(command) ?? Promise.reject(new Error("not running, see the status bar"))
+    ).catch((error: unknown) => ({ status: "Error", message: error instanceof Error ? error.message : String(error) }));
+    const outcome = outcomeOf(answer);
+    if (outcome) {
+      const { isError, message } = outcome;
+      const show = isError ? vscode.window.showErrorMessage : vscode.window.showInformationMessage;
+      show(`Homespun: ${message}`); // not awaited: it stays until somebody closes it
     }
-    try {
-      return await this.server.run(command);
-    } catch (error) {
-      await vscode.window.showErrorMessage(`Homespun: ${error instanceof Error ? error.message : String(error)}`);
-      return undefined;
-    }
+    return answer;
   }
 
   private async menu(): Promise<void> {

@@ -68,6 +68,14 @@ export class Server {
     return this.client.sendRequest("workspace/executeCommand", { command, arguments: [] });
   }
 
+  /** Says which file is in front. */
+  focus(uri: vscode.Uri | undefined): void {
+    if (this.client.isRunning()) {
+      const params = uri ? { textDocument: { uri: this.client.code2ProtocolConverter.asUri(uri) } } : {};
+      this.client.sendNotification("textDocument/didFocus", params);
+    }
+  }
+
   async dispose(): Promise<void> {
     if (this.client.needsStop()) {
       await this.client.dispose().catch(() => undefined); // it was ending already

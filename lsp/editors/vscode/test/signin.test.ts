@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { verificationOf } from "../src/signin.ts";
+import { outcomeOf, verificationOf } from "../src/signin.ts";
 
 test("the address with the code in it is preferred", () => {
   const answer = {
@@ -26,4 +26,12 @@ test("nothing but a web address is opened", () => {
   }
   assert.equal(verificationOf(null), undefined);
   assert.equal(verificationOf("x"), undefined);
+});
+
+test("a failure is told with its reason, and so is that there was nothing to do", () => {
+  assert.deepEqual(outcomeOf({ status: "Error", message: "offline" }), { isError: true, message: "offline" });
+  assert.equal(outcomeOf({ status: "Error" })?.isError, true);
+  assert.equal(outcomeOf({ status: "AlreadySignedIn" })?.isError, false);
+  assert.equal(outcomeOf({ status: "PromptUserDeviceFlow", userCode: "A" }), undefined);
+  assert.equal(outcomeOf(undefined), undefined);
 });

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
-from homespun_core.errors import HomespunError
+from homespun_core.errors import HomespunError, StorageError
 from homespun_server.pages.forms import Form, form
 from homespun_server.pages.http import HEADERS, message_page
 from homespun_server.signin.attempt import LIFETIME_S, attempt_of, local_path, new_attempt
@@ -77,6 +77,11 @@ def _come_back(request: Request, service: SignIn, code: str, state: str, error: 
     except SignInRefusedError as problem:
         logger.warning("a sign-in was refused: %s", problem)
         return _refused(request, f"{problem}.")
+    except StorageError as problem:
+        logger.warning("nobody can sign in: %s", problem)
+        return message_page(
+            request, "Not signed in", "The server’s database can’t be reached. Try again soon.", status=503
+        )
     return _signed_in(request, service, cookie, attempt.next)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, or_, select, updat
 
 from homespun_server.access import reading
 from homespun_server.access.changing import Change
-from homespun_server.access.records import Team
+from homespun_server.access.records import Source, Team
 from homespun_server.access.tables import grants, members, teams
 from homespun_server.signin.scim.resources import Group, Member
 from homespun_server.signin.scim.users import moment
@@ -86,9 +86,12 @@ def _set_members(change: Change, team: Team, wanted: Group) -> None:
 
 
 def _take_out(change: Change, team: Team, id: str) -> None:
+    """Also if their last sign-in said that they are in it: the same provider, earlier."""
     user = reading.user_with(change.connection, id)
     assert user is not None
-    change.remove_member(team, user, "scim")
+    sources: tuple[Source, ...] = ("scim", "oidc")
+    for source in sources:
+        change.remove_member(team, user, source)
 
 
 def _member_ids(connection: Connection, team: str) -> Sequence[str]:

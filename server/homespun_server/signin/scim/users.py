@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from scim2_models import Meta, UniquenessException
+from scim2_models import InvalidValueException, Meta, UniquenessException
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from homespun_server.access import reading
@@ -19,6 +19,7 @@ from homespun_server.signin.accounts import free_name
 from homespun_server.signin.scim.resources import Membership, User
 from homespun_server.signin.tables import identities, provisioned_groups, provisioned_users
 
+_MAX_CHARS = 200
 _FIELDS = {"user_name", "name", "display_name", "active", "emails"}
 
 
@@ -38,9 +39,12 @@ def find(connection: Connection, id: str) -> User | None:
 
 
 def create(change: Change, wanted: User) -> str:
-    """Its id. Whoever signed in before they were announced keeps their account. Raises UniquenessException."""
+    """Its id. Whoever signed in before they were announced keeps their account.
+
+    Raises UniquenessException, InvalidValueException.
+    """
+    _check(change.connection, wanted, None)
     assert wanted.user_name is not None
-    _check_free(change.connection, wanted.user_name, None)
     account = _signed_in_before(change.connection, wanted)
     if account is None:
         account = change.add_user(free_name(change.connection, wanted.user_name), source="scim")
@@ -52,9 +56,8 @@ def create(change: Change, wanted: User) -> str:
 
 
 def write(change: Change, id: str, wanted: User) -> None:
-    """Says nothing of `active`, nothing changes there. Raises UniquenessException."""
-    assert wanted.user_name is not None
-    _check_free(change.connection, wanted.user_name, id)
+    """Says nothing of `active`, nothing changes there. Raises UniquenessException, InvalidValueException."""
+    _check(change.connection, wanted, id)
     account = reading.user_with(change.connection, id)
     assert account is not None
     query = update(provisioned_users).where(provisioned_users.c.user == id)
@@ -91,7 +94,11 @@ def _email(user: User) -> str | None:
     return next((value for value in values if re.fullmatch(r"[^@\s]{1,64}@[^@\s]{1,255}", value)), None)
 
 
-def _check_free(connection: Connection, user_name: str, own: str | None) -> None:
+def _check(connection: Connection, wanted: User, own: str | None) -> None:
+    user_name = wanted.user_name or ""
+    for name, value in (("userName", user_name), ("externalId", wanted.external_id or "")):
+        if len(value) > _MAX_CHARS or not value.isprintable():
+            raise InvalidValueException(detail=f"{name}: up to {_MAX_CHARS} printable characters")
     query = select(provisioned_users.c.user).where(provisioned_users.c.user_name_key == key(user_name))
     if connection.execute(query).scalar_one_or_none() not in (None, own):
         raise UniquenessException(detail=f"userName {user_name} is taken")

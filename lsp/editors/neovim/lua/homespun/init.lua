@@ -1,54 +1,85 @@
--- Homespun for Neovim 0.12 and newer: starts the language server and shows its suggestions as ghost text.
+-- Homespun for Neovim 0.10 and newer: starts the language server and shows its suggestions as ghost text.
+local client = require('homespun.client')
+local ghost = require('homespun.ghost')
+local text = require('homespun.text')
+
 local M = {}
 
--- Neovim accepts a suggestion as it was when it arrived. Letters typed since then are hidden on screen but would stand
--- twice in the text (neovim#36529), so take them off, or drop a suggestion that no longer fits.
-function M.rebase(item)
-  if type(item.insert_text) ~= 'string' or not item.range then
-    return item
-  end
-  local start_row, start_col, _, end_col = item.range:to_extmark() -- one line, always
-  local row, col = unpack(vim.api.nvim_win_get_cursor(0))
-  row = row - 1
-  if row ~= start_row or col < start_col then
-    return nil
-  end
-  local typed = vim.api.nvim_buf_get_text(0, row, start_col, row, col, {})[1]
-  if not vim.startswith(item.insert_text, typed) then
-    return nil
-  end
-  vim.api.nvim_buf_set_text(0, row, col, row, end_col + #typed, {}) -- what the suggestion replaces
-  item.insert_text = item.insert_text:sub(#typed + 1)
-  item.range = nil -- insert at the cursor
-  return item
+-- Each is false if nothing is on screen, so that a key can do what it did before.
+function M.accept()
+  return ghost.accept(text.all)
 end
 
--- Accept the suggestion on screen. False if there is none.
-function M.accept()
-  return vim.lsp.inline_completion.get({ on_accept = M.rebase })
+function M.accept_word()
+  return ghost.accept(text.word)
 end
+
+function M.accept_line()
+  return ghost.accept(text.line)
+end
+
+M.dismiss = ghost.dismiss
+M.trigger = ghost.trigger
+M.visible = ghost.visible
+
+function M.enable(wanted)
+  ghost.enabled = wanted ~= false
+  if not ghost.enabled then
+    ghost.dismiss()
+  end
+  vim.cmd.redrawstatus()
+end
+
+function M.is_enabled()
+  return ghost.enabled
+end
+
+-- For a status line; empty where there is no server.
+function M.statusline()
+  if not client.of() then
+    return ''
+  elseif not ghost.enabled or vim.b.homespun == false then
+    return 'homespun off'
+  elseif client.status.kind == 'Normal' then
+    return client.status.busy and 'homespun …' or 'homespun'
+  end
+  return 'homespun: ' .. client.status.message
+end
+
+-- A key does what it did before where `run` has nothing to do.
+local function map(key, run, description)
+  if key then
+    vim.keymap.set('i', key, function()
+      return run() and '' or key
+    end, { expr = true, desc = 'Homespun: ' .. description })
+  end
+end
+
+local KEYS = { accept = '<Tab>', accept_word = '<C-Right>', accept_line = '<C-Down>' }
 
 --- opts.cmd: command of the server, { 'homespun', 'lsp' } unless given
 --- opts.settings: { serverUrl = ..., token = ... }, see ../README.md
 --- opts.filetypes: only these; all unless given
---- opts.accept_key: '<Tab>' unless given, false for none; does what it did before when there is no suggestion
+--- opts.keys: { accept = '<Tab>', accept_word = '<C-Right>', accept_line = '<C-Down>' }, each of them false for none
 function M.setup(opts)
-  opts = opts or {}
-  vim.lsp.config('homespun', {
-    cmd = opts.cmd or { 'homespun', 'lsp' },
-    filetypes = opts.filetypes,
-    root_markers = { '.git' },
-    init_options = opts.settings,
-    settings = { homespun = opts.settings or vim.empty_dict() },
-  })
-  vim.lsp.enable('homespun')
-  vim.lsp.inline_completion.enable(true)
-  local key = opts.accept_key == nil and '<Tab>' or opts.accept_key
-  if key then
-    vim.keymap.set('i', key, function()
-      return M.accept() and '' or key
-    end, { expr = true, desc = 'Accept the Homespun suggestion' })
+  client.config = opts or {}
+  local keys = vim.tbl_extend('force', KEYS, client.config.keys or {})
+  map(keys.accept, M.accept, 'accept the suggestion')
+  map(keys.accept_word, M.accept_word, 'accept a word of the suggestion')
+  map(keys.accept_line, M.accept_line, 'accept a line of the suggestion')
+  ghost.setup()
+  local group = vim.api.nvim_create_augroup('homespun', {})
+  local function on(events, run)
+    vim.api.nvim_create_autocmd(events, {
+      group = group,
+      callback = function(event)
+        run(event.buf)
+      end,
+    })
   end
+  on({ 'FileType', 'BufWinEnter' }, client.attach)
+  on('BufEnter', client.focus)
+  client.attach(vim.api.nvim_get_current_buf())
 end
 
 return M

@@ -1,0 +1,76 @@
+"""Which server a verb is about, and the way to it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from homespun_core.config import load_settings
+from homespun_core.errors import ConfigError, ServiceError
+from homespun_lsp.network import client_for, explain
+from homespun_lsp.options import server_url_problem
+from homespun_lsp.own import own_options
+from homespun_lsp.servers import Server, server_of, servers_of
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "server",
+        nargs="?",
+        help="its address (default: HOMESPUN_SERVER_URL, serverUrl in editor.toml, or this machine)",
+    )
+
+
+def server_named(word: str | None) -> Server:
+    """With the options that the user's file has for it. Raises ConfigError."""
+    options = own_options(load_settings({}, os.environ, Path(os.devnull)))
+    servers, problems = servers_of(options)
+    for name, problem in problems.items():
+        raise ConfigError(f"editor.toml: {name}: {problem}")
+    if word is None:
+        return server_of(options)
+    if wrong := server_url_problem(word):
+        raise ConfigError(f"server: {'…' if '@' in word else word}: {wrong}; for example https://code.example.com")
+    return server_of(servers.at(word))
+
+
+@asynccontextmanager
+async def way_to(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_for(server.url, server.route) as http:
+        yield http
+
+
+async def known_as(http: httpx.AsyncClient, url: str, token: str) -> str | None:
+    """What the server calls who has this token; None where it doesn't let them in. Raises ServiceError."""
+    if not await is_accepted(http, url, token):
+        return None
+    try:
+        response = await http.get(f"{url}/v1/homespun/me", headers=_headers(token))
+        match response.json() if response.status_code == httpx.codes.OK else None:
+            case {"name": str(name), "role": str(role)} if name.isprintable() and role.isprintable():
+                return f"{name}, {role}"
+    except (httpx.HTTPError, ValueError):
+        pass
+    return "somebody"  # a stock server knows no names
+
+
+async def is_accepted(http: httpx.AsyncClient, url: str, token: str) -> bool:
+    """Whether the server lets this token in; one that is still starting has looked at it too. Raises ServiceError."""
+    try:
+        response = await http.get(f"{url}/v1/models", headers=_headers(token))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServiceError(f"{url} {explain(error)}") from None
+    if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return False
+    if response.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
+        return True
+    raise ServiceError(f"{url} answers with status {response.status_code}; is it the address of a Homespun server?")
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"} if token else {}

@@ -1,0 +1,101 @@
+"""Our package in the real Emacs: ghost text of lsp-mode, completion-at-point of Eglot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.clients.emacs import PACKAGE, emacs
+from tests.e2e.command import HOMESPUN
+from tests.lsp.fake_server import FakeServer
+from tests.lsp.threaded import threaded_fake_server
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    with threaded_fake_server() as server:
+        yield server
+
+
+def settings(fake: FakeServer) -> str:
+    command = " ".join(json.dumps(word) for word in [*HOMESPUN, "lsp"])
+    # A menu isn't kept waiting longer than this, and a test asks once.
+    options = f":serverUrl {json.dumps(fake.url)} :completionDeadlineMs 20000"
+    return f"(setq homespun-command '({command}) homespun-settings '({options}))"
+
+
+LSP_MODE = """
+(require 'lsp-mode) (require 'lsp-inline-completion)
+(setq lsp-enabled-clients '(homespun) lsp-auto-guess-root t lsp-keep-workspace-alive nil lsp-enable-snippet nil
+      lsp-session-file (expand-file-name "session") lsp-warn-no-matched-clients nil lsp-lens-enable nil)
+(homespun-lsp-mode-setup)
+(find-file "sample.py") (python-mode) (lsp-workspace-folders-add default-directory) (lsp)
+(wait-for (lambda () (lsp-feature? "textDocument/inlineCompletion")))
+(defun ask (text)
+  (erase-buffer) (insert text) (lsp--flush-delayed-changes) (lsp-inline-completion-display)
+  (wait-for (lambda () lsp-inline-completion--overlay)))
+"""
+
+
+def test_lsp_mode_shows_ghost_text_and_accepts_it(fake: FakeServer, tmp_path: Path) -> None:
+    """It announces nothing (its capability is null), and counts positions in characters (UTF-32)."""
+    fake.default = {"id": "cmpl-7", "choices": [{"index": 0, "text": "'🧵',\n    '🪡')"}]}
+    said = emacs(
+        settings(fake)
+        + LSP_MODE
+        + """
+        (ask "f('🧶', ")
+        (say 'ghost (substring-no-properties (or (overlay-get lsp-inline-completion--overlay 'after-string) "")))
+        (say 'delay lsp-inline-completion-idle-delay)
+        (lsp-inline-completion-accept)
+        (say 'text (buffer-string))
+        (set-buffer-modified-p nil)
+        (lsp-workspace-shutdown (car (lsp-workspaces)))
+        (wait-for (lambda () (null (lsp-workspaces))))
+        """,
+        tmp_path,
+    )
+    assert said["text"] == "f('🧶', '🧵',\n    '🪡')"
+    assert "'🧵'" in str(said["ghost"])
+    assert said["delay"] == 0.1
+    assert fake.requests[0].body["prompt"] == "f('🧶', "
+    events = [e for request in fake.requests for e in request.body.get("events", [])]
+    assert [e["characters"] for e in events if e["kind"] == "accepted"] == [len("'🧵',\n    '🪡')")]
+
+
+def test_eglot_completes_at_point(fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "llo(name,\n      greeting)"
+    said = emacs(
+        settings(fake)
+        + """
+        (require 'eglot) (setq eglot-sync-connect t eglot-autoshutdown t)
+        (find-file "sample.py") (python-mode) (homespun-eglot-ensure) (run-hooks 'post-command-hook)
+        (wait-for #'eglot-current-server)
+        (insert "he")
+        (eglot--signal-textDocument/didChange)
+        (completion-at-point)
+        (say 'text (buffer-string))
+        (set-buffer-modified-p nil)
+        """,
+        tmp_path,
+    )
+    assert said["text"] == "hello(name,\n      greeting)"
+
+
+def test_the_package_compiles_without_a_warning(tmp_path: Path) -> None:
+    source = json.dumps(str(PACKAGE / "homespun.el"))
+    said = emacs(
+        f"""
+        (require 'bytecomp)
+        (setq byte-compile-error-on-warn t byte-compile-dest-file-function (lambda (_) (expand-file-name "out.elc")))
+        (byte-compile-file {source})
+        (say 'problems (if (get-buffer "*Compile-Log*") (with-current-buffer "*Compile-Log*" (buffer-string)) ""))
+        """,
+        tmp_path,
+    )
+    assert said == {"problems": ""}

@@ -1,0 +1,216 @@
+"""The plugin in the real Neovim, the newest and the oldest that it is for: real keys, extmarks read back."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.clients.neovim import PLUGIN, Neovim, neovim
+from tests.e2e.command import HOMESPUN
+from tests.lsp.fake_server import HOLD, FakeServer, Request
+from tests.lsp.threaded import threaded_fake_server
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    with threaded_fake_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["0.12", "0.10"])
+def nvim(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Neovim]:
+    with neovim(request.param, tmp_path) as opened:
+        yield opened
+
+
+def start(nvim: Neovim, fake: FakeServer, folder: Path, text: str = "\n", **opts: object) -> None:
+    """A file is open in insert mode, the cursor at its start. Requests can be counted."""
+    opts = {"cmd": [*HOMESPUN, "lsp"], "settings": {"serverUrl": fake.url, "prefetch": False}} | opts
+    nvim.lua("require('homespun').setup(...)", opts)
+    nvim.edit(folder / "sample.py", text)
+    nvim.ready()
+    nvim.type("i")
+
+
+def completions(fake: FakeServer) -> list[Request]:
+    return [request for request in fake.requests if request.path == "/v1/completions"]
+
+
+def accepted(fake: FakeServer) -> list[int]:
+    events = [event for request in fake.requests for event in request.body.get("events", [])]
+    return [event["characters"] for event in events if event["kind"] == "accepted"]
+
+
+def test_typing_shows_ghost_text_and_tab_accepts_it(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = {"id": "cmpl-7", "choices": [{"index": 0, "text": "llo(name)"}]}
+    start(nvim, fake, tmp_path)
+    nvim.type("he")
+    nvim.shows("llo(name)")
+    nvim.type("<Tab>")
+    nvim.has("hello(name)")
+    nvim.shows(None)
+    nvim.until(lambda: accepted(fake) == [len("llo(name)")])
+
+
+def test_tab_is_a_tab_where_nothing_is_shown(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = ""
+    start(nvim, fake, tmp_path)
+    nvim.type("<Tab>x")
+    nvim.has("\tx")
+
+
+def test_letters_typed_before_the_key_stand_once(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    """neovim#36529: the built-in ghost text puts in what came from the server, over what was typed since."""
+    fake.default = "llo_world():\n    return 42"
+    start(nvim, fake, tmp_path)
+    nvim.type("def he")
+    nvim.shows("llo_world():\n    return 42")
+    nvim.paste("llo<Tab>")
+    nvim.has("def hello_world():\n    return 42")
+
+
+def test_typing_through_a_suggestion_asks_nobody(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "completed"
+    start(nvim, fake, tmp_path)
+    nvim.type("x = ")
+    nvim.shows("completed")
+    before = len(completions(fake))
+    nvim.type("compl")
+    nvim.shows("eted")
+    nvim.type("<BS>")
+    nvim.shows("leted")
+    assert len(completions(fake)) == before
+
+
+def test_words_and_lines_are_accepted_one_by_one(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "first(second)\nthird(fourth)\nfifth()"
+    start(nvim, fake, tmp_path)
+    nvim.type("x = ")
+    nvim.shows("first(second)\nthird(fourth)\nfifth()")
+    nvim.type("<C-Right>")
+    nvim.shows("(second)\nthird(fourth)\nfifth()")
+    nvim.has("x = first")
+    nvim.type("<C-Down>")
+    nvim.shows("third(fourth)\nfifth()")
+    nvim.type("<Tab>")
+    nvim.has("x = first(second)\nthird(fourth)\nfifth()")
+    assert len(completions(fake)) == 1
+
+
+def test_leaving_insert_mode_hides_it(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "completed"
+    start(nvim, fake, tmp_path)
+    nvim.type("x = ")
+    nvim.shows("completed")
+    nvim.type("<Esc>")
+    nvim.shows(None)
+
+
+def test_what_is_typed_over_is_cancelled_up_to_the_server(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.replies.append(HOLD)
+    fake.default = "(new)"
+    start(nvim, fake, tmp_path, settings={"serverUrl": fake.url, "debounceMs": 0, "prefetch": False})
+    nvim.type("x")
+    nvim.until(lambda: completions(fake))
+    nvim.type("y")
+    nvim.shows("(new)")
+    nvim.until(completions(fake)[0].closed.is_set)
+    assert [request.body["prompt"] for request in completions(fake)] == ["x", "xy"]
+
+
+def test_several_lines_take_the_closing_bracket_with_them(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "a,\n    b,\n"
+    start(nvim, fake, tmp_path, "f()\n")
+    nvim.type("<Right><Right> ")
+    nvim.shows("a,\n    b,\n)")
+    nvim.type("<Tab>")
+    nvim.has("f( a,\n    b,\n)")
+
+
+def test_an_emoji_before_the_cursor_moves_nothing(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "'🧵'"
+    start(nvim, fake, tmp_path, "s = '🧶' \n")
+    nvim.type("<End>+ ")
+    nvim.shows("'🧵'")
+    nvim.type("<Tab>")
+    nvim.has("s = '🧶' + '🧵'")
+    assert completions(fake)[-1].body["prompt"] == "s = '🧶' + "
+
+
+def test_line_ends_of_windows_stay(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "a(\n    b)"
+    start(nvim, fake, tmp_path, "\r\nz = 3\r\n")
+    nvim.type("y = ")
+    nvim.shows("a(\n    b)")
+    nvim.type("<Tab>")
+    nvim.has("y = a(\n    b)\nz = 3")
+    nvim.type("<Esc>")
+    nvim.command("write")
+    assert (tmp_path / "sample.py").read_bytes() == b"y = a(\r\n    b)\r\nz = 3\r\n"
+
+
+def test_the_command_turns_it_off_and_on(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "completed"
+    start(nvim, fake, tmp_path)
+    nvim.command("Homespun disable")
+    nvim.type("x = ")
+    nvim.has("x = ")
+    assert nvim.lua("return require('homespun').statusline()") == "homespun off"
+    assert not fake.requests and nvim.ghost() is None
+    nvim.command("Homespun toggle")
+    nvim.type("(")
+    nvim.shows("completed")
+    assert nvim.lua("return require('homespun').statusline()").startswith("homespun")
+
+
+def test_the_health_check_names_what_is_wrong(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    nvim.lua("require('homespun').setup({ cmd = { 'homespun-is-not-there' }, keys = { accept = '<C-y>' } })")
+    nvim.lua("vim.keymap.set('i', '<C-y>', 'x')")
+    nvim.command("checkhealth homespun")
+    assert "homespun-is-not-there is not there" in nvim.text and "pip install 'homespun[lsp]'" in nvim.text
+    assert "the language server is not running" in nvim.text
+    assert "<C-y> belongs to something else" in nvim.text
+
+
+def test_the_health_check_is_content_where_all_is_well(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    start(nvim, fake, tmp_path)
+    nvim.type("<Esc>")
+    nvim.command("checkhealth homespun")
+    assert Path(sys.executable).name in nvim.text and "<Tab> accepts a suggestion" in nvim.text
+    assert "ERROR" not in nvim.text and "WARN" not in nvim.text
+
+
+def test_the_help_file_has_an_entry_for_each_command_and_function(nvim: Neovim, tmp_path: Path) -> None:
+    shutil.copytree(PLUGIN / "doc", tmp_path / "doc")
+    nvim.command(f"helptags {tmp_path}/doc")
+    tags = {line.split("\t")[0] for line in (tmp_path / "doc/tags").read_text().splitlines()}
+    commands = nvim.lua("return vim.tbl_keys(require('homespun.commands'))")
+    functions = nvim.lua("return vim.tbl_keys(require('homespun'))")
+    assert commands and functions
+    assert {f":Homespun-{name}" for name in commands} | {f"homespun.{name}()" for name in functions} <= tags
+
+
+def test_neovims_own_ghost_text_works_without_the_plugin(fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "llo_world():\n    return 42"
+    with neovim("0.12", tmp_path) as nvim:
+        nvim.command("filetype on")
+        nvim.lua(
+            "vim.lsp.config('own', { cmd = ..., root_dir = vim.fn.getcwd() })\n"
+            "vim.lsp.enable('own')\n"
+            "vim.lsp.inline_completion.enable()\n"
+            "local function accept() return vim.lsp.inline_completion.get() and '' or 'x' end\n"
+            "vim.keymap.set('i', '<C-y>', accept, { expr = true })",
+            [*HOMESPUN, "lsp", f"--server-url={fake.url}"],
+        )
+        nvim.edit(tmp_path / "own.py", "\n")
+        nvim.ready("own")
+        nvim.type("idef he")
+        nvim.shows("llo_world():\n    return 42", "nvim.lsp.inline_completion")
+        nvim.type("<C-y>")
+        nvim.has("def hello_world():\n    return 42")

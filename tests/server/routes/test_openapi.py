@@ -1,0 +1,81 @@
+"""/openapi.json says what the routes do: schemathesis asks whatever it allows and forbids, and checks every answer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from homespun_core.config import Settings
+from homespun_core.types import ModelFiles
+from tests.server.test_http import Started
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+]
+OURS = (
+    "^/(v1/(models|health|completions|fim|engines|events|homespun/events)|v1beta|beta|infill|completions?|props|slots"
+)
+OURS += "|health|api/|generate|info|$)"
+
+
+@pytest.fixture(scope="module")
+def started(builtin: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    data = tmp_path_factory.mktemp("data")
+    made = Started(Settings(data_dir=str(data), completion_deadline_ms=60_000, max_new_tokens=2), builtin)
+    assert made.loaded.wait(60)
+    yield made
+    made.runtime.close()
+
+
+@pytest.fixture(scope="module")
+def api(started: Started) -> Iterator[Any]:
+    """Over a real socket: in process, schemathesis leaves streams open."""
+    server = uvicorn.Server(uvicorn.Config(started.app, port=0, log_level="error", lifespan="off"))
+    listening = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, args=[[listening]])
+    thread.start()
+    yield schemathesis.openapi.from_url(f"http://127.0.0.1:{listening.getsockname()[1]}/openapi.json")
+    server.should_exit = True
+    thread.join()
+    listening.close()
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_answers_are_what_openapi_says(api: Any, mode: GenerationMode) -> None:
+    for found in api.include(path_regex=OURS).get_all_operations():
+        operation = found.ok()
+        if mode is GenerationMode.NEGATIVE and not operation.body:
+            continue
+        print(operation.label)
+        asks(operation.as_strategy(generation_mode=mode))
+
+
+def asks(cases: SearchStrategy[Any]) -> None:
+    @given(case=cases)
+    @settings(max_examples=10, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
+    def ask(case: Any) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    ask()

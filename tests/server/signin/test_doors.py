@@ -1,0 +1,62 @@
+"""Who is asked to sign in at all, under which names the server answers, and settings that can't be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from homespun_core.errors import ConfigError
+from tests.server.signin.certified import OURS
+from tests.server.signin.conftest import MakeApp, MakeBrowser
+
+OIDC = {"oidc_issuer": "https://login.example.com", "oidc_client_id": "homespun"}
+PUBLIC = "https://homespun.example.com"
+
+
+async def test_with_an_identity_provider_nobody_is_let_in_unasked(make_app: MakeApp, make_browser: MakeBrowser) -> None:
+    """Not even on loopback, before the first account: a proxy in front may serve everybody."""
+    open_to_all, asking = make_browser(make_app()), make_browser(make_app(**OIDC, public_url=PUBLIC))
+    assert (await open_to_all.get("/metrics")).status_code == 200
+    assert (await asking.get("/metrics")).status_code == 401
+
+
+async def test_a_proxy_may_pass_the_public_name_on(make_app: MakeApp) -> None:
+    transport = httpx.ASGITransport(make_app(public_url=PUBLIC))
+    async with httpx.AsyncClient(transport=transport, base_url=OURS) as client:
+        names = (
+            "homespun.example.com",
+            "HOMESPUN.example.com:443",
+            "evil.example.com",
+            "homespun.example.com.evil.com",
+        )
+        statuses = [(await client.get("/healthz", headers={"Host": name})).status_code for name in names]
+        foreign = await client.get("/healthz", headers={"Origin": "https://evil.example.com"})
+    assert statuses == [200, 200, 400, 400] and foreign.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        (OIDC, "public_url"),
+        (OIDC | {"public_url": PUBLIC, "oidc_client_id": ""}, "oidc_client_id"),
+        (OIDC | {"public_url": PUBLIC, "oidc_issuer": "http://login.example.com"}, "https"),
+        (OIDC | {"public_url": PUBLIC, "oidc_ca_file": "/nowhere.pem"}, "oidc_ca_file"),
+        ({"public_url": "homespun.example.com"}, "public_url"),
+        ({"public_url": "https://homespun.example.com/console"}, "public_url"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_a_line(make_app: MakeApp, settings: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word) as error:
+        make_app(**settings)
+    assert "\n" not in str(error.value)
+
+
+async def test_pages_are_shown_to_strangers_and_say_what_there_is(make_app: MakeApp, make_browser: MakeBrowser) -> None:
+    with_provider, without = make_browser(make_app(**OIDC, public_url=PUBLIC)), make_browser(make_app(api_token="t"))
+    assert "Sign in at login.example.com" in (await with_provider.get("/signin")).text
+    page = await without.get("/signin")
+    assert "Sign in at" not in page.text and page.headers["cache-control"] == "no-store"
+    assert (await without.get("/assets/style.css")).status_code == 200
+    assert (await without.get("/signin/start")).status_code == 404
