@@ -10,17 +10,17 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import FimFormat
 from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
-from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
+from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import (
     Completion,
     CompletionRequest,
@@ -30,19 +30,19 @@ from homespun_core.types import (
     Timings,
     Tokenizer,
 )
-from homespun_server.admission import Allowance, allowance, token_budget
-from homespun_server.assembly import Assembly, is_decided, scored
+from homespun_server.admission import allowance, token_budget
+from homespun_server.assembly import Assembly, scored
 from homespun_server.drafts import Recent, drafter
-from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, EngineStats, Priority, Token
+from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, Priority
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
-from homespun_server.feedback.features import features
 from homespun_server.metrics import Metrics, outcome_of
 from homespun_server.retrieval import Retriever
 from homespun_server.snapshots import LiveRepository, pick
 from homespun_server.snippets import merged
 from homespun_server.tracing import Trace
+from homespun_server.work import Work, decided, fact_of, fields_of, is_opportunity, relative
 
 logger = logging.getLogger(__name__)
 
@@ -58,53 +58,6 @@ class Repositories(Protocol):
     def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
         """What somebody may be served who may read these (ids; None is all)."""
         ...
-
-
-@dataclass(slots=True, kw_only=True)
-class _Work:
-    """One completion on its way."""
-
-    request: CompletionRequest
-    repository: LiveRepository | None
-    priority: Priority
-    allowed: Allowance
-    assembly: Assembly
-    has_crlf: bool
-    started: float
-    deadline: float
-    retrieve_ms: float = 0.0
-    prompt: Prompt = field(default_factory=lambda: Prompt(ids=(), snippets=()))
-    adapter: str | None = None
-    stats: EngineStats | None = None
-    judged: str = ""
-    """The whole lines that were last found not to decide the completion."""
-    degraded: list[str] = field(default_factory=list)
-    """As in `Completion`."""
-    tokens: list[Token] = field(default_factory=list)
-    first_token_at: float = 0.0
-    is_late: bool = False
-    """Whether `max_decode_ms` ended it."""
-    explains: Layers | None = None
-    """Only so much is used, and nothing that was computed before; None: as served."""
-
-    @property
-    def tenant(self) -> str:
-        """Whoever may read this repository; with accounts each of them alone, since what they type isn't in it yet."""
-        if self.explains is not None:
-            return f"explained/{self.started}"
-        return "/".join(filter(None, (self.repository.id if self.repository else "", self.request.account)))
-
-    def has_no_time_left(self) -> bool:
-        """Asked after each token; counted from the first one, and only once there is a whole line."""
-        if self.request.max_decode_ms is None:
-            return False
-        now = time.monotonic()
-        self.first_token_at = self.first_token_at or now
-        return "\n" in self.assembly.text and (now - self.first_token_at) * 1e3 >= self.request.max_decode_ms
-
-    def shown(self, text: str) -> str:
-        """With the line ends of the client's file."""
-        return text.replace("\n", "\r\n") if self.has_crlf else text
 
 
 class Completer:
@@ -185,7 +138,7 @@ class Completer:
         finally:
             if outcome in ("cancelled", "shed"):
                 self._metrics.completions.labels(outcome).inc()
-            fields = _fields(request_id, work, outcome)
+            fields = fields_of(request_id, work, outcome)
             logger.info("completion", extra=with_fields(**fields))
             self._trace(fields)
 
@@ -208,7 +161,7 @@ class Completer:
             total_ms=(time.monotonic() - work.started) * 1e3,
         )
 
-    def _begin(self, request: CompletionRequest) -> _Work:
+    def _begin(self, request: CompletionRequest) -> Work:
         settings, now = self._settings, time.monotonic()
         repository = pick(self._repositories.visible_to(request.readable), request.repo)
         priority: Priority = request.trigger if request.max_new_tokens else "warm"
@@ -221,12 +174,12 @@ class Completer:
             snippets=settings.snippet_count,
             max_new_tokens=wanted if request.raw else token_budget(suffix, wanted),
         )
-        return _Work(
+        return Work(
             request=replace(
                 request,
                 prefix=prefix,
                 suffix=suffix,
-                path=_relative(request.path, repository),
+                path=relative(request.path, repository),
                 max_new_tokens=allowed.max_new_tokens,
             ),
             repository=repository,
@@ -239,7 +192,7 @@ class Completer:
             degraded=list(allowed.reasons),
         )
 
-    async def _prepare(self, work: _Work) -> None:
+    async def _prepare(self, work: Work) -> None:
         request, repository = work.request, work.repository
         snippets = await self._snippets(work)
         work.retrieve_ms = (time.monotonic() - work.started) * 1e3
@@ -253,7 +206,7 @@ class Completer:
         )
         work.assembly.opening = work.prompt.opening
 
-    async def _snippets(self, work: _Work) -> tuple[Snippet, ...]:
+    async def _snippets(self, work: Work) -> tuple[Snippet, ...]:
         request, repository = work.request, work.repository
         if repository is None or repository.reader is None or not self._settings.retrieval:
             return merged(request.snippets, ())
@@ -266,7 +219,7 @@ class Completer:
             work.degraded.append(f"retrieval_{found.outcome}")
         return merged(request.snippets, found.snippets)
 
-    async def _decode(self, work: _Work) -> AsyncGenerator[str]:
+    async def _decode(self, work: Work) -> AsyncGenerator[str]:
         """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""
         if not work.allowed.uses_model:
             self._copy(work)
@@ -290,7 +243,7 @@ class Completer:
                     break
         work.degraded.append("engine")
 
-    def _copy(self, work: _Work) -> None:
+    def _copy(self, work: Work) -> None:
         """What stands in the repository wherever the last tokens do; nothing where that isn't certain."""
         reader = work.repository.reader if work.repository else None
         prompt, limit = work.prompt, work.request.max_new_tokens + work.prompt.num_opening
@@ -299,7 +252,7 @@ class Completer:
             if work.assembly.is_stopped:
                 break
 
-    def _attempts(self, work: _Work) -> Iterator[tuple[str | None, EngineRequest]]:
+    def _attempts(self, work: Work) -> Iterator[tuple[str | None, EngineRequest]]:
         """What to try, best first, with the name of what the next one goes without."""
         request, repository = work.request, work.repository
         full = EngineRequest(
@@ -323,11 +276,11 @@ class Completer:
                 if other != full.adapter:
                     yield "adapter", replace(full, adapter=other)
 
-    def _adapter(self, work: _Work) -> str | None:
+    def _adapter(self, work: Work) -> str | None:
         is_wanted = work.explains is None or work.explains.adapter
         return work.repository.adapter_for(work.request.whose) if work.repository and is_wanted else None
 
-    def _draft(self, work: _Work) -> Draft:
+    def _draft(self, work: Work) -> Draft:
         reader, layers = work.repository.reader if work.repository else None, work.explains
         pays = self._engine.load().step_ms >= _DATASTORE_PAYS_MS if layers is None else layers.datastore
         return drafter(reader.draft if reader and pays else None, self._recent_of(work.tenant))
@@ -339,14 +292,14 @@ class Completer:
             self._recent.popitem(last=False)
         return recent
 
-    async def _run(self, work: _Work, attempt: EngineRequest) -> AsyncGenerator[str]:
+    async def _run(self, work: Work, attempt: EngineRequest) -> AsyncGenerator[str]:
         assembly, stream = work.assembly, self._engine.submit(attempt)
         try:
             async for token in stream:
                 assembly.add(token.id)
                 work.tokens.append(token)
                 yield assembly.settled
-                if assembly.is_stopped or _is_decided(work):
+                if assembly.is_stopped or decided(work):
                     assembly.is_stopped = True
                     break
                 if work.has_no_time_left():
@@ -359,7 +312,7 @@ class Completer:
                 work.degraded.append("speculation")
             self._recent_of(work.tenant).add(work.prompt.ids, assembly.ids)
 
-    def _completion(self, work: _Work) -> Completion:
+    def _completion(self, work: Work) -> Completion:
         request, stats, text = work.request, work.stats, work.assembly.text
         has_limit = stats is not None and stats.finish_reason in ("length", "deadline")
         is_cut = (has_limit or work.is_late) and not work.assembly.is_stopped
@@ -389,94 +342,17 @@ class Completer:
             tokens=self._scored(work, text),
         )
 
-    def _scored(self, work: _Work, text: str) -> tuple[ScoredToken, ...]:
+    def _scored(self, work: Work, text: str) -> tuple[ScoredToken, ...]:
         if work.request.logprobs is None:
             return ()
         tokens = scored(work.tokens, self._tokenizer.decode, work.prompt.opening, text)
         return tuple(replace(token, text=work.shown(token.text)) for token in tokens)
 
-    def _filtered(self, request_id: str, work: _Work, completion: Completion) -> Completion:
+    def _filtered(self, request_id: str, work: Work, completion: Completion) -> Completion:
         """Remembered, and hidden if the filter says so: what is remembered is what would have been shown."""
-        if not _is_opportunity(work):
+        if not is_opportunity(work):
             return completion
-        fact = self._judged(_fact(request_id, work, completion))
+        fact = self._judged(fact_of(request_id, work, completion))
         if self._record is not None:
             self._record(fact)
         return replace(completion, text="", tokens=(), hidden_by="filter") if fact.verdict == "hide" else completion
-
-
-def _is_decided(work: _Work) -> bool:
-    """Asked once for each line that is complete: a suffix can be long."""
-    request, text = work.request, work.assembly.text
-    lines = text[: text.rfind("\n") + 1]
-    if request.raw or lines == work.judged:
-        return False
-    work.judged = lines
-    return is_decided(request.prefix, lines, request.suffix, request.language)
-
-
-def _is_opportunity(work: _Work) -> bool:
-    """Whether somebody may see it: not what only prepares a place, is raw, or was replaced by a newer request. (One
-    that is "cancelled" was complete before the model ended it.)"""
-    is_replaced = work.stats is not None and work.stats.finish_reason == "superseded"
-    return work.priority != "warm" and not work.request.raw and not is_replaced
-
-
-def _fact(request_id: str, work: _Work, completion: Completion) -> CompletionFact:
-    request, repository = work.request, work.repository
-    latency_ms = (time.monotonic() - work.started) * 1e3
-    logprobs = [token.logprob for token in work.tokens[work.prompt.num_opening :]]
-    return CompletionFact(
-        id=request_id,
-        time=time.time() - latency_ms / 1e3,
-        user=(request.whose or "").replace("\0", ""),
-        repository=repository.id if repository else None,
-        language=(request.language or "")[:64].replace("\0", "") or None,
-        adapter=work.adapter.rpartition("/")[2] if work.adapter else None,
-        characters=len(completion.text),
-        first_line=len(completion.text.partition("\n")[0]),
-        latency_ms=latency_ms,
-        features=features(request, completion, logprobs, is_invoked=work.priority == "invoked"),
-        editor=request.editor,
-        is_ahead=work.priority == "ahead",
-    )
-
-
-def _relative(path: str | None, repository: LiveRepository | None) -> str | None:
-    """As in training: from the repository's root, `/`-separated."""
-    if path is None:
-        return None
-    path = path.replace("\\", "/").removeprefix("file://")
-    root = repository.identity if repository else None
-    if root and root.startswith("/") and path.startswith(f"{root}/"):
-        return path[len(root) + 1 :]
-    return path.lstrip("/") or None
-
-
-def _index_stands(work: _Work) -> str | None:
-    """Whether it is of the commit that the client's working tree stands at: the first thing to know where somebody
-    misses their own code."""
-    reader = work.repository.reader if work.repository else None
-    if reader is None or work.request.commit is None:
-        return None
-    return "same" if reader.manifest.sources.get("commit") == work.request.commit else "other"
-
-
-def _fields(request_id: str, work: _Work, outcome: str) -> Mapping[str, Any]:
-    stats = work.stats
-    return {
-        "id": request_id,
-        "repo": work.repository.id if work.repository else None,
-        "adapter": work.adapter,
-        "outcome": outcome,
-        "prompt": len(work.prompt.ids),
-        "cached": stats.cached_tokens if stats else 0,
-        "new": stats.completion_tokens if stats else 0,
-        "snippets": len(work.prompt.snippets),
-        "index": _index_stands(work),
-        "retrieve_ms": work.retrieve_ms,
-        "queue_ms": stats.queue_ms if stats else 0.0,
-        "prefill_ms": stats.prefill_ms if stats else 0.0,
-        "decode_ms": stats.decode_ms if stats else 0.0,
-        "total_ms": (time.monotonic() - work.started) * 1e3,
-    }
