@@ -28,6 +28,7 @@ export class Server {
     const run = { command, args: ["lsp"] };
     this.client = new LanguageClient("homespun", "Homespun", run, {
       documentSelector: [{ scheme: "file" }, { scheme: "untitled" }],
+      initializationOptions: { sendStatus: "on" }, // VS Code has other names, too, in its forks
       outputChannel: log,
       revealOutputChannelOn: RevealOutputChannelOn.Never,
       // The library's own answer to trouble is a pop-up, in front of somebody who is writing.
