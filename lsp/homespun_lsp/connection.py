@@ -21,7 +21,7 @@ from homespun_lsp.network import CONNECT_S, client_for, explain
 from homespun_lsp.servers import Server
 from homespun_lsp.signin import tokens
 from homespun_lsp.status import State, Status
-from homespun_lsp.verdicts import NONSENSE, Trouble, signed_out, verdict
+from homespun_lsp.verdicts import NONSENSE, Trouble, verdict
 
 NOTHING = Answer("")
 _PROBE = "/v1/models"
@@ -112,10 +112,7 @@ class Connection:
         """Somebody signed in or out a moment ago."""
         await self.open()
         await self._read_token()
-        if self._token:
-            await self._probe()
-        else:
-            self._settle(signed_out(has_token=False))
+        await self._probe()
 
     async def close(self) -> None:
         for task in (self._opening, self._mending):

@@ -47,9 +47,10 @@ async def test_signing_in_from_the_editor_and_out_again(fake: FakeServer, tmp_pa
         assert [told.state for told in session.statuses] == ["connecting", "signed out", "ready"]
         assert (await execute(session, "homespun.signIn"))["status"] == "AlreadySignedIn"
 
-        fake.pages["/oauth/revoke"] = {}
+        fake.pages |= {"/oauth/revoke": {}, "/v1/models": 401}
         assert (await execute(session, "homespun.signOut"))["status"] == "NotSignedIn"
-        assert fake.questions[-1].body["token"] == "t0ken"
+        (revoked,) = [question for question in fake.questions if question.path == "/oauth/revoke"]
+        assert revoked.body["token"] == "t0ken"
         await session.is_told("signed out")
         assert list(tmp_path.rglob("*.json")) == []
 
