@@ -37,9 +37,9 @@ _OURS = frozenset((backends.HOMESPUN, "tabby"))
 
 
 class Connection:
-    def __init__(self, server: Server, note: Callable[[Connection], None]) -> None:
+    def __init__(self, server: Server, note: Callable[[Connection], None], editor: str = "") -> None:
         """`note` is called when the status has changed. Nothing happens before `open`."""
-        self.server = server
+        self.server, self._editor = server, editor
         self._note = note
         self._http: httpx.AsyncClient | None = None
         self._token = server.token
@@ -124,7 +124,7 @@ class Connection:
 
     async def _open(self) -> None:
         try:
-            self._http = await asyncio.to_thread(client_for, self.server.url, self.server.route)
+            self._http = await asyncio.to_thread(client_for, self.server.url, self.server.route, self._editor)
         except ConfigError as error:
             self._settle(Trouble(state=State.FAILING, says=f"can't be asked: {error}"))
             return
