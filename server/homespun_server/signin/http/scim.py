@@ -117,10 +117,14 @@ async def body(request: Request) -> Body:
         size += len(part)
         if size > _MAX_BYTES:
             raise PayloadTooLargeException(detail=f"the body is larger than {_MAX_BYTES:,} bytes")
+    content = b"".join(parts)
     try:
-        found = json.loads(b"".join(parts))
+        found = json.loads(content)
+        json.dumps(found, ensure_ascii=False).encode()  # fails where there are halves of characters
     except (ValueError, RecursionError) as error:
         raise InvalidSyntaxException(detail="the body is no JSON") from error
+    if b"\\u0000" in content:  # which PostgreSQL can't keep
+        raise InvalidSyntaxException(detail="the body holds NUL characters")
     if not isinstance(found, dict):
         raise InvalidSyntaxException(detail="the body is no JSON object")
     return found
