@@ -81,11 +81,13 @@ def build_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start(on_loaded)
-        for background in (*keepers, follower):
-            background.start()
+        for keeper in keepers:
+            keeper.start()
+        follower.start()
         yield
-        for background in (*keepers, follower):
-            background.close()
+        follower.close()
+        for keeper in keepers:
+            keeper.close()
         service.close()
         runtime.close()
 
