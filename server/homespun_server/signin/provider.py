@@ -76,6 +76,12 @@ class Provider:
     def close(self) -> None:
         self._http.close()
 
+    def look(self) -> None:
+        """Asks for its addresses and keys now. Raises ProviderUnavailableError for what is wrong with them."""
+        known = self._fresh()
+        for name in ("authorization_endpoint", "token_endpoint"):
+            self._endpoint(known, name)
+
     def address(self, attempt: Attempt) -> str:
         """Where a browser goes to sign in. Raises ProviderUnavailableError."""
         own = self.registration

@@ -40,7 +40,7 @@ class SignIn:
 
     def __init__(self, settings: Settings, engine: Engine, lookup: Lookup) -> None:
         self.public_url = _public_url(settings)
-        self.provider = _provider(settings, self.public_url)
+        self.provider = provider_of(settings)
         self.sessions = Sessions(
             engine,
             idle_s=settings.session_idle_minutes * 60,
@@ -160,8 +160,9 @@ def _public_url(settings: Settings) -> str:
     return url
 
 
-def _provider(settings: Settings, public_url: str) -> Provider | None:
-    issuer = settings.oidc_issuer
+def provider_of(settings: Settings) -> Provider | None:
+    """Whom the settings name; it isn't asked anything yet. Raises ConfigError."""
+    issuer, public_url = settings.oidc_issuer, _public_url(settings)
     if not issuer:
         return None
     if not settings.oidc_client_id:
