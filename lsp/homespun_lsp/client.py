@@ -30,6 +30,8 @@ class CompletionClient:
         self._say, self._announce = say, announce
         self._name = uuid4().hex
         """Of this editor, for the server."""
+        self.editor = ""
+        """Its name, as it says itself."""
         self._connections: OrderedDict[Server, Connection] = OrderedDict()
         """The one used last is the last."""
         self._told: dict[Server, Status] = {}
@@ -92,7 +94,7 @@ class CompletionClient:
     def _connection(self, server: Server) -> Connection:
         connection = self._connections.get(server)
         if connection is None:
-            connection = self._connections[server] = Connection(server, self._noted)
+            connection = self._connections[server] = Connection(server, self._noted, self.editor)
             self._told[server] = connection.status
             self._close_oldest()
         self._connections.move_to_end(server)

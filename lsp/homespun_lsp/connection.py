@@ -37,9 +37,9 @@ _OURS = frozenset((backends.HOMESPUN, "tabby"))
 
 
 class Connection:
-    def __init__(self, server: Server, note: Callable[[Connection], None]) -> None:
+    def __init__(self, server: Server, note: Callable[[Connection], None], editor: str = "") -> None:
         """`note` is called when the status has changed. Nothing happens before `open`."""
-        self.server = server
+        self.server, self._editor = server, editor
         self._note = note
         self._http: httpx.AsyncClient | None = None
         self._token = server.token
@@ -98,9 +98,9 @@ class Connection:
         """What a Homespun server wants to know. False when it should be told again later; what it refuses, it won't
         take then either, and others have no use for it."""
         await asyncio.shield(self.open())
-        if self.backend != backends.HOMESPUN:
+        if self.backend != backends.HOMESPUN or self._http is None:
             return True
-        if self._http is None or self.status.state in _AWAY:
+        if self.status.state in _AWAY:
             return False
         try:
             response = await self._post(self._http, Call(path=path, body=body), httpx.Timeout(CONNECT_S))
@@ -127,7 +127,7 @@ class Connection:
 
     async def _open(self) -> None:
         try:
-            self._http = await asyncio.to_thread(client_for, self.server.url, self.server.route)
+            self._http = await asyncio.to_thread(client_for, self.server.url, self.server.route, self._editor)
         except ConfigError as error:
             self._settle(Trouble(state=State.FAILING, says=f"can't be asked: {error}"))
             return
@@ -180,7 +180,8 @@ class Connection:
         if status != self.status:
             self.status = status
             self._note(self)
-        if state in _WATCHED and (self._mending is None or self._mending.done()):
+        is_open = self._http is not None
+        if is_open and state in _WATCHED and (self._mending is None or self._mending.done()):
             self._mending = asyncio.create_task(self._mend())
 
     @property
@@ -206,7 +207,7 @@ class Connection:
         headers = self._headers | {"content-type": "application/json"}
         try:
             return await http.post(self.server.url + call.path, content=content, headers=headers, timeout=timeout)
-        except httpx.RemoteProtocolError:
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             return await http.post(self.server.url + call.path, content=content, headers=headers, timeout=timeout)
 
     async def _get(self, path: str) -> tuple[int, Mapping[str, str], object]:

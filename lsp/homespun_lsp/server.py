@@ -349,7 +349,7 @@ def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
     for encoding in ("utf-8", "utf-16", "utf-32"):
         if ls.workspace.position_encoding == encoding:
             ls.documents.encoding = encoding
-    ls.editor_name = params.client_info.name if params.client_info else ""
+    ls.editor_name = ls.client.editor = params.client_info.name if params.client_info else ""
     ls.configure(params.initialization_options, initial=True)
 
 

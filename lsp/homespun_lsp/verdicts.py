@@ -25,6 +25,8 @@ def verdict(status: int, headers: Mapping[str, str], *, path: str, has_token: bo
     match status:
         case 200:
             return None
+        case 301 | 302 | 307 | 308:
+            return Trouble(state=State.FAILING, says="sends us elsewhere; set 'serverUrl' to where it leads")
         case 401:
             return signed_out(has_token=has_token)
         case 403:

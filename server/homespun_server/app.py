@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from homespun_core import __version__
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, ServiceError, StorageError
+from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
@@ -32,7 +33,7 @@ from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
 from homespun_server.jobs import admin as job_routes
 from homespun_server.jobs import http as worker_routes
-from homespun_server.jobs.keeper import Keeper
+from homespun_server.jobs.keeper import Keeper, noticing
 from homespun_server.jobs.queue import queue_for
 from homespun_server.jobs.targets import Targets
 from homespun_server.pages import http as pages
@@ -53,14 +54,15 @@ def build_app(
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
     scopes: Sequence[ScopeConfig] = (),
     targets: Targets | None = None,
+    notify: Sequence[NotifyConfig] = (),
     origins: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
 
     `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of the
-    settings, `targets` what jobs may be about (without, what is indexed), `origins` says where settings come from that
-    aren't at their defaults. Raises ConfigError when the settings would open the server to a network without asking
-    who is there.
+    settings, `targets` what jobs may be about (without, what is indexed), `notify` who hears of what happens, `origins`
+    says where settings come from that aren't at their defaults. Raises ConfigError when the settings would open the
+    server to a network without asking who is there.
     """
     runtime = Runtime(settings, model, load_engine, scopes)
     try:
@@ -70,14 +72,16 @@ def build_app(
     except ConfigError:
         runtime.close()
         raise
-    keeper = Keeper([queue.store.tidy])
+    keepers = [Keeper([queue.store.tidy]), *noticing(settings, runtime.database, queue.store, notify)]
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start(on_loaded)
-        keeper.start()
+        for keeper in keepers:
+            keeper.start()
         yield
-        keeper.close()
+        for keeper in keepers:
+            keeper.close()
         service.close()
         runtime.close()
 

@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.clients.neovim import PLUGIN, Neovim, neovim
 from tests.e2e.command import HOMESPUN
 from tests.lsp.fake_server import HOLD, FakeServer, Request
+from tests.lsp.signin.test_device import CODE, error
 from tests.lsp.threaded import threaded_fake_server
 
 pytestmark = pytest.mark.e2e
@@ -167,6 +168,25 @@ def test_the_command_turns_it_off_and_on(nvim: Neovim, fake: FakeServer, tmp_pat
     nvim.type("(")
     nvim.shows("completed")
     assert nvim.lua("return require('homespun').statusline()").startswith("homespun")
+
+
+def test_the_status_line_says_when_the_server_is_away(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    start(nvim, fake, tmp_path, settings={"serverUrl": "http://127.0.0.1:1"})
+    nvim.type("x")
+    nvim.until(lambda: "127.0.0.1:1" in nvim.lua("return require('homespun').statusline()"))
+    nvim.command("checkhealth homespun")
+    assert "running: http://127.0.0.1:1" in nvim.text
+
+
+def test_signing_in_shows_the_code(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.pages |= {"/v1/models": 401, "/oauth/device/code": CODE, "/oauth/token": error("authorization_pending")}
+    start(nvim, fake, tmp_path)
+    nvim.lua("vim.ui.open = function(address) vim.g.opened = address end")
+    nvim.type("<Esc>")
+    nvim.command("Homespun signin")
+    nvim.until(lambda: nvim.lua("return vim.g.opened"))
+    assert nvim.lua("return vim.g.opened") == CODE["verification_uri_complete"]
+    assert "enter the code WDJB-MJHT at https://code.example.com" in nvim.lua("return vim.fn.execute('messages')")
 
 
 def test_the_health_check_names_what_is_wrong(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:

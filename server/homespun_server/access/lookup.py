@@ -159,7 +159,9 @@ class Lookup:
             version = reading.version(connection)
             credential = find(connection)
             person = None if credential is None else reading.person(connection, credential.user)
-        return _Known(version, credential, person)
+        known = _Known(version, credential, person)
+        self._principal(known)  # already here: with many repositories and grants it takes milliseconds
+        return known
 
     def _principal(self, known: _Known) -> Principal | None:
         credential, person, now = known.credential, known.person, time.time()

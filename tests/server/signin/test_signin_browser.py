@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.e2e.clients import axe
-from tests.e2e.clients.monaco import FLAGS, chromium
+from tests.e2e.clients.chromium import FLAGS, chromium
 from tests.server.signin.certified import OURS
 from tests.server.signin.conftest import MakeApp
 from tests.server.signin.people import token

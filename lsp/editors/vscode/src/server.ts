@@ -28,6 +28,7 @@ export class Server {
     const run = { command, args: ["lsp"] };
     this.client = new LanguageClient("homespun", "Homespun", run, {
       documentSelector: [{ scheme: "file" }, { scheme: "untitled" }],
+      initializationOptions: { sendStatus: "on" }, // by itself the server tells only editors that it knows by name
       outputChannel: log,
       revealOutputChannelOn: RevealOutputChannelOn.Never,
       // The library's own answer to trouble is a pop-up, in front of somebody who is writing.
