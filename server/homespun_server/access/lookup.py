@@ -133,7 +133,7 @@ class Lookup:
         """
         digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
         known = self._known.get(digest)
-        if known is None or known.version < self._version:
+        if known is None or known.version < self._version or known.decided_until <= time.time():
             known = await self._read(digest, find)
         elif self.unheard_s > self._trust_s:
             raise ServiceError(_UNKNOWN)

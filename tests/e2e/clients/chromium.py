@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.e2e.clients import node
 from tests.e2e.clients.downloads import kept
 
-PROJECT = Path(__file__).parent / "monaco"
+PROJECT = Path(__file__).parent / "web"
 """Its packages have the browser beside the editor."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--single-process", "--no-zygote", "--headless=shell"]
 """As @sparticuz/chromium is built to be run, on pages of our own that load nothing."""
