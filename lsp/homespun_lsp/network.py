@@ -7,6 +7,7 @@ HTTP/1.1 on purpose. Giving up a request must end it on the server too: here the
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,12 @@ from homespun_core import __version__
 from homespun_core.errors import ConfigError
 
 CONNECT_S = 2.0
-_KEEPALIVE_S = 4.0
-"""Below the 5 s after which uvicorn closes idle connections, so that we don't write into one that is being closed."""
+_KEEPALIVE_S = 60.0
+"""What stands in front of servers keeps idle connections about as long, and a new one costs a TLS handshake. A server
+that closes them sooner is noticed before the next request, or by `Connection` in the moment of it."""
+
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9 ._+-]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +44,13 @@ class Route:
     """Where it isn't in the same file."""
 
 
-def client_for(url: str, route: Route) -> httpx.AsyncClient:
+def user_agent(editor: str) -> str:
+    """The editor is named in brackets, if it says who it is: servers count by that."""
+    name = _NO_NAME.sub("", editor)[:40].strip()
+    return f"homespun-lsp/{__version__} ({name})" if name else f"homespun-lsp/{__version__}"
+
+
+def client_for(url: str, route: Route, editor: str = "") -> httpx.AsyncClient:
     """Raises ConfigError, in one line, when the route can't be taken."""
     try:
         return httpx.AsyncClient(
@@ -48,7 +59,7 @@ def client_for(url: str, route: Route) -> httpx.AsyncClient:
             verify=_trusting(route),
             limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
             timeout=httpx.Timeout(5.0, connect=CONNECT_S),
-            headers={"user-agent": f"homespun-lsp/{__version__}"},
+            headers={"user-agent": user_agent(editor)},
         )
     except ImportError:
         raise ConfigError("proxy: SOCKS needs one more package: pip install socksio") from None

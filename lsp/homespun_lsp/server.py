@@ -140,6 +140,7 @@ class HomespunServer(LanguageServer):
         self.options, wrong = options.merge(base, None if initial else section)
         self.servers, wrong_there = servers_of(self.options)
         if not initial:
+            self.client.keep_only(self.servers.all)
             self.client.use(self.options)
         for name, problem in (initially_wrong | wrong | wrong_there).items():
             if name not in self._warned:
@@ -349,7 +350,7 @@ def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
     for encoding in ("utf-8", "utf-16", "utf-32"):
         if ls.workspace.position_encoding == encoding:
             ls.documents.encoding = encoding
-    ls.editor_name = params.client_info.name if params.client_info else ""
+    ls.editor_name = ls.client.editor = params.client_info.name if params.client_info else ""
     ls.configure(params.initialization_options, initial=True)
 
 

@@ -9,8 +9,9 @@ import httpx
 import pytest
 import trustme
 
+from homespun_core import __version__
 from homespun_core.errors import ConfigError
-from homespun_lsp.network import Route, client_for, explain, proxy_for
+from homespun_lsp.network import Route, client_for, explain, proxy_for, user_agent
 from tests.lsp.editor import editor
 from tests.lsp.fake_server import FakeServer, fake_server
 
@@ -139,6 +140,14 @@ async def test_an_option_that_leads_nowhere_is_said_and_nothing_is_asked(fake: F
         (line,) = await session.logged(1)
         assert "caFile: /nowhere/ca.pem" in line
     assert fake.requests == []
+
+
+@pytest.mark.parametrize(
+    ("editor", "named"),
+    [("Neovim", " (Neovim)"), ("Visual Studio Code", " (Visual Studio Code)"), ("", ""), ("\r\nx: (é", " (x)")],
+)
+def test_a_server_learns_which_editor_asks(editor: str, named: str) -> None:
+    assert user_agent(editor) == f"homespun-lsp/{__version__}{named}"
 
 
 async def test_a_netrc_is_not_read(fake: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

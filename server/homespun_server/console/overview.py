@@ -16,6 +16,8 @@ class Step:
     text: str
     command: str
     is_done: bool
+    is_for_owners: bool = True
+    """Whether it takes somebody who manages repositories."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +28,8 @@ class Waiting:
     version: str
 
 
-def steps(repositories: Sequence[Repository], *, url: str, has_completions: bool) -> list[Step]:
-    """What a new installation needs, in order; empty once all of it is done."""
+def steps(repositories: Sequence[Repository], *, url: str, has_completions: bool, is_owner: bool) -> list[Step]:
+    """What a new installation needs, in order, of that what somebody can do; empty once all of it is done."""
     first = repositories[0].name if repositories else "~/code/my-project"
     found = [
         Step(
@@ -41,6 +43,7 @@ def steps(repositories: Sequence[Repository], *, url: str, has_completions: bool
             text="Neovim, VS Code and others: this is the language server’s command.",
             command=f"homespun lsp --server-url {url}",
             is_done=has_completions,
+            is_for_owners=False,
         ),
         Step(
             title="Train an adapter",
@@ -49,7 +52,8 @@ def steps(repositories: Sequence[Repository], *, url: str, has_completions: bool
             is_done=any(r.adapter for r in repositories),
         ),
     ]
-    return [] if all(step.is_done for step in found) else found
+    own = [step for step in found if is_owner or not step.is_for_owners]
+    return [] if all(step.is_done for step in own) else own
 
 
 def waiting(adapters: Mapping[str, Mapping[str, Any]]) -> list[Waiting]:

@@ -73,7 +73,7 @@ def compared(ladder: Sequence[Explained]) -> list[Row]:
     timings = [rung.completion.timings for rung in ladder]
     stats = [rung.stats for rung in ladder]
     return [
-        Row(title="adapter", values=[rung.completion.adapter or "none" for rung in ladder]),
+        Row(title="adapter", values=[(rung.completion.adapter or "none").rpartition("/")[2] for rung in ladder]),
         Row(title="snippets", values=[str(len(rung.completion.snippets)) for rung in ladder]),
         Row(title="tokens in the prompt", values=[f"{rung.completion.prompt_tokens:,}" for rung in ladder]),
         Row(title="tokens decoded", values=[f"{s.completion_tokens:,}" if s else "–" for s in stats]),

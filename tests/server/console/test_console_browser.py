@@ -10,9 +10,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from homespun_core import registry
+from homespun_server.access import reading
+from homespun_server.access.changing import changing
+from homespun_server.access.principal import ALL_SCOPES
 from tests.e2e.clients import axe
-from tests.e2e.clients.monaco import FLAGS, chromium
-from tests.server.console.conftest import HOSTILE, VERSIONS, Company
+from tests.e2e.clients.chromium import FLAGS, chromium
+from tests.server.console.conftest import ADMIN, HOSTILE, VERSIONS, Company
 from tests.server.console.test_console_http import pages
 
 pytestmark = pytest.mark.e2e
@@ -160,3 +163,33 @@ def test_a_command_can_be_copied(browser: Browser, served: Served) -> None:
         page.get_by_role("button", name="Copy").first.click()
         expect(page.get_by_role("button", name="Copied")).to_be_visible()
         assert page.evaluate("navigator.clipboard.readText()") == "homespun user add ada --role admin"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_with_accounts_nobody_is_kept_out_either(browser: Browser, served: Served, scheme: str) -> None:
+    """The last one, since from here on everybody must sign in."""
+    company, url = served
+    name = f"grace-{scheme}"
+    company.add_user(name, "admin", "shop*")
+    with changing(company.runtime.database, ADMIN) as change:
+        user = reading.user_named(change.connection, name)
+        assert user is not None
+        change.add_member(change.add_team(f"team {HOSTILE} {scheme}"), user)
+        token = change.add_token(user, HOSTILE, scopes=ALL_SCOPES)
+    with visiting(browser, url, color_scheme=scheme, viewport={"width": 360, "height": 740}) as page:
+        page.goto("/")
+        assert axe.violations(page) == []
+        page.get_by_label("token").fill(token.text)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/console")
+        for path in ("/console/people", "/console/tokens"):
+            page.goto(path)
+            assert axe.violations(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        page.get_by_label("Name").fill("laptop")
+        page.get_by_role("button", name="Make").click()
+        expect(page.get_by_role("heading", name="The new token")).to_be_visible()
+        assert axe.violations(page) == []
+        page.get_by_role("button", name="Sign out").click()
+        page.goto("/console")
+        assert page.url.endswith("/signin?next=/console")

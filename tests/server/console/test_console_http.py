@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 
 import httpx
 import pytest
 
 from homespun_core import registry
 from homespun_server.access import audit
+from homespun_server.console import usage
 from tests.server.console.conftest import HOSTILE, SECRET, VERSIONS, Company
 
 OWN = {"sec-fetch-site": "same-origin"}
@@ -157,9 +160,21 @@ async def test_the_playground_shows_each_layer(running: Company) -> None:
     assert rungs == ["Base model", "With snippets", "With snippets, datastore", "With snippets, datastore, adapter"]
     adapters = re.search(r'<th scope="row">adapter</th>(.*?)</tr>', text, re.DOTALL)
     assert adapters is not None
-    assert re.findall(r">([^<]+)</td>", adapters[1]) == ["none"] * 3 + [f"{running.shop}/{VERSIONS[1]}"]
+    assert re.findall(r">([^<]+)</td>", adapters[1]) == ["none"] * 3 + [VERSIONS[1]]
     assert "Defines a name in reach" in text and "shop/prices.py" in text and "price_of" in text
     assert text.count("<mark>") >= 3 and f"value=&#34;{SECRET}" not in text
+
+
+async def test_completions_are_counted_by_editor(running: Company) -> None:
+    wanted = usage.Wanted(since=time.time() - 5, until=time.time() + 3_600)
+    async with running.client() as editor, asyncio.timeout(30):
+        agent = {"user-agent": "homespun-lsp/0.1.0 (helix)"}
+        assert (await editor.post("/v1/completions", json={"prompt": "x = "}, headers=agent)).status_code == 200
+        while True:
+            if found := usage.cells(running.runtime.database, wanted):
+                break
+            await asyncio.sleep(0.05)
+    assert [cell.editor for cell in found] == ["helix"]
 
 
 async def test_trying_things_out_is_no_usage(running: Company) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from homespun_core.config import Settings
+from homespun_lsp.network import user_agent
 from homespun_server.console import words
 from homespun_server.console.settings import effective, shown
 from homespun_server.explained import Piece, pieces
@@ -70,6 +71,11 @@ def test_every_setting_is_listed_with_where_it_comes_from() -> None:
 )
 def test_an_editor_is_called_by_its_name_alone(agent: str, editor: str | None) -> None:
     assert editor_of(agent) == editor
+
+
+@pytest.mark.parametrize("editor", ["Neovim", "Visual Studio Code", "emacs", "helix"])
+def test_our_language_server_tells_for_which_editor_it_asks(editor: str) -> None:
+    assert editor_of(user_agent(editor)) == editor
 
 
 def test_a_prompt_is_read_as_text_with_its_control_tokens_by_name() -> None:

@@ -15,8 +15,12 @@ from homespun_server.console.http.repositories import repositories_of
 from homespun_server.console.http.web import allowed, data_of, is_recording, page, runtime_of
 from homespun_server.console.sections import PATH, may_see, whose_usage
 from homespun_server.feedback.store import Summary
+from homespun_server.jobs.http import queue_of
+from homespun_server.jobs.states import Job
 
 router = APIRouter()
+
+_FAILED = 5
 
 
 @router.get(PATH)
@@ -36,10 +40,14 @@ def show(request: Request) -> Response:
         version=__version__,
         problems=state.get("problems", []) if may(who, "manage-repositories") else [],
         steps=overview.steps(
-            found, url=str(request.base_url).rstrip("/"), has_completions=bool(today and today.opportunities)
+            found,
+            url=str(request.base_url).rstrip("/"),
+            has_completions=bool(today and today.opportunities),
+            is_owner=may_see(who, "repositories"),
         ),
         tiles=overview.tiles(today),
         repositories=found,
+        failed=_failed(request, who) if may_see(who, "jobs") else [],
         waiting=overview.waiting(known) if may_see(who, "adapters") else [],
         opens_repositories=may_see(who, "repositories"),
     )
@@ -51,3 +59,11 @@ def _today(request: Request, who: Principal) -> Summary | None:
     user, readable = whose_usage(who)
     wanted = usage.Wanted(since=time.time() - usage.DAY_S, user=user, repositories=readable)
     return usage.total(usage.cells(runtime_of(request).database, wanted))
+
+
+def _failed(request: Request, who: Principal) -> list[Job]:
+    """Jobs that ended badly in the last day."""
+    store = queue_of(request).store
+    readable = None if who.readable is None else sorted(who.readable)
+    found = store.jobs(states=("failed", "poisoned"), repositories=readable, limit=_FAILED)
+    return [job for job in found if job.ended is not None and store.now() - job.ended < usage.DAY_S]
