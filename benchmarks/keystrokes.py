@@ -15,6 +15,8 @@ times, to a real `homespun serve` with the index as of before the recording.
     flicker      how often ghost text went away and came back although all that was typed agreed with it
     sent         requests to the server for 100 keys (completions; `ahead` those made before they are asked for)
     local        share of the answers with a suggestion that needed no request
+    CPU          processor time of the language server for a key, in ms: what of the overhead doesn't depend on how busy
+                 the machine is
     idle         processor time of the language server in a while of nothing, in % of a core
     MB           its peak memory
 
@@ -194,7 +196,7 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     return round(sorted(values)[min(len(values) - 1, int(len(values) * share))], 2) if values else None
 
 
-def row(seen: Seen, relay: Relay, idle: float, mb: float) -> dict[str, Any]:
+def row(seen: Seen, relay: Relay) -> dict[str, Any]:
     pairs = {
         "overhead": seen.overheads_ms,
         "after": seen.afters_ms,
@@ -210,8 +212,6 @@ def row(seen: Seen, relay: Relay, idle: float, mb: float) -> dict[str, Any]:
         "ahead": round(100 * relay.num_ahead / seen.keys, 1),
         "shown": seen.shown,
         "local": round(seen.local / max(1, seen.shown), 2),
-        "idle %": round(idle, 2),
-        "MB": round(mb, 1),
     }
 
 
@@ -229,11 +229,17 @@ async def measured(
         method = "completion" if "--lsp" in command else "inlineCompletion"
         environ = {**environ, "HOMESPUN_SERVER_URL": relay.url}
         async with Editor(command, options, environ, folder, method) as editor:
+            started = editor.cpu_s
             seen = await Session(editor, relay, args.seed, args.max_pause_s).replay(recording.traces, folder)
             await asyncio.sleep(1.0)
-            before = editor.cpu_s
+            ended = editor.cpu_s
             await asyncio.sleep(_IDLE_S)
-            return row(seen, relay, 100 * (editor.cpu_s - before) / _IDLE_S, editor.peak_mb)
+            costs = {
+                "CPU": round(1e3 * (ended - started) / seen.keys, 2),
+                "idle %": round(100 * (editor.cpu_s - ended) / _IDLE_S, 2),
+                "MB": round(editor.peak_mb, 1),
+            }
+            return row(seen, relay) | costs
 
 
 def candidates(args: argparse.Namespace) -> Iterator[tuple[str, Sequence[str], dict[str, Any]]]:

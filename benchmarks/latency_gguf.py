@@ -4,7 +4,8 @@
 
 Only Llama: the built-in model and others of that architecture. Prompts are asked as token ids, so the file holds a
 vocabulary but no pre-tokeniser that would give the same ids. Control tokens get other names: llama.cpp ends a text at
-tokens whose names it knows, and a comparison needs the same ends everywhere.
+tokens whose names it knows, and a comparison needs the same ends everywhere. With --named they keep theirs, and texts
+are split as Qwen's tokeniser and that of the built-in model do: so its server can be asked for infills.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _FILE_TYPES = {
 }
 
 
-def export_gguf(model: Path, out: Path, kind: Kind, end_ids: Sequence[int]) -> Path:
+def export_gguf(model: Path, out: Path, kind: Kind, end_ids: Sequence[int], *, is_named: bool = False) -> Path:
     """`end_ids` end a text; one that the model never writes is needed where nothing should."""
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     if config["model_type"] != "llama":
@@ -54,7 +55,7 @@ def export_gguf(model: Path, out: Path, kind: Kind, end_ids: Sequence[int]) -> P
     out.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(out, "llama")
     _write_config(writer, config, kind)
-    _write_vocabulary(writer, model, config["vocab_size"], end_ids)
+    _write_vocabulary(writer, model, config["vocab_size"], end_ids, is_named=is_named)
     for name, tensor in _tensors(model, config):
         matrix = tensor.ndim == 2
         type_ = _TYPES[kind] if matrix else gguf.GGMLQuantizationType.F32
@@ -87,15 +88,17 @@ def _write_config(writer: gguf.GGUFWriter, config: Mapping[str, Any], kind: Kind
     writer.add_vocab_size(config["vocab_size"])
 
 
-def _write_vocabulary(writer: gguf.GGUFWriter, model: Path, size: int, end_ids: Sequence[int]) -> None:
+def _write_vocabulary(
+    writer: gguf.GGUFWriter, model: Path, size: int, end_ids: Sequence[int], *, is_named: bool
+) -> None:
     """llama.cpp knows one end of a text, of a turn and of a message each, so three ids at most."""
     tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
     names = {i: name for name, i in tokenizer["model"]["vocab"].items()}
-    control = {token["id"] for token in tokenizer["added_tokens"]}
-    tokens = [f"[control {i}]" if i in control else names.get(i, f"[unused {i}]") for i in range(size)]
+    control = {t["id"]: t["content"] if is_named else f"[control {t['id']}]" for t in tokenizer["added_tokens"]}
+    tokens = [control.get(i) or names.get(i, f"[unused {i}]") for i in range(size)]
     types = [gguf.TokenType.CONTROL if i in control else gguf.TokenType.NORMAL for i in range(size)]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre("qwen2" if is_named else "default")
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in tokenizer["model"]["merges"]])
@@ -135,8 +138,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--kind", choices=get_args(Kind), default="q8_0")
     parser.add_argument("--end", type=int, action="append", default=[], help="id of a token that ends a text")
+    parser.add_argument("--named", action="store_true", help="keep the names of control tokens")
     args = parser.parse_args()
-    export_gguf(args.model, args.out, args.kind, args.end or [0])
+    export_gguf(args.model, args.out, args.kind, args.end or [0], is_named=args.named)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -31,7 +31,7 @@ _SETTINGS = {
     "worker": (WORKER, INDEX, TRAIN, EVAL),
 }
 _BACKGROUND = ("train", "retrain", "eval")
-_SECRETS = ("api_token", "vllm_token", "webhook_secret", "worker_token")
+_SECRETS = ("api_token", "oidc_client_secret", "scim_token", "vllm_token", "webhook_secret", "worker_token")
 
 
 class StopRequest:

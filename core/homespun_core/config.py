@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core.errors import ConfigError
+from homespun_core.forges import FORGE_TABLE, ForgeConfig, parse_forges
+from homespun_core.notify import NOTIFY_TABLE, NotifyConfig, parse_notify
 from homespun_core.repositories import TABLE, RepositoryConfig, chosen, nearest, parse_repositories
 from homespun_core.scopes import SCOPE_TABLE, ScopeConfig, parse_scopes
 
@@ -208,7 +210,6 @@ class Settings:
         SERVE,
         LSP,
         PRETRAIN,
-        WORKER,
         choices=("debug", "info", "warning", "error"),
     )
     otlp_endpoint: str = _setting(
@@ -241,6 +242,10 @@ class LoadedSettings:
     """Those of the settings file, in its order."""
     scopes: tuple[ScopeConfig, ...] = ()
     """Adapters that several of them share."""
+    forges: tuple[ForgeConfig, ...] = ()
+    """Those that are asked who may read what."""
+    notify: tuple[NotifyConfig, ...] = ()
+    """Who wants to hear of what happens."""
 
     def chosen(self, sources: Sequence[str]) -> tuple[RepositoryConfig, ...]:
         """What a command is about that was given these sources or names; all that are configured when given none."""
@@ -271,6 +276,8 @@ def load_settings(
     file = _read_toml(path, required=config is not None)
     repositories = parse_repositories(file.pop(TABLE, []), str(path), path.absolute().parent)
     scopes = parse_scopes(file.pop(SCOPE_TABLE, []), str(path), repositories)
+    forges = parse_forges(file.pop(FORGE_TABLE, []), str(path), path.absolute().parent)
+    notify = parse_notify(file.pop(NOTIFY_TABLE, []), str(path), environ)
     layers: list[tuple[str, Mapping[str, object]]] = [
         (str(path), file),
         ("environment", _read_environ(environ)),
@@ -279,12 +286,12 @@ def load_settings(
     for origin, layer in layers:
         for name, value in layer.items():
             if name not in SETTINGS:
-                meant = nearest(name, [*SETTINGS, TABLE, SCOPE_TABLE], "settings")
+                meant = nearest(name, [*SETTINGS, TABLE, SCOPE_TABLE, NOTIFY_TABLE, FORGE_TABLE], "settings")
                 raise ConfigError(f"{_spell(name, origin)}: unknown setting{meant}")
             values[name] = _checked(name, value, origin)
             sources[name] = origin
     settings = Settings(**values)  # type: ignore[arg-type]  # each value was checked against its field
-    return LoadedSettings(settings, sources, repositories, scopes)
+    return LoadedSettings(settings, sources, repositories, scopes, forges, notify)
 
 
 def add_flags(parser: argparse.ArgumentParser, verbs: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ MAX_FILE_CHARS = 1_000_000
 _CLOSING = frozenset(")]}>\"'`;:,")
 _MAX_RIGHT_OF_CURSOR = 8
 """As llama.vim: with more text than this to the right, the line is being edited, not written."""
-_FINISHED = re.compile(r"[)\]};\"'`]\s*\Z")
+_FINISHED = tuple(")]};\"'`")
 _SCANNED_CHARS = 4_000
 _MAX_AT_ONCE = 2
 """Characters that one key puts in at each cursor: itself, perhaps with the bracket that closes it."""
@@ -89,11 +89,12 @@ def _nothing_missing(place: Place) -> Reason | None:
 
 
 def _is_finished(place: Place) -> bool:
-    """Behind a closer there is nothing to say but the next line; behind a quote that opens a string there is."""
+    """Right behind a closer there is nothing to say but the next line; behind a quote that opens a string there is, and
+    whoever puts a blank there goes on."""
     line = line_before(place.text, place.offset)
-    if place.num_chosen or not _FINISHED.search(line):
+    if place.num_chosen or not line.endswith(_FINISHED):
         return False
-    return line.rstrip()[-1] not in "\"'`" or not scan(line, place.document.language).string
+    return line[-1] not in "\"'`" or not scan(line, place.document.language).string
 
 
 def ahead_of(place: Place, completion: str) -> Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from uuid import uuid4
 
 from homespun_lsp.backends.exchange import Answer, Ask
@@ -17,7 +17,6 @@ from homespun_lsp.status import PAUSED, State, Status
 from homespun_lsp.user import user_id
 
 __all__ = ["Answer", "CompletionClient"]
-_MAX_CONNECTIONS = 8
 _MAX_REMEMBERED = 1_000
 _PASSING = frozenset((State.OFFLINE, State.STARTING, State.BUSY))
 _PATIENCE = " Suggestions resume by themselves."
@@ -58,6 +57,14 @@ class CompletionClient:
         self._show(connection.status)
         return connection
 
+    def keep_only(self, servers: Collection[Server]) -> None:
+        """These are all there are by now; the others are closed, and nothing more is said of them."""
+        for server in self._connections.keys() - set(servers):
+            self._told.pop(server, None)
+            task = asyncio.create_task(self._connections.pop(server).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
     def is_away(self, options: Options) -> bool:
         """Whether asking is in vain for now, unless by hand."""
         connection = self._connections.get(server_of(options))
@@ -96,18 +103,9 @@ class CompletionClient:
         if connection is None:
             connection = self._connections[server] = Connection(server, self._noted, self.editor)
             self._told[server] = connection.status
-            self._close_oldest()
         self._connections.move_to_end(server)
         connection.open()
         return connection
-
-    def _close_oldest(self) -> None:
-        while len(self._connections) > _MAX_CONNECTIONS:
-            server, oldest = self._connections.popitem(last=False)
-            self._told.pop(server, None)
-            task = asyncio.create_task(oldest.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
 
     def _remember(self, id: str, connection: Connection) -> None:
         self._makers[id] = connection

@@ -21,7 +21,7 @@ from homespun_lsp.network import CONNECT_S, client_for, explain
 from homespun_lsp.servers import Server
 from homespun_lsp.signin import tokens
 from homespun_lsp.status import State, Status
-from homespun_lsp.verdicts import NONSENSE, Trouble, signed_out, verdict
+from homespun_lsp.verdicts import NONSENSE, Trouble, verdict
 
 NOTHING = Answer("")
 _PROBE = "/v1/models"
@@ -49,6 +49,7 @@ class Connection:
         self._backoff = Backoff()
         self._opening: asyncio.Task[None] | None = None
         self._mending: asyncio.Task[None] | None = None
+        self._is_closed = False
         self.status = Status(state=State.CONNECTING, server=origin_of(server.url))
 
     @property
@@ -78,7 +79,7 @@ class Connection:
         """
         await asyncio.shield(self.open())
         by_hand = ask.query.trigger == "invoked"
-        if not (by_hand or self.is_worth_asking) or self._http is None:
+        if not (by_hand or self.is_worth_asking) or self._http is None or self._is_closed:
             return NOTHING
         if by_hand and self.status.state is State.SIGNED_OUT:
             await self._read_token()
@@ -98,9 +99,9 @@ class Connection:
         """What a Homespun server wants to know. False when it should be told again later; what it refuses, it won't
         take then either, and others have no use for it."""
         await asyncio.shield(self.open())
-        if self.backend != backends.HOMESPUN:
+        if self.backend != backends.HOMESPUN or self._http is None or self._is_closed:
             return True
-        if self._http is None or self.status.state in _AWAY:
+        if self.status.state in _AWAY:
             return False
         try:
             response = await self._post(self._http, Call(path=path, body=body), httpx.Timeout(CONNECT_S))
@@ -112,18 +113,15 @@ class Connection:
         """Somebody signed in or out a moment ago."""
         await self.open()
         await self._read_token()
-        if self._token:
-            await self._probe()
-        else:
-            self._settle(signed_out(has_token=False))
+        await self._probe()
 
     async def close(self) -> None:
         for task in (self._opening, self._mending):
             if task is not None:
                 task.cancel()
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        self._is_closed = True
+        if self._http is not None:
+            await self._http.aclose()
 
     async def _open(self) -> None:
         try:
@@ -171,6 +169,8 @@ class Connection:
             await self._probe()
 
     def _settle(self, trouble: Trouble | None) -> None:
+        if self._is_closed:
+            return
         if trouble is None:
             self._backoff.succeed()
         else:
@@ -206,7 +206,9 @@ class Connection:
         headers = self._headers | {"content-type": "application/json"}
         try:
             return await http.post(self.server.url + call.path, content=content, headers=headers, timeout=timeout)
-        except httpx.RemoteProtocolError:
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if self._is_closed:
+                raise
             return await http.post(self.server.url + call.path, content=content, headers=headers, timeout=timeout)
 
     async def _get(self, path: str) -> tuple[int, Mapping[str, str], object]:

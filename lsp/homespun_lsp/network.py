@@ -23,8 +23,9 @@ from homespun_core import __version__
 from homespun_core.errors import ConfigError
 
 CONNECT_S = 2.0
-_KEEPALIVE_S = 4.0
-"""Below the 5 s after which uvicorn closes idle connections, so that we don't write into one that is being closed."""
+_KEEPALIVE_S = 60.0
+"""What stands in front of servers keeps idle connections about as long, and a new one costs a TLS handshake. A server
+that closes them sooner is noticed before the next request, or by `Connection` in the moment of it."""
 
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9 ._+-]")

@@ -23,12 +23,13 @@ def own_options(loaded: LoadedSettings) -> Options:
     if problem := server_url_problem(base.server_url):
         raise ConfigError(f"server_url: {problem}")
     path = _path()
-    options, problems = merge(base, _read(path) if path else {})
+    own = _read(path) if path else {}
+    if "token" in own:  # an editor may name another server, and the token would go there
+        raise ConfigError(f"{path}: token: is kept for its server by 'homespun login --token', not in this file")
+    options, problems = merge(base, own)
     for name, problem in problems.items():
         raise ConfigError(f"{path}: {name}: {problem.removesuffix('; using the default')}")
-    given = loaded.sources.keys()
-    server_url = base.server_url if "server_url" in given else options.server_url
-    return replace(options, server_url=server_url, token=base.token if "api_token" in given else options.token)
+    return replace(options, server_url=base.server_url) if "server_url" in loaded.sources else options
 
 
 def _path() -> Path | None:

@@ -140,6 +140,7 @@ class HomespunServer(LanguageServer):
         self.options, wrong = options.merge(base, None if initial else section)
         self.servers, wrong_there = servers_of(self.options)
         if not initial:
+            self.client.keep_only(self.servers.all)
             self.client.use(self.options)
         for name, problem in (initially_wrong | wrong | wrong_there).items():
             if name not in self._warned:

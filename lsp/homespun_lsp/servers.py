@@ -55,6 +55,10 @@ class Servers:
     default: Options
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def all(self) -> frozenset[Server]:
+        return frozenset(server_of(options) for options in (self.default, *(rule.options for rule in self.rules)))
+
     def options_for(self, file: Path | None, remote: str | None) -> Options:
         """The longest rule that fits; of a folder and a repository of equal depth, the folder."""
         identity = repo_identity(remote) if remote and is_remote(remote) else None

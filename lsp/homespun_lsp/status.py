@@ -46,9 +46,7 @@ class Status:
     @property
     def message(self) -> str:
         """In one line."""
-        if self.state is State.PAUSED:
-            return "paused"
-        return f"{self.server} {self.says or _SAYS.get(self.state, self.state)}"
+        return f"{self.server} {self.says}" if self.says else str(self.state)
 
     def as_json(self) -> dict[str, object]:
         """What `didChangeStatus` and `homespun/status` say."""
@@ -64,5 +62,4 @@ class Status:
         return status
 
 
-_SAYS = {State.READY: "is ready", State.CONNECTING: "is being asked"}
 PAUSED = Status(state=State.PAUSED)

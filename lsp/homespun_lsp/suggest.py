@@ -17,8 +17,8 @@ Fetch = Callable[[Place, Trigger], Awaitable[Suggestion]]
 
 _LINGER_S = 0.15
 """Editors cancel a request at a key and ask again a moment later (VS Code 50 ms): it may answer that, too."""
-_AHEAD_AFTER_S = 0.1
-"""A suggestion that was there for less isn't accepted."""
+_AHEAD_AFTER_S = 0.25
+"""A suggestion that was there for less isn't accepted, as nobody can have read it."""
 
 
 @dataclass(slots=True, kw_only=True)

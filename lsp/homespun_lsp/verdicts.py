@@ -9,6 +9,8 @@ from homespun_lsp.status import State
 
 _UNHEARD = frozenset((400, 404, 405, 415, 422))
 """What servers say to a request that they don't know."""
+_REMEDY = "sign in with 'homespun login', or set HOMESPUN_API_TOKEN or the option 'token'"
+_REFUSED, _UNKNOWN = f"refuses the token; {_REMEDY}", f"wants to know who asks; {_REMEDY}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +27,10 @@ def verdict(status: int, headers: Mapping[str, str], *, path: str, has_token: bo
     match status:
         case 200:
             return None
+        case 301 | 302 | 307 | 308:
+            return Trouble(state=State.FAILING, says="sends us elsewhere; set 'serverUrl' to where it leads")
         case 401:
-            return signed_out(has_token=has_token)
+            return Trouble(state=State.SIGNED_OUT, says=_REFUSED if has_token else _UNKNOWN)
         case 403:
             return Trouble(state=State.NOT_PERMITTED, says="doesn't permit this; ask whoever administers it")
         case 429:
@@ -39,12 +43,6 @@ def verdict(status: int, headers: Mapping[str, str], *, path: str, has_token: bo
             says = f"refuses {path} (status {status}); check 'serverUrl', 'backend' and 'model'"
             return Trouble(state=State.FAILING, says=says)
     return Trouble(state=State.FAILING, says=f"answers with status {status}")
-
-
-def signed_out(*, has_token: bool) -> Trouble:
-    says = "refuses the token" if has_token else "wants to know who asks"
-    remedy = "sign in with 'homespun login', or set HOMESPUN_API_TOKEN or the option 'token'"
-    return Trouble(state=State.SIGNED_OUT, says=f"{says}; {remedy}")
 
 
 NONSENSE = Trouble(

@@ -14,12 +14,15 @@ from starlette.exceptions import HTTPException
 from homespun_core import __version__
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, ServiceError, StorageError
+from homespun_core.forges import ForgeConfig
+from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_server import routes
 from homespun_server.access import admin, own
 from homespun_server.access.desk import NotThereError
+from homespun_server.access.forges import ForgeFollower
 from homespun_server.access.gate import Gate
 from homespun_server.access.http import ForbiddenError
 from homespun_server.connections import BoundedBodies
@@ -32,7 +35,7 @@ from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
 from homespun_server.jobs import admin as job_routes
 from homespun_server.jobs import http as worker_routes
-from homespun_server.jobs.keeper import Keeper
+from homespun_server.jobs.keeper import Keeper, noticing
 from homespun_server.jobs.queue import queue_for
 from homespun_server.jobs.targets import Targets
 from homespun_server.pages import http as pages
@@ -53,14 +56,16 @@ def build_app(
     on_loaded: Callable[[Runtime], None] = lambda runtime: None,
     scopes: Sequence[ScopeConfig] = (),
     targets: Targets | None = None,
+    notify: Sequence[NotifyConfig] = (),
     origins: Mapping[str, str] | None = None,
+    forges: Sequence[ForgeConfig] = (),
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
 
     `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of the
-    settings, `targets` what jobs may be about (without, what is indexed), `origins` says where settings come from that
-    aren't at their defaults. Raises ConfigError when the settings would open the server to a network without asking
-    who is there.
+    settings, `targets` what jobs may be about (without, what is indexed), `notify` who hears of what happens, `origins`
+    says where settings come from that aren't at their defaults, `forges` are asked who may read what. Raises
+    ConfigError when the settings would open the server to a network without asking who is there.
     """
     runtime = Runtime(settings, model, load_engine, scopes)
     try:
@@ -70,14 +75,19 @@ def build_app(
     except ConfigError:
         runtime.close()
         raise
-    keeper = Keeper([queue.store.tidy])
+    keepers = [Keeper([queue.store.tidy]), *noticing(settings, runtime.database, queue.store, notify)]
+    follower = ForgeFollower(runtime.database, forges, runtime.guarded)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start(on_loaded)
-        keeper.start()
+        for keeper in keepers:
+            keeper.start()
+        follower.start()
         yield
-        keeper.close()
+        follower.close()
+        for keeper in keepers:
+            keeper.close()
         service.close()
         runtime.close()
 

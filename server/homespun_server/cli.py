@@ -19,7 +19,9 @@ import uvicorn
 from homespun_core import config, storage
 from homespun_core.config import Settings
 from homespun_core.errors import ServiceError
+from homespun_core.forges import ForgeConfig
 from homespun_core.logs import configure_logging
+from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_indexer.model_files import resolve_base_model
@@ -43,14 +45,16 @@ def run(args: argparse.Namespace) -> int:
     if loaded.sources:
         logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))
     targets = Targets(DataDir(loaded.settings.data_root), loaded.repositories, loaded.scopes)
-    return serve(loaded.settings, loaded.scopes, targets, loaded.sources)
+    return serve(loaded.settings, loaded.scopes, targets, loaded.notify, loaded.sources, loaded.forges)
 
 
 def serve(
     settings: Settings,
     scopes: Sequence[ScopeConfig] = (),
     targets: Targets | None = None,
+    notify: Sequence[NotifyConfig] = (),
     origins: Mapping[str, str] | None = None,
+    forges: Sequence[ForgeConfig] = (),
 ) -> int:
     """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
     model = resolve_base_model(settings.base_model, settings.fim_family)
@@ -70,7 +74,14 @@ def serve(
                 server.should_exit = True
 
         options.app = app = build_app(
-            settings, model, on_loaded=on_loaded, scopes=scopes, targets=targets, origins=origins
+            settings,
+            model,
+            on_loaded=on_loaded,
+            scopes=scopes,
+            targets=targets,
+            notify=notify,
+            origins=origins,
+            forges=forges,
         )
         app.state.is_stopping = lambda: server.should_exit
         with _ending_quietly(server), _announced(DataDir(settings.data_root), url):

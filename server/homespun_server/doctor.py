@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from homespun_core.paths import DataDir
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.engine.decoders.kernels import library_paths
+from homespun_server.signin.service import provider_of
 
 _MIN_FREE_GB = 5
 _PACKAGES = (
@@ -74,6 +76,8 @@ def examine(loaded: LoadedSettings) -> Iterator[Check]:
     yield _memory()
     yield _port(settings)
     yield _model(settings)
+    if settings.oidc_issuer:
+        yield _sign_in(settings)
 
 
 def _git() -> Check:
@@ -154,3 +158,14 @@ def _model(settings: Settings) -> Check:
     except HomespunError as error:
         return Check("base model", False, str(error), "see base_model in the settings")
     return Check("base model", True, f"{model.name}, FIM format {fim.family.name}")
+
+
+def _sign_in(settings: Settings) -> Check:
+    try:
+        provider = provider_of(settings)
+        assert provider is not None
+        with closing(provider):
+            provider.look()
+    except HomespunError as error:
+        return Check("sign-in", False, settings.oidc_issuer, str(error))
+    return Check("sign-in", True, f"{settings.oidc_issuer} answers; it must know {provider.registration.redirect_uri}")

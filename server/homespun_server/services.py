@@ -209,7 +209,7 @@ class Completer:
     async def _snippets(self, work: Work) -> tuple[Snippet, ...]:
         request, repository = work.request, work.repository
         if repository is None or repository.reader is None or not self._settings.retrieval:
-            return merged(request.snippets, ())
+            return merged(request.snippets, (), 0)
         query = SearchQuery(prefix=request.prefix, suffix=request.suffix, path=request.path, language=request.language)
         if work.explains is not None:  # however long it takes: what is found is to be seen
             limit = work.allowed.snippets if work.explains.snippets else 0
@@ -217,7 +217,7 @@ class Completer:
         found = await self._retriever.search(work.tenant, repository.reader, query, work.allowed.snippets)
         if found.outcome in ("timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
-        return merged(request.snippets, found.snippets)
+        return merged(request.snippets, found.snippets, work.allowed.snippets)
 
     async def _decode(self, work: Work) -> AsyncGenerator[str]:
         """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""

@@ -11,19 +11,20 @@ _TELLING_CHARS = 8
 """A line with fewer stands in many places."""
 
 
-def merged(sent: Sequence[Snippet], found: Sequence[Snippet]) -> tuple[Snippet, ...]:
-    """What was found first, so that what was sent gets the room in the prompt that is left: in the way of what the
-    search found it costs more than it brings (benchmarks/LOG.md). Where both say mostly the same, what was sent takes
-    the place: it is newer."""
+def merged(sent: Sequence[Snippet], found: Sequence[Snippet], limit: int) -> tuple[Snippet, ...]:
+    """What was found first, and of what was sent enough to make `limit`: in the way of what the search found it costs
+    more than it brings (benchmarks/LOG.md). Where both say mostly the same, what was sent takes the place: it is newer.
+    Where nothing was found, all that was sent."""
+    limit = limit if found else _MAX_SENT
     chosen = list(found)
     lines = [_telling_lines(snippet) for snippet in chosen]
     for snippet in sent[:_MAX_SENT]:
         own = _telling_lines(snippet)
         alike = [n for n, others in enumerate(lines) if _says_the_same(own, others)]
-        if not alike:
+        if not alike and len(chosen) < limit:
             chosen.append(snippet)
             lines.append(own)
-        elif alike[0] < len(found):
+        elif alike and alike[0] < len(found):
             chosen[alike[0]], lines[alike[0]] = snippet, own
     return tuple(chosen)
 

@@ -182,7 +182,7 @@ def _last_line(log: Path) -> str:
 
 def _show_editors(url: str) -> None:
     _say(f"ready on {url}; point your editor at it:")
-    print("  Neovim 0.12    see lsp/editors/neovim/")
+    print("  VS Code, Neovim, Emacs, others: see lsp/editors/README.md")
     print(f"  any LSP editor command: homespun lsp --server-url {url}")
     print(f"  web console    {url}/console")
     print(f"  plain HTTP     POST {url}/v1/completions  (OpenAI and Tabby request shapes)")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from homespun_core import children
 from homespun_core.children import sources_as_arguments
-from homespun_core.config import LoadedSettings, Settings
+from homespun_core.config import SETTINGS, LoadedSettings, Settings
 from homespun_core.repositories import RepositoryConfig
 
 SECRET = RepositoryConfig(source="https://ada:hunter2@git.example.com/team/shop.git", groups=("staff",))
@@ -33,3 +34,8 @@ def test_a_folder_inside_a_configured_repository_is_passed_as_that(tmp_path: Pat
     (tmp_path / "open").mkdir()
     whole = RepositoryConfig(source=str(tmp_path))
     assert sources_as_arguments(LoadedSettings(Settings(), {}, (whole,)), [str(tmp_path / "open")]) == [str(tmp_path)]
+
+
+def test_no_secret_is_left_out_of_what_children_get() -> None:
+    """Each is kept off the command line, so it must go with the environment."""
+    assert set(children._SECRETS) == {name for name in SETTINGS if name.endswith(("_token", "_secret"))}

@@ -7,12 +7,14 @@ from homespun_core.config import (
     ADAPTERS,
     EVAL,
     INDEX,
+    JOBS,
     LSP,
     PRETRAIN,
     RETRAIN,
     SERVE,
     SETTINGS,
     TRAIN,
+    WORKER,
     Settings,
     add_flags,
     as_flags,
@@ -123,4 +125,4 @@ def test_without_a_home_directory_the_remedy_is_said(data_dir: str, monkeypatch:
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(item.metadata["help"] for item in SETTINGS.values())
     verbs = {v for item in SETTINGS.values() for v in item.metadata["verbs"]}
-    assert verbs == {INDEX, TRAIN, RETRAIN, EVAL, SERVE, LSP, PRETRAIN, ADAPTERS}
+    assert verbs == {INDEX, TRAIN, RETRAIN, EVAL, SERVE, LSP, PRETRAIN, ADAPTERS, WORKER, JOBS}

@@ -68,6 +68,21 @@ def test_lsp_mode_shows_ghost_text_and_accepts_it(fake: FakeServer, tmp_path: Pa
     assert [e["characters"] for e in events if e["kind"] == "accepted"] == [len("'🧵',\n    '🪡')")]
 
 
+def test_lsp_mode_shows_in_the_mode_line_that_the_server_is_away(fake: FakeServer, tmp_path: Path) -> None:
+    away = settings(fake).replace(fake.url, "http://127.0.0.1:1")
+    said = emacs(
+        away
+        + LSP_MODE
+        + """
+        (wait-for (lambda () homespun-status))
+        (say 'status (eval (cadr homespun-mode-line)))  ; there is no window in batch mode
+        (set-buffer-modified-p nil)
+        """,
+        tmp_path,
+    )
+    assert str(said["status"]).startswith(" Homespun: http://127.0.0.1:1 ")
+
+
 def test_eglot_completes_at_point(fake: FakeServer, tmp_path: Path) -> None:
     fake.default = "llo(name,\n      greeting)"
     said = emacs(

@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.clients.neovim import PLUGIN, Neovim, neovim
 from tests.e2e.command import HOMESPUN
 from tests.lsp.fake_server import HOLD, FakeServer, Request
+from tests.lsp.signin.test_device import CODE, error
 from tests.lsp.threaded import threaded_fake_server
 
 pytestmark = pytest.mark.e2e
@@ -23,8 +24,15 @@ def fake() -> Iterator[FakeServer]:
         yield server
 
 
+@pytest.fixture
+def nvim(tmp_path: Path) -> Iterator[Neovim]:
+    with neovim("0.12", tmp_path) as opened:
+        yield opened
+
+
 @pytest.fixture(params=["0.12", "0.10"])
-def nvim(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Neovim]:
+def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Neovim]:
+    """For what is done in another way in older ones."""
     with neovim(request.param, tmp_path) as opened:
         yield opened
 
@@ -47,15 +55,15 @@ def accepted(fake: FakeServer) -> list[int]:
     return [event["characters"] for event in events if event["kind"] == "accepted"]
 
 
-def test_typing_shows_ghost_text_and_tab_accepts_it(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+def test_typing_shows_ghost_text_and_tab_accepts_it(each: Neovim, fake: FakeServer, tmp_path: Path) -> None:
     fake.default = {"id": "cmpl-7", "choices": [{"index": 0, "text": "llo(name)"}]}
-    start(nvim, fake, tmp_path)
-    nvim.type("he")
-    nvim.shows("llo(name)")
-    nvim.type("<Tab>")
-    nvim.has("hello(name)")
-    nvim.shows(None)
-    nvim.until(lambda: accepted(fake) == [len("llo(name)")])
+    start(each, fake, tmp_path)
+    each.type("he")
+    each.shows("llo(name)")
+    each.type("<Tab>")
+    each.has("hello(name)")
+    each.shows(None)
+    each.until(lambda: accepted(fake) == [len("llo(name)")])
 
 
 def test_tab_is_a_tab_where_nothing_is_shown(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
@@ -88,18 +96,18 @@ def test_typing_through_a_suggestion_asks_nobody(nvim: Neovim, fake: FakeServer,
     assert len(completions(fake)) == before
 
 
-def test_words_and_lines_are_accepted_one_by_one(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+def test_words_and_lines_are_accepted_one_by_one(each: Neovim, fake: FakeServer, tmp_path: Path) -> None:
     fake.default = "first(second)\nthird(fourth)\nfifth()"
-    start(nvim, fake, tmp_path)
-    nvim.type("x = ")
-    nvim.shows("first(second)\nthird(fourth)\nfifth()")
-    nvim.type("<C-Right>")
-    nvim.shows("(second)\nthird(fourth)\nfifth()")
-    nvim.has("x = first")
-    nvim.type("<C-Down>")
-    nvim.shows("third(fourth)\nfifth()")
-    nvim.type("<Tab>")
-    nvim.has("x = first(second)\nthird(fourth)\nfifth()")
+    start(each, fake, tmp_path)
+    each.type("x = ")
+    each.shows("first(second)\nthird(fourth)\nfifth()")
+    each.type("<C-Right>")
+    each.shows("(second)\nthird(fourth)\nfifth()")
+    each.has("x = first")
+    each.type("<C-Down>")
+    each.shows("third(fourth)\nfifth()")
+    each.type("<Tab>")
+    each.has("x = first(second)\nthird(fourth)\nfifth()")
     assert len(completions(fake)) == 1
 
 
@@ -112,25 +120,52 @@ def test_leaving_insert_mode_hides_it(nvim: Neovim, fake: FakeServer, tmp_path: 
     nvim.shows(None)
 
 
-def test_what_is_typed_over_is_cancelled_up_to_the_server(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+def test_moving_the_cursor_hides_it(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    """Otherwise it would be drawn, and put in, before letters of it that were typed already."""
+    fake.default = "completed"
+    start(nvim, fake, tmp_path)
+    nvim.type("x = ")
+    nvim.shows("completed")
+    nvim.type("com")
+    nvim.shows("pleted")
+    nvim.type("<Left>")
+    nvim.shows(None)
+    nvim.type("<Tab>")
+    nvim.has("x = co\tm")
+
+
+def test_undoing_a_part_of_it_raises_no_error(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "first\nsecond\nthird"
+    start(nvim, fake, tmp_path)
+    nvim.type("    x = ")
+    nvim.shows("first\nsecond\nthird")
+    nvim.type("<C-Down>")
+    nvim.shows("second\nthird")
+    nvim.lua("vim.api.nvim_buf_set_lines(0, 0, 1, false, {''})")
+    nvim.type("y")
+    nvim.has("\ny")
+    assert nvim.lua("return vim.v.errmsg") == ""
+
+
+def test_what_is_typed_over_is_cancelled_up_to_the_server(each: Neovim, fake: FakeServer, tmp_path: Path) -> None:
     fake.replies.append(HOLD)
     fake.default = "(new)"
-    start(nvim, fake, tmp_path, settings={"serverUrl": fake.url, "debounceMs": 0, "prefetch": False})
-    nvim.type("x")
-    nvim.until(lambda: completions(fake))
-    nvim.type("y")
-    nvim.shows("(new)")
-    nvim.until(completions(fake)[0].closed.is_set)
+    start(each, fake, tmp_path, settings={"serverUrl": fake.url, "debounceMs": 0, "prefetch": False})
+    each.type("x")
+    each.until(lambda: completions(fake))
+    each.type("y")
+    each.shows("(new)")
+    each.until(completions(fake)[0].closed.is_set)
     assert [request.body["prompt"] for request in completions(fake)] == ["x", "xy"]
 
 
-def test_several_lines_take_the_closing_bracket_with_them(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+def test_several_lines_take_the_closing_bracket_with_them(each: Neovim, fake: FakeServer, tmp_path: Path) -> None:
     fake.default = "a,\n    b,\n"
-    start(nvim, fake, tmp_path, "f()\n")
-    nvim.type("<Right><Right> ")
-    nvim.shows("a,\n    b,\n)")
-    nvim.type("<Tab>")
-    nvim.has("f( a,\n    b,\n)")
+    start(each, fake, tmp_path, "f()\n")
+    each.type("<Right><Right> ")
+    each.shows("a,\n    b,\n)")
+    each.type("<Tab>")
+    each.has("f( a,\n    b,\n)")
 
 
 def test_an_emoji_before_the_cursor_moves_nothing(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
@@ -169,6 +204,25 @@ def test_the_command_turns_it_off_and_on(nvim: Neovim, fake: FakeServer, tmp_pat
     assert nvim.lua("return require('homespun').statusline()").startswith("homespun")
 
 
+def test_the_status_line_says_when_the_server_is_away(each: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    start(each, fake, tmp_path, settings={"serverUrl": "http://127.0.0.1:1"})
+    each.type("x")
+    each.until(lambda: "127.0.0.1:1" in each.lua("return require('homespun').statusline()"))
+    each.command("checkhealth homespun")
+    assert "running: http://127.0.0.1:1" in each.text
+
+
+def test_signing_in_shows_the_code(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.pages |= {"/v1/models": 401, "/oauth/device/code": CODE, "/oauth/token": error("authorization_pending")}
+    start(nvim, fake, tmp_path)
+    nvim.lua("vim.ui.open = function(address) vim.g.opened = address end")
+    nvim.type("<Esc>")
+    nvim.command("Homespun signin")
+    nvim.until(lambda: nvim.lua("return vim.g.opened"))
+    assert nvim.lua("return vim.g.opened") == CODE["verification_uri_complete"]
+    assert "enter the code WDJB-MJHT at https://code.example.com" in nvim.lua("return vim.fn.execute('messages')")
+
+
 def test_the_health_check_names_what_is_wrong(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
     nvim.lua("require('homespun').setup({ cmd = { 'homespun-is-not-there' }, keys = { accept = '<C-y>' } })")
     nvim.lua("vim.keymap.set('i', '<C-y>', 'x')")
@@ -178,12 +232,12 @@ def test_the_health_check_names_what_is_wrong(nvim: Neovim, fake: FakeServer, tm
     assert "<C-y> belongs to something else" in nvim.text
 
 
-def test_the_health_check_is_content_where_all_is_well(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
-    start(nvim, fake, tmp_path)
-    nvim.type("<Esc>")
-    nvim.command("checkhealth homespun")
-    assert Path(sys.executable).name in nvim.text and "<Tab> accepts a suggestion" in nvim.text
-    assert "ERROR" not in nvim.text and "WARN" not in nvim.text
+def test_the_health_check_is_content_where_all_is_well(each: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    start(each, fake, tmp_path)
+    each.type("<Esc>")
+    each.command("checkhealth homespun")
+    assert Path(sys.executable).name in each.text and "<Tab> accepts a suggestion" in each.text
+    assert "ERROR" not in each.text and "WARN" not in each.text
 
 
 def test_the_help_file_has_an_entry_for_each_command_and_function(nvim: Neovim, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest_asyncio
 
 from tests.e2e.clients.vscode import VSCode, packaged, vscode
 from tests.lsp.fake_server import FakeServer, fake_server
+from tests.lsp.signin.test_device import CODE, TOKEN, error
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
@@ -31,7 +33,7 @@ async def fake() -> AsyncIterator[FakeServer]:
 async def code(fake: FakeServer, vsix: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VSCode]:
     folder = tmp_path_factory.mktemp("vscode")
     async with vscode(folder, vsix, serverUrl=fake.url) as opened:
-        await opened.status("Homespun: ready")
+        await opened.status("is ready")
         yield opened
 
 
@@ -66,7 +68,7 @@ async def test_the_command_turns_suggestions_off_for_the_user_and_on_again(code:
     await code.saved("toggle.py", "y = \n")
     assert len(fake.requests) == before
     await code.command("Homespun: Turn Suggestions On or Off")
-    await code.status("Homespun: ready")
+    await code.status("is ready")
     await code.asks_until_it_shows("again")
 
 
@@ -77,9 +79,25 @@ async def test_a_language_is_turned_off_by_itself(code: VSCode, fake: FakeServer
     await code.status("suggestions are off for python")
     await code.setting("homespun.languages", {"python": False})
     await code.command("Homespun: Turn Suggestions On or Off for This Language")
-    await code.status("Homespun: ready")
+    await code.status("is ready")
     await code.type("y = ")
     await code.asks_until_it_shows("again")
+
+
+async def test_signing_in_shows_the_code_and_the_status_bar_follows(code: VSCode, fake: FakeServer) -> None:
+    fake.pages |= {
+        "/v1/models": deque([401, fake.pages["/v1/models"]]),
+        "/oauth/device/code": CODE | {"interval": 0.1},
+        "/oauth/token": deque([error("authorization_pending")] * 20 + [TOKEN]),
+        "/oauth/revoke": {},
+    }
+    await code.command("Homespun: Restart")
+    await code.status("sign in")
+    await code.command("Homespun: Sign In")
+    await code.says("enter the code WDJB-MJHT at https://code.example.com/oauth/device?user_code=WDJB-MJHT")
+    await code.status("is ready")
+    await code.command("Homespun: Sign Out")
+    await code.told(lambda: fake.questions[-1].path == "/oauth/revoke" and fake.questions[-1].body["token"] == "t0ken")
 
 
 async def test_a_folder_that_is_open_cannot_say_where_code_is_sent(code: VSCode, fake: FakeServer) -> None:

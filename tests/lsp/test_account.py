@@ -1,5 +1,6 @@
 """What editors ask about server and user, over the protocol."""
 
+import asyncio
 from collections import deque
 from typing import Any
 
@@ -47,9 +48,10 @@ async def test_signing_in_from_the_editor_and_out_again(fake: FakeServer, tmp_pa
         assert [told.state for told in session.statuses] == ["connecting", "signed out", "ready"]
         assert (await execute(session, "homespun.signIn"))["status"] == "AlreadySignedIn"
 
-        fake.pages["/oauth/revoke"] = {}
+        fake.pages |= {"/oauth/revoke": {}, "/v1/models": 401}
         assert (await execute(session, "homespun.signOut"))["status"] == "NotSignedIn"
-        assert fake.questions[-1].body["token"] == "t0ken"
+        (revoked,) = [question for question in fake.questions if question.path == "/oauth/revoke"]
+        assert revoked.body["token"] == "t0ken"
         await session.is_told("signed out")
         assert list(tmp_path.rglob("*.json")) == []
 
@@ -91,6 +93,20 @@ async def test_the_status_follows_the_server_and_the_user(fake: FakeServer) -> N
     assert kinds["ready"] == ("Normal", False)
     assert kinds["failing"] == ("Error", False)
     assert kinds["paused"] == ("Inactive", False)
+
+
+async def test_a_server_that_is_no_longer_in_the_options_is_left_alone(fake: FakeServer) -> None:
+    fake.pages["/v1/models"] = 503
+    async with fake_server() as other, editor(serverUrl=fake.url, sendStatus="on", debounceMs=0) as session:
+        await session.is_told("starting")
+        session.configure({"homespun": {"serverUrl": other.url}})
+        await session.is_told("ready")
+        asked = len(fake.questions)
+        await asyncio.sleep(2.5)  # twice the time after which a server in trouble is asked again
+        assert len(fake.questions) == asked
+        reply = await ask(session, "homespun/status")
+        assert len(reply["servers"]) == 1
+        assert len(session.log) == 1, "the other's trouble, once"
 
 
 async def test_an_editor_that_would_complain_is_not_told_of_its_own_accord(fake: FakeServer) -> None:

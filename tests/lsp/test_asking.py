@@ -36,7 +36,7 @@ def place(marked: str, language: str = "python") -> Place:
         ("call(|)\r\nthis line does not count", None),
         ("", None),
         ("call(1)|", "after a closer"),
-        ("call(1)  |\nnext", "after a closer"),
+        ("if call(1) |\nnext", None),
         ("call(1)|\r\nnext", "after a closer"),
         ("f(call(1)|)", None),
         ("x = {}|", "after a closer"),

@@ -125,6 +125,7 @@ def test_control_tokens_are_spelled_as_tokenizers_read_them(family: str, prompt:
 @pytest.mark.parametrize(
     ("model", "family"),
     [
+        ("homespun-builtin.gguf", "homespun"),
         ("Qwen/Qwen2.5-Coder-7B", "qwen2.5-coder"),
         ("qwen2.5-coder:1.5b-base", "qwen2.5-coder"),
         ("deepseek-ai/deepseek-coder-6.7b-base", "deepseek-coder"),

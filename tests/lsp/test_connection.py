@@ -153,6 +153,7 @@ async def test_a_server_that_lists_its_models_to_all_does_not_seem_to_recover(fa
         (403, State.NOT_PERMITTED, "ask whoever administers"),
         (404, State.FAILING, "check 'serverUrl'"),
         (400, State.FAILING, "check 'serverUrl'"),
+        (308, State.FAILING, "where it leads"),
         (502, State.OFFLINE, "is down"),
         (500, State.FAILING, "status 500"),
         ({"odd": 1}, State.FAILING, "something else"),

@@ -1,6 +1,7 @@
 """When the server is asked, in one process and without an editor. What goes over the wire is in test_requests."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -254,3 +255,47 @@ async def test_the_connection_of_a_cancelled_request_is_closed_before_the_next_i
     found = [await task for task in tasks]
     assert found[:3] == [None] * 3 and found[3] and found[3].completion == "done"
     assert most == 1
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_whatever_is_typed_there_is_one_request_and_no_stale_answer(seed: int) -> None:
+    """Keys, backspaces, cancellations, accepts and answers in any order. Whatever is suggested leads to a text that the
+    server has suggested, for the text as it was when it was asked for."""
+    chooser, under_way, finals = random.Random(seed), 0, set[str]()
+
+    async def fetch(place: Place, trigger: Trigger) -> Suggestion:
+        nonlocal under_way
+        under_way += 1
+        assert under_way == 1
+        try:
+            for _ in range(chooser.randrange(6)):
+                await asyncio.sleep(0)
+            completion = "".join(chooser.choices("ab", k=chooser.randrange(4)))
+            finals.add(place.text[: place.offset] + completion + place.text[place.offset :])
+            return Suggestion(text=place.text, offset=place.offset, completion=completion, made="cmpl")
+        finally:
+            under_way -= 1
+
+    desk = Desk("")
+    suggester = Suggester(fetch, lambda uri: desk.document, Pace())
+
+    async def ask(place: Place) -> None:
+        found = await suggester.suggest(place, wait_ms=0)
+        if found and found.completion:
+            final = place.text[: place.offset] + found.completion + place.text[place.offset :]
+            assert final in finals
+            suggester.look_ahead(place.after(found.completion))
+
+    before, tasks = "", list[asyncio.Task[None]]()
+    for _ in range(60):
+        before = before[:-1] if chooser.random() < 0.3 else before + chooser.choice("ab")
+        place = desk.at(f"{before}|{chooser.choice(['', ')'])}")
+        desk.document = place.document
+        tasks.append(asyncio.create_task(ask(place)))
+        if chooser.random() < 0.2:
+            chooser.choice(tasks).cancel()
+        for _ in range(chooser.randrange(5)):
+            await asyncio.sleep(0)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    suggester.forget_all()
+    assert not [result for result in results if result and not isinstance(result, asyncio.CancelledError)]

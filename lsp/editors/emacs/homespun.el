@@ -76,7 +76,7 @@ The default of lsp-mode itself is 2."
       :add-on? t
       :priority -1
       :server-id 'homespun
-      :initialization-options (lambda () homespun-settings)
+      :initialization-options (lambda () (plist-put (copy-sequence homespun-settings) :sendStatus "on"))
       :notification-handlers (let ((handlers (make-hash-table :test #'equal)))
                                (puthash "didChangeStatus" #'homespun--status-changed handlers)
                                handlers))))

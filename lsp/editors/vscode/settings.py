@@ -60,8 +60,10 @@ def properties() -> dict[str, object]:
 
 
 def descriptions(readme: str) -> dict[str, str]:
-    """By option, the last column of the table."""
-    return dict(re.findall(r"^\| `(\w+)` \|.*\| (.+?) \|$", readme, re.MULTILINE))
+    """By option, the last column of the table, without links that lead nowhere in VS Code."""
+    section = readme.partition("## Options\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.+?) \|$", section, re.MULTILINE)
+    return {name: re.sub(r"\[([^]]+)\]\(#[^)]*\)", r"\1", text) for name, text in rows}
 
 
 def _property(name: str, option: Any, default: object, description: str) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from homespun_core.fim import FAMILIES, PREFIX, SUFFIX, FimFamily
 
 _NAMED = (
+    ("homespun", "homespun"),
     ("qwen", "qwen2.5-coder"),
     ("codegemma", "codegemma"),
     ("mellum", "mellum"),

@@ -15,13 +15,13 @@ from homespun_core.errors import ConfigError
 from homespun_server.access import audit, reading, wire
 from homespun_server.access.changing import Change
 from homespun_server.access.decisions import verdict_on
-from homespun_server.access.desk import Desk, NotThereError, for_those_who, the_team, the_user
+from homespun_server.access.desk import NOT_THERE, Desk, NotThereError, for_those_who, the_team, the_user
 from homespun_server.access.personal import erased, exported
 from homespun_server.access.records import Team, User
 
 _DAY_S = 86_400
 
-router = APIRouter(prefix="/v1/homespun/admin", tags=["people and access"])
+router = APIRouter(prefix="/v1/homespun/admin", tags=["people and access"], responses={404: {"description": NOT_THERE}})
 
 People = Annotated[Desk, Depends(for_those_who("manage-people"))]
 Audit = Annotated[Desk, Depends(for_those_who("read-audit"))]

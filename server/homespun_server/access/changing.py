@@ -93,13 +93,10 @@ class Change:
         if not active and keep_an_admin:
             self._keep_an_admin(user)
 
-    def erase_user(self, user: User) -> None:
-        """All that is known of them but the id, which the log goes on using."""
-        self.set_active(user, False)
+    def make_nameless(self, user: User) -> None:
+        """What stays of whoever is erased is the id, which the log goes on using; see `personal.erased`."""
         nameless = {"name": f"erased-{user.id}", "email": None, "role": "developer", "erased": time.time()}
         self.connection.execute(update(users).where(users.c.id == user.id).values(nameless))
-        for table in (tokens, grants, members):
-            self.connection.execute(delete(table).where(table.c.user == user.id))
         self.note("user.erase", f"user:{user.id}")
 
     # Teams

@@ -29,8 +29,11 @@ _refusals = Limiter(1)
 """Noted once a minute for each user and kind: nobody fills the log by knocking."""
 
 
+NOT_THERE = "There is no such user, team, token, grant or repository."
+
+
 class NotThereError(Exception):
-    """No such user, team, token or grant, said to somebody who may know."""
+    """Said to somebody who may know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from fastapi import Request
@@ -46,12 +45,3 @@ def demand(request: Request, action: Action) -> Principal:
     if not may(principal, action):
         raise ForbiddenError(action)
     return principal
-
-
-def requires(action: Action) -> Callable[[Request], Principal]:
-    """For `Depends`: the route is for those who may do that, and gets whose request it is."""
-
-    def check(request: Request) -> Principal:
-        return demand(request, action)
-
-    return check

@@ -133,7 +133,7 @@ class Lookup:
         """
         digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
         known = self._known.get(digest)
-        if known is None or known.version < self._version:
+        if known is None or known.version < self._version or known.decided_until <= time.time():
             known = await self._read(digest, find)
         elif self.unheard_s > self._trust_s:
             raise ServiceError(_UNKNOWN)
@@ -159,7 +159,9 @@ class Lookup:
             version = reading.version(connection)
             credential = find(connection)
             person = None if credential is None else reading.person(connection, credential.user)
-        return _Known(version, credential, person)
+        known = _Known(version, credential, person)
+        self._principal(known)  # already here: with many repositories and grants it takes milliseconds
+        return known
 
     def _principal(self, known: _Known) -> Principal | None:
         credential, person, now = known.credential, known.person, time.time()

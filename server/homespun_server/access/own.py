@@ -6,16 +6,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
-from homespun_core.errors import ConfigError
 from homespun_server.access import reading, wire
 from homespun_server.access.admin import made_token
 from homespun_server.access.changing import Change
-from homespun_server.access.desk import Desk, NotThereError, anybody
+from homespun_server.access.desk import NOT_THERE, Desk, NotThereError, anybody
 from homespun_server.access.http import ForbiddenError
 from homespun_server.access.personal import exported
 from homespun_server.access.records import User
 
-router = APIRouter(prefix="/v1/homespun/me", tags=["oneself"])
+router = APIRouter(prefix="/v1/homespun/me", tags=["oneself"], responses={404: {"description": NOT_THERE}})
 
 
 def _trusted(desk: Annotated[Desk, Depends(anybody)]) -> Desk:
@@ -74,7 +73,7 @@ def export(desk: Own) -> dict[str, Any]:
 
 def _account(desk: Desk) -> str:
     if not desk.principal.user:
-        raise ConfigError("this token or session belongs to no account; make one: homespun user add NAME")
+        raise NotThereError("this token or session belongs to no account; make one: homespun user add NAME")
     return desk.principal.user
 
 

@@ -1,29 +1,43 @@
-"""All that is kept of one person, to be handed out or erased."""
+"""All that is kept of one person, to be handed out or erased: every table that refers to users is found by that."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Column, Connection, Table, delete, select, update
 
 from homespun_server.access import audit, reading
 from homespun_server.access.changing import Change
 from homespun_server.access.records import User
 from homespun_server.access.tables import audit as audit_table
+from homespun_server.access.tables import grants, members, tokens, users
+from homespun_server.database.schema import metadata
 from homespun_server.feedback.tables import completions, events
-from homespun_server.signin.tables import device_codes, identities, provisioned_users, sessions
+from homespun_server.jobs.tables import jobs
+from homespun_server.signin import tables as signin_tables
+
+_TOLD_APART = (tokens, grants, members)
+_SESSIONS = signin_tables.sessions
+"""Named here so that its module is there to be found, also where nobody signs in: in the command."""
+_SECRETS = frozenset(("id", "credential", "user_code"))
+"""Columns of other tables that are worth something to somebody who would like to be this person."""
 
 
 def exported(connection: Connection, user: User) -> dict[str, Any]:
-    """As JSON values (sets aside); no secret is among it, since none is kept."""
+    """As JSON values (sets aside), without anything one could sign in with."""
     person = reading.person(connection, user.id)
     assert person is not None
+    others = {
+        table.name: _rows(connection, select(*(c for c in table.c if c.name not in _SECRETS)).where(column == user.id))
+        for table, column in _about_people()
+        if table not in _TOLD_APART
+    }
     return {
         **asdict(person),
         "tokens": [asdict(token) for token in reading.all_tokens(connection, user.id)],
-        "identities": _rows(connection, select(identities).where(identities.c.user == user.id)),
-        "provisioned": _rows(connection, select(provisioned_users).where(provisioned_users.c.user == user.id)),
+        **others,
         "completions": _rows(connection, select(completions).where(completions.c.user == user.id)),
         "events": _rows(connection, select(events).join(completions).where(completions.c.user == user.id)),
         "audit": [entry.as_json() for entry in audit.entries_where(connection, audit_table.c.actor == user.id)],
@@ -32,13 +46,23 @@ def exported(connection: Connection, user: User) -> dict[str, Any]:
 
 def erased(change: Change, user: User) -> int:
     """How many completions went with them."""
+    connection = change.connection
+    change.set_active(user, False)
     of_user = select(completions.c.id).where(completions.c.user == user.id)
-    change.connection.execute(delete(events).where(events.c.completion.in_(of_user)))
-    number = change.connection.execute(delete(completions).where(completions.c.user == user.id)).rowcount
-    for table in (identities, provisioned_users, sessions, device_codes):
-        change.connection.execute(delete(table).where(table.c.user == user.id))
-    change.erase_user(user)
+    connection.execute(delete(events).where(events.c.completion.in_(of_user)))
+    number = connection.execute(delete(completions).where(completions.c.user == user.id)).rowcount
+    for table, column in _about_people():
+        connection.execute(delete(table).where(column == user.id))
+    connection.execute(update(jobs).where(jobs.c.asked_by == user.name).values(asked_by=user.id))
+    change.make_nameless(user)
     return number
+
+
+def _about_people() -> Iterator[tuple[Table, Column[Any]]]:
+    for table in metadata.sorted_tables[::-1]:
+        for column in table.columns:
+            if column.references(users.c.id):
+                yield table, column
 
 
 def _rows(connection: Connection, query: Any) -> list[dict[str, Any]]:

@@ -57,6 +57,12 @@ def all_grants(connection: Connection) -> Sequence[Grant]:
     return [_grant(row) for row in connection.execute(_granted().order_by(grants.c.created, grants.c.id))]
 
 
+def forge_grants(connection: Connection, repository: str) -> set[str]:
+    """Ids of the users whom a forge lets read it."""
+    query = select(grants.c.user).where(grants.c.pattern == repository, grants.c.source == "forge")
+    return {str(user) for user in connection.execute(query).scalars()}
+
+
 def all_tokens(connection: Connection, user: str | None = None) -> Sequence[TokenRecord]:
     """Of all users, or of one (id); revoked ones among them."""
     query = select(tokens, users.c.name.label("owner")).join(users, users.c.id == tokens.c.user)

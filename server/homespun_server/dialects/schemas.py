@@ -56,6 +56,7 @@ HOMESPUN = body(
     path=TEXT,
     language=TEXT,
     repo=TEXT,
+    commit={"type": "string", "pattern": "^(?:[0-9a-f]{40}|[0-9a-f]{64})$"},
     client=_NAME,
     user=_NAME,
     trigger={"enum": list(get_args(Trigger))},

@@ -70,6 +70,7 @@ def parsed(prompt: str) -> Place | None:
 
 def editor_snippet(path: str, text: str, rank: int) -> Snippet:
     """Of a client, which knows their order but no score."""
+    text = text.replace("\r\n", "\n")  # as everything else in a prompt
     return Snippet(path=path, start_line=0, text=text, score=1.0 / (1 + rank), source="editor")
 
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import DBAPIError
 
-from homespun_server.access.http import principal_of
+from homespun_core.paths import hide_credentials
+from homespun_server.access.desk import Desk, for_those_who
 from homespun_server.access.principal import Principal
 from homespun_server.jobs.http import Ask, explained, is_stopping, queue_of, within
 from homespun_server.jobs.queue import Queue
@@ -27,93 +28,94 @@ _Kind = Literal["index", "train", "evaluate", "notify"]
 
 router = APIRouter(prefix=PATH, tags=["jobs"])
 
-
-def manager(request: Request) -> Principal:
-    """Whoever may see and change jobs, which is those about repositories they may read."""
-    principal = principal_of(request)
-    if principal.role not in ("admin", "repo-admin") or "admin" not in principal.scopes:
-        raise HTTPException(403, "jobs are for admins")
-    return principal
+Manager = Annotated[Desk, Depends(for_those_who("manage-repositories"))]
+"""Of jobs about repositories they may read; to others, those aren't there."""
 
 
 @router.get("")
 def listed(
     request: Request,
+    desk: Manager,
     state: Annotated[list[State] | None, Query()] = None,
     kind: Annotated[list[_Kind] | None, Query()] = None,
     repository: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> dict[str, Any]:
     """Newest first, and the workers that are there."""
-    principal, queue = manager(request), queue_of(request)
+    queue = queue_of(request)
     with explained():
         jobs = queue.store.jobs(
-            states=state, kinds=kind or WORKER_KINDS, repositories=_readable(principal, repository), limit=limit
+            states=state, kinds=kind or WORKER_KINDS, repositories=_readable(desk.principal, repository), limit=limit
         )
     return {"jobs": [view(job) for job in jobs], "workers": _workers(queue)}
 
 
 @router.post("", status_code=201)
-def add(request: Request, wanted: Ask) -> dict[str, Any]:
+def add(request: Request, desk: Manager, wanted: Ask) -> dict[str, Any]:
     """A job that waits already is that one, about the newest commit. Others than admins name what is indexed here."""
-    principal, queue = manager(request), queue_of(request)
+    queue = queue_of(request)
     with explained():
-        if principal.readable is not None:
-            _check(principal, queue.repository_of(wanted.repository))
+        if desk.principal.readable is not None:
+            _check(desk.principal, queue.repository_of(wanted.repository))
+        _note(desk, "job.add", f"{wanted.kind} {hide_credentials(wanted.repository)}")
         job = queue.ask(
             wanted.kind,
             wanted.repository,
             commit=wanted.commit,
             priority=wanted.priority,
-            asked_by=principal.name,
-            known=principal.role != "admin",
+            asked_by=desk.principal.name,
+            known=desk.principal.role != "admin",
         )
     return view(job)
 
 
 @router.get("/events")
-async def events(request: Request) -> StreamingResponse:
+async def events(request: Request, desk: Manager) -> StreamingResponse:
     """`event: jobs` with those that are open or have just ended, whenever that changes."""
-    principal, queue = manager(request), queue_of(request)
-    return StreamingResponse(
-        _changes(request, principal, queue), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
+    changes = _changes(request, desk.principal, queue_of(request))
+    return StreamingResponse(changes, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 @router.get("/{id}")
-def one(request: Request, id: int) -> dict[str, Any]:
-    return view(_job(request, id))
+def one(request: Request, desk: Manager, id: int) -> dict[str, Any]:
+    return view(_job(request, desk.principal, id))
 
 
 @router.get("/{id}/log")
-def log(request: Request, id: int) -> dict[str, str]:
+def log(request: Request, desk: Manager, id: int) -> dict[str, str]:
     """The end of what its worker printed: no code is in it."""
-    job = _job(request, id)
+    job = _job(request, desk.principal, id)
     with explained():
         return {"log": queue_of(request).store.log(job.id)}
 
 
 @router.post("/{id}/cancel")
-def cancel(request: Request, id: int) -> dict[str, Any]:
-    job = _job(request, id)
+def cancel(request: Request, desk: Manager, id: int) -> dict[str, Any]:
+    job = _job(request, desk.principal, id)
     with explained():
-        return view(queue_of(request).store.cancel(job.id, principal_of(request).name))
+        _note(desk, "job.cancel", str(job.id))
+        return view(queue_of(request).store.cancel(job.id, desk.principal.name))
 
 
 @router.post("/{id}/retry")
-def retry(request: Request, id: int) -> dict[str, Any]:
-    job = _job(request, id)
+def retry(request: Request, desk: Manager, id: int) -> dict[str, Any]:
+    job = _job(request, desk.principal, id)
     with explained():
+        _note(desk, "job.retry", str(job.id))
         return view(queue_of(request).store.retry(job.id))
 
 
-def _job(request: Request, id: int) -> Job:
-    """To others than its readers, a job isn't there."""
-    principal = manager(request)
+def _job(request: Request, principal: Principal, id: int) -> Job:
     with explained():
         job = queue_of(request).store.get(within(id))
         _check(principal, job.repository)
     return job
+
+
+def _note(desk: Desk, action: str, what: str) -> None:
+    """Before it is done: what can't be noted isn't done."""
+    with desk.changing() as change:
+        change.note(action, what)
 
 
 def _check(principal: Principal, repository: str) -> None:

@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DBAPIError
 
-from homespun_core.errors import ConfigError
 from homespun_server.jobs.queue import Queue
 from homespun_server.jobs.states import Ending, Refused
 from homespun_server.jobs.store import NoSuchJob, Step
@@ -88,8 +87,6 @@ def explained() -> Iterator[None]:
         raise HTTPException(404, str(error)) from None
     except Refused as error:
         raise HTTPException(409, str(error)) from None
-    except ConfigError as error:
-        raise HTTPException(422, str(error)) from None
     except DBAPIError:
         raise HTTPException(503, "the database can't be reached; try again", {"Retry-After": "2"}) from None
 

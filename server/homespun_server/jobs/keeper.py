@@ -6,6 +6,15 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from sqlalchemy import Engine
+
+from homespun_core.config import Settings
+from homespun_core.notify import NotifyConfig
+from homespun_core.paths import DataDir
+from homespun_server.jobs.notices.following import Follower
+from homespun_server.jobs.notices.sending import Sender
+from homespun_server.jobs.store import JobStore
+
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
@@ -33,3 +42,11 @@ class Keeper:
                 except Exception as error:  # a job loop: the database may be away, and must not end it
                     logger.warning("%s: %s", duty.__qualname__, type(error).__name__)
                     logger.debug("%s", duty.__qualname__, exc_info=True)
+
+
+def noticing(settings: Settings, database: Engine, store: JobStore, endpoints: Sequence[NotifyConfig]) -> list[Keeper]:
+    """Nothing where nobody wants to hear of anything. It may wait for others' servers, so it keeps nothing else up."""
+    if not endpoints:
+        return []
+    follower = Follower(DataDir(settings.data_root), database, store, endpoints)
+    return [Keeper([follower.look, Sender(store, endpoints).send_due])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -42,17 +42,14 @@ class Step:
 
 
 class JobStore:
-    """`on_end` hears of every job that has ended, after that is written."""
-
     def __init__(
         self,
         engine: Engine,
         *,
         lease_s: float = LEASE_S,
-        on_end: Callable[[Job], None] = lambda job: None,
         clock: QueueClock | None = None,
     ) -> None:
-        self._engine, self.lease_s, self._on_end = engine, lease_s, on_end
+        self._engine, self.lease_s = engine, lease_s
         self._clock = clock or QueueClock()
 
     def add(
@@ -89,7 +86,7 @@ class JobStore:
         try:
             with writing(self._engine) as connection:
                 now = self._clock.now(connection)
-                ended = self._give_up(connection, now, worker)
+                self._give_up(connection, now, worker)
                 job = self._next(connection, kinds, now)
                 if job is not None:
                     fence = _next_fence(connection, job, now)
@@ -97,7 +94,6 @@ class JobStore:
                     self._write(connection, job, log="")
         except IntegrityError:  # on PostgreSQL another server was faster
             return None
-        self._tell(ended)
         return job
 
     def beat(self, id: int, fence: int, step: Step | None = None, log: Sequence[str] = ()) -> Job:
@@ -128,7 +124,6 @@ class JobStore:
             job = states.reported(before, fence=fence, ending=ending, reason=reason, now=now, pause_s=pause)
             job = self._settle(connection, replace(job, result=result), now)
             self._write(connection, job, log=_tail(connection, id, log) if log else None)
-        self._tell([job])
         return job
 
     def cancel(self, id: int, by: str = "") -> Job:
@@ -137,7 +132,6 @@ class JobStore:
             now = self._clock.now(connection)
             job = states.cancelled(_get(connection, id, for_update=True), by=by, now=now)
             self._write(connection, job)
-        self._tell([job])
         return job
 
     def retry(self, id: int) -> Job:
@@ -161,12 +155,11 @@ class JobStore:
         the next one must exceed."""
         with writing(self._engine) as connection:
             now = self._clock.now(connection)
-            ended = self._give_up(connection, now)
+            self._give_up(connection, now)
             newest = select(func.max(jobs.c.id)).group_by(jobs.c.kind, jobs.c.repository)
             is_over = jobs.c.state.in_(sorted(ENDED)) & (jobs.c.ended < now - _KEEP_S)
             is_spare = jobs.c.id.not_in(newest) | jobs.c.kind.not_in(WORKER_KINDS)
             connection.execute(delete(jobs).where(is_over & is_spare))
-        self._tell(ended)
 
     def get(self, id: int) -> Job:
         with self._engine.connect() as connection:
@@ -198,6 +191,12 @@ class JobStore:
         with self._engine.connect() as connection:
             return [_job(row) for row in connection.execute(query)]
 
+    def knows(self, kind: Kind, repository: str) -> bool:
+        """Whether there ever was a job about it, as far back as they are kept."""
+        is_it = (jobs.c.kind == kind) & (jobs.c.repository == repository)
+        with self._engine.connect() as connection:
+            return connection.execute(select(jobs.c.id).where(is_it).limit(1)).first() is not None
+
     def counts(self) -> dict[tuple[str, str], int]:
         """By kind and state."""
         with self._engine.connect() as connection:
@@ -223,16 +222,13 @@ class JobStore:
         row = connection.execute(query).first()
         return None if row is None else _job(row)
 
-    def _give_up(self, connection: Connection, now: float, worker: str | None = None) -> list[Job]:
+    def _give_up(self, connection: Connection, now: float, worker: str | None = None) -> None:
         """What silent workers had, and what this one had."""
         is_lost = jobs.c.lease_until < now if worker is None else (jobs.c.lease_until < now) | (jobs.c.worker == worker)
         query = select(*_COLUMNS).where(jobs.c.state == "running", is_lost).with_for_update(skip_locked=True)
-        given_up = []
         for row in connection.execute(query).all():
             job = states.lost(_job(row), now=now, pause_s=_pause(_job(row)) * _LOST)
-            given_up.append(self._settle(connection, job, now))
-            self._write(connection, given_up[-1])
-        return given_up
+            self._write(connection, self._settle(connection, job, now))
 
     def _settle(self, connection: Connection, job: Job, now: float) -> Job:
         """One that is to wait gives way to the newer one that waits already, which then waits as long."""
@@ -251,11 +247,6 @@ class JobStore:
         values = {name: getattr(job, name) for name in _CHANGING}
         values |= {} if log is None else {"log": log}
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
-
-    def _tell(self, changed: Sequence[Job]) -> None:
-        for job in changed:
-            if job.state in ENDED:
-                self._on_end(job)
 
 
 def _inserted(

@@ -48,6 +48,6 @@ positions = Table(
     "event_positions",
     metadata,
     Column("place", String(256), primary_key=True),
-    Column("position", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
 )
 """How much of a file that grows was made into events already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy.exc import OperationalError
 
 from homespun_server.pages.forms import PageError
+
+logger = logging.getLogger(__name__)
 
 PATH = "/assets"
 _HERE = Path(__file__).parent
@@ -74,13 +78,26 @@ def message_page(request: Request, title: str, *paragraphs: str, status: int = 2
 
 
 def include_errors(app: FastAPI) -> None:
-    """Refusals of forms become pages; programs get OAuth's form of it, since nobody else sends them any."""
+    """Refusals of forms become pages, and so does a database that is away."""
 
-    async def shown(request: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, PageError)
-        if "text/html" not in request.headers.get("accept", ""):
-            body = {"error": "invalid_request", "error_description": " ".join([f"{error.title}.", *error.paragraphs])}
-            return JSONResponse(body, status_code=error.status, headers=HEADERS)
-        return message_page(request, error.title, *error.paragraphs, status=error.status)
+        return _shown(request, error)
 
-    app.add_exception_handler(PageError, shown)
+    async def away(request: Request, error: Exception) -> Response:
+        logger.warning("%s: the database fails (%s)", request.url.path, type(error).__name__)
+        answer = _shown(request, PageError(503, "The database can’t be reached", "Try again in a moment."))
+        answer.headers["Retry-After"] = "5"
+        return answer
+
+    app.add_exception_handler(PageError, refused)
+    app.add_exception_handler(OperationalError, away)
+
+
+def _shown(request: Request, error: PageError) -> Response:
+    """Programs get OAuth's form of it, since nobody else sends them any."""
+    if "text/html" in request.headers.get("accept", ""):
+        return message_page(request, error.title, *error.paragraphs, status=error.status)
+    word = "temporarily_unavailable" if error.status >= 500 else "invalid_request"
+    body = {"error": word, "error_description": " ".join([f"{error.title}.", *error.paragraphs])}
+    return JSONResponse(body, status_code=error.status, headers=HEADERS)

@@ -76,6 +76,12 @@ class Provider:
     def close(self) -> None:
         self._http.close()
 
+    def look(self) -> None:
+        """Asks for its addresses and keys now. Raises ProviderUnavailableError for what is wrong with them."""
+        known = self._fresh()
+        for name in ("authorization_endpoint", "token_endpoint"):
+            self._endpoint(known, name)
+
     def address(self, attempt: Attempt) -> str:
         """Where a browser goes to sign in. Raises ProviderUnavailableError."""
         own = self.registration
@@ -122,7 +128,7 @@ class Provider:
         try:
             token = jwt.decode(id_token, known.keys, algorithms=ALGORITHMS)
         except (JoseError, ValueError):  # maybe by a key that is newer than what we know: providers change theirs
-            token = _decoded(id_token, self._asked().keys)
+            token = _decoded(id_token, self._newer_than(known).keys)
         self._check(token.claims, nonce)
         return token.claims
 
@@ -163,21 +169,23 @@ class Provider:
         known = self._known
         if known is not None and self._clock() - known.time < _FRESH_S:
             return known
-        return self._asked()
+        return self._newer_than(known)
 
-    def _asked(self) -> _Known:
-        """One at a time. A failure is remembered for some seconds, so that a crowd doesn't wait for a timeout each."""
+    def _newer_than(self, stale: _Known | None) -> _Known:
+        """One asks for all. A failure is remembered for seconds, so that a crowd doesn't wait for a timeout each."""
         with self._lock:
+            if self._known is not None and self._known is not stale:
+                return self._known
             if self._failure is not None and self._clock() - self._failure[0] < _RETRY_S:
                 raise ProviderUnavailableError(str(self._failure[1]))
             try:
-                self._known = self._asked_now()
+                self._known = self._asked()
             except ProviderUnavailableError as error:
                 self._failure = self._clock(), error
                 raise
             return self._known
 
-    def _asked_now(self) -> _Known:
+    def _asked(self) -> _Known:
         issuer = self.registration.issuer
         metadata = _object(self._ask("GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration"))
         if metadata.get("issuer") != issuer:

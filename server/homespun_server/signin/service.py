@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Engine, update
@@ -40,7 +39,7 @@ class SignIn:
 
     def __init__(self, settings: Settings, engine: Engine, lookup: Lookup) -> None:
         self.public_url = _public_url(settings)
-        self.provider = _provider(settings, self.public_url)
+        self.provider = provider_of(settings)
         self.sessions = Sessions(
             engine,
             idle_s=settings.session_idle_minutes * 60,
@@ -104,18 +103,16 @@ class SignIn:
             with changing(self._engine, Actor(id="api-token", origin=origin)) as change:
                 change.note("session.start", "api-token")
             return self.sessions.start_with_api_token()
-        token = parsed(text)
-        with self._engine.connect() as connection:
-            found = None if token is None else reading.credential_of(connection, token)
-            if token is None or found is None or not secrets.compare_digest(found[1], token.digest):
-                return None
-            user = reading.user_with(connection, found[0].user)
-        if user is None or not user.active:
+        shown = self._credential(text)
+        if shown is None:
             return None
-        with changing(self._engine, Actor(id=user.id, origin=origin)) as change:
-            change.note("session.start", f"user:{user.id}", token=token.id)
-        cookie = self.sessions.start(user.id, token.id)
-        return cookie if self.sessions.find(cookie) else None
+        with changing(self._engine, Actor(id=shown.user, origin=origin)) as change:
+            user = reading.user_with(change.connection, shown.user)
+            if user is None or not user.active:
+                return None
+            change.note("session.start", f"user:{user.id}", token=shown.id)
+        cookie = self.sessions.start(shown.user, shown.id)
+        return cookie if self.sessions.find(cookie) else None  # None for a token that has expired
 
     def device_token(self, code: DeviceCode, origin: str, now: float) -> tuple[str, int] | None:
         """A token for an editor that was approved, and the seconds that it lasts; None when it got one already, or its
@@ -130,13 +127,19 @@ class SignIn:
 
     def revoke(self, text: str, origin: str) -> None:
         """A token that somebody hands back; whoever has it may."""
+        shown = self._credential(text)
+        if shown is not None:
+            with changing(self._engine, Actor(id=shown.user, origin=origin)) as change:
+                change.revoke_token(shown.id)
+
+    def _credential(self, text: str) -> Credential | None:
+        """Of a token that wasn't revoked."""
         token = parsed(text)
+        if token is None:
+            return None
         with self._engine.connect() as connection:
-            found = None if token is None else reading.credential_of(connection, token)
-        if token is None or found is None or not secrets.compare_digest(found[1], token.digest):
-            return
-        with changing(self._engine, Actor(id=found[0].user, origin=origin)) as change:
-            change.revoke_token(token.id)
+            found = reading.credential_of(connection, token)
+        return found[0] if found is not None and secrets.compare_digest(found[1], token.digest) else None
 
     @property
     def is_needed(self) -> bool:
@@ -160,8 +163,9 @@ def _public_url(settings: Settings) -> str:
     return url
 
 
-def _provider(settings: Settings, public_url: str) -> Provider | None:
-    issuer = settings.oidc_issuer
+def provider_of(settings: Settings) -> Provider | None:
+    """Whom the settings name; it isn't asked anything yet. Raises ConfigError."""
+    issuer, public_url = settings.oidc_issuer, _public_url(settings)
     if not issuer:
         return None
     if not settings.oidc_client_id:
@@ -171,8 +175,6 @@ def _provider(settings: Settings, public_url: str) -> Provider | None:
     parts = urlsplit(issuer)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise ConfigError(f"oidc_issuer: {issuer}: must be https, or somebody on the way can sign in as anybody")
-    if settings.oidc_ca_file and not Path(settings.oidc_ca_file).is_file():
-        raise ConfigError(f"oidc_ca_file: {settings.oidc_ca_file}: no such file")
     registration = Registration(
         issuer=issuer,
         client_id=settings.oidc_client_id,
@@ -180,4 +182,7 @@ def _provider(settings: Settings, public_url: str) -> Provider | None:
         redirect_uri=f"{public_url}{CALLBACK}",
         scopes=settings.oidc_scopes,
     )
-    return Provider(registration, ca_file=settings.oidc_ca_file)
+    try:
+        return Provider(registration, ca_file=settings.oidc_ca_file)
+    except OSError as error:  # of ssl, too
+        raise ConfigError(f"oidc_ca_file: {settings.oidc_ca_file}: no certificates in PEM ({error})") from error

@@ -8,11 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 _MAX_KEYS = 10_000
+_ALL = 30
 
 
 class Throttle:
-    """So many times in a window, for each key and, ten times as often, for all keys. Memory is bounded: the keys that
-    were used least recently are forgotten, and what holds for all still holds."""
+    """So many times in a window, for each key and, thirty times as often, for all keys.
+
+    Memory is bounded: the keys that were used least recently are forgotten, and what holds for all still holds.
+    """
 
     def __init__(self, number: int, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._number, self._window_s, self._clock = number, window_s, clock
@@ -23,7 +26,7 @@ class Throttle:
         """Counts, unless it says no."""
         with self._lock:
             own, all = self._count(key), self._count(None)
-            if own >= self._number or all >= 10 * self._number:
+            if own >= self._number or all >= _ALL * self._number:
                 return False
             self._add(key, own)
             self._add(None, all)

@@ -1,4 +1,4 @@
-"""Pins the Debian packages of the editors that tests drive: `python tests/e2e/clients/lock_debian.py` renews the pins.
+"""Pins the Debian packages of what tests drive: `python tests/e2e/clients/lock_debian.py` renews the pins.
 
 Versions in sid move on, and what they replace leaves the mirrors; snapshot.debian.org keeps it.
 """
@@ -18,6 +18,7 @@ WANTED = {
     "neovim-0.10": ("trixie", ["neovim"]),
     "emacs-30": ("sid", ["emacs-nox", "elpa-lsp-mode"]),
     "helix-25": ("trixie", ["hx"]),
+    "llama.cpp": ("sid", ["llama.cpp-tools"]),
 }
 UNNEEDED = {
     "binutils",
@@ -32,6 +33,7 @@ UNNEEDED = {
     "perl-base",
     "python3",
     "tar",
+    "wget",
 }
 """Tools of an installation, which nothing here is: packages are unpacked into a folder."""
 

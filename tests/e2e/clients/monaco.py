@@ -12,13 +12,10 @@ from pathlib import Path
 from playwright.async_api import Page, TimeoutError, async_playwright
 
 from tests.e2e.clients import node
+from tests.e2e.clients.chromium import FLAGS, PROJECT, chromium
 from tests.e2e.clients.downloads import kept
 from tests.e2e.clients.stdio import LanguageServer, language_server
 
-_PROJECT = Path(__file__).parent / "monaco"
-_UNPACK = "import('@sparticuz/chromium').then((module) => module.default.executablePath()).then(console.log)"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--single-process", "--no-zygote", "--headless=shell"]
-"""As @sparticuz/chromium is built to be run. The page is ours and loads nothing."""
 _INDEX = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="page.css">
 <div id="editor" style="width: 760px; height: 300px"></div><script src="page.js"></script>
 """
@@ -33,8 +30,10 @@ class Monaco:
     async def start(self, text: str, *, words: tuple[str, ...] = (), **options: object) -> None:
         """A document with the cursor at `|`; `words` are what the suggest widget offers. Requests can be counted."""
         options = {"prefetch": False} | options
-        capabilities = {"textDocument": {"inlineCompletion": {"dynamicRegistration": True}}}
-        capabilities |= {"general": {"positionEncodings": ["utf-16"]}}  # type: ignore[dict-item]
+        capabilities = {
+            "textDocument": {"inlineCompletion": {"dynamicRegistration": True}},
+            "general": {"positionEncodings": ["utf-16"]},
+        }
         await self.page.evaluate("given => start(...given)", [capabilities, options, URI, text, words])
 
     async def type(self, text: str) -> None:
@@ -78,26 +77,15 @@ async def monaco() -> AsyncIterator[Monaco]:
 
 
 @cache
-def chromium() -> Path:
-    packages = node.installed(_PROJECT)
-    return next(kept(f"chromium-{packages.name}", lambda folder: _unpack(packages, folder)).glob("**/chromium"))
-
-
-def _unpack(packages: Path, folder: Path) -> None:
-    environ = {**node.environ(), "TMPDIR": str(folder)}
-    subprocess.run([node.NODE, "-e", _UNPACK], cwd=packages, env=environ, check=True, stdout=subprocess.DEVNULL)
-
-
-@cache
 def _built() -> Path:
-    packages = node.installed(_PROJECT)
-    source = (_PROJECT / "page.js").read_bytes() + _INDEX.encode()
+    packages = node.installed(PROJECT)
+    source = (PROJECT / "page.js").read_bytes() + _INDEX.encode()
     name = f"page-{packages.name}-{hashlib.sha256(source).hexdigest()[:12]}"
     return kept(name, lambda folder: _build(packages, folder))
 
 
 def _build(packages: Path, folder: Path) -> None:
-    words = [str(packages / "node_modules/.bin/esbuild"), str(_PROJECT / "page.js"), "--bundle"]
+    words = [str(packages / "node_modules/.bin/esbuild"), str(PROJECT / "page.js"), "--bundle"]
     words += [f"--outfile={folder}/page.js", "--loader:.ttf=dataurl", "--log-level=error", "--minify"]
     subprocess.run(words, env={**node.environ(), "NODE_PATH": str(packages / "node_modules")}, check=True)
     (folder / "index.html").write_text(_INDEX)

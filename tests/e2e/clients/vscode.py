@@ -18,7 +18,7 @@ from pathlib import Path
 from playwright.async_api import Page, TimeoutError, async_playwright
 
 from tests.e2e.clients import node
-from tests.e2e.clients.monaco import FLAGS, chromium
+from tests.e2e.clients.chromium import FLAGS, chromium
 
 ROOT = Path(__file__).parents[3]
 EXTENSION = ROOT / "lsp/editors/vscode"
@@ -31,6 +31,7 @@ _SETTINGS = {
     "editor.quickSuggestions": {"other": "off"},
     "editor.autoClosingBrackets": "never",
     "extensions.autoCheckUpdates": False,
+    "remote.autoForwardPorts": False,
     "telemetry.telemetryLevel": "off",
     "workbench.colorTheme": "Default Dark Modern",
     "editor.minimap.enabled": False,
@@ -102,6 +103,13 @@ class VSCode:
     async def status(self, text: str) -> None:
         """Waits until the status bar says so."""
         await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=60_000)
+
+    async def says(self, text: str) -> None:
+        """In a notification."""
+        await self.page.locator(f".notification-toast:has-text('{text}')").first.wait_for()
+
+    async def told(self, holds: Callable[[], bool]) -> None:
+        await _until(holds)
 
     async def saved(self, name: str, text: str) -> None:
         await self.press("Control+S")
@@ -176,6 +184,7 @@ class _Server:
 
     async def _start(self, *words: str) -> asyncio.subprocess.Process:
         environ = {**node.environ(), "HOME": str(self._home), "XDG_CONFIG_HOME": str(self._home)}
+        environ |= {"XDG_STATE_HOME": str(self._home), "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
         for name in [name for name in environ if name.startswith("VSCODE_")]:
             del environ[name]
         return await asyncio.create_subprocess_exec(

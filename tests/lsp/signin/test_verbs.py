@@ -84,20 +84,20 @@ async def test_a_token_of_an_administrator_is_read_from_standard_input_and_tried
 async def test_the_server_may_stand_in_the_users_own_file(fake: FakeServer, terminal: Terminal) -> None:
     own = terminal.home / "config" / "homespun" / "editor.toml"
     own.parent.mkdir(parents=True)
-    own.write_text(f'serverUrl = "{fake.url}"\ntoken = "fr0m-file"\ndebounceMs = 0\n')
+    own.write_text(f'serverUrl = "{fake.url}"\ndebounceMs = 0\n')
     status, out, _ = await terminal.run("whoami")
-    assert status == 0 and fake.url in out and "editor.toml" in out
+    assert status == 0 and fake.url in out and "without a token" in out
+    terminal.environ["HOMESPUN_API_TOKEN"] = "fr0m-env"
     async with editor(environ=terminal.environ) as session:
         assert await session.open("x = |").ghost()
-    assert fake.requests[0].headers["authorization"] == "Bearer fr0m-file"
-    terminal.environ["HOMESPUN_API_TOKEN"] = "fr0m-env"
-    async with editor(environ=terminal.environ, serverUrl=fake.url) as session:
-        assert await session.open("x = |").ghost()
-    assert fake.requests[1].headers["authorization"] == "Bearer fr0m-env"
+    assert fake.requests[0].headers["authorization"] == "Bearer fr0m-env"
+    assert "HOMESPUN_API_TOKEN" in (await terminal.run("whoami"))[1]
+    terminal.environ["HOMESPUN_SERVER_URL"] = "http://127.0.0.1:9"
+    assert "http://127.0.0.1:9" in (await terminal.run("whoami"))[2]
 
 
 @pytest.mark.parametrize(
-    "content", ["serverUrl =", 'serverUrl = "code"', 'serverUlr = "https://x"', "[servers]\nx = 1"]
+    "content", ["serverUrl =", 'serverUrl = "code"', 'serverUlr = "https://x"', "[servers]\nx = 1", 'token = "t"']
 )
 async def test_an_own_file_that_makes_no_sense_stops_before_anything_is_sent(terminal: Terminal, content: str) -> None:
     own = terminal.home / "config" / "homespun" / "editor.toml"

@@ -14,7 +14,7 @@ from homespun_server.access import reading
 from homespun_server.access.changing import changing
 from homespun_server.access.principal import ALL_SCOPES
 from tests.e2e.clients import axe
-from tests.e2e.clients.monaco import FLAGS, chromium
+from tests.e2e.clients.chromium import FLAGS, chromium
 from tests.server.console.conftest import ADMIN, HOSTILE, VERSIONS, Company
 from tests.server.console.test_console_http import pages
 

@@ -51,14 +51,21 @@ def upgraded(url: str, revision: str) -> Engine:
 
 
 def filled(engine: Engine) -> dict[str, list[dict[str, Any]]]:
-    """One row in each table, and what is read back of them."""
+    """A row in each table, and what is read back of them."""
     tables = MetaData()
     tables.reflect(engine)
     own = [table for table in tables.sorted_tables if table.name != "alembic_version"]
     with engine.begin() as connection:
         for table in own:
-            connection.execute(table.insert().values({c.name: _value(c) for c in table.columns}))
+            if connection.execute(table.select()).first() is None:  # else the migration itself put one there
+                connection.execute(table.insert().values(_row(table)))
         return {t.name: [dict(row) for row in connection.execute(t.select()).mappings()] for t in own}
+
+
+def _row(table: sa.Table) -> dict[str, Any]:
+    """Of the references that may be absent only the first is there: some tables are about one thing or another."""
+    optional = [c.name for c in table.columns if c.nullable and c.foreign_keys]
+    return {c.name: _value(c) for c in table.columns if c.name not in optional[1:]}
 
 
 def _value(column: sa.Column[Any]) -> Any:

@@ -19,6 +19,9 @@ from homespun_core.paths import DataDir, repo_id
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
+from homespun_server.access import audit
+from homespun_server.access.audit import Actor
+from homespun_server.access.changing import changing
 from homespun_server.app import build_app
 from homespun_server.jobs.queue import TOKEN_FILE, Queue
 from homespun_server.jobs.targets import Targets
@@ -173,7 +176,7 @@ async def test_cancelling_and_trying_again(site: Site) -> None:
     [
         ("/admin/jobs/999", 404),
         ("/admin/jobs/99999999999999999999", 404),
-        ("/admin/jobs/x", 422),
+        ("/admin/jobs/x", 400),
         ("/admin/jobs/-1", 404),
     ],
 )
@@ -193,7 +196,7 @@ async def test_jobs_that_are_not_there(site: Site, path: str, status: int) -> No
     ],
 )
 async def test_what_makes_no_job(site: Site, body: Any) -> None:
-    assert (await site.call("POST", "/admin/jobs", body)).status_code == 422
+    assert (await site.call("POST", "/admin/jobs", body)).status_code == 400
 
 
 async def test_no_credentials_stand_in_a_job(site: Site) -> None:
@@ -256,3 +259,34 @@ async def test_two_servers_on_one_database_give_a_job_once(tmp_path: Path, clust
     assert sorted(got) == sorted({job["id"] for job in (await sites[0].call("GET", "/admin/jobs")).json()["jobs"]})
     for site in sites:
         site.app.state.runtime.close()
+
+
+async def test_jobs_are_for_those_who_manage_repositories_and_may_read_them(site: Site) -> None:
+    runtime = site.app.state.runtime
+    by = Actor(id="cli:test", origin="cli")
+    tokens = {}
+    with changing(runtime.database, by) as change:
+        for name, role in (("dev", "developer"), ("ann", "repo-admin"), ("root", "admin")):
+            user = change.add_user(name, role=role)  # type: ignore[arg-type]  # roles all three
+            tokens[name] = change.add_token(user, "test", scopes=["admin", "index:read"]).text
+    runtime.lookup.look()
+    job = (await site.call("POST", "/admin/jobs", {"kind": "index", "repository": "shop"}, tokens["root"])).json()
+    assert job["asked_by"] == "root"
+    url = f"/admin/jobs/{job['id']}"
+    for method, path in (
+        ("GET", "/admin/jobs"),
+        ("GET", url),
+        ("POST", f"{url}/cancel"),
+        ("GET", "/admin/jobs/events"),
+    ):
+        assert (await site.call(method, path, token=tokens["dev"])).status_code == 403
+    assert (await site.call("GET", "/admin/jobs", token=tokens["ann"])).json()["jobs"] == []
+    for method, path in (("GET", url), ("GET", f"{url}/log"), ("POST", f"{url}/cancel"), ("POST", f"{url}/retry")):
+        assert (await site.call(method, path, token=tokens["ann"])).status_code == 404
+    for word in ("shop", "/etc"):
+        asked = await site.call("POST", "/admin/jobs", {"kind": "index", "repository": word}, tokens["ann"])
+        assert asked.status_code in (400, 404)
+    assert (await site.call("POST", f"{url}/cancel", token=tokens["root"])).json()["state"] == "cancelled"
+    with runtime.database.connect() as connection:
+        noted = [(entry.action, entry.object) for entry in audit.entries(connection)]
+    assert ("job.add", "index shop") in noted and ("job.cancel", str(job["id"])) in noted

@@ -194,16 +194,14 @@ def test_what_ended_long_ago_is_forgotten_but_not_the_number_of_its_lease(store:
     assert leased(store).fence > fences[-1]
 
 
-def test_whoever_wants_to_know_hears_of_every_end(database: Engine, clock: SetClock) -> None:
-    heard: list[tuple[int, str]] = []
-    store = JobStore(database, clock=clock, on_end=lambda job: heard.append((job.id, job.state)))
+def test_a_job_whose_workers_all_fall_silent_is_poisoned(store: JobStore, clock: SetClock) -> None:
     job = store.add("index", "shop", "shop")
     for _ in range(3):
         leased(store)
         clock.at += 1_000
         store.tidy()
         clock.at += 1_000
-    assert heard == [(job.id, "poisoned")]
+    assert store.get(job.id).state == "poisoned"
 
 
 class Queue(RuleBasedStateMachine):

@@ -6,9 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from homespun_core.config import LoadedSettings, Settings
 from homespun_core.errors import ConfigError
-from tests.server.signin.certified import OURS
+from homespun_server.doctor import Check, examine
+from tests.server.signin.certified import OURS, CertifiedProvider
 from tests.server.signin.conftest import MakeApp, MakeBrowser
 
 OIDC = {"oidc_issuer": "https://login.example.com", "oidc_client_id": "homespun"}
@@ -60,3 +63,40 @@ async def test_pages_are_shown_to_strangers_and_say_what_there_is(make_app: Make
     assert "Sign in at" not in page.text and page.headers["cache-control"] == "no-store"
     assert (await without.get("/assets/style.css")).status_code == 200
     assert (await without.get("/signin/start")).status_code == 404
+
+
+async def test_while_the_database_is_away_pages_say_so(
+    make_app: MakeApp, make_browser: MakeBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(api_token="t")
+    browser = make_browser(app)
+    browser.http.cookies.set("homespun-session", "any", domain="127.0.0.1")
+    engine = app.state.runtime.database
+    monkeypatch.setattr(engine, "connect", _away)
+    monkeypatch.setattr(engine, "begin", _away)
+    started = await browser.http.post(f"{OURS}/oauth/device/code", data={"client_id": "homespun-editor"})
+    assert started.status_code == 503 and started.json()["error"] == "temporarily_unavailable"
+    headers, fields = {"Origin": OURS, "Accept": "text/html"}, {"token": f"homespun_{'a' * 12}_x"}
+    page = await browser.http.post(f"{OURS}/signin/token", data=fields, headers=headers)
+    assert page.status_code == 503 and "database can’t be reached" in page.text
+    assert (await browser.get("/metrics")).status_code == 503  # whose session it is can't be known
+    assert (await browser.get("/signin")).status_code == 200
+
+
+def _away() -> None:
+    raise OperationalError("", None, ConnectionError())
+
+
+def test_doctor_says_whether_the_provider_answers(certified: CertifiedProvider, oidc: dict[str, str]) -> None:
+    (good,) = _doctored(oidc)
+    assert good.ok and f"{OURS}/signin/callback" in good.found
+    (down,) = _doctored(oidc | {"oidc_issuer": "http://127.0.0.1:9"})
+    assert not down.ok and "can't be reached" in down.remedy
+    (other,) = _doctored(oidc | {"oidc_issuer": f"{certified.issuer}/"})
+    assert not other.ok and f"calls itself '{certified.issuer}'" in other.remedy
+    assert list(_doctored({})) == []
+
+
+def _doctored(settings: dict[str, str]) -> list[Check]:
+    loaded = LoadedSettings(Settings(**settings), {})  # type: ignore[arg-type]  # these are texts
+    return [check for check in examine(loaded) if check.name == "sign-in"]

@@ -96,10 +96,10 @@ async def test_a_deactivated_account_is_out_at_once_and_stays_out(
     assert page.status_code == 400 and "ada is deactivated" in page.text
 
 
-async def test_a_group_that_is_taken_from_somebody_acts_within_seconds(
+async def test_a_role_that_is_given_or_taken_acts_within_seconds(
     oidc: Settings, make_app: MakeApp, make_browser: MakeBrowser
 ) -> None:
-    """Metrics are for admins and auditors; the role is as much part of the principal as what may be read."""
+    """Metrics are for admins and auditors."""
     app = make_app(**oidc)
     browser = make_browser(app)
     await browser.sign_in("ada-1")

@@ -9,6 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from homespun_server.access import reading
+from homespun_server.access.decisions import Guarded
+from homespun_server.access.lookup import Lookup
 from homespun_server.access.tables import audit
 from tests.server.signin.certified import OURS, CertifiedProvider
 from tests.server.signin.conftest import MakeApp, MakeBrowser
@@ -182,6 +184,33 @@ async def test_groups_are_teams(app: FastAPI, provider: IdentityProvider) -> Non
     assert _teams(app, "ada") == set() and _teams(app, "eve") == {"shop-developers"}
     await provider.patch(f"/Groups/{group}", [{"op": "remove", "path": f'members[value eq "{eve}"]'}])
     assert _teams(app, "eve") == set()
+
+
+@pytest.mark.parametrize("how", ["member", "group"])
+async def test_code_that_a_group_may_read_is_out_of_reach_within_seconds(
+    app: FastAPI, provider: IdentityProvider, how: str
+) -> None:
+    """As another process on the same database sees it."""
+    ada, repositories = await provider.add("ada"), (Guarded(id="shop-1", groups=frozenset({"shop-developers"})),)
+    body = {"schemas": [GROUP], "displayName": "shop-developers", "members": [{"value": ada}]}
+    group = (await provider.http.post("/Groups", json=body)).json()["id"]
+    lookup, text = Lookup(app.state.runtime.database, lambda: repositories), token(app, "ada")
+    lookup.start()
+
+    async def may_read() -> bool:
+        found = await lookup.bearer(text)
+        return found is not None and found.may_read("shop-1")
+
+    async def may_not() -> bool:
+        return not await may_read()
+
+    assert await may_read()
+    if how == "member":
+        await provider.patch(f"/Groups/{group}", [{"op": "remove", "path": f'members[value eq "{ada}"]'}])
+    else:
+        await provider.http.delete(f"/Groups/{group}")
+    assert await within_5_s(may_not)
+    lookup.close()
 
 
 async def test_a_group_takes_back_only_what_it_gave(app: FastAPI, provider: IdentityProvider) -> None:

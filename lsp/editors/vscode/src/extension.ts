@@ -167,8 +167,7 @@ class Extension {
       const label = `Turn suggestions ${this.state.languageOff ? "on" : "off"} for ${language}`;
       choices.splice(1, 0, { label, command: "homespun.toggleLanguage" });
     }
-    const title = item(this.state).tooltip;
-    const choice = await vscode.window.showQuickPick(choices, { title, placeHolder: title });
+    const choice = await vscode.window.showQuickPick(choices, { placeHolder: item(this.state).tooltip });
     if (choice) {
       await vscode.commands.executeCommand(choice.command);
     }

@@ -13,6 +13,7 @@ import { explicit } from "./settings.ts";
 import { type Status, statusOf } from "./status.ts";
 
 const RESTARTS = 4;
+const WITHIN_MS = 180_000;
 
 export interface Events {
   onStatus(status: Status): void;
@@ -22,12 +23,13 @@ export interface Events {
 
 export class Server {
   private readonly client: LanguageClient;
-  private restarts = 0;
+  private ends: number[] = [];
 
   constructor(command: string, names: readonly string[], log: vscode.LogOutputChannel, events: Events) {
     const run = { command, args: ["lsp"] };
     this.client = new LanguageClient("homespun", "Homespun", run, {
       documentSelector: [{ scheme: "file" }, { scheme: "untitled" }],
+      initializationOptions: { sendStatus: "on" }, // by itself the server tells only editors that it knows by name
       outputChannel: log,
       revealOutputChannelOn: RevealOutputChannelOn.Never,
       // The library's own answer to trouble is a pop-up, in front of somebody who is writing.
@@ -83,11 +85,12 @@ export class Server {
   }
 
   private closed(events: Events): { action: CloseAction; handled: boolean } {
-    this.restarts += 1;
-    if (this.restarts <= RESTARTS) {
+    const now = Date.now();
+    this.ends = [...this.ends.filter((end) => now - end < WITHIN_MS), now];
+    if (this.ends.length <= RESTARTS) {
       return { action: CloseAction.Restart, handled: true };
     }
-    events.onStopped("it ended several times; see the log, and restart it from this menu");
+    events.onStopped("it ended several times within minutes; see the log, and restart it from this menu");
     return { action: CloseAction.DoNotRestart, handled: true };
   }
 }

@@ -56,7 +56,7 @@ class _Kind:
     page: type[ListResponse[Any]]
     key: str
     """The attribute that providers look them up by, besides externalId."""
-    all: Callable[[Connection, str | None, str | None], Sequence[Any]]
+    ids: Callable[[Connection, str | None, str | None], Sequence[str]]
     find: Callable[[Connection, str], Any]
     create: Callable[[Change, Any], str]
     write: Callable[[Change, str, Any], None]
@@ -70,7 +70,7 @@ _KINDS = {
         patch=PatchOp[User],
         page=ListResponse[User],
         key="username",
-        all=users.all_users,
+        ids=users.ids,
         find=users.find,
         create=users.create,
         write=users.write,
@@ -82,7 +82,7 @@ _KINDS = {
         patch=PatchOp[Group],
         page=ListResponse[Group],
         key="displayname",
-        all=groups.all_groups,
+        ids=groups.ids,
         find=groups.find,
         create=groups.create,
         write=groups.write,
@@ -117,10 +117,14 @@ async def body(request: Request) -> Body:
         size += len(part)
         if size > _MAX_BYTES:
             raise PayloadTooLargeException(detail=f"the body is larger than {_MAX_BYTES:,} bytes")
+    content = b"".join(parts)
     try:
-        found = json.loads(b"".join(parts))
+        found = json.loads(content)
+        json.dumps(found, ensure_ascii=False).encode()  # fails where there are halves of characters
     except (ValueError, RecursionError) as error:
         raise InvalidSyntaxException(detail="the body is no JSON") from error
+    if b"\\u0000" in content:  # which PostgreSQL can't keep
+        raise InvalidSyntaxException(detail="the body holds NUL characters")
     if not isinstance(found, dict):
         raise InvalidSyntaxException(detail="the body is no JSON object")
     return found
@@ -169,13 +173,13 @@ def search_by_post(request: Request, kind: Kind, fields: Annotated[Body, Depends
 def _page(request: Request, kind: str, fields: Mapping[str, Any]) -> Response:
     found = _KINDS[kind]
     query = _read(found.search, fields, Context.SEARCH_REQUEST)
-    with request.app.state.runtime.database.connect() as connection:
-        resources = _matching(connection, found, query)
     start = query.start_index_0 or 0
-    page = resources[start : start + min(MAX_RESULTS, MAX_RESULTS if query.count is None else query.count)]
+    part = slice(start, start + min(MAX_RESULTS, MAX_RESULTS if query.count is None else query.count))
+    with request.app.state.runtime.database.connect() as connection:
+        total, page = _matching(connection, found, query, part)
     for resource in page:
         _locate(request, resource, kind)
-    listed = found.page(total_results=len(resources), start_index=start + 1, items_per_page=len(page), resources=page)
+    listed = found.page(total_results=total, start_index=start + 1, items_per_page=len(page), resources=page)
     return _json(listed.model_dump(scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=query))
 
 
@@ -244,13 +248,16 @@ def _read(model: type[_Payload], fields: Mapping[str, Any], context: Context) ->
         raise SCIMException.from_error(Error.from_validation_errors(error)[0]) from error
 
 
-def _matching(connection: Connection, kind: _Kind, query: SearchRequest[Any]) -> Sequence[Any]:
-    """Providers look each of thousands up by name: that is asked of the database. Anything else is looked for here."""
-    name, external_id = _looked_up(kind, query)
-    resources = kind.all(connection, name, external_id)
+def _matching(connection: Connection, kind: _Kind, query: SearchRequest[Any], part: slice) -> tuple[int, Sequence[Any]]:
+    """How many there are, and a part of them. Providers list all, or look each of thousands up by name: that is asked
+    of the database. Anything else is looked for here."""
+    ids = kind.ids(connection, *_looked_up(kind, query))
+    if query.filter is None and not query.sort_by:
+        return len(ids), [kind.find(connection, id) for id in ids[part]]
+    resources = [kind.find(connection, id) for id in ids]
     if query.filter is not None:
         resources = [resource for resource in resources if query.filter.match(resource)]
-    return query.sort(resources) if query.sort_by else resources
+    return len(resources), (query.sort(resources) if query.sort_by else resources)[part]
 
 
 def _looked_up(kind: _Kind, query: SearchRequest[Any]) -> tuple[str | None, str | None]:

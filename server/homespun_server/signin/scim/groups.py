@@ -18,18 +18,19 @@ from homespun_server.signin.scim.users import moment
 from homespun_server.signin.tables import provisioned_groups, provisioned_users
 
 
-def all_groups(connection: Connection, name: str | None = None, external_id: str | None = None) -> Sequence[Group]:
-    """By when they came; or those of one name or id."""
-    query = _query().order_by(provisioned_groups.c.created, provisioned_groups.c.team)
+def ids(connection: Connection, name: str | None = None, external_id: str | None = None) -> Sequence[str]:
+    """By when they came; or those of one name or external id."""
+    query = select(teams.c.id).join(provisioned_groups, provisioned_groups.c.team == teams.c.id)
     if name is not None:
         query = query.where(or_(teams.c.name == name, func.lower(teams.c.name) == name.lower()))
     if external_id is not None:
         query = query.where(provisioned_groups.c.external_id == external_id)
-    return [_resource(connection, row) for row in connection.execute(query).all()]
+    return connection.execute(query.order_by(provisioned_groups.c.created, teams.c.id)).scalars().all()
 
 
 def find(connection: Connection, id: str) -> Group | None:
-    row = connection.execute(_query().where(provisioned_groups.c.team == id)).one_or_none()
+    query = select(provisioned_groups, teams.c.name).join(teams, teams.c.id == provisioned_groups.c.team)
+    row = connection.execute(query.where(provisioned_groups.c.team == id)).one_or_none()
     return _resource(connection, row) if row else None
 
 
@@ -97,10 +98,6 @@ def _take_out(change: Change, team: Team, id: str) -> None:
 def _member_ids(connection: Connection, team: str) -> Sequence[str]:
     query = select(members.c.user).where(members.c.team == team, members.c.source == "scim")
     return connection.execute(query.order_by(members.c.user)).scalars().all()
-
-
-def _query() -> Any:
-    return select(provisioned_groups, teams.c.name).join(teams, teams.c.id == provisioned_groups.c.team)
 
 
 def _resource(connection: Connection, row: Row[Any]) -> Group:

@@ -23,14 +23,14 @@ _MAX_CHARS = 200
 _FIELDS = {"user_name", "name", "display_name", "active", "emails"}
 
 
-def all_users(connection: Connection, user_name: str | None = None, external_id: str | None = None) -> Sequence[User]:
-    """By when they came; or those of one name or id."""
-    query = select(provisioned_users).order_by(provisioned_users.c.created, provisioned_users.c.user)
+def ids(connection: Connection, user_name: str | None = None, external_id: str | None = None) -> Sequence[str]:
+    """By when they came; or those of one name or external id."""
+    query = select(provisioned_users.c.user).order_by(provisioned_users.c.created, provisioned_users.c.user)
     if user_name is not None:
         query = query.where(provisioned_users.c.user_name_key == key(user_name))
     if external_id is not None:
         query = query.where(provisioned_users.c.external_id == external_id)
-    return [_resource(connection, row) for row in connection.execute(query).all()]
+    return connection.execute(query).scalars().all()
 
 
 def find(connection: Connection, id: str) -> User | None:

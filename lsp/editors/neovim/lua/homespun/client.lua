@@ -76,6 +76,7 @@ function M.attach(buf)
     return
   end
   local capabilities = vim.lsp.protocol.make_client_capabilities()
+  capabilities.general.positionEncodings = { 'utf-8' } -- columns in bytes, as Neovim's own
   capabilities.textDocument.inlineCompletion = { dynamicRegistration = false } -- 0.10 doesn't know of it, we do
   local settings = M.config.settings or vim.empty_dict()
   vim.lsp.start({

@@ -27,8 +27,8 @@ local function rest()
   if not shown or shown.buf ~= api.nvim_get_current_buf() or row < shown.row or (row == shown.row and col < shown.col) then
     return nil
   end
-  local typed = table.concat(api.nvim_buf_get_text(0, shown.row, shown.col, row, col, {}), '\n')
-  local left = text.rest(shown.insert, typed)
+  local is_there, typed = pcall(api.nvim_buf_get_text, 0, shown.row, shown.col, row, col, {})
+  local left = is_there and text.rest(shown.insert, table.concat(typed, '\n')) or '' -- its line may be shorter by now
   return left ~= '' and left or nil
 end
 
@@ -70,20 +70,28 @@ local function cancel()
   end
 end
 
--- The item of an answer, in bytes of the buffer.
-local function take(item, buf, encoding)
-  local row = item.range.start.line
-  local line = api.nvim_buf_get_lines(buf, row, row + 1, false)[1] or ''
-  local function byte(character)
-    return vim.lsp.util._get_line_byte_from_position(buf, { line = row, character = character }, encoding)
-  end
-  local start, stop = byte(item.range.start.character), byte(item.range['end'].character)
-  if start <= #line then
-    shown = { buf = buf, row = row, col = start, tail = stop - start, insert = item.insertText, command = item.command }
+function M.dismiss()
+  cancel()
+  hide()
+  shown = nil
+end
+
+local function take(item, buf)
+  local from, to = item.range.start, item.range['end'] -- on one line, in bytes
+  local line = api.nvim_buf_get_lines(buf, from.line, from.line + 1, false)[1]
+  if line and from.character <= #line then
+    shown = {
+      buf = buf,
+      row = from.line,
+      col = from.character,
+      tail = to.character - from.character,
+      insert = item.insertText,
+      command = item.command,
+    }
   end
 end
 
-local function answered(result, buf, encoding)
+local function answered(result, buf)
   local item = result.items and result.items[1] or result[1]
   if api.nvim_get_current_buf() ~= buf or api.nvim_get_mode().mode:sub(1, 1) ~= 'i' then
     return
@@ -91,7 +99,7 @@ local function answered(result, buf, encoding)
   hide()
   shown = nil
   if item then
-    take(item, buf, encoding)
+    take(item, buf)
     redraw()
   end
 end
@@ -112,7 +120,7 @@ local function ask(kind)
     end
     pending = nil
     if not problem and type(result) == 'table' then
-      answered(result, buf, server.offset_encoding)
+      answered(result, buf)
     end
   end, buf)
   id = number
@@ -128,18 +136,13 @@ local function changed()
   end
   local is_typed = not asked or asked[1] ~= now[1] or asked[2] ~= now[2]
   asked = now
-  redraw()
   if not is_typed then
-    cancel() -- the cursor alone moved
-  elseif not shown and M.enabled and vim.b.homespun ~= false then
+    return M.dismiss() -- the cursor alone moved
+  end
+  redraw()
+  if not shown and M.enabled and vim.b.homespun ~= false then
     ask(2)
   end
-end
-
-function M.dismiss()
-  cancel()
-  hide()
-  shown = nil
 end
 
 function M.left()
@@ -152,7 +155,7 @@ function M.trigger()
   ask(1)
 end
 
--- What is on screen, for tests of your own keys; nil if nothing is.
+-- What is on screen; nil if nothing is.
 function M.visible()
   return rest()
 end

@@ -50,7 +50,7 @@ def upgrade() -> None:
     op.create_table(
         "event_positions",
         sa.Column("place", sa.String(256), primary_key=True),
-        sa.Column("position", sa.Integer, nullable=False),
+        sa.Column("position", sa.BigInteger, nullable=False),
     )
 
 
