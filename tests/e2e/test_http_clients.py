@@ -19,6 +19,7 @@ import pytest
 from lsprotocol import types
 
 from tests.e2e.clients import node
+from tests.e2e.clients.continue_core import completed
 from tests.e2e.clients.llama_vim import llama_vim
 from tests.e2e.clients.tabby_agent import PROJECT, tabby_agent, tabby_lines
 from tests.e2e.served import EXPECTED, PREFIX, SUFFIX, Served, served
@@ -125,6 +126,11 @@ class TestJavaScript:
         assert said["text"] == said["streamed"] == "".join(said["tokens"]) == EXPECTED
         assert said["models"] == [server.model]
         assert (said["status"], said["param"], said["code"]) == (400, "temperature", "invalid_value")
+
+    def test_continue(self, server: Served, tmp_path: Path) -> None:
+        """With Qwen's template, Codestral's protocol, Ollama's, and StarCoder's template for llama.cpp."""
+        said = completed(server.url, PREFIX, SUFFIX, tmp_path)
+        assert said == dict.fromkeys(("openai", "mistral", "ollama", "llama.cpp"), EXPECTED)
 
     async def test_tabby_agent(self, server: Served, tmp_path: Path) -> None:
         async with tabby_agent(server.url, tmp_path) as agent:

@@ -30,7 +30,7 @@ async def answer(request: Request, call: Call) -> Response:
     """Every completion passes here, and is limited to what its user may read."""
     loaded = loaded_of(request)
     call = replace(call, request=bound(request, call.request))
-    stamp = Stamp(id=f"cmpl-{uuid.uuid4().hex}", created=time.time(), model=call.model or model_name(loaded))
+    stamp = Stamp(id=_new_id(), created=time.time(), model=call.model or model_name(loaded))
     if call.is_stream and not call.is_held:
         return await _streamed(request, loaded.completer, call, stamp)
     completions = await _unless_gone(request, _completions(loaded.completer, call, stamp.id))
@@ -144,3 +144,7 @@ async def _unless_gone(request: Request, work: Awaitable[_Result]) -> _Result | 
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _new_id() -> str:
+    return f"cmpl-{uuid.uuid4().hex}"

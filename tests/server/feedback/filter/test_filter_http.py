@@ -13,10 +13,10 @@ import pytest
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
-from homespun_server import routes
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter.publishing import publish
 from homespun_server.feedback.store import FeedbackStore
+from homespun_server.routes import answering
 from tests.server.feedback.filter.test_live import report
 from tests.server.feedback.filter.test_verdicts import DRAWN, FILTER, UNDRAWN
 from tests.server.test_http import BODY, Started
@@ -39,7 +39,7 @@ async def test_what_the_filter_hides_is_empty_and_says_why(
     started = Started(settings, builtin)
     assert started.loaded.wait(60)
     ids = iter([UNDRAWN, f"{UNDRAWN}-tabby", f"{UNDRAWN}-stream", "invoked", DRAWN])
-    monkeypatch.setattr(routes, "_new_id", lambda: next(ids))
+    monkeypatch.setattr(answering, "_new_id", lambda: next(ids))
     tabby = {"language": "python", "segments": {"prefix": BODY["prompt"]}}
     async with started.client() as client:
 
