@@ -35,7 +35,7 @@ from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
 from homespun_server.jobs import admin as job_routes
 from homespun_server.jobs import http as worker_routes
-from homespun_server.jobs.keeper import Keeper, noticing
+from homespun_server.jobs.keeper import Keeper, counting, noticing
 from homespun_server.jobs.queue import queue_for
 from homespun_server.jobs.targets import Targets
 from homespun_server.pages import http as pages
@@ -75,7 +75,8 @@ def build_app(
     except ConfigError:
         runtime.close()
         raise
-    keepers = [Keeper([queue.store.tidy]), *noticing(settings, runtime.database, queue.store, notify)]
+    count = counting(queue.store, runtime.metrics.jobs)
+    keepers = [Keeper([queue.store.tidy, count]), *noticing(settings, runtime.database, queue.store, notify)]
     follower = ForgeFollower(runtime.database, forges, runtime.guarded)
 
     @asynccontextmanager

@@ -70,6 +70,7 @@ class Metrics:
             registry=registry,
         )
         self.hooks = Counter("homespun_hooks", "Push hooks of forges by outcome", ["outcome"], registry=registry)
+        self.jobs = Gauge("homespun_jobs", "Jobs by kind and state", ["kind", "state"], registry=registry)
         self.adapters = Gauge("homespun_adapters", "Adapters that are live", registry=registry)
         Gauge("homespun_build_info", "Version", ["version"], registry=registry).labels(__version__).set(1)
 

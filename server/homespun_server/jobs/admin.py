@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from homespun_core.paths import hide_credentials
 from homespun_server.access.desk import Desk, for_those_who
 from homespun_server.access.principal import Principal
-from homespun_server.jobs.http import Ask, explained, is_stopping, queue_of, within
+from homespun_server.jobs.http import Ask, apart, explained, is_stopping, queue_of, within
 from homespun_server.jobs.queue import Queue
 from homespun_server.jobs.states import WORKER_KINDS, Job, State
 from homespun_server.jobs.store import NoSuchJob
@@ -23,7 +23,9 @@ from homespun_server.jobs.view import view
 
 PATH = "/v1/homespun/admin/jobs"
 _EVERY_S = 1.0
-_ALIVE_S = 15.0
+LASTS_S = 4.0
+"""Then a browser asks again, by itself: who was turned out meanwhile hears no more."""
+_AGAIN_MS = 250
 _Kind = Literal["index", "train", "evaluate", "notify"]
 
 router = APIRouter(prefix=PATH, tags=["jobs"])
@@ -71,7 +73,8 @@ def add(request: Request, desk: Manager, wanted: Ask) -> dict[str, Any]:
 
 @router.get("/events")
 async def events(request: Request, desk: Manager) -> StreamingResponse:
-    """`event: jobs` with those that are open or have just ended, whenever that changes."""
+    """`event: jobs` with the newest, at once and whenever they change. Ends after some seconds; ask again then, as an
+    EventSource does."""
     changes = _changes(request, desk.principal, queue_of(request))
     return StreamingResponse(changes, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
@@ -138,18 +141,16 @@ def _workers(queue: Queue) -> list[dict[str, Any]]:
 
 
 async def _changes(request: Request, principal: Principal, queue: Queue) -> AsyncIterator[str]:
-    last, said = "", time.monotonic()
-    while not is_stopping(request):
+    last, end = "", time.monotonic() + LASTS_S
+    yield f"retry: {_AGAIN_MS}\n\n"
+    while not is_stopping(request) and time.monotonic() < end:
         try:
-            now = json.dumps(await asyncio.to_thread(_current, principal, queue))
+            now = json.dumps(await apart(_current, principal, queue))
         except DBAPIError:  # the database is away: what is shown stays
             now = last
         if now != last:
             yield f"event: jobs\ndata: {now}\n\n"
-            last, said = now, time.monotonic()
-        elif time.monotonic() - said > _ALIVE_S:
-            yield ": alive\n\n"
-            said = time.monotonic()
+            last = now
         await asyncio.sleep(_EVERY_S)
 
 

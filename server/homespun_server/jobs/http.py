@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
@@ -22,6 +24,10 @@ PATH = "/v1/homespun/jobs"
 MAX_ID = 2**31 - 1
 _LONGEST_WAIT_S = 30.0
 _LOOK_S = 0.25
+_THREADS = ThreadPoolExecutor(4, thread_name_prefix="jobs")
+"""Of those who wait: while the database doesn't answer, completions must not wait for a thread."""
+_Params = ParamSpec("_Params")
+_Result = TypeVar("_Result")
 _WorkerKind = Literal["index", "train", "evaluate"]
 _Line = Annotated[str, Field(max_length=1_000)]
 _Id = Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -91,13 +97,17 @@ def explained() -> Iterator[None]:
         raise HTTPException(503, "the database can't be reached; try again", {"Retry-After": "2"}) from None
 
 
+async def apart(do: Callable[_Params, _Result], *args: _Params.args, **kwargs: _Params.kwargs) -> _Result:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(do, *args, **kwargs))
+
+
 @router.post("/lease", responses={204: {"description": "There is nothing to do."}})
 async def lease(request: Request, wanted: Wanted) -> Response:
     """The next job, waited for if need be."""
     queue, until = queue_of(request), time.monotonic() + wanted.wait_s
     while True:
         with explained():
-            job = await asyncio.to_thread(queue.lease, wanted.worker, wanted.kinds)
+            job = await apart(queue.lease, wanted.worker, wanted.kinds)
         if job is not None:
             return JSONResponse(leased(job, queue.store.lease_s))
         if time.monotonic() >= until or is_stopping(request) or await request.is_disconnected():

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from prometheus_client import Gauge
 from sqlalchemy import Engine
 
 from homespun_core.config import Settings
@@ -42,6 +43,19 @@ class Keeper:
                 except Exception as error:  # a job loop: the database may be away, and must not end it
                     logger.warning("%s: %s", duty.__qualname__, type(error).__name__)
                     logger.debug("%s", duty.__qualname__, exc_info=True)
+
+
+def counting(store: JobStore, gauge: Gauge) -> Callable[[], None]:
+    """Keeps the numbers of jobs, those that are none any more included."""
+    shown: set[tuple[str, str]] = set()
+
+    def count() -> None:
+        counts = store.counts()
+        for labels in shown | counts.keys():
+            gauge.labels(*labels).set(counts.get(labels, 0))
+        shown.update(counts)
+
+    return count
 
 
 def noticing(settings: Settings, database: Engine, store: JobStore, endpoints: Sequence[NotifyConfig]) -> list[Keeper]:

@@ -23,6 +23,7 @@ from homespun_server.access import audit
 from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
 from homespun_server.app import build_app
+from homespun_server.jobs import admin
 from homespun_server.jobs.queue import TOKEN_FILE, Queue
 from homespun_server.jobs.targets import Targets
 from tests.postgres import Cluster
@@ -211,7 +212,8 @@ async def test_the_workers_that_are_there_are_listed(site: Site) -> None:
     assert (worker["name"], worker["kinds"]) == ("w", ["index", "train"])
 
 
-async def test_changes_are_told_as_they_come(site: Site) -> None:
+async def test_changes_are_told_as_they_come(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "LASTS_S", 60.0)
     await site.add()
 
     async def soon() -> None:
@@ -227,6 +229,14 @@ async def test_changes_are_told_as_they_come(site: Site) -> None:
     told = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
     assert [jobs[0]["state"] for jobs in told] == ["queued", "done"]
     assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_a_stream_ends_so_that_whoever_was_turned_out_hears_no_more(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "LASTS_S", 0.0)
+    answer = await site.call("GET", "/admin/jobs/events")
+    assert answer.status_code == 200 and answer.text == "retry: 250\n\n"
 
 
 async def test_while_the_database_is_away_workers_are_told_to_come_back(tmp_path: Path, cluster: Cluster) -> None:
