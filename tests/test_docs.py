@@ -77,3 +77,13 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
     base = (ROOT / document).parent
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", (ROOT / document).read_text())
     assert [link for link in links if not (base / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "ARCHITECTURE.md", "CHANGELOG.md", "benchmarks/LOG.md"])
+def test_code_blocks_are_closed_and_tables_have_heads(document: str) -> None:
+    """A merge once took lines that two branches had alike for one."""
+    text = (ROOT / document).read_text()
+    assert len(re.findall(r"^```", text, re.MULTILINE)) % 2 == 0
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    heads = re.findall(r"(?:\A|\n)(?!\|)[^\n]*\n(\|[^\n]*)\n([^\n]*)", prose)
+    assert [head for head, below in heads if not re.fullmatch(r"(\|:?-+:?)+\|", below.replace(" ", ""))] == []

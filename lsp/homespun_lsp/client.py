@@ -16,7 +16,6 @@ from homespun_lsp.servers import Server, server_of
 from homespun_lsp.status import PAUSED, State, Status
 from homespun_lsp.user import user_id
 
-__all__ = ["Answer", "CompletionClient"]
 _MAX_REMEMBERED = 1_000
 _PASSING = frozenset((State.OFFLINE, State.STARTING, State.BUSY))
 _PATIENCE = " Suggestions resume by themselves."

@@ -196,7 +196,14 @@ class Connection:
     def _finished(self, answer: Answer, query: Query) -> Answer:
         if self.backend in _OURS:
             return answer
-        text = finish(query.prefix, answer.text, query.suffix, multi_line=query.is_block, truncated=answer.is_truncated)
+        text = finish(
+            query.prefix,
+            answer.text,
+            query.suffix,
+            multi_line=query.is_block,
+            truncated=answer.is_truncated,
+            language=query.language,
+        )
         return replace(answer, text=text)
 
     async def _post(self, http: httpx.AsyncClient, call: Call, timeout: httpx.Timeout) -> httpx.Response:

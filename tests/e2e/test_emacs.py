@@ -13,7 +13,7 @@ from tests.e2e.command import HOMESPUN
 from tests.lsp.fake_server import FakeServer
 from tests.lsp.threaded import threaded_fake_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first download counts
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.clients.monaco import Monaco, monaco
 from tests.lsp.fake_server import HOLD, FakeServer, Request, fake_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first download counts
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.lsp.fake_server import HOLD, FakeServer, Request
 from tests.lsp.signin.test_device import CODE, error
 from tests.lsp.threaded import threaded_fake_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first download counts
 
 
 @pytest.fixture

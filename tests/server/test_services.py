@@ -20,6 +20,7 @@ from homespun_indexer.reader import IndexReader
 from homespun_server import services
 from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine
+from homespun_server.explained import LADDER
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.metrics import Metrics
 from homespun_server.services import Completer
@@ -354,3 +355,31 @@ async def test_a_prompt_never_exceeds_what_the_model_takes(make_completer: MakeC
 def test_settings_that_leave_no_room_for_a_prompt_are_refused(make_completer: MakeCompleter) -> None:
     with pytest.raises(ConfigError, match="max_new_tokens: 2000 leaves 48"):
         make_completer(max_new_tokens=2_000)
+
+
+async def test_each_layer_is_explained_as_it_would_be_served(
+    make_completer: MakeCompleter, loom: LiveRepository
+) -> None:
+    completer, told = make_completer(loom), list[CompletionFact]()
+    recorded = make_completer(loom, record=told.append)
+    request = dataclasses.replace(REQUEST, trigger="invoked")
+    served = await completer.complete(request, "id-1")
+    base, snippets, datastore, adapter = [await recorded.explain(request, layers) for layers in LADDER]
+    assert base.completion.snippets == () and "loomworks/loom" not in "".join(p.text for p in base.prompt)
+    assert snippets.completion.snippets == served.snippets and snippets.completion.text == served.text
+    assert datastore.completion.text == snippets.completion.text, "drafts never change a text"
+    assert adapter.completion.adapter is None and adapter.repository == "loom"
+    assert served.snippets[0].text in "".join(piece.text for piece in snippets.prompt)
+    assert told == [], "it is nobody's completion"
+
+
+async def test_an_explanation_uses_nothing_from_before_and_leaves_nothing(
+    make_completer: MakeCompleter, loom: LiveRepository
+) -> None:
+    completer = make_completer(loom)
+    await completer.complete(REQUEST, "id-1")
+    before = completer._recent.keys() - set()
+    for _ in range(2):
+        explained = await completer.explain(REQUEST, LADDER[2])
+        assert explained.completion.cached_tokens == 0
+    assert completer._recent.keys() == before

@@ -20,6 +20,8 @@ from homespun_server.access.personal import erased, exported
 from homespun_server.access.records import Team, User
 
 _DAY_S = 86_400
+_MAX_NUMBER = 2**63 - 1
+"""Of an entry: a database has no larger ones."""
 
 router = APIRouter(prefix="/v1/homespun/admin", tags=["people and access"], responses={404: {"description": NOT_THERE}})
 
@@ -172,7 +174,9 @@ def check(desk: People, user: str, repository: str | None = None) -> list[wire.C
 
 @router.get("/audit")
 def entries(
-    desk: Audit, after: Annotated[int, Query(ge=0)] = 0, newest: Annotated[int, Query(ge=1, le=10_000)] = 100
+    desk: Audit,
+    after: Annotated[int, Query(ge=0, le=_MAX_NUMBER)] = 0,
+    newest: Annotated[int, Query(ge=1, le=10_000)] = 100,
 ) -> list[wire.EntrySeen]:
     """In order: the last so many of those after a number."""
     with desk.reading() as connection:

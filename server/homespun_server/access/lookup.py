@@ -43,6 +43,8 @@ _PATIENCE_S = 3.0
 _UNKNOWN = "accounts can't be checked: the database can't be reached; try again in a moment"
 _USED_S = 30.0
 _MAX_KNOWN = 10_000
+_MAX_STRANGERS = 500
+"""Credentials that are nobody's. Kept apart, so that guesses push nobody out who is known."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Lookup:
         self._api_token = api_token.encode()
         self._poll_s, self._trust_s = poll_s, trust_s
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._strangers: OrderedDict[bytes, _Known] = OrderedDict()
         self._lock = threading.Lock()
         self._used: dict[str, float] = {}
         self._written_at = time.monotonic()
@@ -90,9 +93,10 @@ class Lookup:
     def close(self) -> None:
         self._stop.set()
         if self._follower.is_alive():
-            self._follower.join()
-        self._threads.shutdown(cancel_futures=True)
-        self._write_used()
+            self._follower.join(_PATIENCE_S)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self.unheard_s < self._poll_s + _PATIENCE_S:
+            self._write_used()
 
     @property
     def unheard_s(self) -> float:
@@ -132,7 +136,7 @@ class Lookup:
         be known.
         """
         digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
-        known = self._known.get(digest)
+        known = self._known.get(digest) or self._strangers.get(digest)
         if known is None or known.version < self._version or known.decided_until <= time.time():
             known = await self._read(digest, find)
         elif self.unheard_s > self._trust_s:
@@ -147,10 +151,11 @@ class Lookup:
         except (SQLAlchemyError, TimeoutError) as error:
             logger.warning("accounts can't be checked: the database fails (%s)", type(error).__name__)
             raise ServiceError(_UNKNOWN) from None
-        self._known[digest] = known
-        self._known.move_to_end(digest)
-        if len(self._known) > _MAX_KNOWN:
-            self._known.popitem(last=False)
+        self._known.pop(digest, None)
+        if known.credential is not None:
+            _keep(self._known, digest, known, _MAX_KNOWN)
+        else:
+            _keep(self._strangers, digest, known, _MAX_STRANGERS)
         return known
 
     def _read_now(self, find: Find) -> _Known:
@@ -194,7 +199,14 @@ class Lookup:
         self._written_at = time.monotonic()
         try:
             with self._engine.begin() as connection:
-                for id, at in used.items():
+                for id, at in [*used.items()]:
                     connection.execute(update(tokens).where(tokens.c.id == id).values(last_used=at))
         except SQLAlchemyError as error:
             logger.warning("when tokens were used is lost: the database fails (%s)", type(error).__name__)
+
+
+def _keep(store: OrderedDict[bytes, _Known], digest: bytes, known: _Known, most: int) -> None:
+    store[digest] = known
+    store.move_to_end(digest)
+    if len(store) > most:
+        store.popitem(last=False)

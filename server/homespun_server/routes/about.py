@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from homespun_core import __version__
 from homespun_server import metrics
@@ -33,7 +33,7 @@ async def readyz(request: Request) -> Response:
     return JSONResponse(runtime.state(principal_of(request)), status_code=200 if runtime.loaded else 503)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics_page(request: Request) -> Response:
     demand(request, "read-metrics")
     return Response(runtime_of(request).metrics.exposition(), media_type=metrics.CONTENT_TYPE)

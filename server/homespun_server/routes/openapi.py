@@ -10,13 +10,13 @@ from homespun_server.dialects.refusals import dialect_of
 from homespun_server.dialects.schemas import ERRORS
 
 _ALWAYS = {
+    "400": "What was sent makes no sense.",
     "401": "A valid token or session is needed.",
     "403": "This token or user may not do that, or the request is another site's.",
+    "404": "There is none, or none that may be seen.",
     "429": "Too many requests; Retry-After says how long to wait.",
     "503": "Not ready; worth trying again.",
 }
-_OF_BODIES = {"400": "What was sent makes no sense.", "413": "The body is too large."}
-_OF_NAMES = {"400": "What was sent makes no sense.", "404": "There is none, or none that may be seen."}
 _BEARER = {"type": "http", "scheme": "bearer", "description": "Not needed on a server without accounts and a token."}
 
 
@@ -38,8 +38,7 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
 def _complete(path: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("422", None)  # FastAPI's own; here that is a 400, in the shape of all others
-    problems = _ALWAYS | (_OF_BODIES if "requestBody" in operation else {})
-    problems |= _OF_NAMES if "{" in path or "parameters" in operation else {}
+    problems = _ALWAYS | ({"413": "The body is too large."} if "requestBody" in operation else {})
     content = {"application/json": {"schema": ERRORS[dialect_of(path)]}}
     for code, text in problems.items():
         responses.setdefault(code, {"description": text, "content": content})

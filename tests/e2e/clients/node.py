@@ -47,7 +47,8 @@ def _npm(folder: Path, npm_command: list[str], *words: str) -> None:
     command = [*npm_command, *words, "--ignore-scripts", "--no-audit", "--no-fund"]
     result = subprocess.run(command, cwd=folder, env=environ(), capture_output=True, text=True, check=False)
     if any(f"npm error code {code}" in result.stderr for code in _NO_NETWORK):
-        raise Unreachable(f"npm's registry can't be reached ({' '.join(result.stderr.split())[:200]})")
+        told = [line for line in result.stderr.splitlines() if line.startswith("npm error")]
+        raise Unreachable(f"npm's registry can't be reached ({'; '.join(told[:3])})")
     assert result.returncode == 0, result.stderr
 
 

@@ -14,7 +14,6 @@ import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +215,9 @@ async def _everything(world: World, user: str) -> AsyncIterator[tuple[str, bool,
     query = f"repository={world.north_id}&repo={world.north_id}&user=ada"
     for method, path in _doors(world.app, world.north_id):
         has_body = method in ("POST", "PUT", "PATCH")
-        for place, (body, form) in product([path, f"{path}?{query}"], sent if has_body else [(None, None)]):
+        asked_by_query: list[tuple[str, Any, Any]] = [(path, None, None), (f"{path}?{query}", None, None)]
+        asked_by_body: list[tuple[str, Any, Any]] = [(path, body, form) for body, form in sent]
+        for place, body, form in asked_by_body if has_body else asked_by_query:
             asked = world.engine.num_asked
             try:
                 async with asyncio.timeout(2):

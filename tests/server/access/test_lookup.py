@@ -14,7 +14,7 @@ from homespun_core.errors import ServiceError
 from homespun_server.access import reading
 from homespun_server.access.changing import changing
 from homespun_server.access.decisions import Guarded
-from homespun_server.access.lookup import Lookup
+from homespun_server.access.lookup import _MAX_STRANGERS, Lookup
 from homespun_server.access.records import Grant
 from tests.server.access.conftest import ADMIN
 
@@ -72,6 +72,16 @@ async def test_other_texts_are_nobodys(lookup: Lookup, engine: Engine) -> None:
     ):
         assert await lookup.bearer(other) is None
     assert await lookup.bearer(token) is not None
+
+
+async def test_guesses_push_nobody_out_who_is_known(lookup: Lookup, engine: Engine) -> None:
+    token = _token(engine)
+    _until_seen(lookup, engine)
+    await lookup.bearer(token)
+    id = token.split("_")[1]
+    for number in range(_MAX_STRANGERS + 5):
+        assert await lookup.bearer(f"homespun_{id}_{number}") is None
+    assert len(lookup._strangers) == _MAX_STRANGERS and len(lookup._known) == 1
 
 
 async def test_a_known_token_costs_no_query(lookup: Lookup, engine: Engine) -> None:
