@@ -46,6 +46,10 @@ class Queue:
         self._token = hashlib.sha256(token.encode()).digest()
         self._workers: dict[str, Worker] = {}
 
+    @property
+    def configured(self) -> list[Target]:
+        return self._targets.configured
+
     def is_worker(self, token: str) -> bool:
         return hmac.compare_digest(hashlib.sha256(token.encode("utf-8", "replace")).digest(), self._token)
 
