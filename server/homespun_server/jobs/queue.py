@@ -48,6 +48,10 @@ class Queue:
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
 
+    @property
+    def configured(self) -> list[Target]:
+        return self._targets.configured
+
     def is_worker(self, token: str) -> bool:
         return hmac.compare_digest(hashlib.sha256(token.encode("utf-8", "replace")).digest(), self._token)
 
