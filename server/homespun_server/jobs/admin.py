@@ -59,7 +59,7 @@ def add(request: Request, desk: Manager, wanted: Ask) -> dict[str, Any]:
     with explained():
         if desk.principal.readable is not None:
             _check(desk.principal, queue.repository_of(wanted.repository))
-        _note(desk, "job.add", f"{wanted.kind} {hide_credentials(wanted.repository)}")
+        note(desk, "job.add", f"{wanted.kind} {hide_credentials(wanted.repository)}")
         job = queue.ask(
             wanted.kind,
             wanted.repository,
@@ -96,7 +96,7 @@ def log(request: Request, desk: Manager, id: int) -> dict[str, str]:
 def cancel(request: Request, desk: Manager, id: int) -> dict[str, Any]:
     job = _job(request, desk.principal, id)
     with explained():
-        _note(desk, "job.cancel", str(job.id))
+        note(desk, "job.cancel", str(job.id))
         return view(queue_of(request).store.cancel(job.id, desk.principal.name))
 
 
@@ -104,7 +104,7 @@ def cancel(request: Request, desk: Manager, id: int) -> dict[str, Any]:
 def retry(request: Request, desk: Manager, id: int) -> dict[str, Any]:
     job = _job(request, desk.principal, id)
     with explained():
-        _note(desk, "job.retry", str(job.id))
+        note(desk, "job.retry", str(job.id))
         return view(queue_of(request).store.retry(job.id))
 
 
@@ -115,7 +115,7 @@ def _job(request: Request, principal: Principal, id: int) -> Job:
     return job
 
 
-def _note(desk: Desk, action: str, what: str) -> None:
+def note(desk: Desk, action: str, what: str) -> None:
     """Before it is done: what can't be noted isn't done."""
     with desk.changing() as change:
         change.note(action, what)

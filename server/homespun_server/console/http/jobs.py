@@ -6,10 +6,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from homespun_core.errors import HomespunError
+from homespun_server.access.desk import anybody
 from homespun_server.access.principal import Principal
 from homespun_server.console import losses
 from homespun_server.console.http.web import Form, allowed, back_to, data_of, not_found, page
 from homespun_server.console.sections import PATH
+from homespun_server.jobs.admin import note
 from homespun_server.jobs.http import MAX_ID, queue_of
 from homespun_server.jobs.states import Job
 from homespun_server.jobs.store import NoSuchJob
@@ -38,8 +40,10 @@ def change(request: Request, id: str, form: Form) -> Response:
     what = form.get("change", "")
     try:
         if what == "cancel":
+            note(anybody(request), "job.cancel", str(job.id))
             store.cancel(job.id, who.name)
         elif what == "retry":
+            note(anybody(request), "job.retry", str(job.id))
             store.retry(job.id)
         else:
             raise not_found("change")

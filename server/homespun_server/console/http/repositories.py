@@ -9,10 +9,12 @@ from fastapi.responses import RedirectResponse, Response
 
 from homespun_core.errors import HomespunError
 from homespun_core.retraining import read_ledger, read_scores
+from homespun_server.access.desk import anybody
 from homespun_server.access.principal import Principal
 from homespun_server.console.http.web import Form, allowed, data_of, not_found, page, runtime_of
 from homespun_server.console.repositories import Repository, described, disk_bytes
 from homespun_server.console.sections import PATH
+from homespun_server.jobs.admin import note
 from homespun_server.jobs.http import queue_of
 from homespun_server.jobs.states import Kind
 from homespun_server.pages.forms import PageError
@@ -65,6 +67,7 @@ def work(request: Request, repo: str, form: Form) -> Response:
     if kind is None:
         raise not_found("kind of job")
     try:
+        note(anybody(request), "job.add", f"{kind} {found.id}")
         job = queue_of(request).ask(kind, found.id, asked_by=who.name, known=True)
     except HomespunError as error:
         raise PageError(409, "It can’t be done", str(error)) from None
