@@ -40,6 +40,9 @@ def test_killing_up_leaves_no_server_behind_and_the_next_one_starts(tmp_path: Pa
     assert not is_running(server)
     with running(*words, cwd=tmp_path) as second:
         second.wait_for("ready on", timeout=90)
+        url = json.loads((tmp_path / "data" / "server.json").read_text())["url"]
+        while ":up:index" not in homespun("jobs", "list", f"--server-url={url}", cwd=tmp_path).stdout:
+            time.sleep(0.5)  # its worker asks for jobs in a moment
         assert second.interrupt() == 0
 
 

@@ -264,6 +264,7 @@ def test_neovims_own_ghost_text_works_without_the_plugin(fake: FakeServer, tmp_p
         )
         nvim.edit(tmp_path / "own.py", "\n")
         nvim.ready("own")
+        nvim.until(lambda: fake.questions)  # it asks once for each key, and what comes too early isn't asked again
         nvim.type("idef he")
         nvim.shows("llo_world():\n    return 42", "nvim.lsp.inline_completion")
         nvim.type("<C-y>")

@@ -33,7 +33,7 @@ async def fake() -> AsyncIterator[FakeServer]:
 async def code(fake: FakeServer, vsix: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VSCode]:
     folder = tmp_path_factory.mktemp("vscode")
     async with vscode(folder, vsix, serverUrl=fake.url) as opened:
-        await opened.status("is ready")
+        await opened.status("Homespun: ready")
         yield opened
 
 
@@ -68,7 +68,7 @@ async def test_the_command_turns_suggestions_off_for_the_user_and_on_again(code:
     await code.saved("toggle.py", "y = \n")
     assert len(fake.requests) == before
     await code.command("Homespun: Turn Suggestions On or Off")
-    await code.status("is ready")
+    await code.status("Homespun: ready")
     await code.asks_until_it_shows("again")
 
 
@@ -79,7 +79,7 @@ async def test_a_language_is_turned_off_by_itself(code: VSCode, fake: FakeServer
     await code.status("suggestions are off for python")
     await code.setting("homespun.languages", {"python": False})
     await code.command("Homespun: Turn Suggestions On or Off for This Language")
-    await code.status("is ready")
+    await code.status("Homespun: ready")
     await code.type("y = ")
     await code.asks_until_it_shows("again")
 
@@ -95,9 +95,9 @@ async def test_signing_in_shows_the_code_and_the_status_bar_follows(code: VSCode
     await code.status("sign in")
     await code.command("Homespun: Sign In")
     await code.says("enter the code WDJB-MJHT at https://code.example.com/oauth/device?user_code=WDJB-MJHT")
-    await code.status("is ready")
+    await code.status("Homespun: ready")
     await code.command("Homespun: Sign Out")
-    await code.told(lambda: fake.questions[-1].path == "/oauth/revoke" and fake.questions[-1].body["token"] == "t0ken")
+    await code.told(lambda: [q.body["token"] for q in fake.questions if q.path == "/oauth/revoke"] == ["t0ken"])
 
 
 async def test_a_folder_that_is_open_cannot_say_where_code_is_sent(code: VSCode, fake: FakeServer) -> None:

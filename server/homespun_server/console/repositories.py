@@ -43,12 +43,18 @@ class Repository:
 
 
 def described(
-    data: DataDir, live: Sequence[LiveRepository], problems: Sequence[str], who: Principal
+    data: DataDir,
+    live: Sequence[LiveRepository],
+    problems: Sequence[str],
+    who: Principal,
+    configured: Mapping[str, str] | None = None,
 ) -> list[Repository]:
-    """Those that `who` may read, by name. A damaged one is described, not raised."""
-    ids = sorted({*_folders(data.index_root), *(r.id for r in live)})
+    """Those that `who` may read, by name. A damaged one is described, not raised. `configured` has, by id, the names of
+    those of the settings, which may not be indexed yet."""
+    names = configured or {}
+    ids = sorted({*_folders(data.index_root), *(r.id for r in live), *names})
     by_id = {r.id: r for r in live}
-    found = [_described(data, id, by_id.get(id), problems) for id in ids if who.may_read(id)]
+    found = [_described(data, id, by_id.get(id), problems, names.get(id)) for id in ids if who.may_read(id)]
     return sorted(found, key=lambda r: (r.name.lower(), r.id))
 
 
@@ -58,7 +64,9 @@ def disk_bytes(data: DataDir, repo: str) -> Mapping[str, int]:
     return {what: size for what, place in places.items() if (size := _size(place))}
 
 
-def _described(data: DataDir, id: str, live: LiveRepository | None, problems: Sequence[str]) -> Repository:
+def _described(
+    data: DataDir, id: str, live: LiveRepository | None, problems: Sequence[str], configured: str | None
+) -> Repository:
     snapshot = storage.current(data.index(id))
     own = [line for line in problems if id in line]
     adapter = live.adapter_path if live and live.adapter else None
@@ -66,7 +74,7 @@ def _described(data: DataDir, id: str, live: LiveRepository | None, problems: Se
         "adapter": adapter.name if adapter else None,
         "adapter_of": adapter.parent.name if adapter else None,
     }
-    name = id.rpartition("-")[0] or id
+    name = configured or id.rpartition("-")[0] or id
     if snapshot is None:
         return Repository(id=id, name=name, identity=id, state="none", problems=own, **lent)
     try:

@@ -121,7 +121,7 @@ def heartbeat(request: Request, sign: Sign) -> dict[str, Any]:
     step = Step(fraction=sign.fraction, words=sign.words, eta_s=sign.eta_s)
     with explained():
         job = queue_of(request).store.beat(sign.job, sign.fence, step, sign.log)
-    queue_of(request).heard_from(job)
+    queue_of(request).heard_from(job.worker or "")
     return {"is_unwanted": job.is_unwanted}
 
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Queue:
         self.store, self._targets, self._data = store, targets, data
         self._token = hashlib.sha256(token.encode()).digest()
         self._workers: dict[str, Worker] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def configured(self) -> list[Target]:
+        return self._targets.configured
 
     def is_worker(self, token: str) -> bool:
         return hmac.compare_digest(hashlib.sha256(token.encode("utf-8", "replace")).digest(), self._token)
@@ -71,7 +77,7 @@ class Queue:
 
     def lease(self, worker: str, kinds: Collection[Kind]) -> Job | None:
         """The next job, once no earlier lease can publish any more."""
-        self._workers[worker] = Worker(name=worker, kinds=frozenset(kinds), seen=time.monotonic())
+        self.heard_from(worker, kinds)
         job = self.store.lease(worker, kinds)
         if job is None:
             return None
@@ -87,17 +93,17 @@ class Queue:
     def workers(self) -> list[Worker]:
         """Those that were heard from in the last minute."""
         limit = time.monotonic() - _SEEN_S
-        self._workers = {name: worker for name, worker in self._workers.items() if worker.seen > limit}
-        return sorted(self._workers.values(), key=lambda worker: worker.name)
+        with self._lock:
+            self._workers = {name: worker for name, worker in self._workers.items() if worker.seen > limit}
+            return sorted(self._workers.values(), key=lambda worker: worker.name)
 
-    def heard_from(self, job: Job) -> None:
-        known = self._workers.get(job.worker or "")
-        kinds = known.kinds if known else frozenset((job.kind,))
-        if job.worker:
-            self._workers[job.worker] = Worker(name=job.worker, kinds=kinds, seen=time.monotonic())
-
-    def has_worker(self, kind: Kind) -> bool:
-        return any(kind in worker.kinds for worker in self.workers())
+    def heard_from(self, name: str, kinds: Collection[Kind] | None = None) -> None:
+        """Without `kinds`, it does what it did before."""
+        with self._lock:
+            known = self._workers.get(name)
+            same = known.kinds if known else frozenset[Kind]()
+            found = same if kinds is None else frozenset(kinds)
+            self._workers[name] = Worker(name=name, kinds=found, seen=time.monotonic())
 
     def _target(self, word: str, known: bool) -> Target:
         target = self._targets.find(word) if known else self._targets.named(word)

@@ -28,6 +28,14 @@ class Targets:
     ) -> None:
         self._data, self._repositories, self._scopes = data, repositories, scopes
 
+    @property
+    def configured(self) -> list[Target]:
+        """The repositories of the settings, indexed or not."""
+        return [
+            Target(repository=repo_id(config.source), source=config.name or hide_credentials(config.source))
+            for config in self._repositories
+        ]
+
     def find(self, word: str) -> Target | None:
         """By id, configured name or source, or the name of a shared adapter: of what is configured or indexed here."""
         return self._configured(word) or self._indexed(word)

@@ -220,7 +220,7 @@ async def _everything(world: World, user: str) -> AsyncIterator[tuple[str, bool,
         for place, body, form in asked_by_body if has_body else asked_by_query:
             asked = world.engine.num_asked
             try:
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(20):
                     response = await world.ask(user, method, place, body, form)
             except TimeoutError:  # a stream that doesn't end
                 continue

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from homespun_core.errors import ServiceError
+from homespun_server.access import lookup as lookups
 from homespun_server.access import reading
 from homespun_server.access.changing import changing
 from homespun_server.access.decisions import Guarded
@@ -115,11 +116,17 @@ async def test_what_another_process_takes_away_is_gone_for_all_tokens(lookup: Lo
     assert await lookup.bearer(kept) is None
 
 
-async def test_a_token_ends_when_it_says(lookup: Lookup, engine: Engine) -> None:
+def _later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """The lookup's clock on the wall."""
+    clock = SimpleNamespace(time=lambda: time.time() + seconds, monotonic=time.monotonic)
+    monkeypatch.setattr(lookups, "time", clock)
+
+
+async def test_a_token_ends_when_it_says(lookup: Lookup, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await lookup.bearer(_token(engine, expires=time.time() - 1)) is None
-    soon = _token(engine, expires=time.time() + 0.3)
+    soon = _token(engine, expires=time.time() + 60)
     assert await lookup.bearer(soon) is not None
-    await asyncio.sleep(0.35)
+    _later(monkeypatch, 61)
     assert await lookup.bearer(soon) is None
 
 
@@ -148,15 +155,17 @@ async def test_teams_and_grants_say_what_may_be_read(lookup: Lookup, engine: Eng
     assert await readable() == {"web-2"}
 
 
-async def test_a_grant_ends_when_it_says_though_nothing_is_changed(lookup: Lookup, engine: Engine) -> None:
+async def test_a_grant_ends_when_it_says_though_nothing_is_changed(
+    lookup: Lookup, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = _token(engine)
     with changing(engine, ADMIN) as change:
         user = reading.user_named(change.connection, "ada")
         assert user is not None
-        change.grant(user, "web", source="forge", expires=time.time() + 0.5)
+        change.grant(user, "web", source="forge", expires=time.time() + 60)
     _until_seen(lookup, engine)
     before = await lookup.bearer(token)
-    await asyncio.sleep(0.55)
+    _later(monkeypatch, 61)
     after = await lookup.bearer(token)
     assert before is not None and before.readable == frozenset({"web-2"})
     assert after is not None and after.readable == frozenset()
@@ -165,7 +174,7 @@ async def test_a_grant_ends_when_it_says_though_nothing_is_changed(lookup: Looku
 async def test_without_a_database_the_known_go_on_for_a_while_and_others_are_told_to_wait(
     engine: Engine,
 ) -> None:
-    lookup = Lookup(engine, lambda: (), poll_s=0.02, trust_s=0.5)
+    lookup = Lookup(engine, lambda: (), poll_s=0.02)
     known, unknown = _token(engine), _token(engine, "bob")
     lookup.look()
     assert await lookup.bearer(known) is not None
@@ -178,10 +187,11 @@ async def test_without_a_database_the_known_go_on_for_a_while_and_others_are_tol
     assert await lookup.bearer(known) is not None
     with pytest.raises(ServiceError, match="try again"):
         await lookup.bearer(unknown)
-    await asyncio.sleep(0.6)
+    lookup._trust_s = 0.0  # as if it had lasted so long
     with pytest.raises(ServiceError, match="try again"):
         await lookup.bearer(known)
     event.remove(engine, "do_connect", broken)
+    lookup._trust_s = 60.0
     lookup.look()
     assert await lookup.bearer(known) is not None and await lookup.bearer(unknown) is not None
     lookup.close()

@@ -17,7 +17,8 @@ import uvicorn
 from homespun_core import registry
 from homespun_core.aliases import MANUAL
 from homespun_core.config import Settings
-from homespun_core.paths import DataDir
+from homespun_core.paths import DataDir, repo_id
+from homespun_core.repositories import RepositoryConfig
 from homespun_core.types import ModelFiles, SilentProgress, Tokenizer
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.repository import open_repository
@@ -28,6 +29,7 @@ from homespun_server.access.principal import Role
 from homespun_server.app import build_app
 from homespun_server.feedback.facts import CompletionFact, Event, Fact
 from homespun_server.feedback.store import FeedbackStore
+from homespun_server.jobs.targets import Targets
 from homespun_server.runtime import Runtime
 from tests.core.adapters import REPORT
 from tests.repos import SHOP, make_repo
@@ -36,6 +38,8 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 """A folder may be called so, a file too, and whoever looks at the console mustn't be anybody else for it."""
 SECRET = "hook-secret-canary"
 VERSIONS = ("20260101-100000-aaaaaaaa", "20260201-100000-bbbbbbbb", "20260301-100000-cccccccc")
+_WEB = "https://git.example.com/team/web.git"
+"""Is in the settings, and was never indexed."""
 ADMIN = Actor(id="local", origin="cli")
 
 
@@ -52,7 +56,13 @@ class Company:
             completion_deadline_ms=60_000,
         )
         self.shop, self.odd = sorted(p.name for p in data.index_root.iterdir())[::-1]
-        self.app = build_app(self.settings, model, origins={"webhook_secret": "environment"})
+        self.web = repo_id(_WEB)
+        self.app = build_app(
+            self.settings,
+            model,
+            targets=Targets(data, [RepositoryConfig(source=_WEB, name="web")]),
+            origins={"webhook_secret": "environment"},
+        )
         self.runtime: Runtime = self.app.state.runtime
         _remember(FeedbackStore(self.runtime.database), self.shop, VERSIONS[1])
         self.app.state.jobs.ask("index", self.shop, asked_by=HOSTILE, known=True)

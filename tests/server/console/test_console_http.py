@@ -24,6 +24,7 @@ def pages(company: Company) -> list[str]:
         "/console/repositories",
         f"/console/repositories/{company.shop}",
         f"/console/repositories/{company.odd}",
+        f"/console/repositories/{company.web}",
         "/console/adapters",
         adapters,
         f"{adapters}/{VERSIONS[1]}",
@@ -143,6 +144,14 @@ async def test_a_job_is_asked_for_shown_and_cancelled(company: Company) -> None:
         assert "queued" in (await browser.get(job)).text
         for wrong in ("0", "99", "x", "9" * 30):
             assert (await browser.get(f"/console/jobs/{wrong}")).status_code == 404
+
+
+async def test_a_repository_of_the_settings_is_there_before_it_is_indexed(company: Company) -> None:
+    async with company.client() as browser:
+        text = (await browser.get("/console/repositories")).text
+        assert f'href="/console/repositories/{company.web}">web</a>' in text and "not indexed" in text
+        answer = await browser.post(f"/console/repositories/{company.web}", data={"job": "index"}, headers=OWN)
+        assert company.web in (await browser.get(answer.headers["location"])).text
 
 
 async def test_the_playground_shows_each_layer(running: Company) -> None:

@@ -40,7 +40,7 @@ def show(request: Request) -> Response:
         version=__version__,
         problems=state.get("problems", []) if may(who, "manage-repositories") else [],
         steps=overview.steps(
-            found,
+            [one for one in found if one.state != "none"],
             url=str(request.base_url).rstrip("/"),
             has_completions=bool(today and today.opportunities),
             is_owner=may_see(who, "repositories"),

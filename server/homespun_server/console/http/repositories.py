@@ -29,7 +29,8 @@ def repositories_of(request: Request, who: Principal) -> list[Repository]:
     live = loaded.watcher.visible_to(who.readable) if loaded else ()
     # They may name other repositories, so they are for those who see all.
     problems = loaded.watcher.problems if loaded and who.readable is None else []
-    return described(data_of(request), live, problems, who)
+    configured = {target.repository: target.source for target in queue_of(request).configured}
+    return described(data_of(request), live, problems, who, configured)
 
 
 @router.get(f"{PATH}/repositories")
