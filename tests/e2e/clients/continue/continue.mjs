@@ -6,7 +6,7 @@ import Ollama from "@continuedev/core/dist/llm/llms/Ollama.js";
 import OpenAI from "@continuedev/core/dist/llm/llms/OpenAI.js";
 
 const [url, prefix, suffix] = process.argv.slice(2);
-const workspace = "file:///work";
+const workspace = "file:///company";
 const ide = {
   getWorkspaceDirs: async () => [workspace],
   readFile: async () => prefix + suffix,
