@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from playwright.async_api import Page, TimeoutError, async_playwright
+from playwright.async_api import Error, Page, TimeoutError, async_playwright
 
 from tests.e2e.clients import node
 from tests.e2e.clients.chromium import FLAGS, PROJECT, chromium
@@ -67,13 +67,19 @@ async def monaco() -> AsyncIterator[Monaco]:
         browser = await playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
         page = await browser.new_page(viewport={"width": 776, "height": 316}, device_scale_factor=2)
         await page.expose_function("toServer", server.send_text)
-        server.listener = lambda text: page.evaluate("text => fromServer(text)", text)
+        server.listener = lambda text: _tell(page, text)
         await page.goto((page_folder / "index.html").as_uri())
         try:
             yield Monaco(page, server)
         finally:
             server.listener = None
             await browser.close()
+
+
+async def _tell(page: Page, text: str) -> None:
+    """What the server says while the page is being closed is for nobody."""
+    with suppress(Error):
+        await page.evaluate("text => fromServer(text)", text)
 
 
 @cache
