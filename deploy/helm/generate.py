@@ -8,11 +8,13 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from homespun_core.config import SETTINGS
+from homespun_core.forges import ForgeKind
+from homespun_core.notify import EVENTS
 from homespun_core.repositories import KEYS
 
 CHART = Path(__file__).parent / "homespun"
@@ -65,7 +67,8 @@ SPECIAL: dict[str, Any] = {
 
 
 def schema(values: Mapping[str, Any]) -> dict[str, Any]:
-    special = SPECIAL | {"settings": _settings(), "repositories": _repositories(), "adapters": _adapters()}
+    tables = {"repositories": _repositories(), "adapters": _adapters(), "forges": _forges(), "notify": _notify()}
+    special = SPECIAL | {"settings": _settings()} | tables
     found = _closed(values, "", special)
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart homespun", **found}
 
@@ -111,18 +114,35 @@ def _settings() -> dict[str, Any]:
 def _repositories() -> dict[str, Any]:
     numbers, lists = ("max_repo_mb", "max_clone_mb", "timeout_s"), ("languages", "include", "exclude", "groups")
     properties = {key: _COUNT if key in numbers else _TEXTS if key in lists else _TEXT for key in KEYS}
-    item = {"type": "object", "additionalProperties": False, "required": ["source"], "properties": properties}
-    return {"type": "array", "items": item}
+    return _tables(["source"], properties)
 
 
 def _adapters() -> dict[str, Any]:
     several = {"oneOf": [_TEXTS, {"const": "all"}]}
-    item = {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["name", "repositories"],
-        "properties": {"name": _TEXT, "repositories": several, "groups": _TEXTS},
+    return _tables(["name", "repositories"], {"name": _TEXT, "repositories": several, "groups": _TEXTS})
+
+
+def _forges() -> dict[str, Any]:
+    properties = {
+        "kind": {"enum": list(get_args(ForgeKind))},
+        "url": _TEXT,
+        "token_env": _TEXT,
+        "token_file": _TEXT,
+        "ca_file": _TEXT,
+        "minutes": {"type": "number", "exclusiveMinimum": 0},
     }
+    return _tables(["kind", "url"], properties)
+
+
+def _notify() -> dict[str, Any]:
+    """Without `secret`: what is secret doesn't stand in a ConfigMap."""
+    events = {"type": "array", "items": {"enum": list(EVENTS)}}
+    properties = {"url": _TEXT, "events": events, "secret_env": _TEXT, "internal": {"type": "boolean"}}
+    return _tables(["url", "secret_env"], properties)
+
+
+def _tables(required: list[str], properties: Mapping[str, Any]) -> dict[str, Any]:
+    item = {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
     return {"type": "array", "items": item}
 
 

@@ -33,6 +33,8 @@ BAD = [
     (["repositories[0].name=shop"], "source"),
     (["repositories[0].source=x,repositories[0].brnach=main"], "brnach"),
     (["adapters[0].name=team"], "repositories"),
+    (["forges[0].kind=svn,forges[0].url=x"], "kind"),
+    (["notify[0].url=https://x,notify[0].secret=hidden,notify[0].secret_env=N"], "secret"),
     (["image.pullPolicy=Sometimes"], "pullPolicy"),
     (["image.digest=sha256:abc"], "digest"),
     (["service.type=Node"], "service.type"),
@@ -85,16 +87,21 @@ def test_settings_reach_homespun_with_their_types(tmp_path: Path) -> None:
             {"source": "https://example.com/b.git"},
         ],
         "adapters": [{"name": "team", "repositories": "all"}],
+        "forges": [{"kind": "gitlab", "url": "https://git.example.com", "token_env": "T"}],
+        "notify": [{"url": "https://chat.example.com/x", "events": ["job.failed"], "secret_env": "N"}],
     }
     values.write_text(yaml.safe_dump(given))
     words = (*SINGLE, "--values", str(values))
     read = settings(*words)
-    assert read == {**given["settings"], "repository": given["repositories"], "adapter": given["adapters"]}
+    tables = {"repository": "repositories", "adapter": "adapters", "forge": "forges", "notify": "notify"}
+    assert read == given["settings"] | {table: given[name] for table, name in tables.items()}
     file = tmp_path / "homespun.toml"
     file.write_text(settings_file(*words))
-    loaded = load_settings({}, {}, file)
+    loaded = load_settings({}, {"N": "a secret of the test"}, file)
     assert loaded.settings.max_repo_mb == 2_000_000 and loaded.repositories[0].groups == ("web", "shop")
     assert [scope.name for scope in loaded.scopes] == ["team"]
+    assert [forge.host for forge in loaded.forges] == ["git.example.com"]
+    assert [notify.events for notify in loaded.notify] == [("job.failed",)]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
