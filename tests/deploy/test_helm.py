@@ -87,8 +87,8 @@ def test_settings_reach_homespun_with_their_types(tmp_path: Path) -> None:
             {"source": "https://example.com/b.git"},
         ],
         "adapters": [{"name": "team", "repositories": "all"}],
-        "forges": [{"kind": "gitlab", "url": "https://git.example.com", "token_env": "T"}],
-        "notify": [{"url": "https://chat.example.com/x", "events": ["job.failed"], "secret_env": "N"}],
+        "forges": [{"kind": "gitlab", "url": "https://git.example.com", "token_env": "FORGE_TOKEN"}],
+        "notify": [{"url": "https://chat.example.com/x", "events": ["job.failed"], "secret_env": "NOTIFY_SECRET"}],
     }
     values.write_text(yaml.safe_dump(given))
     words = (*SINGLE, "--values", str(values))
@@ -97,7 +97,7 @@ def test_settings_reach_homespun_with_their_types(tmp_path: Path) -> None:
     assert read == given["settings"] | {table: given[name] for table, name in tables.items()}
     file = tmp_path / "homespun.toml"
     file.write_text(settings_file(*words))
-    loaded = load_settings({}, {"N": "a secret of the test"}, file)
+    loaded = load_settings({}, {"NOTIFY_SECRET": "a secret of the test"}, file)
     assert loaded.settings.max_repo_mb == 2_000_000 and loaded.repositories[0].groups == ("web", "shop")
     assert [scope.name for scope in loaded.scopes] == ["team"]
     assert [forge.host for forge in loaded.forges] == ["git.example.com"]
