@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from homespun_core import registry
-from homespun_server.access import audit
+from homespun_server.access import audit, reading
+from homespun_server.access.changing import changing
 from homespun_server.console import usage
-from tests.server.console.conftest import HOSTILE, SECRET, VERSIONS, Company
+from tests.server.console.conftest import ADMIN, HOSTILE, SECRET, VERSIONS, Company
 
 OWN = {"sec-fetch-site": "same-origin"}
 
@@ -322,3 +323,30 @@ async def test_an_admin_changes_people_and_the_log_says_so(company: Company) -> 
         assert "The log is whole" in (await browser.get("/console/audit/verified")).text
         lines = (await browser.get("/console/audit/log.jsonl")).text.splitlines()
         assert len(lines) == len(re.findall(r'<th scope="row" class="number">', log))
+
+
+@pytest.mark.parametrize("is_session", [False, True])
+async def test_a_lost_editor_token_makes_no_successors(company: Company, is_session: bool) -> None:
+    company.add_user("root", "admin")
+    company.add_user("bob", "developer")
+    with changing(company.runtime.database, ADMIN) as change:
+        bob = reading.user_named(change.connection, "bob")
+        assert bob is not None
+        lost = change.add_token(bob, "editor")
+        before = reading.all_tokens(change.connection, bob.id)
+    company.runtime.lookup.look()
+    async with company.client() as browser:
+        if is_session:
+            browser.cookies.set(
+                company.app.state.signin.cookie_name, company.app.state.signin.sessions.start(bob.id, lost.id)
+            )
+            fields = {"csrf": await token(browser)}
+        else:
+            browser.headers["authorization"], fields = f"Bearer {lost.text}", {"csrf": ""}
+        made = await browser.post("/console/tokens", data=fields | {"name": "evil", "days": "365"}, headers=OWN)
+        revoked = await browser.post(f"/console/tokens/{lost.id}/revoke", data=fields, headers=OWN)
+        listed = await browser.get("/console/tokens")
+        assert '"/console/tokens"' not in (await browser.get("/console")).text
+    assert [answer.status_code for answer in (made, revoked, listed)] == [403, 403, 403]
+    with company.runtime.database.connect() as connection:
+        assert reading.all_tokens(connection, bob.id) == before
