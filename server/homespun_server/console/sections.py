@@ -40,6 +40,11 @@ def may_see(who: Principal, section: str) -> bool:
     return any(s.name == section for s in sections_of(who))
 
 
+def takes(section: str) -> str:
+    """What one must be allowed to do, as the audit log names it."""
+    return next((s.action for s in SECTIONS if s.name == section and s.action), f"see-{section}")
+
+
 def sections_of(who: Principal) -> tuple[Section, ...]:
     found = (s for s in SECTIONS if s.action is None or may(who, s.action))
     return tuple(s for s in found if s.name != "tokens" or _may_make_tokens(who))

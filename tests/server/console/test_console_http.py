@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 
 import httpx
 import pytest
+from fastapi import Request
+from sqlalchemy.pool import QueuePool
+from starlette.types import Message
 
 from homespun_core import registry
 from homespun_server.access import audit, reading
 from homespun_server.access.changing import changing
+from homespun_server.access.personal import erased
+from homespun_server.access.principal import LOCAL
 from homespun_server.console import usage
+from homespun_server.console.http import audit as audit_pages
 from tests.server.console.conftest import ADMIN, HOSTILE, SECRET, VERSIONS, Company
 
 OWN = {"sec-fetch-site": "same-origin"}
@@ -350,3 +357,58 @@ async def test_a_lost_editor_token_makes_no_successors(company: Company, is_sess
     assert [answer.status_code for answer in (made, revoked, listed)] == [403, 403, 403]
     with company.runtime.database.connect() as connection:
         assert reading.all_tokens(connection, bob.id) == before
+
+
+async def test_what_was_refused_stands_in_the_audit_log(company: Company) -> None:
+    company.add_user("root", "admin")
+    ann = company.add_user("ann", "repo-admin")
+    async with company.client("ann") as browser:
+        fields = {"change": "role", "user": "ann", "role": "admin", "csrf": await token(browser)}
+        assert (await browser.post("/console/people", data=fields, headers=OWN)).status_code == 403
+    with company.runtime.database.connect() as connection:
+        entry = list(audit.entries(connection))[-1]
+    assert (entry.actor, entry.action, entry.decision) == (ann, "manage-people", "denied")
+
+
+async def test_a_slow_reader_of_the_audit_log_holds_no_connection(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_pages, "_AT_ONCE", 2)
+    for number in range(3):
+        company.add_user(f"u{number}", "developer")
+    pool = company.runtime.database.pool
+    assert isinstance(pool, QueuePool)
+    before, held = pool.checkedout(), set()
+
+    async def slow(line: Message) -> None:
+        held.add(pool.checkedout() - before)
+        lines.append(line.get("body", b""))
+
+    lines: list[bytes] = []
+    answer = audit_pages.export(Request({"type": "http", "app": company.app, "state": {"principal": LOCAL}}))
+    await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, _never, slow)
+    assert held == {0}
+    with company.runtime.database.connect() as connection:
+        numbers = [entry.number for entry in audit.entries(connection)]
+    assert [json.loads(line)["number"] for line in lines if line] == numbers and len(numbers) > 2
+
+
+async def _never() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("fields", [{"change": "activate"}, {"change": "role", "role": "admin"}])
+async def test_nobody_comes_back_from_being_erased(company: Company, fields: dict[str, str]) -> None:
+    company.add_user("root", "admin")
+    id = company.add_user("zoe", "developer")
+    with changing(company.runtime.database, ADMIN) as change:
+        zoe = reading.user_with(change.connection, id)
+        assert zoe is not None
+        erased(change, zoe)
+    async with company.client("root") as browser:
+        fields = fields | {"user": id, "csrf": await token(browser)}
+        assert (await browser.post("/console/people", data=fields, headers=OWN)).status_code == 400
+    with company.runtime.database.connect() as connection:
+        zoe = reading.user_with(connection, id)
+    assert zoe is not None and not zoe.active and zoe.role == "developer"
