@@ -13,7 +13,7 @@ from fastapi import Request
 from sqlalchemy.pool import QueuePool
 from starlette.types import Message
 
-from homespun_core import registry
+from homespun_core import registry, storage
 from homespun_server.access import audit, reading
 from homespun_server.access.changing import changing
 from homespun_server.access.personal import erased
@@ -412,3 +412,17 @@ async def test_nobody_comes_back_from_being_erased(company: Company, fields: dic
     with company.runtime.database.connect() as connection:
         zoe = reading.user_with(connection, id)
     assert zoe is not None and not zoe.active and zoe.role == "developer"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [{"sources": [], "info": {}}, {"sources": {}, "info": []}, {"sources": {}, "info": {"languages": [1]}}, []],
+)
+async def test_an_index_with_an_odd_manifest_is_shown_as_damaged(company: Company, manifest: object) -> None:
+    snapshot = storage.current(company.data.index(company.shop))
+    assert snapshot is not None
+    (snapshot / storage.MANIFEST).write_text(json.dumps(manifest))
+    async with company.client() as browser:
+        for path in ("/console", "/console/repositories", f"/console/repositories/{company.shop}"):
+            assert (await browser.get(path)).status_code == 200, path
+        assert "unreadable" in (await browser.get(f"/console/repositories/{company.shop}")).text
