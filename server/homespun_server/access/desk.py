@@ -65,7 +65,7 @@ def for_those_who(action: Action) -> Callable[[Request], Desk]:
     def found(request: Request) -> Desk:
         desk = anybody(request)
         if not may(desk.principal, action):
-            _note_refusal(desk, action)
+            note_refusal(desk, action)
             raise ForbiddenError(action)
         return desk
 
@@ -98,7 +98,7 @@ def the_team(connection: Connection, word: str) -> Team:
     return team
 
 
-def _note_refusal(desk: Desk, action: Action) -> None:
+def note_refusal(desk: Desk, action: str) -> None:
     taken = _refusals.take(f"{desk.actor.id} {action}", time.monotonic())
     if taken is None or not taken.is_allowed:
         return

@@ -79,7 +79,8 @@ def _described(
         return Repository(id=id, name=name, identity=id, state="none", problems=own, **lent)
     try:
         manifest = json.loads((snapshot / storage.MANIFEST).read_text(encoding="utf-8"))
-        sources, info = manifest["sources"], manifest["info"]
+        sources, info = _table(manifest["sources"]), _table(manifest["info"])
+        languages, skipped = _table(info.get("languages", {})), _table(info.get("skipped", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         own = [*own, f"{snapshot.name}: unreadable ({error})"]
         return Repository(id=id, name=name, identity=id, state="damaged", problems=own, **lent)
@@ -89,11 +90,11 @@ def _described(
         name=str(sources.get("name") or name),
         identity=hide_credentials(str(sources.get("repository") or id)),
         state="served" if is_served else "waits",
-        commit=sources.get("commit"),
-        age_s=age_s(manifest.get("created"), time.time()),
+        commit=_text(sources.get("commit")),
+        age_s=age_s(_text(manifest.get("created")), time.time()),
         counts=_numbers(info, ("files", "lines", "chunks")),
-        languages=_numbers(info.get("languages", {})),
-        skipped=_numbers(info.get("skipped", {})),
+        languages=_numbers(languages),
+        skipped=_numbers(skipped),
         is_uncommitted=bool(sources.get("uncommitted_of")),
         problems=own,
         **lent,
@@ -104,6 +105,16 @@ def _numbers(values: Mapping[str, Any], wanted: Iterable[str] | None = None) -> 
     """The most first, where it isn't said which."""
     names = wanted if wanted is not None else sorted(values, key=lambda name: (-_number(values[name]), name))
     return {str(name): _number(values[name]) for name in names if name in values}
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{type(value).__name__} where a table should be")
+    return value
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _number(value: object) -> int:

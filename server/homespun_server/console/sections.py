@@ -40,10 +40,20 @@ def may_see(who: Principal, section: str) -> bool:
     return any(s.name == section for s in sections_of(who))
 
 
+def takes(section: str) -> str:
+    """What one must be allowed to do, as the audit log names it."""
+    return next((s.action for s in SECTIONS if s.name == section and s.action), f"see-{section}")
+
+
 def sections_of(who: Principal) -> tuple[Section, ...]:
-    """Tokens belong to accounts: who has none has none."""
     found = (s for s in SECTIONS if s.action is None or may(who, s.action))
-    return tuple(s for s in found if s.name != "tokens" or who.user)
+    return tuple(s for s in found if s.name != "tokens" or _may_make_tokens(who))
+
+
+def _may_make_tokens(who: Principal) -> bool:
+    """Tokens belong to accounts: who has none has none. And an editor's token that got lost mustn't make others, nor a
+    browser that was signed in with it; /v1/homespun/me/tokens asks the same."""
+    return bool(who.user) and "admin" in who.scopes
 
 
 def whose_usage(who: Principal) -> tuple[str | None, frozenset[str] | None]:

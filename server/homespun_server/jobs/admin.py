@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import DBAPIError
 
+from homespun_core.errors import ConfigError
 from homespun_core.paths import hide_credentials
 from homespun_server.access.desk import Desk, for_those_who
 from homespun_server.access.principal import Principal
@@ -26,6 +27,7 @@ _EVERY_S = 1.0
 LASTS_S = 4.0
 """Then a browser asks again, by itself: who was turned out meanwhile hears no more."""
 _AGAIN_MS = 250
+_NOTHING = "there is nothing of that name that you may see"
 _Kind = Literal["index", "train", "evaluate", "notify"]
 
 router = APIRouter(prefix=PATH, tags=["jobs"])
@@ -47,7 +49,10 @@ def listed(
     queue = queue_of(request)
     with explained():
         jobs = queue.store.jobs(
-            states=state, kinds=kind or WORKER_KINDS, repositories=_readable(desk.principal, repository), limit=limit
+            states=state,
+            kinds=kind or WORKER_KINDS,
+            repositories=_wanted(desk.principal, queue, repository),
+            limit=limit,
         )
     return {"jobs": [view(job) for job in jobs], "workers": _workers(queue)}
 
@@ -58,7 +63,7 @@ def add(request: Request, desk: Manager, wanted: Ask) -> dict[str, Any]:
     queue = queue_of(request)
     with explained():
         if desk.principal.readable is not None:
-            _check(desk.principal, queue.repository_of(wanted.repository))
+            _check(desk.principal, queue, _known(queue, wanted.repository))
         note(desk, "job.add", f"{wanted.kind} {hide_credentials(wanted.repository)}")
         job = queue.ask(
             wanted.kind,
@@ -109,9 +114,10 @@ def retry(request: Request, desk: Manager, id: int) -> dict[str, Any]:
 
 
 def _job(request: Request, principal: Principal, id: int) -> Job:
+    queue = queue_of(request)
     with explained():
-        job = queue_of(request).store.get(within(id))
-        _check(principal, job.repository)
+        job = queue.store.get(within(id))
+        _check(principal, queue, job.repository)
     return job
 
 
@@ -121,15 +127,35 @@ def note(desk: Desk, action: str, what: str) -> None:
         change.note(action, what)
 
 
-def _check(principal: Principal, repository: str) -> None:
-    if not principal.may_read(repository):
-        raise NoSuchJob("there is nothing of that name that you may see")
+def may_see(principal: Principal, queue: Queue, repository: str) -> bool:
+    """Whoever may read all that its jobs are about: the log of a shared adapter tells of each of its repositories."""
+    return principal.readable is None or queue.parts(repository) <= principal.readable
 
 
-def _readable(principal: Principal, wanted: str | None) -> list[str] | None:
-    if wanted is not None:
-        return [wanted] if principal.may_read(wanted) else []
-    return None if principal.readable is None else sorted(principal.readable)
+def readable(principal: Principal, queue: Queue) -> list[str] | None:
+    """Ids of those whose jobs somebody may see; None is all there are."""
+    if principal.readable is None:
+        return None
+    return sorted(id for id in principal.readable if may_see(principal, queue, id))
+
+
+def _known(queue: Queue, word: str) -> str:
+    """Nobody hears of a name that it is there, but not theirs."""
+    try:
+        return queue.repository_of(word)
+    except ConfigError:
+        raise NoSuchJob(_NOTHING) from None
+
+
+def _check(principal: Principal, queue: Queue, repository: str) -> None:
+    if not may_see(principal, queue, repository):
+        raise NoSuchJob(_NOTHING)
+
+
+def _wanted(principal: Principal, queue: Queue, repository: str | None) -> list[str] | None:
+    if repository is None:
+        return readable(principal, queue)
+    return [repository] if may_see(principal, queue, repository) else []
 
 
 def _workers(queue: Queue) -> list[dict[str, Any]]:
@@ -155,5 +181,5 @@ async def _changes(request: Request, principal: Principal, queue: Queue) -> Asyn
 
 
 def _current(principal: Principal, queue: Queue) -> list[dict[str, Any]]:
-    newest = queue.store.jobs(repositories=_readable(principal, None), limit=50)
+    newest = queue.store.jobs(repositories=readable(principal, queue), limit=50)
     return [view(job) for job in newest]

@@ -71,6 +71,9 @@ class Queue:
         except (HomespunError, DBAPIError) as error:
             logger.warning("a push to %s makes no job (%s)", repository, type(error).__name__)
 
+    def parts(self, repository: str) -> frozenset[str]:
+        return self._targets.parts(repository)
+
     def repository_of(self, word: str) -> str:
         """The id of what is configured or indexed here under that name. Raises ConfigError."""
         return self._target(word, True).repository

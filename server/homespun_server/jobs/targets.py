@@ -36,6 +36,11 @@ class Targets:
             for config in self._repositories
         ]
 
+    def parts(self, id: str) -> frozenset[str]:
+        """Ids of all that a job about it is about: a shared adapter's repositories, and itself."""
+        scopes = (scope for scope in self._scopes if scope.id == id)
+        return frozenset((id, *(repo_id(config.source) for scope in scopes for config in scope.repositories)))
+
     def find(self, word: str) -> Target | None:
         """By id, configured name or source, or the name of a shared adapter: of what is configured or indexed here."""
         return self._configured(word) or self._indexed(word)

@@ -193,3 +193,25 @@ def test_with_accounts_nobody_is_kept_out_either(browser: Browser, served: Serve
         page.get_by_role("button", name="Sign out").click()
         page.goto("/console")
         assert page.url.endswith("/signin?next=/console")
+
+
+def test_a_page_that_nobody_touches_lets_the_session_end(browser: Browser, served: Served) -> None:
+    company, url = served
+    with visiting(browser, url) as page:
+        name = company.app.state.signin.cookie_name
+        company.add_user("idle", "admin")
+        page.context.add_cookies([{"name": name, "value": company.session("idle"), "url": url}])
+        page.clock.install()
+        page.goto("/console")
+        assert [asks_after(page, minutes) for minutes in (1, 30, 1)] == [True, False, False]
+        page.mouse.move(50, 50)
+        assert asks_after(page, 1)
+
+
+def asks_after(page: Page, minutes: int) -> bool:
+    """Whether the page asks for its newest numbers by then."""
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.fast_forward(minutes * 60_000)
+    page.wait_for_timeout(500)
+    return bool(asked)

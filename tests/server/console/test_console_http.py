@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 
 import httpx
 import pytest
+from fastapi import Request
+from sqlalchemy.pool import QueuePool
+from starlette.types import Message
 
-from homespun_core import registry
-from homespun_server.access import audit
+from homespun_core import registry, storage
+from homespun_server.access import audit, reading
+from homespun_server.access.changing import changing
+from homespun_server.access.personal import erased
+from homespun_server.access.principal import LOCAL
 from homespun_server.console import usage
-from tests.server.console.conftest import HOSTILE, SECRET, VERSIONS, Company
+from homespun_server.console.http import audit as audit_pages
+from tests.server.console.conftest import ADMIN, HOSTILE, SECRET, VERSIONS, Company
 
 OWN = {"sec-fetch-site": "same-origin"}
 
@@ -322,3 +330,99 @@ async def test_an_admin_changes_people_and_the_log_says_so(company: Company) -> 
         assert "The log is whole" in (await browser.get("/console/audit/verified")).text
         lines = (await browser.get("/console/audit/log.jsonl")).text.splitlines()
         assert len(lines) == len(re.findall(r'<th scope="row" class="number">', log))
+
+
+@pytest.mark.parametrize("is_session", [False, True])
+async def test_a_lost_editor_token_makes_no_successors(company: Company, is_session: bool) -> None:
+    company.add_user("root", "admin")
+    company.add_user("bob", "developer")
+    with changing(company.runtime.database, ADMIN) as change:
+        bob = reading.user_named(change.connection, "bob")
+        assert bob is not None
+        lost = change.add_token(bob, "editor")
+        before = reading.all_tokens(change.connection, bob.id)
+    company.runtime.lookup.look()
+    async with company.client() as browser:
+        if is_session:
+            browser.cookies.set(
+                company.app.state.signin.cookie_name, company.app.state.signin.sessions.start(bob.id, lost.id)
+            )
+            fields = {"csrf": await token(browser)}
+        else:
+            browser.headers["authorization"], fields = f"Bearer {lost.text}", {"csrf": ""}
+        made = await browser.post("/console/tokens", data=fields | {"name": "evil", "days": "365"}, headers=OWN)
+        revoked = await browser.post(f"/console/tokens/{lost.id}/revoke", data=fields, headers=OWN)
+        listed = await browser.get("/console/tokens")
+        assert '"/console/tokens"' not in (await browser.get("/console")).text
+    assert [answer.status_code for answer in (made, revoked, listed)] == [403, 403, 403]
+    with company.runtime.database.connect() as connection:
+        assert reading.all_tokens(connection, bob.id) == before
+
+
+async def test_what_was_refused_stands_in_the_audit_log(company: Company) -> None:
+    company.add_user("root", "admin")
+    ann = company.add_user("ann", "repo-admin")
+    async with company.client("ann") as browser:
+        fields = {"change": "role", "user": "ann", "role": "admin", "csrf": await token(browser)}
+        assert (await browser.post("/console/people", data=fields, headers=OWN)).status_code == 403
+    with company.runtime.database.connect() as connection:
+        entry = list(audit.entries(connection))[-1]
+    assert (entry.actor, entry.action, entry.decision) == (ann, "manage-people", "denied")
+
+
+async def test_a_slow_reader_of_the_audit_log_holds_no_connection(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_pages, "_AT_ONCE", 2)
+    for number in range(3):
+        company.add_user(f"u{number}", "developer")
+    pool = company.runtime.database.pool
+    assert isinstance(pool, QueuePool)
+    before, held = pool.checkedout(), set()
+
+    async def slow(line: Message) -> None:
+        held.add(pool.checkedout() - before)
+        lines.append(line.get("body", b""))
+
+    lines: list[bytes] = []
+    answer = audit_pages.export(Request({"type": "http", "app": company.app, "state": {"principal": LOCAL}}))
+    await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, _never, slow)
+    assert held == {0}
+    with company.runtime.database.connect() as connection:
+        numbers = [entry.number for entry in audit.entries(connection)]
+    assert [json.loads(line)["number"] for line in lines if line] == numbers and len(numbers) > 2
+
+
+async def _never() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("fields", [{"change": "activate"}, {"change": "role", "role": "admin"}])
+async def test_nobody_comes_back_from_being_erased(company: Company, fields: dict[str, str]) -> None:
+    company.add_user("root", "admin")
+    id = company.add_user("zoe", "developer")
+    with changing(company.runtime.database, ADMIN) as change:
+        zoe = reading.user_with(change.connection, id)
+        assert zoe is not None
+        erased(change, zoe)
+    async with company.client("root") as browser:
+        fields = fields | {"user": id, "csrf": await token(browser)}
+        assert (await browser.post("/console/people", data=fields, headers=OWN)).status_code == 400
+    with company.runtime.database.connect() as connection:
+        zoe = reading.user_with(connection, id)
+    assert zoe is not None and not zoe.active and zoe.role == "developer"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [{"sources": [], "info": {}}, {"sources": {}, "info": []}, {"sources": {}, "info": {"languages": [1]}}, []],
+)
+async def test_an_index_with_an_odd_manifest_is_shown_as_damaged(company: Company, manifest: object) -> None:
+    snapshot = storage.current(company.data.index(company.shop))
+    assert snapshot is not None
+    (snapshot / storage.MANIFEST).write_text(json.dumps(manifest))
+    async with company.client() as browser:
+        for path in ("/console", "/console/repositories", f"/console/repositories/{company.shop}"):
+            assert (await browser.get(path)).status_code == 200, path
+        assert "unreadable" in (await browser.get(f"/console/repositories/{company.shop}")).text

@@ -22,6 +22,7 @@ from homespun_core.types import ModelFiles
 from homespun_server.access import audit
 from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
+from homespun_server.access.decisions import Guarded
 from homespun_server.app import build_app
 from homespun_server.jobs import admin
 from homespun_server.jobs.queue import TOKEN_FILE, Queue
@@ -293,10 +294,41 @@ async def test_jobs_are_for_those_who_manage_repositories_and_may_read_them(site
     assert (await site.call("GET", "/admin/jobs", token=tokens["ann"])).json()["jobs"] == []
     for method, path in (("GET", url), ("GET", f"{url}/log"), ("POST", f"{url}/cancel"), ("POST", f"{url}/retry")):
         assert (await site.call(method, path, token=tokens["ann"])).status_code == 404
-    for word in ("shop", "/etc"):
+    said = set()
+    for word in ("shop", "/etc", "nothing"):
         asked = await site.call("POST", "/admin/jobs", {"kind": "index", "repository": word}, tokens["ann"])
-        assert asked.status_code in (400, 404)
+        said.add((asked.status_code, asked.text))
+    assert len(said) == 1 and said.pop()[0] == 404  # nobody learns which of them are there
     assert (await site.call("POST", f"{url}/cancel", token=tokens["root"])).json()["state"] == "cancelled"
     with runtime.database.connect() as connection:
         noted = [(entry.action, entry.object) for entry in audit.entries(connection)]
     assert ("job.add", "index shop") in noted and ("job.cancel", str(job["id"])) in noted
+
+
+@pytest.mark.parametrize("reads_all", [False, True])
+async def test_jobs_of_a_shared_adapter_are_for_those_who_may_read_all_of_it(site: Site, reads_all: bool) -> None:
+    """Its log tells of each of its repositories."""
+    runtime = site.app.state.runtime
+    there = (Guarded(id=TEAM.id, is_adapter=True), Guarded(id=SHOP_ID))
+    runtime.lookup._repositories = lambda: there
+    with changing(runtime.database, Actor(id="cli:test", origin="cli")) as change:
+        change.add_user("root", role="admin")
+        ann = change.add_user("ann", role="repo-admin")
+        change.grant(ann, SHOP_ID if reads_all else "another")
+        token = change.add_token(ann, "test", scopes=["admin"]).text
+    runtime.lookup.look()
+    job = site.queue.ask("train", "team", asked_by="root", known=True)
+    url, asked = f"/admin/jobs/{job.id}", {"kind": "train", "repository": "team"}
+    listed = (await site.call("GET", "/admin/jobs", token=token)).json()["jobs"]
+    named = (await site.call("GET", f"/admin/jobs?repository={TEAM.id}", token=token)).json()["jobs"]
+    assert [len(listed), len(named)] == ([1, 1] if reads_all else [0, 0])
+    for method, path, body in (("GET", url, None), ("GET", f"{url}/log", None), ("POST", "/admin/jobs", asked)):
+        assert (await site.call(method, path, body, token)).is_success == reads_all, path
+    headers = {"Authorization": f"Bearer {token}"}
+    transport = httpx.ASGITransport(site.app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", headers=headers) as browser:
+        assert (f"/console/jobs/{job.id}" in (await browser.get("/console/jobs")).text) == reads_all
+        assert (await browser.get(f"/console/jobs/{job.id}")).is_success == reads_all
+        fields, own = {"change": "cancel"}, {"sec-fetch-site": "same-origin"}
+        answer = await browser.post(f"/console/jobs/{job.id}", data=fields, headers=own)
+        assert answer.status_code == (303 if reads_all else 404)

@@ -290,6 +290,24 @@ async def test_whoever_signed_in_before_keeps_their_account(
     )
 
 
+async def test_whom_an_administrator_turned_out_the_provider_lets_in_no_more(
+    certified: CertifiedProvider, oidc: dict[str, str], make_app: MakeApp, make_browser: MakeBrowser
+) -> None:
+    certified.add("ada-1", preferred_username="ada")
+    first = make_app(**oidc)
+    await make_browser(first).sign_in("ada-1")
+    ada = person(first, "ada")
+    assert ada is not None
+    with change(first) as changed:
+        changed.set_active(ada.user, False)
+    provider = IdentityProvider(app := make_app(**oidc, scim_token=TOKEN))
+    assert await provider.add("ada@example.com", externalId="ada-1") == ada.user.id
+    for _ in range(2):
+        found = person(app, "ada")
+        assert found is not None and not found.user.active
+        await provider.patch(f"/Users/{ada.user.id}", [{"op": "replace", "value": {"active": True}}])
+
+
 async def test_what_was_changed_is_in_the_audit_log(app: FastAPI, provider: IdentityProvider) -> None:
     id = await provider.add("ada")
     await provider.patch(f"/Users/{id}", DEACTIVATED["as Okta does"])

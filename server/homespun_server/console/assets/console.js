@@ -2,6 +2,9 @@
 "use strict";
 
 const REFRESH_MS = 5000;
+const REST_MS = 5 * 60_000;
+const isSignedIn = document.querySelector("form.viewer") !== null;
+let touched = Date.now();
 
 function addCopyButton(block) {
   const command = block.textContent;
@@ -17,9 +20,14 @@ function addCopyButton(block) {
   block.append(button);
 }
 
+// Asking counts as use of a session, which must end where nobody is: a page that nobody touches asks no more.
+function rests() {
+  return document.hidden || (isSignedIn && Date.now() - touched > REST_MS);
+}
+
 // Replaces what changed of the page's live parts by what the server says now; never where somebody is at work.
 async function refresh() {
-  if (document.hidden) return;
+  if (rests()) return;
   const answer = await fetch(location.href, { headers: { accept: "text/html" } });
   if (!answer.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelectorAll("[data-live]");
@@ -35,6 +43,9 @@ function keepFresh() {
   refresh().catch(() => {}).finally(() => setTimeout(keepFresh, REFRESH_MS));
 }
 
+for (const sign of ["keydown", "pointerdown", "pointermove", "wheel"]) {
+  document.addEventListener(sign, () => { touched = Date.now(); }, { passive: true });
+}
 document.querySelectorAll("[data-copy]").forEach(addCopyButton);
 document.querySelectorAll("form[data-submit]").forEach((form) => {
   form.addEventListener("keydown", (event) => {

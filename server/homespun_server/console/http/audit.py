@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
@@ -16,6 +16,7 @@ from homespun_server.console.sections import PATH
 router = APIRouter()
 
 _SHOWN = 100
+_AT_ONCE = 1_000
 
 
 @router.get(f"{PATH}/audit")
@@ -57,9 +58,16 @@ def export(request: Request) -> Response:
 
 
 def _lines(request: Request) -> Iterator[str]:
+    after = 0
+    while found := _entries_after(request, after):
+        yield from (json.dumps(entry.as_json(), ensure_ascii=False) + "\n" for entry in found)
+        after = found[-1].number
+
+
+def _entries_after(request: Request, number: int) -> list[audit.Entry]:
+    """Some at a time, so that nobody holds a connection for as long as they take to read."""
     with runtime_of(request).database.connect() as connection:
-        for entry in audit.entries(connection):
-            yield json.dumps(entry.as_json(), ensure_ascii=False) + "\n"
+        return list(islice(audit.entries(connection, number), _AT_ONCE))
 
 
 def _number(text: str) -> int | None:

@@ -7,11 +7,10 @@ from fastapi.responses import Response
 
 from homespun_core.errors import HomespunError
 from homespun_server.access.desk import anybody
-from homespun_server.access.principal import Principal
 from homespun_server.console import losses
 from homespun_server.console.http.web import Form, allowed, back_to, data_of, not_found, page
 from homespun_server.console.sections import PATH
-from homespun_server.jobs.admin import note
+from homespun_server.jobs.admin import may_see, note, readable
 from homespun_server.jobs.http import MAX_ID, queue_of
 from homespun_server.jobs.states import Job
 from homespun_server.jobs.store import NoSuchJob
@@ -24,8 +23,7 @@ _SHOWN = 100
 @router.get(f"{PATH}/jobs")
 def index(request: Request) -> Response:
     who, queue = allowed(request, "jobs"), queue_of(request)
-    readable = None if who.readable is None else sorted(who.readable)
-    found = queue.store.jobs(repositories=readable, limit=_SHOWN)
+    found = queue.store.jobs(repositories=readable(who, queue), limit=_SHOWN)
     return page(request, "jobs.html", "jobs", jobs=found, workers=queue.workers(), now=queue.store.now())
 
 
@@ -56,17 +54,14 @@ def _job(request: Request, id: str) -> Job:
     who = allowed(request, "jobs")
     if not (id.isascii() and id.isdigit() and len(id) < 11 and int(id) <= MAX_ID):
         raise not_found("job")
+    queue = queue_of(request)
     try:
-        job = queue_of(request).store.get(int(id))
+        job = queue.store.get(int(id))
     except NoSuchJob:
         raise not_found("job") from None
-    if not _may_see(who, job):
+    if not may_see(who, queue, job.repository):
         raise not_found("job")
     return job
-
-
-def _may_see(who: Principal, job: Job) -> bool:
-    return who.readable is None or who.may_read(job.repository)
 
 
 def _shown(request: Request, job: Job, *, status: int = 200, error: str | None = None) -> Response:

@@ -15,6 +15,7 @@ from homespun_server.console.http.repositories import repositories_of
 from homespun_server.console.http.web import allowed, data_of, is_recording, page, runtime_of
 from homespun_server.console.sections import PATH, may_see, whose_usage
 from homespun_server.feedback.store import Summary
+from homespun_server.jobs.admin import readable
 from homespun_server.jobs.http import queue_of
 from homespun_server.jobs.states import Job
 
@@ -63,7 +64,7 @@ def _today(request: Request, who: Principal) -> Summary | None:
 
 def _failed(request: Request, who: Principal) -> list[Job]:
     """Jobs that ended badly in the last day."""
-    store = queue_of(request).store
-    readable = None if who.readable is None else sorted(who.readable)
-    found = store.jobs(states=("failed", "poisoned"), repositories=readable, limit=_FAILED)
+    queue = queue_of(request)
+    store, wanted = queue.store, readable(who, queue)
+    found = store.jobs(states=("failed", "poisoned"), repositories=wanted, limit=_FAILED)
     return [job for job in found if job.ended is not None and store.now() - job.ended < usage.DAY_S]

@@ -56,7 +56,7 @@ def _shown(request: Request, *, status: int = 200, error: str | None = None) -> 
 def _user(change: Change, fields: Fields) -> User:
     word = fields.get("user", "").strip()
     found = reading.user_named(change.connection, word)
-    if found is None:
+    if found is None or found.erased is not None:
         raise ConfigError(f"user {word[:80]!r}: there is none of that name")
     return found
 

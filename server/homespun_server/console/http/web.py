@@ -11,10 +11,11 @@ from fastapi.responses import RedirectResponse, Response
 
 from homespun_core.paths import DataDir
 from homespun_server.access.audit import Actor
+from homespun_server.access.desk import anybody, note_refusal
 from homespun_server.access.http import principal_of
 from homespun_server.access.principal import Principal
 from homespun_server.console.http.assets import SCRIPT_URL, STYLE_URL
-from homespun_server.console.sections import may_see, sections_of
+from homespun_server.console.sections import may_see, sections_of, takes
 from homespun_server.console.words import FILTERS
 from homespun_server.pages.forms import PageError, form
 from homespun_server.pages.http import HEADERS, Pages
@@ -42,9 +43,10 @@ def is_recording(request: Request) -> bool:
 
 
 def allowed(request: Request, section: str) -> Principal:
-    """Who asks. Raises PageError where this part of the console isn't theirs."""
+    """Who asks. Raises PageError where this part of the console isn't theirs, and notes it."""
     who = principal_of(request)
     if not may_see(who, section):
+        note_refusal(anybody(request), takes(section))
         raise PageError(403, "Not for you", "Your role doesn’t have this part of the console; an admin can change it.")
     return who
 

@@ -276,7 +276,7 @@ def _attribute(path: AttrPath) -> str:
 @contextmanager
 def _changing(request: Request) -> Iterator[Change]:
     try:
-        with changing(request.app.state.runtime.database, Actor(id="scim", origin=origin_of(request))) as change:
+        with changing(request.app.state.runtime.database, Actor(id=users.ACTOR, origin=origin_of(request))) as change:
             yield change
     except ConfigError as error:
         raise SCIMException(detail=str(error)) from error

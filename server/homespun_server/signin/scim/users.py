@@ -15,10 +15,13 @@ from homespun_server.access import reading
 from homespun_server.access import tables as accounts
 from homespun_server.access.changing import Change
 from homespun_server.access.records import User as Account
+from homespun_server.access.tables import audit
 from homespun_server.signin.accounts import free_name
 from homespun_server.signin.scim.resources import Membership, User
 from homespun_server.signin.tables import identities, provisioned_groups, provisioned_users
 
+ACTOR = "scim"
+"""The provider, in the audit log."""
 _MAX_CHARS = 200
 _FIELDS = {"user_name", "name", "display_name", "active", "emails"}
 
@@ -81,11 +84,19 @@ def key(user_name: str) -> str:
 
 def _apply(change: Change, account: Account, wanted: User, *, active: bool) -> None:
     """Somebody who has left has left, though they were the last admin: the api_token of the settings remains."""
-    if active != account.active:
+    if active != account.active and (not active or _was_taken_back(change.connection, account)):
         change.set_active(account, active, keep_an_admin=False)
     email = _email(wanted)
     if email != account.email:
         change.set_email(account, email)
+
+
+def _was_taken_back(connection: Connection, account: Account) -> bool:
+    """Whether it was the provider that deactivated an account: whom an administrator has turned out, only an
+    administrator lets in again."""
+    is_it = (audit.c.action == "user.deactivate") & (audit.c.object == f"user:{account.id}")
+    query = select(audit.c.actor).where(is_it).order_by(audit.c.number.desc()).limit(1)
+    return connection.execute(query).scalar() == ACTOR
 
 
 def _email(user: User) -> str | None:
