@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from homespun_server.connections import at_most
 from homespun_server.dialects import BadRequestError
@@ -96,8 +97,10 @@ class _WorkersRoute(APIRoute):
             _workers_only(request)
             try:
                 return await answer(Request(request.scope, at_most(_MAX_BODY_BYTES, request.receive)))
-            except HTTPException as error:  # FastAPI calls whatever fails while it reads a body a 400
-                raise error.__cause__ if isinstance(error.__cause__, BadRequestError) else error
+            except StarletteHTTPException as error:  # FastAPI calls whatever fails while it reads a body a 400
+                if isinstance(error.__cause__, BadRequestError):
+                    raise error.__cause__ from None
+                raise
 
         return checked
 

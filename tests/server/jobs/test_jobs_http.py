@@ -113,7 +113,7 @@ async def test_nothing_is_read_of_whoever_has_no_token(site: Site) -> None:
         assert num_read == 0
         client.headers["Authorization"] = f"Bearer {site.token}"
         answer = await client.post("/lease", content=body())
-    assert answer.status_code == 413 and num_read == 21
+    assert answer.status_code == 413 and num_read == 21, (answer.text, num_read)
 
 
 async def test_the_token_of_workers_opens_no_other_door(tmp_path: Path) -> None:
