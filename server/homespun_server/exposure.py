@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError
 
+MIN_TOKEN_CHARS = 16
+
 
 def is_loopback(host: str) -> bool:
     if host == "localhost":
@@ -28,6 +30,18 @@ def check_exposure(settings: Settings, *, has_accounts: bool) -> None:
             " make accounts (homespun user add NAME --role admin), set HOMESPUN_API_TOKEN, or listen on 127.0.0.1"
             " alone"
         )
+    if reached:
+        _check_tokens(settings)
+
+
+def _check_tokens(settings: Settings) -> None:
+    """What others may try without end must be too long to guess."""
+    for name in ("api_token", "scim_token", "worker_token"):
+        if 0 < len(getattr(settings, name)) < MIN_TOKEN_CHARS:
+            raise ConfigError(
+                f"{name}: is shorter than {MIN_TOKEN_CHARS} characters and could be guessed by whoever reaches this"
+                " server; set a long random text (openssl rand -hex 24)"
+            )
 
 
 def _reached_by_others(settings: Settings) -> str:

@@ -62,6 +62,9 @@ async def test_what_a_proxy_passes_on_is_nobodys(make_app: MakeApp, header: str)
         ({"public_url": "homespun.example.com"}, "public_url"),
         ({"public_url": "https://homespun.example.com/console"}, "public_url"),
         ({"public_url": PUBLIC}, "HOMESPUN_API_TOKEN"),
+        ({"host": "0.0.0.0", "api_token": "x" * 15}, "api_token"),
+        ({"host": "0.0.0.0", "api_token": API_TOKEN, "scim_token": "short"}, "scim_token"),
+        ({"public_url": PUBLIC, "api_token": API_TOKEN, "worker_token": "short"}, "worker_token"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_a_line(make_app: MakeApp, settings: dict[str, Any], word: str) -> None:
