@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -102,12 +104,12 @@ def repo_identity(source: str) -> str:
     Two spellings of one repository give one identity, whichever protocol they name. Defined for every text: what git
     would refuse (no host, a port that is no number, a NUL) has an identity too, and only local ones begin with `/`.
     """
-    address = source.strip()
-    match = _remote(address)
-    if match:
-        host, path = match.groups()
-        return f"{host.lower() or 'nowhere'}/{_strip_git(path)}"
-    return _absolute(re.sub("^file://", "", address, flags=re.IGNORECASE)).removesuffix("/.git") or "/"
+    return _identity(source, _absolute)
+
+
+def identity_as_said(source: str) -> str:
+    """`repo_identity` of what somebody elsewhere says: no look at this disk, so links and `~` stay as they are."""
+    return _identity(source, os.path.abspath)
 
 
 def repo_identity_on_disk(source: str) -> str:
@@ -148,6 +150,15 @@ def repo_id(source: str) -> str:
     identity = repo_identity(source)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", identity.rpartition("/")[2].removesuffix(".git")).strip(".-") or "repo"
     return f"{name[:40]}-{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def _identity(source: str, absolute: Callable[[str], str]) -> str:
+    address = source.strip()
+    match = _remote(address)
+    if match:
+        host, path = match.groups()
+        return f"{host.lower() or 'nowhere'}/{_strip_git(path)}"
+    return absolute(re.sub("^file://", "", address, flags=re.IGNORECASE)).removesuffix("/.git") or "/"
 
 
 def _remote(address: str) -> re.Match[str] | None:

@@ -58,7 +58,7 @@ class BoundedBodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif _announced_bytes(scope) > MAX_BODY_BYTES:
-            error = _too_large()
+            error = _too_large(MAX_BODY_BYTES)
             closing = {"Connection": "close"}
             response = refused(
                 scope["path"], error.status, error.message, "invalid_request_error", error.code, headers=closing
@@ -68,13 +68,28 @@ class BoundedBodies:
             await self._app(scope, _bounded(receive), send)
 
 
+def at_most(number: int, receive: Receive) -> Receive:
+    """Refuses a body of more bytes, as soon as they are there."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > number:
+            raise _too_large(number)
+        return message
+
+    return counted
+
+
 def _bounded(receive: Receive) -> Receive:
     """Once the body is there, waiting (for the client to hang up) has no limit."""
     end = asyncio.get_running_loop().time() + BODY_S
-    size, is_whole = 0, False
+    receive, is_whole = at_most(MAX_BODY_BYTES, receive), False
 
     async def bounded() -> Message:
-        nonlocal size, is_whole
+        nonlocal is_whole
         if is_whole:
             return await receive()
         try:
@@ -84,10 +99,7 @@ def _bounded(receive: Receive) -> Receive:
             raise BadRequestError(
                 f"the body didn't come within {BODY_S:.0f} seconds", code="body_too_slow", status=408
             ) from None
-        size += len(message.get("body", b""))
         is_whole = message["type"] != "http.request" or not message.get("more_body", False)
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
         return message
 
     return bounded
@@ -98,6 +110,6 @@ def _announced_bytes(scope: Scope) -> int:
     return int(value) if value.isdigit() else 0
 
 
-def _too_large() -> BadRequestError:
-    message = f"the body is larger than {MAX_BODY_BYTES:,} bytes; send less"
+def _too_large(most: int) -> BadRequestError:
+    message = f"the body is larger than {most:,} bytes; send less"
     return BadRequestError(message, code="body_too_large", status=413)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from homespun_core import registry, storage
 from homespun_core.errors import ModelError, StorageError
-from homespun_core.paths import DataDir
+from homespun_core.paths import DataDir, identity_as_said
 from homespun_core.scopes import is_scope, why_kept_back
 from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
@@ -33,6 +33,8 @@ _Opened = TypeVar("_Opened")
 _POLL_S = 0.1
 """A pointer costs microseconds to read, and a saved file is to be found within 300 ms."""
 _MAX_VIEWS = 256
+_MAX_WANTED_CHARS = 1_000
+"""Nobody's repository has a longer name, and taking one apart takes time on the loop that serves everybody."""
 _GRACE_S = 30.0
 """How long something replaced stays open for requests that chose it before: far above any completion's deadline."""
 
@@ -90,8 +92,10 @@ def pick(repositories: Iterable[LiveRepository], wanted: str | None) -> LiveRepo
     known = list(repositories)
     if not wanted:
         return known[0] if len(known) == 1 else None
-    identity = identity_of(wanted)
-    found = [r for r in known if identity and (identity == r.identity or identity in r.remotes)]
+    if len(wanted) > _MAX_WANTED_CHARS:
+        return None
+    identity = identity_as_said(wanted)
+    found = [r for r in known if identity == r.identity or identity in r.remotes]
     found = found or [r for r in known if wanted in (r.id, r.name, r.identity)]
     return found[0] if len(found) == 1 else None
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homespun_core.paths import hide_credentials, repo_id, repo_identity, repo_identity_on_disk, why_unreadable
+from homespun_core.paths import (
+    hide_credentials,
+    identity_as_said,
+    repo_id,
+    repo_identity,
+    repo_identity_on_disk,
+    why_unreadable,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +63,13 @@ def test_odd_addresses_have_an_identity_too(source: str, identity: str) -> None:
 def test_paths_that_cannot_exist_are_local_ones(source: str) -> None:
     assert repo_identity(source).startswith("/")
     assert repo_id(source) == repo_id(source)
+
+
+def test_what_is_said_elsewhere_is_taken_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "app")
+    assert identity_as_said(f"{tmp_path}/x/../link/.git") == f"{tmp_path}/link"
+    assert identity_as_said("~root/app").endswith("/~root/app")
+    assert identity_as_said("git@git.example.com:team/app.git") == "git.example.com/team/app"
 
 
 @given(st.text(max_size=50))

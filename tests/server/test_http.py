@@ -19,7 +19,7 @@ from homespun_server.app import build_app
 from homespun_server.engine.protocol import Engine
 from homespun_server.runtime import EngineLoader, Runtime, load_torch_engine
 
-TOKEN = "secret-canary"
+TOKEN = "secret-canary-of-16"
 BODY = {"prompt": "def add(a, b):\n    return", "max_tokens": 8}
 
 

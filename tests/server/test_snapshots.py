@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -321,6 +322,19 @@ TWIN = LiveRepository(id="loom-3", identity="/src/copy/loom", name="loom")
 )
 def test_a_repository_is_known_by_name_path_and_remote(wanted: str | None, expected: LiveRepository | None) -> None:
     assert pick([LOOM, OTHER], wanted) is expected
+
+
+@pytest.mark.parametrize("wanted", ["~root/x", "/a/../" * 100, "/src/" + "loom/" * 400_000])
+def test_what_a_client_says_is_not_looked_for_on_this_disk(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Following links takes the square of a path's length, and nobody else is served meanwhile."""
+    for method in ("expanduser", "resolve"):
+        monkeypatch.setattr(Path, method, lambda path: pytest.fail(f"looked for {str(path)[:20]}"))
+    assert pick([LOOM, OTHER], wanted) is None
+
+
+def test_a_name_of_any_length_is_nobodys() -> None:
+    long = replace(LOOM, name="x" * 1_001)
+    assert pick([long, OTHER], long.name) is None
 
 
 def test_the_only_repository_serves_clients_that_name_none_and_unknown_or_ambiguous_names_get_none() -> None:

@@ -76,9 +76,10 @@ class Change:
         self.note("user.add", f"user:{user.id}", role=role, source=source)
         return user
 
-    def set_role(self, user: User, role: Role) -> None:
+    def set_role(self, user: User, role: Role, *, keep_an_admin: bool = True) -> None:
         self._set(user, "user.role", role=_role(role))
-        self._keep_an_admin(user)
+        if keep_an_admin:
+            self._keep_an_admin(user)
 
     def set_email(self, user: User, email: str | None) -> None:
         self._check_email(email)

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, delete, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_core.errors import HomespunError, ServiceError
@@ -132,9 +132,10 @@ def path_at(forge: ForgeConfig, guarded: Guarded) -> str | None:
 
 def _write(engine: Engine, forge: ForgeConfig, repository: str, readers: Sequence[User]) -> None:
     """Who is new gets a grant, who isn't named any more loses theirs, and the others' go on."""
-    expires = time.time() + forge.minutes * 60 * _ROUNDS_TRUSTED
+    now = time.time()
+    expires = now + forge.minutes * 60 * _ROUNDS_TRUSTED
     with engine.connect() as connection:
-        before = reading.forge_grants(connection, repository)
+        before = reading.forge_grants(connection, repository, now)
     wanted = {user.id for user in readers}
     if before != wanted:
         by = Actor(id=f"forge:{forge.host}", origin=forge.host)
@@ -148,6 +149,7 @@ def _write(engine: Engine, forge: ForgeConfig, repository: str, readers: Sequenc
                     change.revoke_grants(gone, repository, source="forge")
     with engine.begin() as connection:  # no change of rights, so nobody needs to look again
         mine = (grants.c.pattern == repository) & (grants.c.source == "forge")
+        connection.execute(delete(grants).where(mine, grants.c.expires <= now))  # what has ended never goes on
         connection.execute(update(grants).where(mine).values(expires=expires))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from http.cookies import CookieError, SimpleCookie
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,6 +26,7 @@ Headers = Mapping[bytes, bytes]
 OPEN = ("/healthz", "/readyz")
 """Answer anybody, and say less to whoever shows no credential."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_OF_PROXIES = (b"forwarded", b"x-real-ip")
 
 
 class Browsers(Protocol):
@@ -115,7 +116,7 @@ class Gate:
 
     async def _principal(self, headers: Headers) -> Principal | None:
         """None for whoever shows nothing that we know. Raises ServiceError while that can't be known."""
-        if self._is_single and not self._lookup.has_accounts:
+        if self._is_single and not self._lookup.has_accounts and _is_direct(headers):
             return LOCAL
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer":
@@ -149,6 +150,12 @@ def _is_under(path: str, doors: Sequence[str]) -> bool:
     return any(f"{path}/".startswith(f"{door}/") for door in doors)
 
 
+def _is_direct(headers: Headers) -> bool:
+    """Whether whoever asks is on this machine, as far as headers tell: a proxy passes on what others ask."""
+    is_forwarded = any(name in _OF_PROXIES or name.startswith(b"x-forwarded-") for name in headers)
+    return not is_forwarded and is_loopback(_host_of(headers.get(b"host", b"").decode("latin-1")))
+
+
 def _telling(taken: Taken | None, send: Send) -> Send:
     """Adds what is left, under OpenAI's names."""
     if taken is None:
@@ -166,11 +173,8 @@ def _telling(taken: Taken | None, send: Send) -> Send:
 
 
 def _cookie(headers: Headers, name: str) -> str | None:
-    try:
-        found = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1")).get(name)
-    except CookieError:
-        return None
-    return found.value if found else None
+    """Whatever others on this host have set beside it: Python's own parser reads nothing where one cookie is odd."""
+    return cookie_parser(headers.get(b"cookie", b"").decode("latin-1")).get(name)
 
 
 def _host_of(header: str) -> str:

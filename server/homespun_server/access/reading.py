@@ -57,9 +57,10 @@ def all_grants(connection: Connection) -> Sequence[Grant]:
     return [_grant(row) for row in connection.execute(_granted().order_by(grants.c.created, grants.c.id))]
 
 
-def forge_grants(connection: Connection, repository: str) -> set[str]:
+def forge_grants(connection: Connection, repository: str, now: float) -> set[str]:
     """Ids of the users whom a forge lets read it."""
-    query = select(grants.c.user).where(grants.c.pattern == repository, grants.c.source == "forge")
+    mine = (grants.c.pattern == repository) & (grants.c.source == "forge")
+    query = select(grants.c.user).where(mine, grants.c.expires > now)
     return {str(user) for user in connection.execute(query).scalars()}
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from homespun_server.connections import at_most
+from homespun_server.dialects import BadRequestError
 from homespun_server.jobs.queue import Queue
 from homespun_server.jobs.states import Ending, Refused
 from homespun_server.jobs.store import NoSuchJob, Step
@@ -24,6 +28,8 @@ PATH = "/v1/homespun/jobs"
 MAX_ID = 2**31 - 1
 _LONGEST_WAIT_S = 30.0
 _LOOK_S = 0.25
+_MAX_BODY_BYTES = 1_000_000
+"""Of a report with a log of 500 lines, which are cut to 1,000 characters."""
 _THREADS = ThreadPoolExecutor(4, thread_name_prefix="jobs")
 """Of those who wait: while the database doesn't answer, completions must not wait for a thread."""
 _Params = ParamSpec("_Params")
@@ -81,7 +87,25 @@ def _workers_only(request: Request) -> None:
         raise HTTPException(401, "the workers' token is needed", {"WWW-Authenticate": "Bearer"})
 
 
-router = APIRouter(prefix=PATH, tags=["workers"], dependencies=[Depends(_workers_only)])
+class _WorkersRoute(APIRoute):
+    """Looks at the token before the body: whoever may not ask has nothing of theirs read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            _workers_only(request)
+            try:
+                return await answer(Request(request.scope, at_most(_MAX_BODY_BYTES, request.receive)))
+            except StarletteHTTPException as error:  # FastAPI calls whatever fails while it reads a body a 400
+                if isinstance(error.__cause__, BadRequestError):
+                    raise error.__cause__ from None
+                raise
+
+        return checked
+
+
+router = APIRouter(prefix=PATH, tags=["workers"], route_class=_WorkersRoute)
 
 
 @contextmanager

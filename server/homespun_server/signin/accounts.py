@@ -56,6 +56,8 @@ def role_for(current: Role, groups: frozenset[str], admin_group: str) -> Role:
 def _account(change: Change, identity: Identity, rules: Rules) -> User:
     known = _known(change.connection, identity)
     if known is not None:
+        if rules.is_provisioned and not _is_announced(change.connection, known):
+            raise _unannounced(identity)
         return known
     user = _announced(change.connection, identity) if rules.is_provisioned else _new(change, identity)
     row = {"issuer": identity.issuer, "subject": identity.subject, "user": user.id, "created": time.time()}
@@ -81,11 +83,21 @@ def _announced(connection: Connection, identity: Identity) -> User:
     found = connection.execute(select(provisioned_users.c.user).where(mine, free)).scalars().all() if link else []
     user = reading.user_with(connection, found[0]) if len(found) == 1 else None
     if user is None:
-        raise SignInRefusedError(
-            f"{identity.name} has no account here; the identity provider must provision it first (SCIM), with what"
-            " oidc_link_claim says as externalId or userName"
-        )
+        raise _unannounced(identity)
     return user
+
+
+def _is_announced(connection: Connection, user: User) -> bool:
+    """Not so whoever signed in before SCIM was switched on, until it announces them too."""
+    query = select(provisioned_users.c.user).where(provisioned_users.c.user == user.id)
+    return connection.execute(query).first() is not None
+
+
+def _unannounced(identity: Identity) -> SignInRefusedError:
+    return SignInRefusedError(
+        f"{identity.name} has no account here; the identity provider must provision it first (SCIM), with what"
+        " oidc_link_claim says as externalId or userName"
+    )
 
 
 def _new(change: Change, identity: Identity) -> User:
@@ -106,7 +118,7 @@ def _names(wanted: str) -> Iterator[str]:
 def _brought_up_to_date(change: Change, user: User, identity: Identity, rules: Rules) -> None:
     role = role_for(user.role, identity.groups, rules.admin_group)
     if role != user.role:
-        change.set_role(user, role)
+        change.set_role(user, role, keep_an_admin=False)  # the provider says who is an admin, be it nobody
     if (email := _usable(identity.email)) is not None and email != user.email:
         change.set_email(user, email)
     change.set_teams(user, identity.groups, "oidc")

@@ -11,13 +11,14 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from homespun_core.forges import ForgeConfig, ForgeKind
 from homespun_server.access import audit, reading
 from homespun_server.access.changing import changing
 from homespun_server.access.decisions import Guarded, readable_by
 from homespun_server.access.forges import ForgeFollower, path_at, sync
+from homespun_server.access.tables import grants
 from tests.server.access.conftest import ADMIN
 
 KINDS: tuple[ForgeKind, ...] = ("github", "gitlab", "gitea", "forgejo")
@@ -168,6 +169,22 @@ def test_asking_again_prolongs_without_a_change_of_rights(engine: Engine, forge:
         assert (reading.version(connection), audit.verify(connection).entries) == (version, entries)
         (after,) = reading.all_grants(connection)
     assert before.expires is not None and after.expires is not None and after.expires > before.expires
+
+
+@pytest.mark.usefixtures("people")
+def test_after_a_long_silence_servers_hear_that_people_may_read_again(engine: Engine, forge: Forge) -> None:
+    """What they know of people, they look up again only when the version of it has changed."""
+    forge.may_read["team/shop"] = ["ada", "bob"]
+    sync(engine, forge.config("gitlab"), [SHOP])
+    with engine.begin() as connection:
+        connection.execute(update(grants).values(expires=time.time() - 1))
+        version = reading.version(connection)
+    forge.may_read["team/shop"] = ["ada"]
+    sync(engine, forge.config("gitlab"), [SHOP])
+    assert _readers(engine) == {"ada"}
+    with engine.connect() as connection:
+        assert reading.version(connection) > version
+        assert [grant.subject for grant in reading.all_grants(connection)] == ["user:ada"]
 
 
 @pytest.mark.usefixtures("people")

@@ -144,7 +144,7 @@ async def test_without_a_secret_there_are_no_hooks(tmp_path: Path) -> None:
 
 
 async def test_a_hook_needs_no_token_and_opens_no_other_door(tmp_path: Path) -> None:
-    site = Site(DataDir(tmp_path / "data"), host="0.0.0.0", api_token="t0ken")
+    site = Site(DataDir(tmp_path / "data"), host="0.0.0.0", api_token="t0ken-of-the-server")
     assert (await site.post(deliveries.github(), path="/hooks/github")).status_code == 202
     assert (await site.post(deliveries.github(), path="/v1/completions")).status_code == 401
     assert (await site.post(deliveries.github(), path="/hooksandmore")).status_code == 401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,24 @@ async def test_workers_show_their_token_and_nobody_elses_will_do(site: Site) -> 
             assert (await site.call("POST", f"/jobs/{what}", {}, token)).status_code == 401
         assert (await site.call("GET", "/jobs/1", token=token)).status_code == 401
     assert (site.data.root / TOKEN_FILE).stat().st_mode & 0o777 == 0o600
+
+
+async def test_nothing_is_read_of_whoever_has_no_token(site: Site) -> None:
+    num_read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal num_read
+        for _ in range(50):
+            num_read += 1
+            yield b"[" * 50_000
+
+    transport = httpx.ASGITransport(site.app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080/v1/homespun/jobs") as client:
+        assert (await client.post("/lease", content=body())).status_code == 401
+        assert num_read == 0
+        client.headers["Authorization"] = f"Bearer {site.token}"
+        answer = await client.post("/lease", content=body())
+    assert answer.status_code == 413 and num_read == 21, (answer.text, num_read)
 
 
 async def test_the_token_of_workers_opens_no_other_door(tmp_path: Path) -> None:

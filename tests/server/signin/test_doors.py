@@ -16,6 +16,7 @@ from tests.server.signin.conftest import MakeApp, MakeBrowser
 
 OIDC = {"oidc_issuer": "https://login.example.com", "oidc_client_id": "homespun"}
 PUBLIC = "https://homespun.example.com"
+API_TOKEN = "a-token-of-the-settings"
 
 
 async def test_with_an_identity_provider_nobody_is_let_in_unasked(make_app: MakeApp, make_browser: MakeBrowser) -> None:
@@ -26,7 +27,7 @@ async def test_with_an_identity_provider_nobody_is_let_in_unasked(make_app: Make
 
 
 async def test_a_proxy_may_pass_the_public_name_on(make_app: MakeApp) -> None:
-    transport = httpx.ASGITransport(make_app(public_url=PUBLIC))
+    transport = httpx.ASGITransport(make_app(public_url=PUBLIC, api_token=API_TOKEN))
     async with httpx.AsyncClient(transport=transport, base_url=OURS) as client:
         names = (
             "homespun.example.com",
@@ -40,6 +41,18 @@ async def test_a_proxy_may_pass_the_public_name_on(make_app: MakeApp) -> None:
 
 
 @pytest.mark.parametrize(
+    "header", ["Forwarded", "X-Forwarded-For", "x-forwarded-host", "X-FORWARDED-PROTO", "X-Real-IP"]
+)
+async def test_what_a_proxy_passes_on_is_nobodys(make_app: MakeApp, header: str) -> None:
+    """Without accounts this machine's user is an admin; whoever a proxy on it speaks for is not."""
+    transport = httpx.ASGITransport(make_app())
+    async with httpx.AsyncClient(transport=transport, base_url=OURS) as client:
+        direct = await client.get("/v1/homespun/admin/users")
+        passed_on = await client.get("/v1/homespun/admin/users", headers={header: "203.0.113.9"})
+    assert (direct.status_code, passed_on.status_code) == (200, 401)
+
+
+@pytest.mark.parametrize(
     ("settings", "word"),
     [
         (OIDC, "public_url"),
@@ -48,6 +61,10 @@ async def test_a_proxy_may_pass_the_public_name_on(make_app: MakeApp) -> None:
         (OIDC | {"public_url": PUBLIC, "oidc_ca_file": "/nowhere.pem"}, "oidc_ca_file"),
         ({"public_url": "homespun.example.com"}, "public_url"),
         ({"public_url": "https://homespun.example.com/console"}, "public_url"),
+        ({"public_url": PUBLIC}, "HOMESPUN_API_TOKEN"),
+        ({"host": "0.0.0.0", "api_token": "x" * 15}, "api_token"),
+        ({"host": "0.0.0.0", "api_token": API_TOKEN, "scim_token": "short"}, "scim_token"),
+        ({"public_url": PUBLIC, "api_token": API_TOKEN, "worker_token": "short"}, "worker_token"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_a_line(make_app: MakeApp, settings: dict[str, Any], word: str) -> None:

@@ -64,6 +64,17 @@ async def test_whoever_leaves_the_admin_group_is_no_admin(
     assert ada is not None and eve is not None and (ada.user.role, eve.user.role) == ("developer", "admin")
 
 
+async def test_the_last_admin_who_leaves_the_group_is_none_either(
+    certified: CertifiedProvider, oidc: Settings, make_app: MakeApp, make_browser: MakeBrowser
+) -> None:
+    app = make_app(**oidc)
+    for groups in (["platform"], []):
+        certified.add("ada-1", preferred_username="ada", groups=groups)
+        assert "You are signed in as ada." in (await make_browser(app).sign_in("ada-1")).text
+    ada = person(app, "ada")
+    assert ada is not None and ada.user.role == "developer"
+
+
 async def test_a_name_or_address_alone_leads_to_nobodys_account(
     certified: CertifiedProvider, oidc: Settings, make_app: MakeApp, make_browser: MakeBrowser
 ) -> None:
@@ -206,6 +217,18 @@ async def test_whoever_says_no_at_the_provider_is_not_signed_in(
     asked = await browser.get("/signin/start")
     page = await browser.http.get(f"{asked.url!s}/abort")
     assert page.status_code == 400 and "access_denied" in page.text and not await _is_signed_in(browser)
+
+
+@pytest.mark.parametrize("odd", ["a/b=1", "{}=x", "a[0]=1", '"', "novalue"])
+async def test_what_others_on_this_host_set_signs_nobody_out(
+    certified: CertifiedProvider, oidc: Settings, make_app: MakeApp, make_browser: MakeBrowser, odd: str
+) -> None:
+    browser = make_browser(make_app(**oidc))
+    await browser.sign_in("ada-1")
+    (session,) = (cookie for cookie in browser.http.cookies.jar if cookie.name == "homespun-session")
+    browser.http.cookies.clear()
+    browser.http.headers["Cookie"] = f"{odd}; {session.name}={session.value}"
+    assert await _is_signed_in(browser)
 
 
 async def test_browsers_are_led_to_the_page_they_wanted(

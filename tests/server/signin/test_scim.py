@@ -285,9 +285,11 @@ async def test_whoever_signed_in_before_keeps_their_account(
     await make_browser(first).sign_in("ada-1")
     before = person(first, "ada")
     app = make_app(**oidc, scim_token=TOKEN)
+    assert "ada has no account here" in (await make_browser(app).sign_in("ada-1")).text  # until they are announced
     assert (
         before is not None and await IdentityProvider(app).add("ada@example.com", externalId="ada-1") == before.user.id
     )
+    assert "You are signed in as ada" in (await make_browser(app).sign_in("ada-1")).text
 
 
 async def test_whom_an_administrator_turned_out_the_provider_lets_in_no_more(
