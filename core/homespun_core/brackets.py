@@ -84,8 +84,11 @@ def _end_of_what_goes_on(text: str, begin: Scan) -> int | None:
 
 
 def _end_of_string(text: str, quote: str) -> int | None:
-    lines = "" if len(quote) > 1 or quote == "`" else r"|(?=\n)"
-    found = re.compile(rf"(?:\\.|(?!{quote}).)*?(?:{quote}{lines})", re.DOTALL).match(text)
+    """Possessive, and with one way to read each character: a backslash that could be read in two would double the
+    time."""
+    has_lines = len(quote) > 1 or quote == "`"
+    inside, otherwise = (r"[^\\]", "") if has_lines else (r"[^\\\n]", r"|(?=\n)")
+    found = re.compile(rf"(?:\\.|(?!{quote}){inside})*+(?:{quote}{otherwise})", re.DOTALL).match(text)
     return found.end() if found else None
 
 

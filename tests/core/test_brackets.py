@@ -31,6 +31,21 @@ def test_brackets_and_strings_are_told_apart(text: str, language: str | None, fo
     assert scan(text, language) == found
 
 
+@pytest.mark.parametrize("quote", ["'", '"', "`", '"""'])
+@pytest.mark.timeout(10)
+def test_backslashes_in_a_string_that_goes_on_cost_no_more_than_letters(quote: str) -> None:
+    """Where each could be read in two ways, thirty of them would outlive us."""
+    inside = Scan(string=quote)
+    assert scan(r"\d" * 10_000, "python", inside) == inside
+    assert scan(r"\d" * 10_000 + f"{quote} + (", "python", inside) == Scan(opened="(")
+    assert scan(rf"\{quote[0]}(" * 10_000 + f"{quote} + [", "python", inside) == Scan(opened="[")
+
+
+def test_an_escaped_line_end_does_not_end_a_string() -> None:
+    assert scan("a(\\\nb(' + (", "python", Scan(string="'")) == Scan(opened="(")
+    assert scan("a(\n(", "python", Scan(string="'")) == Scan(opened="(")
+
+
 languages = st.sampled_from(["python", "go", "rust", "typescript", "c", None])
 code = st.text(alphabet="ab ()[]{}\n", max_size=30)
 
