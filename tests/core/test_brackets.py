@@ -22,6 +22,9 @@ CASES = {
     "raw string of Go": ("x := `a(\n", "go", Scan(string="`")),
     "editor's name of the language": ("x = `(", "typescriptreact", Scan(string="`")),
     "unknown language": ("x = '(' (", "cobol-85", Scan(opened="(")),
+    "number of arguments": ("if [ $# -gt ${#a[@]} ]; then f() {", "bash", Scan(opened="{")),
+    "comment of a shell": ("a; # it's (\nb;# (\n#{\n(", "sh", Scan(opened="(")),
+    "last index": ("for (0..$#{$a}) {", "perl", Scan(opened="{")),
     "nothing": ("", None, Scan()),
 }
 
