@@ -97,6 +97,15 @@ def test_single_line_keeps_the_first_line() -> None:
     assert finish("x = ", "1\ny = 2", "\n", multi_line=False) == "1"
 
 
+@pytest.mark.timeout(20)
+def test_a_long_line_is_searched_for_stutter_at_its_end_only() -> None:
+    """All of it would take minutes."""
+    line = "x = " + " + ".join(f"x{n}" for n in range(10_000))
+    assert finish("", line, "\n", language="python") == line
+    assert finish("", line + " + abcdefghi" * 9, "\n", language="python") == line + " + abcdefghi"
+    assert finish("", "x = " + "abc" * 3_000, "\n", language="python") in ("x = abc" + "abc" * n for n in range(5))
+
+
 def test_a_truncated_last_line_is_left_out_when_there_are_others() -> None:
     assert finish("", "first()\nsec", "\n", truncated=True) == "first()"
     assert finish("", "firs", "\n", truncated=True) == "firs"
