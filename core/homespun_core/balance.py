@@ -1,7 +1,8 @@
 """Where a completion has to end so that brackets and strings fit what stands around it. Pure; every rule only cuts.
 
 Files are seen through a window: what is opened above it or closed below it is unknown, and is never held against a
-completion.
+completion. Nor are brackets in a language that isn't in the table: they may be prose (`1) first`), or stand behind a
+`#` that begins no comment.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from homespun_core.brackets import OPENER_OF, OPENERS, Scan, brackets, scan
+from homespun_core.brackets import OPENER_OF, OPENERS, Scan, brackets, ends_a_pattern, scan
+from homespun_core.languages import language_named
 
 _WINDOW = 8_000
 """Characters before and after the cursor: half a millisecond to read, and most functions are shorter."""
@@ -18,7 +20,7 @@ _WINDOW = 8_000
 def before_stray_closer(prefix: str, text: str, suffix: str, language: str | None) -> str:
     """Stop before a bracket that closes nothing, or closes what the suffix closes already."""
     state, is_whole = _before(prefix, language)
-    if state.string or state.in_comment:
+    if state.string or state.in_comment or language_named(language) is None:
         return text
     above, own = list(state.opened), 0
     spare = len(above) - _num_closed_below(state, suffix, language)
@@ -26,6 +28,8 @@ def before_stray_closer(prefix: str, text: str, suffix: str, language: str | Non
         if bracket in OPENERS:
             above.append(bracket)
             own += 1
+        elif ends_a_pattern(bracket, above, language):
+            continue
         elif own:
             own -= 1
             if above.pop() != OPENER_OF[bracket]:
@@ -54,7 +58,7 @@ def to_clean_end(prefix: str, text: str, language: str | None) -> str:
     is what somebody writes then."""
     state, _ = _before(prefix, language)
     lines = text.split("\n")
-    if len(lines) < 2 or state.string:
+    if len(lines) < 2 or state.string or language_named(language) is None:
         return text
     open_after = _open_after_each(lines, language)
     if not open_after[-1]:
@@ -79,6 +83,8 @@ def _num_closed_below(state: Scan, suffix: str, language: str | None) -> int:
     in between is one that nobody has closed yet."""
     above, count = list(state.opened), 0
     for closer in _closed_by(suffix[:_WINDOW], language):
+        if ends_a_pattern(closer, above, language):
+            continue
         while above and above[-1] != OPENER_OF[closer]:
             above.pop()
         if above:

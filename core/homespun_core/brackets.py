@@ -7,7 +7,7 @@ piece that begins inside a string), it errs towards "in a string", where callers
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,6 +19,8 @@ _TRIPLED = frozenset(("python", "toml", "kotlin", "scala", "swift", "java", "dar
 _BACKTICKED = frozenset(("javascript", "typescript", "tsx", "go", "shell", "bash", "vue", "svelte"))
 _CHARACTERS = frozenset(("rust", "c", "cpp", "csharp", "java", "kotlin", "scala", "haskell", "ocaml", "swift", "zig"))
 """Where a single quote encloses a character, or begins a lifetime or a type variable, but no string."""
+_BEFORE_COMMENT = {"bash": r"(?<![^\s;&|])", "dockerfile": r"(?<![^\s;&|])", "perl": r"(?<!\$)"}
+"""Where `#` begins no comment in a word: `$#`, `${#names[@]}`, `a#b`."""
 _BLOCK_COMMENT = r"/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)"
 
 
@@ -66,6 +68,12 @@ def brackets(text: str, language: str | None, start: Scan) -> Iterator[tuple[int
     yield from ((match.start(), match[0]) for match in found if match[0] in OPENERS + CLOSERS)
 
 
+def ends_a_pattern(bracket: str, opened: Sequence[str], language: str | None) -> bool:
+    """Whether it is that of `case x in start)` in a shell, which closes nothing and is no mistake."""
+    known = language_named(language)
+    return bracket == ")" and list(opened[-1:]) != ["("] and known is not None and known.name == "bash"
+
+
 def _unfinished(found: re.Match[str]) -> tuple[str, bool]:
     """Quotes of the string, and whether it is a comment, that a token at the end of the text leaves open."""
     if found["comment"] is not None:
@@ -84,8 +92,11 @@ def _end_of_what_goes_on(text: str, begin: Scan) -> int | None:
 
 
 def _end_of_string(text: str, quote: str) -> int | None:
-    lines = "" if len(quote) > 1 or quote == "`" else r"|(?=\n)"
-    found = re.compile(rf"(?:\\.|(?!{quote}).)*?(?:{quote}{lines})", re.DOTALL).match(text)
+    """Possessive, and with one way to read each character: a backslash that could be read in two would double the
+    time."""
+    has_lines = len(quote) > 1 or quote == "`"
+    inside, otherwise = (r"[^\\]", "") if has_lines else (r"[^\\\n]", r"|(?=\n)")
+    found = re.compile(rf"(?:\\.|(?!{quote}){inside})*+(?:{quote}{otherwise})", re.DOTALL).match(text)
     return found.end() if found else None
 
 
@@ -101,7 +112,7 @@ def _tokens(language: str | None) -> re.Pattern[str]:
     name = known.name if known else language or ""
     line_comment = re.escape(comment_prefix(language))
     quotes = ['"'] if name in _CHARACTERS else ['"', "'"]
-    parts = [rf"(?P<comment>{line_comment}[^\n]*)"]
+    parts = [rf"(?P<comment>{_BEFORE_COMMENT.get(name, '')}{line_comment}[^\n]*)"]
     if line_comment == "//":
         parts.append(_BLOCK_COMMENT)
     if name in _CHARACTERS:

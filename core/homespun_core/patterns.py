@@ -59,7 +59,7 @@ class Pattern:
 
 def parse_ignore(text: str, base: str = "", *, limit: int = MAX_PATTERNS) -> list[Pattern]:
     """The patterns of an ignore file that lies in the directory `base` ("" is the root): `limit` at most."""
-    lines = (_without_trailing_spaces(line.removesuffix("\r")) for line in text.split("\n"))
+    lines = (_without_trailing_spaces(line.removesuffix("\r")) for line in _lines(text))
     globs = (line for line in lines if line and not line.startswith("#"))
     return [_pattern(glob, base) for glob in _bounded(globs, base, limit)]
 
@@ -81,7 +81,7 @@ def parse_attributes(
 ) -> list[tuple[Pattern, str, bool]]:
     """(pattern, attribute, value) for the attributes called `names`, in file order: a later match overrides."""
     wanted = set(names)
-    lines = (_attribute_line(line) for line in text.split("\n"))
+    lines = (_attribute_line(line) for line in _lines(text))
     telling = (line for line in lines if line[0] and any(_attribute(a)[0] in wanted for a in line[1]))
     rules = []
     for glob, attributes in islice(telling, limit):
@@ -92,6 +92,11 @@ def parse_attributes(
     if next(telling, None) is not None:
         _warn_of_limit(base)
     return rules
+
+
+def _lines(text: str) -> list[str]:
+    """Windows' editors put a byte order mark first, which git skips too."""
+    return text.removeprefix("\ufeff").split("\n")
 
 
 def _attribute_line(line: str) -> tuple[str, list[str]]:

@@ -15,6 +15,8 @@ _CLOSING = re.compile(r"""[)\]}>'"`;,:\s]*""")
 """What editors insert by themselves right of the cursor."""
 _STUTTER = re.compile(r"(.{10,}?)\1{2,}|(.{3,}?)\2{5,}")
 """Tabby's two thresholds for a line that repeats itself: three times something long, six times something short."""
+_STUTTER_CHARS = 1_000
+"""Of a line, at its end: the search takes the square of them."""
 _MAX_REPEATED_GROUP = 4
 """Lines."""
 
@@ -118,10 +120,11 @@ def _without_overlap(line_before: str, text: str, line_after: str) -> str:
 
 def _before_stutter(text: str) -> str:
     head, newline, last = text.rpartition("\n")
-    match = _STUTTER.search(last)
+    match = _STUTTER.search(last[-_STUTTER_CHARS:])
     if match is None:
         return text
-    return head + newline + last[: match.start() + len(match.group(1) or match.group(2))]
+    start = max(0, len(last) - _STUTTER_CHARS) + match.start()
+    return head + newline + last[: start + len(match.group(1) or match.group(2))]
 
 
 def _repeats_line_above(prefix: str, line_before: str, text: str) -> bool:

@@ -22,6 +22,9 @@ CASES = {
     "raw string of Go": ("x := `a(\n", "go", Scan(string="`")),
     "editor's name of the language": ("x = `(", "typescriptreact", Scan(string="`")),
     "unknown language": ("x = '(' (", "cobol-85", Scan(opened="(")),
+    "number of arguments": ("if [ $# -gt ${#a[@]} ]; then f() {", "bash", Scan(opened="{")),
+    "comment of a shell": ("a; # it's (\nb;# (\n#{\n(", "sh", Scan(opened="(")),
+    "last index": ("for (0..$#{$a}) {", "perl", Scan(opened="{")),
     "nothing": ("", None, Scan()),
 }
 
@@ -29,6 +32,21 @@ CASES = {
 @pytest.mark.parametrize(("text", "language", "found"), CASES.values(), ids=CASES)
 def test_brackets_and_strings_are_told_apart(text: str, language: str | None, found: Scan) -> None:
     assert scan(text, language) == found
+
+
+@pytest.mark.parametrize("quote", ["'", '"', "`", '"""'])
+@pytest.mark.timeout(10)
+def test_backslashes_in_a_string_that_goes_on_cost_no_more_than_letters(quote: str) -> None:
+    """Where each could be read in two ways, thirty of them would outlive us."""
+    inside = Scan(string=quote)
+    assert scan(r"\d" * 10_000, "python", inside) == inside
+    assert scan(r"\d" * 10_000 + f"{quote} + (", "python", inside) == Scan(opened="(")
+    assert scan(rf"\{quote[0]}(" * 10_000 + f"{quote} + [", "python", inside) == Scan(opened="[")
+
+
+def test_an_escaped_line_end_does_not_end_a_string() -> None:
+    assert scan("a(\\\nb(' + (", "python", Scan(string="'")) == Scan(opened="(")
+    assert scan("a(\n(", "python", Scan(string="'")) == Scan(opened="(")
 
 
 languages = st.sampled_from(["python", "go", "rust", "typescript", "c", None])

@@ -133,6 +133,12 @@ def test_too_many_and_too_long_patterns_are_not_followed(caplog: pytest.LogCaptu
     assert "a pattern of 251 characters is not followed" in caplog.text
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_pattern() -> None:
+    assert is_ignored("secret.py", parse_ignore("\ufeffsecret.py\nother.py"))
+    (rule,) = parse_attributes("\ufeffgen/* linguist-generated", "", ["linguist-generated"])
+    assert rule[0].matches("gen/a.py")
+
+
 def test_globs_of_the_settings_are_patterns_too() -> None:
     rules = parse_globs(["src/**", "!src/old/", "#x"])
     assert [p for p in ("src/a.py", "src/old/a.py", "#x", "b.py") if is_ignored(p, rules)] == ["src/a.py", "#x"]

@@ -60,6 +60,27 @@ def test_what_is_shown(prefix: str, completion: str, suffix: str, shown: str) ->
     assert finish(prefix, completion, suffix, language=language) == shown
 
 
+RIGHT_ALREADY = {
+    "a pattern": ("bash", 'case "$1" in\n', "start) run ;;\nstop)\n    halt ;;", "\nesac\n"),
+    "a pattern in a function": ("bash", "f() {\n  case $1 in\n  ", "a) run ;;\n  b) halt ;;\n  esac", "\n}\n"),
+    "number of arguments": ("bash", "", "run() {\n  [ $# -gt 0 ] && echo ${#a[@]}\n  (cd x)\n}\nrun", "\n"),
+    "identifiers of CSS": ("css", "", "#app {\n  a: b;\n}", "\n"),
+    "numbers of a list": ("markdown", "", "1) a\n2) b", "\n"),
+    "a smiley": ("plaintext", "Well ", "done :)\nOn :(", "\n"),
+}
+
+
+@pytest.mark.parametrize(("language", "prefix", "completion", "suffix"), RIGHT_ALREADY.values(), ids=RIGHT_ALREADY)
+def test_nothing_of_it_is_cut(language: str, prefix: str, completion: str, suffix: str) -> None:
+    assert finish(prefix, completion, suffix, language=language) == completion
+
+
+def test_a_shell_gets_no_closer_too_many_either() -> None:
+    assert finish("f() {\n", "run\n}", "\na) x ;;\n}\n", language="bash") == "run", "a pattern below closes nothing"
+    assert finish("x=$(f", " a))", "\n", language="bash") == " a))", "a parenthesis may end a pattern"
+    assert finish("x=$(f ", "a]", "\n", language="bash") == "a"
+
+
 def test_what_is_opened_above_the_window_may_be_closed() -> None:
     above = "func f() {\n" + "\tfiller()\n" * 1_000 + "\tlast()"
     assert finish(above, "\n}", "\n", language="go") == "", "a line of less indentation isn't ours"
@@ -74,6 +95,15 @@ def test_what_may_still_be_closed_is_left_open_until_the_end() -> None:
 def test_single_line_keeps_the_first_line() -> None:
     assert finish("if a:", "\n    b()", "\n", multi_line=False) == ""
     assert finish("x = ", "1\ny = 2", "\n", multi_line=False) == "1"
+
+
+@pytest.mark.timeout(20)
+def test_a_long_line_is_searched_for_stutter_at_its_end_only() -> None:
+    """All of it would take minutes."""
+    line = "x = " + " + ".join(f"x{n}" for n in range(10_000))
+    assert finish("", line, "\n", language="python") == line
+    assert finish("", line + " + abcdefghi" * 9, "\n", language="python") == line + " + abcdefghi"
+    assert finish("", "x = " + "abc" * 3_000, "\n", language="python") in ("x = abc" + "abc" * n for n in range(5))
 
 
 def test_a_truncated_last_line_is_left_out_when_there_are_others() -> None:
@@ -105,9 +135,9 @@ def test_what_is_finished_once_is_finished(
 plain = st.text(alphabet="ab ()[]{}\n.,=", max_size=40)
 
 
-@given(plain, plain, plain, languages)
+@given(plain, plain, plain, st.sampled_from(["python", "go", "rust"]))
 def test_a_file_whose_brackets_match_gets_no_closer_too_many(
-    head: str, completion: str, tail: str, language: str | None
+    head: str, completion: str, tail: str, language: str
 ) -> None:
     """Whatever the model writes: what was open and closed by the file itself stays so."""
     if scan(head + tail, language).num_flaws:
