@@ -8,7 +8,7 @@ from pathlib import Path
 
 _SECTION = re.compile(r"\s*\[([^\]]*)\]")
 _URL = re.compile(r"\s*url\s*=\s*(.*)", re.IGNORECASE)
-_USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
+_USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

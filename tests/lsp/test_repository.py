@@ -34,7 +34,14 @@ def test_without_a_remote_the_directory_gives_the_name(tmp_path: Path) -> None:
     assert found and found.name == "alone"
 
 
-@pytest.mark.parametrize("url", ["https://me:s3cret@example.com/t/p.git", "ssh://git@example.com/t/p.git"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:s3cret@example.com/t/p.git",
+        "https://me:s3c@ret@example.com/t/p.git",
+        "ssh://git@example.com/t/p.git",
+    ],
+)
 def test_user_and_password_never_leave_the_machine(clone: Path, url: str) -> None:
     git(clone, "remote", "set-url", "origin", url)
     found = find(clone)
