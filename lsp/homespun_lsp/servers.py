@@ -67,8 +67,9 @@ class Servers:
 
     def at(self, url: str) -> Options:
         """How the server of that address is reached, for signing in to it."""
-        named = (rule.options for rule in self.rules if _plain(rule.options.server_url) == _plain(url))
-        return next(named, replace(self.default, server_url=url))
+        known = (*(rule.options for rule in self.rules), self.default)
+        named = (options for options in known if _plain(options.server_url) == _plain(url))
+        return next(named, replace(self.default, server_url=url, token=""))
 
 
 def servers_of(options: Options) -> tuple[Servers, dict[str, str]]:
