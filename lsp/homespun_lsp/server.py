@@ -137,8 +137,9 @@ class HomespunServer(LanguageServer):
         if initial:
             self._initial = section
         base, initially_wrong = options.merge(self._defaults, self._initial)
-        self.options, wrong = options.merge(base, None if initial else section)
-        self.servers, wrong_there = servers_of(self.options)
+        merged, wrong = options.merge(base, None if initial else section)
+        servers, wrong_there = servers_of(merged)
+        self.options, self.servers = merged, servers
         if not initial:
             self.client.keep_only(self.servers.all)
             self.client.use(self.options)

@@ -80,7 +80,12 @@ def servers_of(options: Options) -> tuple[Servers, dict[str, str]]:
     for key, entry in options.servers.items():
         chosen, wrong = _merged(options, entry)
         problems |= {f"servers[{key!r}].{name}": f"{why}; nothing is asked there" for name, why in wrong.items()}
-        rules.append(Rule(place=_place(key), options=replace(chosen, enable=chosen.enable and not wrong)))
+        try:
+            place = _place(key)
+        except (RuntimeError, ValueError):  # ~ of somebody who isn't there, or a NUL
+            problems[f"servers[{key!r}]"] = "is no folder of this machine; nothing is asked there"
+            continue
+        rules.append(Rule(place=place, options=replace(chosen, enable=chosen.enable and not wrong)))
     return Servers(default=options, rules=tuple(rules)), problems
 
 

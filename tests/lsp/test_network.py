@@ -123,6 +123,8 @@ async def test_a_client_certificate_is_shown_to_servers_that_want_one(company: C
         (Route(ca_file=__file__), "caFile: "),
         (Route(client_cert="/nowhere/me.pem"), "clientCert: /nowhere/me.pem: No such file"),
         (Route(client_cert=__file__), "clientCert: "),
+        (Route(ca_file="~nobody-here/ca.pem"), "caFile: '~nobody-here/ca.pem': there is no such home"),
+        (Route(client_cert=__file__, client_key="~nobody-here/k"), "clientKey: '~nobody-here/k': there is no such"),
         (Route(proxy="3128"), "proxy: "),
         (Route(proxy="ftp://proxy"), "proxy: "),
         (Route(proxy="socks5://proxy:1080"), "pip install socksio"),

@@ -72,6 +72,13 @@ def test_where_a_rule_makes_no_sense_nothing_is_asked(entry: object, told: str) 
     assert servers.options_for(Path("/elsewhere/a.py"), None).enable
 
 
+def test_a_folder_that_is_nowhere_leaves_the_other_rules() -> None:
+    rules = {"~nobody-here/x": {"enable": True}, "/w": {"serverUrl": "https://x.example"}}
+    servers, problems = servers_of(Options(server_url="https://main.example.com", servers=rules))
+    assert list(problems) == ["servers['~nobody-here/x']"]
+    assert servers.options_for(Path("/w/a.py"), None).server_url == "https://x.example"
+
+
 @pytest.mark.parametrize("url", ["http://h:1/", "http://h:1/v1", "http://h:1/v1/", "http://h:1"])
 def test_an_address_may_be_given_as_openais_clients_have_it(url: str) -> None:
     assert server_of(Options(server_url=url)).url == "http://h:1"
