@@ -140,6 +140,7 @@ class HomespunServer(LanguageServer):
         merged, wrong = options.merge(base, None if initial else section)
         servers, wrong_there = servers_of(merged)
         self.options, self.servers = merged, servers
+        self._neighbourhood.choose_anew()
         if not initial:
             self.client.keep_only(self.servers.all)
             self.client.use(self.options)
@@ -258,8 +259,12 @@ class HomespunServer(LanguageServer):
     async def _pieces(self, place: Place, prefix: str) -> Sequence[Piece]:
         server = server_of(self.options_for(place.document.uri))
 
+        def may_go_there(uri: str) -> bool:
+            own = self.options_for(uri)
+            return own.enable and server_of(own) == server
+
         async def paths(others: Sequence[Document]) -> dict[str, str]:
-            same = [other for other in others if server_of(self.options_for(other.uri)) == server]
+            same = [other for other in others if may_go_there(other.uri)]
             return await self._files.siblings(place.document, same, self.options)
 
         return await self._neighbourhood.pieces(place, prefix, paths)
