@@ -64,6 +64,7 @@ class _Ask:
 
     place: Place
     task: asyncio.Task[Suggestion]
+    num_waiting: int = 0
 
 
 @dataclass(slots=True)
@@ -106,14 +107,18 @@ class Suggester:
         if found := self._recall(desk, place):
             return found
         ask = self._join_or_ask(desk, place, wait_ms, trigger)
+        ask.num_waiting += 1
         try:
-            await asyncio.wait({ask}, timeout=None if deadline_ms is None else deadline_ms / 1000)
+            await asyncio.wait({ask.task}, timeout=None if deadline_ms is None else deadline_ms / 1000)
         except asyncio.CancelledError:
-            self._leave(desk, ask)
+            if ask.num_waiting == 1:
+                self._leave(desk, ask)
             raise
-        if not ask.done() or ask.cancelled():
+        finally:
+            ask.num_waiting -= 1
+        if not ask.task.done() or ask.task.cancelled():
             return None
-        return ask.result() if self._still_fits(place, ask.result()) else None
+        return ask.task.result() if self._still_fits(place, ask.task.result()) else None
 
     def knows(self, place: Place) -> bool:
         """Whether that could be answered without asking."""
@@ -148,18 +153,18 @@ class Suggester:
                 desk.ground()
         return found
 
-    def _join_or_ask(self, desk: _Desk, place: Place, wait_ms: float, trigger: Trigger) -> asyncio.Task[Suggestion]:
+    def _join_or_ask(self, desk: _Desk, place: Place, wait_ms: float, trigger: Trigger) -> _Ask:
         if desk.ask is not None and not desk.ask.task.done():
             if desk.ask.place == place:
-                return desk.ask.task
+                return desk.ask
             desk.ask.task.cancel()
         desk.ask = _Ask(place, asyncio.create_task(self._answer(desk, place, wait_ms, trigger)))
-        return desk.ask.task
+        return desk.ask
 
-    def _leave(self, desk: _Desk, ask: asyncio.Task[Suggestion]) -> None:
-        if desk.ask is None or desk.ask.task is not ask:
+    def _leave(self, desk: _Desk, ask: _Ask) -> None:
+        if desk.ask is not ask:
             return  # a newer one decides
-        ask.cancel()
+        ask.task.cancel()
         if desk.flight is not None:
             desk.flight.cancel_soon()
 
@@ -197,7 +202,7 @@ class Suggester:
         async with desk.turn:
             began = time.monotonic()
             suggestion = await self._fetch(place, trigger)
-        if trigger != "ahead" and suggestion.made:
+        if trigger != "ahead" and (suggestion.made or suggestion.completion):  # else nobody may have been asked
             self._pace.answered((time.monotonic() - began) * 1e3)
         if suggestion.completion:
             desk.memory.add(suggestion)
