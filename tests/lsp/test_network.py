@@ -144,6 +144,14 @@ async def test_an_option_that_leads_nowhere_is_said_and_nothing_is_asked(fake: F
     assert fake.requests == []
 
 
+async def test_a_token_that_is_none_is_said_and_never_repeated(fake: FakeServer) -> None:
+    async with editor(serverUrl=fake.url, debounceMs=0, token="s3cr\u00e9t") as session:
+        assert await session.open("x = |").ghost() is None
+        (line,) = await session.logged(1)
+        assert "token: holds characters" in line and "s3cr" not in line
+    assert fake.requests == fake.questions == []
+
+
 @pytest.mark.parametrize(
     ("editor", "named"),
     [("Neovim", " (Neovim)"), ("Visual Studio Code", " (Visual Studio Code)"), ("", ""), ("\r\nx: (é", " (x)")],

@@ -14,7 +14,7 @@ import httpx
 from homespun_core.config import load_settings
 from homespun_core.errors import ConfigError, ServiceError
 from homespun_lsp.network import client_for, explain
-from homespun_lsp.options import server_url_problem
+from homespun_lsp.options import server_url_problem, token_problem
 from homespun_lsp.own import own_options
 from homespun_lsp.servers import Server, server_of, servers_of
 
@@ -39,7 +39,10 @@ def server_named(word: str | None) -> Server:
     servers, problems = servers_of(options)
     for name, problem in problems.items():
         raise ConfigError(f"editor.toml: {name}: {problem}")
-    return server_of(options if word is None else servers.at(word))
+    server = server_of(options if word is None else servers.at(word))
+    if wrong := token_problem(server.token):
+        raise ConfigError(f"token: {wrong}")
+    return server
 
 
 @asynccontextmanager
@@ -57,7 +60,7 @@ async def known_as(http: httpx.AsyncClient, url: str, token: str) -> str | None:
         match response.json() if response.status_code == httpx.codes.OK else None:
             case {"name": str(name), "role": str(role)} if name.isprintable() and role.isprintable():
                 return f"{name}, {role}"
-    except (httpx.HTTPError, ValueError):
+    except (httpx.HTTPError, ValueError, RecursionError):
         pass
     return "somebody"  # a stock server knows no names
 
