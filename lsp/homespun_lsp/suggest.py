@@ -43,6 +43,10 @@ class _Flight:
         mine = self.place
         return self.is_under_way and typed_since(mine.text, mine.offset, place.text, place.offset) is not None
 
+    def has_asked_about(self, place: Place) -> bool:
+        """Or is about to; where it had no answer, asking again at each key wouldn't bring one."""
+        return not self.is_cancelled and (self.place.text, self.place.offset) == (place.text, place.offset)
+
     def keep(self) -> None:
         if self.end is not None:
             self.end.cancel()
@@ -130,8 +134,7 @@ class Suggester:
         desk = self._desks.get(place.document.uri)
         if desk is None or self.knows(place):
             return
-        flight = desk.flight
-        if flight is None or not flight.is_under_way or flight.place.text != place.text:
+        if desk.flight is None or not desk.flight.has_asked_about(place):
             self._start(desk, place, "ahead", _AHEAD_AFTER_S)
 
     def forget(self, uri: str) -> None:

@@ -223,6 +223,20 @@ async def test_looking_ahead_goes_on_while_the_suggestion_is_typed() -> None:
     desk.suggester.forget_all()
 
 
+async def test_looking_ahead_to_nothing_is_not_repeated_at_each_key() -> None:
+    desk = Desk("x = |")
+    await desk.suggested("x = |", "foo(")
+    desk.suggester.look_ahead(desk.place.after("foo("))
+    (await desk.asked()).set_result("")
+    for marked, rest in (("x = f|", "oo("), ("x = fo|", "o(")):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert await desk.ask(marked) == rest
+        desk.suggester.look_ahead(desk.place.after(rest))
+    await asyncio.sleep(0.3)  # longer than it waits before it asks
+    assert desk.triggers == ["typed", "ahead"]
+
+
 async def test_a_suggestion_comes_back_after_backspace_and_retyping() -> None:
     desk = Desk("x = |")
     await desk.suggested("x = |", "foo(1)")
