@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -29,16 +30,29 @@ class Repositories:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since = clock()
-        self._of_directory: dict[Path, Repository | None] = {}
+        self._of_directory: dict[Path, tuple[Repository | None, Path]] = {}
 
     def of(self, file: Path) -> Repository | None:
-        directory = file.parent
+        return self._looked_at(file.parent)[0]
+
+    def real(self, file: Path) -> Path:
+        """Where it lies when links to its directory are followed."""
+        return self._looked_at(file.parent)[1] / file.name
+
+    def _looked_at(self, directory: Path) -> tuple[Repository | None, Path]:
         if self._clock() - self._since > _FRESH_S:  # a repository may have come, or another remote
             self._of_directory, self._since = {}, self._clock()
         known = self._of_directory  # asked from threads too
         if directory not in known:
-            known[directory] = find(directory)
+            known[directory] = find(directory), real(directory)
         return known[directory]
+
+
+def real(directory: Path) -> Path:
+    try:
+        return Path(os.path.realpath(directory))
+    except ValueError:  # a NUL in it
+        return directory
 
 
 def find(directory: Path) -> Repository | None:

@@ -139,7 +139,8 @@ class HomespunServer(LanguageServer):
         name = to_fs_path(uri)
         file = Path(name) if name else None
         repository = self._repositories.of(file) if file else None
-        return self.servers.options_for(file, repository.name if repository else None)
+        paths = (file, self._repositories.real(file)) if file else ()
+        return self.servers.options_for(paths, repository.name if repository else None)
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """In place of pygls' pop-up. The kind alone: the text of an error may quote code."""

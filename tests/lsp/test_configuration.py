@@ -168,3 +168,12 @@ def test_importing_the_verb_imports_neither_pygls_nor_httpx() -> None:
     code = "import sys, homespun_lsp.cli; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"pygls", "lsprotocol", "httpx", "attrs", "cattrs", "asyncio"}
+
+
+@pytest.mark.parametrize(("rule", "file"), [("link", "real"), ("real", "link")])
+async def test_a_folder_is_the_same_over_a_link(fake: FakeServer, tmp_path: Path, rule: str, file: str) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    async with editor(serverUrl=fake.url, servers={str(tmp_path / rule): {"enable": False}}) as session:
+        assert await session.open("x = |", tmp_path / file / "a.py").ghost() is None
+    assert fake.requests == []
