@@ -23,6 +23,7 @@ Reason = Literal[
     "text to the right",
     "after a closer",
     "server away",
+    "not configured",
 ]
 
 MAX_FILE_CHARS = 1_000_000

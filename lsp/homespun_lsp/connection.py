@@ -18,6 +18,7 @@ from homespun_lsp.backends.templates import family_named, family_of_model
 from homespun_lsp.backoff import Backoff
 from homespun_lsp.context import Query
 from homespun_lsp.network import CONNECT_S, client_for, explain
+from homespun_lsp.options import token_problem
 from homespun_lsp.servers import Server
 from homespun_lsp.signin import tokens
 from homespun_lsp.status import State, Status
@@ -125,6 +126,8 @@ class Connection:
 
     async def _open(self) -> None:
         try:
+            if wrong := token_problem(self.server.token):
+                raise ConfigError(f"token: {wrong}")
             self._http = await asyncio.to_thread(client_for, self.server.url, self.server.route, self._editor)
         except ConfigError as error:
             self._settle(Trouble(state=State.FAILING, says=f"can't be asked: {error}"))
@@ -137,7 +140,7 @@ class Connection:
         self._stamp = tokens.stamp(self.server.url)
         if not self.server.token:
             kept = await asyncio.to_thread(tokens.find, self.server.url)
-            self._token = kept.token if kept else ""
+            self._token = kept.token if kept and not token_problem(kept.token) else ""
 
     async def _probe(self) -> None:
         """Whether the server is there and lets us in, and what kind it is. What it doesn't know of is no trouble: there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,6 +10,9 @@ from lsprotocol import types
 
 from homespun_lsp.edits import Edit, between
 from homespun_lsp.positions import Encoding, LineIndex, Position
+
+_MANY = 50
+"""Changes in one notification that are no longer somebody's keys, but all of a search's hits replaced: thousands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +74,46 @@ class Documents:
             uri=item.uri, language=item.language_id, version=item.version, text=item.text, encoding=self.encoding
         )
 
-    def change(self, uri: str, version: int, changes: Iterable[types.TextDocumentContentChangeEvent]) -> Sequence[Step]:
+    def change(self, uri: str, version: int, changes: Sequence[types.TextDocumentContentChangeEvent]) -> Sequence[Step]:
         """Changes apply one after the other, each to the result of the one before."""
         document = self._open.get(uri)
         if document is None:
             return ()
-        steps = []
-        for change in changes:
-            edit = document.edit_of(change)
-            document = document.edited(edit)
-            steps.append(Step(edit, document.text))
-        self._open[uri] = replace(document, version=version)
+        steps = list(_steps(document, changes)) if len(changes) <= _MANY else [_one_step(document, changes)]
+        self._open[uri] = replace(document, version=version, text=steps[-1].text if steps else document.text)
         return steps
 
     def close(self, uri: str) -> None:
         self._open.pop(uri, None)
+
+
+def _steps(document: Document, changes: Sequence[types.TextDocumentContentChangeEvent]) -> Iterator[Step]:
+    for change in changes:
+        edit = document.edit_of(change)
+        document = document.edited(edit)
+        yield Step(edit, document.text)
+
+
+def _one_step(document: Document, changes: Sequence[types.TextDocumentContentChangeEvent]) -> Step:
+    after = _from_the_end(document, changes)
+    if after is None:
+        for step in _steps(document, changes):
+            after = step.text
+    assert after is not None
+    return Step(between(document.text, after), after)
+
+
+def _from_the_end(document: Document, changes: Sequence[types.TextDocumentContentChangeEvent]) -> str | None:
+    """The text after changes that go from the end of the document to its start, as VS Code sends them: none moves the
+    places of those that follow, so the text is cut up once. None when they don't."""
+    rest, pieces = len(document.text), list[str]()
+    for change in changes:
+        if isinstance(change, types.TextDocumentContentChangeWholeDocument):
+            return None
+        edit = document.edit_of(change)
+        ends = (change.range.start, edit.start), (change.range.end, edit.end)
+        if edit.end > rest or any(document.position_at(offset) != position for position, offset in ends):
+            return None
+        pieces += document.text[edit.end : rest], edit.added
+        rest = edit.start
+    return document.text[:rest] + "".join(reversed(pieces))

@@ -59,6 +59,10 @@ class Neighbourhood:
     def closed(self, uri: str) -> None:
         self._used.pop(uri, None)
 
+    def choose_anew(self) -> None:
+        """What may be sent along has changed."""
+        self._chosen = None
+
     def others(self, uri: str) -> Sequence[Document]:
         """The latest first."""
         latest = [other for other in reversed(self._used) if other != uri][:_MAX_FILES]

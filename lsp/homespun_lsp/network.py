@@ -118,18 +118,25 @@ def _trusting(route: Route) -> ssl.SSLContext:
         with _explaining("caFile", route.ca_file) as path:
             context.load_verify_locations(cafile=path)
     if route.client_cert:
-        key = str(Path(route.client_key).expanduser()) if route.client_key else None
+        key = _path("clientKey", route.client_key) if route.client_key else None
         with _explaining("clientCert", route.client_cert) as path:
             # Without a password OpenSSL would ask for one on the terminal that the editor was started from.
             context.load_cert_chain(path, key, password=b"")
     return context
 
 
+def _path(option: str, file: str) -> str:
+    try:
+        return str(Path(file).expanduser())
+    except (RuntimeError, ValueError):
+        raise ConfigError(f"{option}: {file!r}: there is no such home directory") from None
+
+
 @contextmanager
 def _explaining(option: str, file: str) -> Iterator[str]:
-    path = Path(file).expanduser()
+    path = _path(option, file)
     try:
-        yield str(path)
+        yield path
     except (OSError, ValueError) as error:  # ssl's errors are OSErrors too
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
             raise ConfigError(f"{option}: {path}: {os.strerror(error.errno or 0)}") from None

@@ -151,6 +151,11 @@ def server_url_problem(url: str) -> str | None:
     return "holds a user or password; the option 'token' is for those" if "@" in parts.netloc else None
 
 
+def token_problem(token: str) -> str | None:
+    """A header holds nothing else."""
+    return None if token.isascii() and token.isprintable() else "holds characters that no token has; copy it again"
+
+
 def _nearest(name: str) -> str:
     close = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; the options are {', '.join(OPTIONS)}"

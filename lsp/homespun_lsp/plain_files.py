@@ -15,5 +15,5 @@ def text_of(path: Path) -> str:
             return ""
         with path.open("rb") as file:
             return file.read(_MAX_BYTES).decode("utf-8", "replace")
-    except OSError:
+    except (OSError, ValueError):  # a NUL in a path that the repository names
         return ""

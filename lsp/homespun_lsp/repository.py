@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from homespun_lsp.plain_files import text_of
+
+_FRESH_S = 10.0
 _SECTION = re.compile(r"\s*\[([^\]]*)\]")
 _URL = re.compile(r"\s*url\s*=\s*(.*)", re.IGNORECASE)
-_USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
+_USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +25,34 @@ class Repository:
 
 
 class Repositories:
-    """Remembers what it found: a keystroke must not walk the disk."""
+    """Remembers for a while what it found: a keystroke must not walk the disk."""
 
-    def __init__(self) -> None:
-        self._of_directory: dict[Path, Repository | None] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._of_directory: dict[Path, tuple[Repository | None, Path]] = {}
 
     def of(self, file: Path) -> Repository | None:
-        directory = file.parent
-        if directory not in self._of_directory:
-            self._of_directory[directory] = find(directory)
-        return self._of_directory[directory]
+        return self._looked_at(file.parent)[0]
+
+    def real(self, file: Path) -> Path:
+        """Where it lies when links to its directory are followed."""
+        return self._looked_at(file.parent)[1] / file.name
+
+    def _looked_at(self, directory: Path) -> tuple[Repository | None, Path]:
+        if self._clock() - self._since > _FRESH_S:  # a repository may have come, or another remote
+            self._of_directory, self._since = {}, self._clock()
+        known = self._of_directory  # asked from threads too
+        if directory not in known:
+            known[directory] = find(directory), real(directory)
+        return known[directory]
+
+
+def real(directory: Path) -> Path:
+    try:
+        return Path(os.path.realpath(directory))
+    except ValueError:  # a NUL in it
+        return directory
 
 
 def find(directory: Path) -> Repository | None:
@@ -44,26 +68,19 @@ def _git_dir(dot_git: Path) -> Path | None:
     """Where the configuration lies: `.git` itself, or for worktrees and submodules where their `.git` file points."""
     if dot_git.is_dir():
         return dot_git
-    pointer = _read(dot_git)
+    pointer = text_of(dot_git)
     if not pointer.startswith("gitdir:"):
         return None
     git_dir = dot_git.parent / pointer.removeprefix("gitdir:").strip()
-    common = _read(git_dir / "commondir").strip()  # worktrees share the main repository's; submodules have their own
+    common = text_of(git_dir / "commondir").strip()  # worktrees share the main repository's; submodules have their own
     return git_dir / common if common else git_dir
 
 
 def _origin(config: Path) -> str | None:
     section = ""
-    for line in _read(config).splitlines():
+    for line in text_of(config).splitlines():
         if header := _SECTION.match(line):
             section = header[1]
         elif section == 'remote "origin"' and (url := _URL.match(line)):
             return _USERINFO.sub(r"\1", url[1].strip().strip('"'))
     return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TRIGGERS = [".", "(", "[", "{", ",", "="]
+_CONFIGURED_WITHIN_S = 5.0
+"""An editor that hasn't said by then what it is set to never will; the defaults count."""
 _asked_about: ContextVar[Document | None] = ContextVar("asked_about", default=None)
 """The document of the message being handled, as it was when the message came in. Handlers run later: over TCP, a change
 that arrived in the same packet has been applied by then."""
@@ -89,6 +92,10 @@ class HomespunServer(LanguageServer):
         self._initial: object = None
         self.editor_name = ""
         self._warned: set[str] = set()
+        self._is_configured = asyncio.Event()
+        """Before, nothing is sent anywhere: it may be for another server."""
+        self._in_front = ""
+        """The document that was focused or asked about last."""
         self.options = self._defaults
         self.servers = Servers(default=self.options)
         self.counts: Counter[str] = Counter()
@@ -119,14 +126,21 @@ class HomespunServer(LanguageServer):
             self.protocol.notify(account.STATUS_CHANGED, status.as_json())
 
     def focus(self, uri: str) -> None:
-        self.client.use(self.options_for(uri))
+        self._in_front = uri
+        if self._is_configured.is_set():
+            self.client.use(self.options_in_front)
+
+    @property
+    def options_in_front(self) -> options.Options:
+        return self.options_for(self._in_front) if self._in_front else self.options
 
     def options_for(self, uri: str) -> options.Options:
         """Files may have servers of their own."""
         name = to_fs_path(uri)
         file = Path(name) if name else None
         repository = self._repositories.of(file) if file else None
-        return self.servers.options_for(file, repository.name if repository else None)
+        paths = (file, self._repositories.real(file)) if file else ()
+        return self.servers.options_for(paths, repository.name if repository else None)
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """In place of pygls' pop-up. The kind alone: the text of an error may quote code."""
@@ -137,19 +151,32 @@ class HomespunServer(LanguageServer):
         if initial:
             self._initial = section
         base, initially_wrong = options.merge(self._defaults, self._initial)
-        self.options, wrong = options.merge(base, None if initial else section)
-        self.servers, wrong_there = servers_of(self.options)
+        merged, wrong = options.merge(base, None if initial else section)
+        servers, wrong_there = servers_of(merged)
+        self.options, self.servers = merged, servers
+        self._neighbourhood.choose_anew()
         if not initial:
+            self._is_configured.set()
             self.client.keep_only(self.servers.all)
-            self.client.use(self.options)
+            self.client.use(self.options_in_front)
         for name, problem in (initially_wrong | wrong | wrong_there).items():
             if name not in self._warned:
                 self._warned.add(name)
                 self.say(f"Homespun: option {name!r}: {problem}", True)
 
-    async def pull_configuration(self) -> None:
+    def take_defaults(self) -> None:
+        """Until the editor says otherwise."""
+        if not self._is_configured.is_set():
+            self._is_configured.set()
+            self.client.use(self.options_in_front)
+
+    @property
+    def can_be_pulled(self) -> bool:
         workspace = self.client_capabilities.workspace
-        if workspace is None or not workspace.configuration:
+        return bool(workspace and workspace.configuration)
+
+    async def pull_configuration(self) -> None:
+        if not self.can_be_pulled:
             return
         wanted = types.ConfigurationParams(items=[types.ConfigurationItem(section=options.SECTION)])
         try:
@@ -172,7 +199,9 @@ class HomespunServer(LanguageServer):
 
     async def suggest(self, place: Place, *, invoked: bool, deadline_ms: int | None = None) -> Suggestion | None:
         """As `Suggester.suggest`, or empty where asking is switched off or useless."""
-        if reason := await self._why_not(place, invoked=invoked):
+        self._in_front = place.document.uri
+        is_configured = await self._configured_by(deadline_ms)
+        if reason := await self._why_not(place, invoked=invoked) if is_configured else "not configured":
             self.counts[reason] += 1
             logger.debug("not asked: %s", reason)
             return Suggestion(text=place.text, offset=place.offset, completion="")
@@ -183,6 +212,14 @@ class HomespunServer(LanguageServer):
         if found and found.completion:
             self._suggested(place, found)
         return found
+
+    async def _configured_by(self, deadline_ms: int | None) -> bool:
+        within_s = _CONFIGURED_WITHIN_S if deadline_ms is None else deadline_ms / 1e3
+        try:
+            await asyncio.wait_for(self._is_configured.wait(), within_s)
+        except TimeoutError:
+            return False
+        return True
 
     async def _why_not(self, place: Place, *, invoked: bool) -> asking.Reason | None:
         if not self.options.enable:
@@ -257,8 +294,12 @@ class HomespunServer(LanguageServer):
     async def _pieces(self, place: Place, prefix: str) -> Sequence[Piece]:
         server = server_of(self.options_for(place.document.uri))
 
+        def may_go_there(uri: str) -> bool:
+            own = self.options_for(uri)
+            return own.enable and server_of(own) == server
+
         async def paths(others: Sequence[Document]) -> dict[str, str]:
-            same = [other for other in others if server_of(self.options_for(other.uri)) == server]
+            same = [other for other in others if may_go_there(other.uri)]
             return await self._files.siblings(place.document, same, self.options)
 
         return await self._neighbourhood.pieces(place, prefix, paths)
@@ -352,11 +393,15 @@ def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
             ls.documents.encoding = encoding
     ls.editor_name = ls.client.editor = params.client_info.name if params.client_info else ""
     ls.configure(params.initialization_options, initial=True)
+    if ls.can_be_pulled:
+        asyncio.get_running_loop().call_later(_CONFIGURED_WITHIN_S, ls.take_defaults)
+    else:
+        ls.take_defaults()
 
 
 async def _initialized(ls: HomespunServer, params: types.InitializedParams) -> None:
     await ls.pull_configuration()
-    ls.client.use(ls.options)
+    ls.take_defaults()
     await ls.watch_configuration()
 
 

@@ -1,4 +1,4 @@
-"""Which server a file belongs to. Pure.
+"""Which server a file belongs to. Pure, but for links in the folders that are named.
 
 Only the user says so, in the editor's settings or a file of their own: never anything in the repository, which would
 then decide where its reader's token is sent.
@@ -6,7 +6,8 @@ then decide where its reader's token is sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
@@ -40,10 +41,12 @@ class Rule:
     place: str
     """A folder, or the beginning of a repository's identity (`git.example.com/team`), whose parts may hold *."""
     options: Options
+    real_place: str = ""
+    """Where links in the folder's path lead."""
 
-    def fits(self, file: Path | None, identity: str | None) -> bool:
+    def fits(self, paths: Collection[Path], identity: str | None) -> bool:
         if _is_folder(self.place):
-            return file is not None and file.is_relative_to(self.place)
+            return any(path.is_relative_to(place) for path in paths for place in (self.place, self.real_place) if place)
         wanted, found = self.place.split("/"), (identity or "").split("/")
         return len(found) >= len(wanted) and all(map(fnmatchcase, found, wanted))
 
@@ -59,16 +62,18 @@ class Servers:
     def all(self) -> frozenset[Server]:
         return frozenset(server_of(options) for options in (self.default, *(rule.options for rule in self.rules)))
 
-    def options_for(self, file: Path | None, remote: str | None) -> Options:
-        """The longest rule that fits; of a folder and a repository of equal depth, the folder."""
+    def options_for(self, paths: Collection[Path], remote: str | None) -> Options:
+        """The longest rule that fits; of a folder and a repository of equal depth, the folder. `paths` are all of the
+        file: as the editor names it, and where links lead."""
         identity = repo_identity(remote) if remote and is_remote(remote) else None
-        fitting = [rule for rule in self.rules if rule.fits(file, identity)]
+        fitting = [rule for rule in self.rules if rule.fits(paths, identity)]
         return max(fitting, key=_specificity).options if fitting else self.default
 
     def at(self, url: str) -> Options:
         """How the server of that address is reached, for signing in to it."""
-        named = (rule.options for rule in self.rules if _plain(rule.options.server_url) == _plain(url))
-        return next(named, replace(self.default, server_url=url))
+        known = (*(rule.options for rule in self.rules), self.default)
+        named = (options for options in known if _plain(options.server_url) == _plain(url))
+        return next(named, replace(self.default, server_url=url, token=""))
 
 
 def servers_of(options: Options) -> tuple[Servers, dict[str, str]]:
@@ -79,7 +84,13 @@ def servers_of(options: Options) -> tuple[Servers, dict[str, str]]:
     for key, entry in options.servers.items():
         chosen, wrong = _merged(options, entry)
         problems |= {f"servers[{key!r}].{name}": f"{why}; nothing is asked there" for name, why in wrong.items()}
-        rules.append(Rule(place=_place(key), options=replace(chosen, enable=chosen.enable and not wrong)))
+        try:
+            place = _place(key)
+            real = os.path.realpath(place) if _is_folder(place) else ""
+        except (RuntimeError, ValueError):  # ~ of somebody who isn't there, or a NUL
+            problems[f"servers[{key!r}]"] = "is no folder of this machine; nothing is asked there"
+            continue
+        rules.append(Rule(place=place, real_place=real, options=replace(chosen, enable=chosen.enable and not wrong)))
     return Servers(default=options, rules=tuple(rules)), problems
 
 

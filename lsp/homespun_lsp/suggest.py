@@ -43,6 +43,10 @@ class _Flight:
         mine = self.place
         return self.is_under_way and typed_since(mine.text, mine.offset, place.text, place.offset) is not None
 
+    def has_asked_about(self, place: Place) -> bool:
+        """Or is about to; where it had no answer, asking again at each key wouldn't bring one."""
+        return not self.is_cancelled and (self.place.text, self.place.offset) == (place.text, place.offset)
+
     def keep(self) -> None:
         if self.end is not None:
             self.end.cancel()
@@ -64,6 +68,7 @@ class _Ask:
 
     place: Place
     task: asyncio.Task[Suggestion]
+    num_waiting: int = 0
 
 
 @dataclass(slots=True)
@@ -106,14 +111,18 @@ class Suggester:
         if found := self._recall(desk, place):
             return found
         ask = self._join_or_ask(desk, place, wait_ms, trigger)
+        ask.num_waiting += 1
         try:
-            await asyncio.wait({ask}, timeout=None if deadline_ms is None else deadline_ms / 1000)
+            await asyncio.wait({ask.task}, timeout=None if deadline_ms is None else deadline_ms / 1000)
         except asyncio.CancelledError:
-            self._leave(desk, ask)
+            if ask.num_waiting == 1:
+                self._leave(desk, ask)
             raise
-        if not ask.done() or ask.cancelled():
+        finally:
+            ask.num_waiting -= 1
+        if not ask.task.done() or ask.task.cancelled():
             return None
-        return ask.result() if self._still_fits(place, ask.result()) else None
+        return ask.task.result() if self._still_fits(place, ask.task.result()) else None
 
     def knows(self, place: Place) -> bool:
         """Whether that could be answered without asking."""
@@ -125,8 +134,7 @@ class Suggester:
         desk = self._desks.get(place.document.uri)
         if desk is None or self.knows(place):
             return
-        flight = desk.flight
-        if flight is None or not flight.is_under_way or flight.place.text != place.text:
+        if desk.flight is None or not desk.flight.has_asked_about(place):
             self._start(desk, place, "ahead", _AHEAD_AFTER_S)
 
     def forget(self, uri: str) -> None:
@@ -148,18 +156,18 @@ class Suggester:
                 desk.ground()
         return found
 
-    def _join_or_ask(self, desk: _Desk, place: Place, wait_ms: float, trigger: Trigger) -> asyncio.Task[Suggestion]:
+    def _join_or_ask(self, desk: _Desk, place: Place, wait_ms: float, trigger: Trigger) -> _Ask:
         if desk.ask is not None and not desk.ask.task.done():
             if desk.ask.place == place:
-                return desk.ask.task
+                return desk.ask
             desk.ask.task.cancel()
         desk.ask = _Ask(place, asyncio.create_task(self._answer(desk, place, wait_ms, trigger)))
-        return desk.ask.task
+        return desk.ask
 
-    def _leave(self, desk: _Desk, ask: asyncio.Task[Suggestion]) -> None:
-        if desk.ask is None or desk.ask.task is not ask:
+    def _leave(self, desk: _Desk, ask: _Ask) -> None:
+        if desk.ask is not ask:
             return  # a newer one decides
-        ask.cancel()
+        ask.task.cancel()
         if desk.flight is not None:
             desk.flight.cancel_soon()
 
@@ -197,7 +205,7 @@ class Suggester:
         async with desk.turn:
             began = time.monotonic()
             suggestion = await self._fetch(place, trigger)
-        if trigger != "ahead" and suggestion.made:
+        if trigger != "ahead" and (suggestion.made or suggestion.completion):  # else nobody may have been asked
             self._pace.answered((time.monotonic() - began) * 1e3)
         if suggestion.completion:
             desk.memory.add(suggestion)

@@ -66,6 +66,17 @@ def test_typing_shows_ghost_text_and_tab_accepts_it(each: Neovim, fake: FakeServ
     each.until(lambda: accepted(fake) == [len("llo(name)")])
 
 
+def test_a_restart_waits_for_a_server_that_is_slow_to_end(each: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "llo(name)"
+    slow = "import subprocess, sys, time; subprocess.run(sys.argv[1:]); time.sleep(1.5)"
+    start(each, fake, tmp_path, cmd=[sys.executable, "-c", slow, *HOMESPUN, "lsp"])
+    before = each.lua("return vim.lsp.get_clients({ name = 'homespun' })[1].id")
+    each.type("<Esc>:Homespun restart<CR>")
+    each.until(lambda: each.lua("local c = require('homespun.client').of() return c and c.id or 0") not in (0, before))
+    each.type("ihe")
+    each.shows("llo(name)")
+
+
 def test_tab_is_a_tab_where_nothing_is_shown(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
     fake.default = ""
     start(nvim, fake, tmp_path)

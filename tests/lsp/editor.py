@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -182,6 +182,7 @@ async def editor(
     encodings: list[str] | None = None,
     environ: dict[str, str] | None = None,
     configuration: object = None,
+    answers: Callable[..., object] | None = None,
     folder: Path | None = None,
     **options: object,
 ) -> AsyncIterator[Editor]:
@@ -192,6 +193,9 @@ async def editor(
     client.feature("didChangeStatus")(lambda params: statuses.append(params))
     if configuration is not None:
         client.set_configuration({"homespun": configuration})
+    if answers is not None:  # when it is asked for its configuration
+        client.protocol.fm._features.pop(types.WORKSPACE_CONFIGURATION, None)
+        client.feature(types.WORKSPACE_CONFIGURATION)(answers)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HOMESPUN_")}
     await client.start_io(*COMMAND, env=clean | {"XDG_STATE_HOME": _STATE.name} | (environ or {}))
     capabilities = capabilities or types.ClientCapabilities()

@@ -1,5 +1,6 @@
 """Where the options come from, what is said about bad ones, and that secrets stay secret."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,37 @@ async def test_options_can_be_pulled_and_change_while_running(fake: FakeServer) 
             assert await buffer.ghost()
         assert fake.requests[-1].headers["authorization"] == "Bearer one"
         assert other.requests[0].headers["authorization"] == "Bearer two"
+
+
+async def test_nothing_goes_to_the_default_server_before_the_editor_said_which_one(fake: FakeServer) -> None:
+    may_tell = asyncio.Event()
+
+    async def told_late(*params: object) -> list[object]:
+        await may_tell.wait()
+        return [{"serverUrl": other.url}]
+
+    async with (
+        fake_server() as other,
+        editor(capabilities=PULL, answers=told_late, serverUrl=fake.url, token="t", debounceMs=0) as session,
+    ):
+        buffer = session.open("x = |")
+        session.client.protocol.notify("textDocument/didFocus", {"textDocument": {"uri": buffer.uri}})
+        assert not (await buffer.menu()).items
+        asked = buffer.ask()
+        assert not (await buffer.menu()).items
+        may_tell.set()
+        assert await asked
+        assert other.requests and not (fake.requests or fake.questions)
+
+
+async def test_the_status_stays_that_of_the_file_in_front_when_options_change(fake: FakeServer) -> None:
+    async with fake_server() as other, editor(serverUrl=fake.url, debounceMs=0) as session:
+        rules = {"servers": {"/nowhere": {"serverUrl": other.url}}}
+        session.configure({"homespun": rules})
+        assert await session.open("x = |").ghost()
+        session.configure({"homespun": rules | {"debounceMs": 1}})
+        status = await session.client.protocol.send_request_async("homespun/status", {})  # type: ignore[no-untyped-call]
+        assert status.server == other.url
 
 
 @pytest.mark.parametrize("name", ["visual-studio-code", "neovim", "emacs"])
@@ -136,3 +168,12 @@ def test_importing_the_verb_imports_neither_pygls_nor_httpx() -> None:
     code = "import sys, homespun_lsp.cli; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"pygls", "lsprotocol", "httpx", "attrs", "cattrs", "asyncio"}
+
+
+@pytest.mark.parametrize(("rule", "file"), [("link", "real"), ("real", "link")])
+async def test_a_folder_is_the_same_over_a_link(fake: FakeServer, tmp_path: Path, rule: str, file: str) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    async with editor(serverUrl=fake.url, servers={str(tmp_path / rule): {"enable": False}}) as session:
+        assert await session.open("x = |", tmp_path / file / "a.py").ghost() is None
+    assert fake.requests == []

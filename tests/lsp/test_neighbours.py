@@ -47,6 +47,25 @@ async def test_it_can_be_turned_off(fake: FakeServer, repo: Path) -> None:
     assert sent(fake) == []
 
 
+async def test_never_of_a_folder_that_is_switched_off(fake: FakeServer, repo: Path) -> None:
+    async with editor(serverUrl=fake.url, servers={str(repo / "kept"): {"enable": False}}) as session:
+        session.open("|" + ORDER, repo / "kept" / "orders.py")
+        await session.open(HERE, repo / "cancel.py").ghost()
+    assert sent(fake) == []
+
+
+async def test_never_of_a_folder_that_was_switched_off_since(fake: FakeServer, repo: Path) -> None:
+    async with editor(serverUrl=fake.url) as session:
+        session.open("|" + ORDER, repo / "kept" / "orders.py")
+        buffer = session.open(HERE, repo / "cancel.py")
+        await buffer.ghost()
+        assert sent(fake) == ["kept/orders.py"]
+        session.configure({"homespun": {"servers": {str(repo / "kept"): {"enable": False}}}})
+        buffer.type("x, \n")
+        await buffer.ghost()
+    assert len(fake.requests) == 2 and sent(fake) == []
+
+
 async def test_they_stay_while_the_cursor_is_near(fake: FakeServer, repo: Path) -> None:
     """They stand at the start of the prompt: others would void what the server has computed of it."""
     async with editor(serverUrl=fake.url, debounceMs=0) as session:

@@ -123,6 +123,8 @@ async def test_a_client_certificate_is_shown_to_servers_that_want_one(company: C
         (Route(ca_file=__file__), "caFile: "),
         (Route(client_cert="/nowhere/me.pem"), "clientCert: /nowhere/me.pem: No such file"),
         (Route(client_cert=__file__), "clientCert: "),
+        (Route(ca_file="~nobody-here/ca.pem"), "caFile: '~nobody-here/ca.pem': there is no such home"),
+        (Route(client_cert=__file__, client_key="~nobody-here/k"), "clientKey: '~nobody-here/k': there is no such"),
         (Route(proxy="3128"), "proxy: "),
         (Route(proxy="ftp://proxy"), "proxy: "),
         (Route(proxy="socks5://proxy:1080"), "pip install socksio"),
@@ -140,6 +142,14 @@ async def test_an_option_that_leads_nowhere_is_said_and_nothing_is_asked(fake: F
         (line,) = await session.logged(1)
         assert "caFile: /nowhere/ca.pem" in line
     assert fake.requests == []
+
+
+async def test_a_token_that_is_none_is_said_and_never_repeated(fake: FakeServer) -> None:
+    async with editor(serverUrl=fake.url, debounceMs=0, token="s3cr\u00e9t") as session:
+        assert await session.open("x = |").ghost() is None
+        (line,) = await session.logged(1)
+        assert "token: holds characters" in line and "s3cr" not in line
+    assert fake.requests == fake.questions == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,14 @@ def test_without_a_remote_the_directory_gives_the_name(tmp_path: Path) -> None:
     assert found and found.name == "alone"
 
 
-@pytest.mark.parametrize("url", ["https://me:s3cret@example.com/t/p.git", "ssh://git@example.com/t/p.git"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:s3cret@example.com/t/p.git",
+        "https://me:s3c@ret@example.com/t/p.git",
+        "ssh://git@example.com/t/p.git",
+    ],
+)
 def test_user_and_password_never_leave_the_machine(clone: Path, url: str) -> None:
     git(clone, "remote", "set-url", "origin", url)
     found = find(clone)
@@ -60,3 +69,27 @@ def test_a_submodule_is_a_repository_of_its_own(clone: Path, tmp_path: Path) -> 
 
 def test_outside_of_any_repository_there_is_none(tmp_path: Path) -> None:
     assert find(tmp_path / "not" / "there") is None
+
+
+def test_a_pipe_in_place_of_git_is_none(tmp_path: Path) -> None:
+    """Opening it would wait for a writer for ever; in a process of its own, so that this can fail."""
+    os.mkfifo(tmp_path / ".git")
+    code = f"from pathlib import Path; from homespun_lsp.repository import find; print(find(Path({str(tmp_path)!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    assert done.stdout == "None\n"
+
+
+def test_a_pointer_to_nowhere_is_harmless(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: a\0b\n")
+    found = find(tmp_path)
+    assert found and found.name == tmp_path.name
+
+
+def test_another_remote_is_noticed_after_a_while(clone: Path) -> None:
+    now = 0.0
+    repositories = Repositories(clock=lambda: now)
+    assert repositories.of(clone / "a.py")
+    git(clone, "remote", "set-url", "origin", "https://example.com/new.git")
+    now = 11.0
+    found = repositories.of(clone / "a.py")
+    assert found and found.name == "https://example.com/new.git"

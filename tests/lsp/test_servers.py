@@ -21,7 +21,7 @@ def chosen(file: str, remote: str | None, rules: object = RULES) -> Options:
     options, problems = merge(BASE, {"homespun": {"servers": rules}})
     servers, wrong = servers_of(options)
     assert not problems and not wrong
-    return servers.options_for(Path(file), remote)
+    return servers.options_for((Path(file),), remote)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,15 @@ def test_a_token_goes_to_the_server_it_was_given_with_and_to_no_other() -> None:
 def test_where_a_rule_makes_no_sense_nothing_is_asked(entry: object, told: str) -> None:
     servers, problems = servers_of(Options(server_url="https://main.example.com", servers={"/w": entry}))
     assert any(told in problem for problem in problems.values())
-    assert not servers.options_for(Path("/w/a.py"), None).enable
-    assert servers.options_for(Path("/elsewhere/a.py"), None).enable
+    assert not servers.options_for((Path("/w/a.py"),), None).enable
+    assert servers.options_for((Path("/elsewhere/a.py"),), None).enable
+
+
+def test_a_folder_that_is_nowhere_leaves_the_other_rules() -> None:
+    rules = {"~nobody-here/x": {"enable": True}, "/w": {"serverUrl": "https://x.example"}}
+    servers, problems = servers_of(Options(server_url="https://main.example.com", servers=rules))
+    assert list(problems) == ["servers['~nobody-here/x']"]
+    assert servers.options_for((Path("/w/a.py"),), None).server_url == "https://x.example"
 
 
 @pytest.mark.parametrize("url", ["http://h:1/", "http://h:1/v1", "http://h:1/v1/", "http://h:1"])

@@ -110,6 +110,39 @@ async def test_two_requests_for_one_place_are_one() -> None:
     assert len(desk.answers) == 1
 
 
+async def test_cancelling_one_of_two_requests_for_one_place_leaves_the_other() -> None:
+    desk = Desk("a|")
+    menu, ghost = desk.ask(), desk.ask()
+    answer = await desk.asked()
+    menu.cancel()
+    await asyncio.wait({menu})
+    assert not answer.cancelled()
+    answer.set_result("b")
+    assert menu.cancelled() and await ghost == "b"
+
+
+async def test_both_of_two_requests_for_one_place_cancelled_reach_the_server() -> None:
+    desk = Desk("a|")
+    both = desk.ask(), desk.ask()
+    answer = await desk.asked()
+    for task in both:
+        task.cancel()
+    await asyncio.wait(both)
+    await asyncio.wait({answer})
+    assert answer.cancelled()
+
+
+async def test_the_pace_of_servers_that_give_no_ids_is_known_too() -> None:
+    async def fetch(place: Place, trigger: Trigger) -> Suggestion:
+        await asyncio.sleep(0.01)
+        return Suggestion(text=place.text, offset=place.offset, completion="b")
+
+    desk = Desk("a|")
+    before = desk.pace.answer_ms
+    await Suggester(fetch, lambda uri: desk.document, desk.pace).suggest(desk.place, wait_ms=0)
+    assert desk.pace.answer_ms != before
+
+
 async def test_cancelling_reaches_the_server() -> None:
     desk = Desk("a|")
     task = desk.ask()
@@ -188,6 +221,20 @@ async def test_looking_ahead_goes_on_while_the_suggestion_is_typed() -> None:
     ahead = await desk.asked()
     assert desk.triggers == ["typed", "ahead"] and not ahead.done()
     desk.suggester.forget_all()
+
+
+async def test_looking_ahead_to_nothing_is_not_repeated_at_each_key() -> None:
+    desk = Desk("x = |")
+    await desk.suggested("x = |", "foo(")
+    desk.suggester.look_ahead(desk.place.after("foo("))
+    (await desk.asked()).set_result("")
+    for marked, rest in (("x = f|", "oo("), ("x = fo|", "o(")):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert await desk.ask(marked) == rest
+        desk.suggester.look_ahead(desk.place.after(rest))
+    await asyncio.sleep(0.3)  # longer than it waits before it asks
+    assert desk.triggers == ["typed", "ahead"]
 
 
 async def test_a_suggestion_comes_back_after_backspace_and_retyping() -> None:

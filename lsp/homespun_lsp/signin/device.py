@@ -110,7 +110,7 @@ async def _post(http: httpx.AsyncClient, server: str, path: str, form: Mapping[s
         raise ServiceError(f"{server} {explain(error)}") from None
     try:
         return response.status_code, response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         return response.status_code, None
 
 

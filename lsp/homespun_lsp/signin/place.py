@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ import httpx
 from homespun_core.config import load_settings
 from homespun_core.errors import ConfigError, ServiceError
 from homespun_lsp.network import client_for, explain
-from homespun_lsp.options import server_url_problem
+from homespun_lsp.options import server_url_problem, token_problem
 from homespun_lsp.own import own_options
 from homespun_lsp.servers import Server, server_of, servers_of
 
@@ -28,15 +29,20 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 
 def server_named(word: str | None) -> Server:
     """With the options that the user's file has for it. Raises ConfigError."""
-    options = own_options(load_settings({}, os.environ, Path(os.devnull)))
+    if word is not None and (wrong := server_url_problem(word)):
+        raise ConfigError(f"server: {'…' if '@' in word else word}: {wrong}; for example https://code.example.com")
+    loaded = load_settings({}, os.environ, Path(os.devnull))
+    options = own_options(loaded)
+    is_set = "server_url" in loaded.sources or options.server_url != loaded.settings.server_url
+    if word is not None and not is_set:
+        options = replace(options, server_url=word)  # a token without an address is for the server that is named
     servers, problems = servers_of(options)
     for name, problem in problems.items():
         raise ConfigError(f"editor.toml: {name}: {problem}")
-    if word is None:
-        return server_of(options)
-    if wrong := server_url_problem(word):
-        raise ConfigError(f"server: {'…' if '@' in word else word}: {wrong}; for example https://code.example.com")
-    return server_of(servers.at(word))
+    server = server_of(options if word is None else servers.at(word))
+    if wrong := token_problem(server.token):
+        raise ConfigError(f"token: {wrong}")
+    return server
 
 
 @asynccontextmanager
@@ -54,7 +60,7 @@ async def known_as(http: httpx.AsyncClient, url: str, token: str) -> str | None:
         match response.json() if response.status_code == httpx.codes.OK else None:
             case {"name": str(name), "role": str(role)} if name.isprintable() and role.isprintable():
                 return f"{name}, {role}"
-    except (httpx.HTTPError, ValueError):
+    except (httpx.HTTPError, ValueError, RecursionError):
         pass
     return "somebody"  # a stock server knows no names
 

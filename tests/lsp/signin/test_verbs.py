@@ -117,3 +117,12 @@ async def test_signing_out_works_without_the_server(terminal: Terminal, fake: Fa
     await terminal.run("login", fake.url, "--token", stdin="t\n")
     status, out, err = await terminal.run("logout", fake.url)
     assert status == 0 and "Signed out" in out and "revoked" in err
+
+
+async def test_a_token_goes_to_the_server_it_was_set_with_and_to_no_other(fake: FakeServer, terminal: Terminal) -> None:
+    terminal.environ |= {"HOMESPUN_SERVER_URL": "http://127.0.0.1:9", "HOMESPUN_API_TOKEN": "of-another"}
+    await terminal.run("whoami", fake.url)
+    assert fake.questions and not [asked for asked in fake.questions if "authorization" in asked.headers]
+    del terminal.environ["HOMESPUN_SERVER_URL"]
+    assert (await terminal.run("whoami", fake.url))[0] == 0
+    assert fake.questions[-1].headers["authorization"] == "Bearer of-another", "one set alone is for whichever is named"

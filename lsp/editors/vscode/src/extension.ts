@@ -26,6 +26,7 @@ class Extension {
   private readonly names: string[];
   private state: State = { phase: "starting", enabled: true };
   private server: Server | undefined;
+  private turn: Promise<void> = Promise.resolve();
 
   constructor(context: vscode.ExtensionContext) {
     this.names = settingNames(context.extension.packageJSON.contributes);
@@ -52,7 +53,12 @@ class Extension {
     this.show();
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.turn = this.begin();
+    return this.turn;
+  }
+
+  private async begin(): Promise<void> {
     this.show({ phase: "starting", problem: undefined, status: undefined });
     const around = await surroundings();
     const command = await find(around, isExecutable);
@@ -79,9 +85,15 @@ class Extension {
     await server?.dispose();
   }
 
-  private async restart(): Promise<void> {
+  /** One after the other: two at once would leave two servers running. */
+  private restart(): Promise<void> {
+    this.turn = this.turn.catch(() => undefined).then(() => this.startAnew());
+    return this.turn;
+  }
+
+  private async startAnew(): Promise<void> {
     await this.stop();
-    await this.start();
+    await this.begin();
     if (this.state.phase === "missing") {
       vscode.window.showErrorMessage(`Homespun: ${this.state.problem}`);
     }

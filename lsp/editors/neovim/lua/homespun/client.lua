@@ -95,21 +95,46 @@ function M.attach(buf)
   }, { bufnr = buf })
 end
 
-function M.restart()
-  for _, client in ipairs(vim.lsp.get_clients({ name = 'homespun' })) do
-    if newer then
-      client:stop()
-    else
-      client.stop()
+local function stop(client, force)
+  if newer then
+    client:stop(force)
+  else
+    client.stop(force)
+  end
+end
+
+local function attach_all()
+  for _, buf in ipairs(vim.api.nvim_list_bufs()) do
+    if vim.api.nvim_buf_is_loaded(buf) then
+      M.attach(buf)
+    end
+  end
+end
+
+-- Calls `done` once the clients are gone, which are not asked nicely for ever.
+local function when_gone(clients, patience_ms, done)
+  local left = vim.tbl_filter(function(client)
+    return vim.lsp.get_client_by_id(client.id) ~= nil
+  end, clients)
+  if #left == 0 then
+    return done()
+  end
+  if patience_ms == 0 then
+    for _, client in ipairs(left) do
+      stop(client, true)
     end
   end
   vim.defer_fn(function()
-    for _, buf in ipairs(vim.api.nvim_list_bufs()) do
-      if vim.api.nvim_buf_is_loaded(buf) then
-        M.attach(buf)
-      end
-    end
-  end, 500) -- until the old one is gone: a new one of the same name would be it
+    when_gone(left, patience_ms - 50, done)
+  end, 50)
+end
+
+function M.restart()
+  local clients = vim.lsp.get_clients({ name = 'homespun' })
+  for _, client in ipairs(clients) do
+    stop(client)
+  end
+  when_gone(clients, 5000, attach_all) -- before, a new one of the same name would be the old one
 end
 
 return M
