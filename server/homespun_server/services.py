@@ -42,7 +42,7 @@ from homespun_server.retrieval import Retriever
 from homespun_server.snapshots import LiveRepository, pick
 from homespun_server.snippets import merged
 from homespun_server.tracing import Trace
-from homespun_server.work import Work, decided, fact_of, fields_of, is_opportunity, relative
+from homespun_server.work import Work, decided, fact_of, fields_of, is_opportunity, language_at, relative
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +167,7 @@ class Completer:
         priority: Priority = request.trigger if request.max_new_tokens else "warm"
         prefix, suffix = request.prefix.replace("\r\n", "\n"), request.suffix.replace("\r\n", "\n")
         wanted = min(request.max_new_tokens, settings.max_new_tokens)
+        path = relative(request.path, repository)
         allowed = allowance(
             self._engine.load(),
             target_ms=settings.target_ms,
@@ -179,7 +180,8 @@ class Completer:
                 request,
                 prefix=prefix,
                 suffix=suffix,
-                path=relative(request.path, repository),
+                path=path,
+                language=request.language or language_at(path),
                 max_new_tokens=allowed.max_new_tokens,
             ),
             repository=repository,

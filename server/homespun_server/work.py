@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from homespun_core.languages import language_of_path
 from homespun_core.prompt import Prompt
 from homespun_core.types import Completion, CompletionRequest
 from homespun_server.admission import Allowance
@@ -100,6 +101,12 @@ def fact_of(request_id: str, work: Work, completion: Completion) -> CompletionFa
         editor=request.editor,
         is_ahead=work.priority == "ahead",
     )
+
+
+def language_at(path: str | None) -> str | None:
+    """For clients that don't say it."""
+    found = language_of_path(path) if path else None
+    return found.name if found else None
 
 
 def relative(path: str | None, repository: LiveRepository | None) -> str | None:
