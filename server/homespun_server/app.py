@@ -99,6 +99,13 @@ def build_app(
     app.state.is_stopping = lambda: False
     app.state.jobs = queue
     app.state.hooks = Receiver(DataDir(settings.data_root), settings.webhook_secret, ask=queue.pushed)
+    _include_routes(app, service)
+    _explain_errors(app)
+    _guard(app, settings, runtime, service)
+    return app
+
+
+def _include_routes(app: FastAPI, service: SignIn) -> None:
     app.include_router(routes.router)
     app.include_router(hooks.router)
     app.include_router(feedback_routes.router)
@@ -109,6 +116,9 @@ def build_app(
     app.include_router(job_routes.router)
     signin.include(app, service)
     console.install(app)
+
+
+def _explain_errors(app: FastAPI) -> None:
     app.add_exception_handler(BadRequestError, _bad_request)
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
@@ -119,6 +129,10 @@ def build_app(
     app.add_exception_handler(RequestValidationError, _misshapen)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
+
+
+def _guard(app: FastAPI, settings: Settings, runtime: Runtime, service: SignIn) -> None:
+    """What was added last comes first."""
     app.add_middleware(
         Gate,
         settings=settings,
@@ -128,7 +142,6 @@ def build_app(
         browsers=service,
     )
     app.add_middleware(BoundedBodies)
-    return app
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:

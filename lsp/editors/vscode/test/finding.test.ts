@@ -11,8 +11,8 @@ const linux: Surroundings = {
 };
 
 test("the active Python environment comes before the PATH", () => {
-  const found = candidates({ ...linux, python: "/work/.venv/bin/python" });
-  assert.deepEqual(found, ["/work/.venv/bin/homespun", "/usr/bin/homespun", "/home/ada/.local/bin/homespun"]);
+  const found = candidates({ ...linux, python: "/code/.venv/bin/python" });
+  assert.deepEqual(found, ["/code/.venv/bin/homespun", "/usr/bin/homespun", "/home/ada/.local/bin/homespun"]);
 });
 
 test("folders of the workspace are not searched, whatever the PATH says", () => {
