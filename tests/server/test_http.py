@@ -165,7 +165,7 @@ async def test_models_health_readiness_and_metrics(started: Started) -> None:
     assert ready.status_code == 200
     state = ready.json()
     assert state["ready"] and state["dtype"] == "int8" and state["repositories"] == [] and state["family"] == "homespun"
-    assert "homespun_completions_total" in metrics and "homespun_queue_depth " in metrics
+    assert "homespun_completions_total" in metrics and "homespun_queue_depth 0.0" in metrics
 
 
 async def test_an_unknown_path_or_method_is_said_in_the_same_shape(started: Started) -> None:
