@@ -188,13 +188,17 @@ def current(parent: Path) -> Path | None:
 
 def prune(parent: Path, keep: int) -> None:
     """Delete the oldest snapshots of `parent` beyond `keep`, never the current one."""
+    for old in others(parent)[max(0, keep - 1) :]:
+        remove(old)
+
+
+def others(parent: Path) -> list[Path]:
+    """The snapshots of `parent` but the current one, newest first."""
     live = current(parent)
     # A temporary one is being written by another process, or litter.
     named = [p for p in parent.iterdir() if not p.name.startswith(TMP_PREFIX)]
     snapshots = [p for p in named if (p / MANIFEST).is_file() and p != live]
-    snapshots.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in snapshots[max(0, keep - 1) :]:
-        remove(old)
+    return sorted(snapshots, key=lambda p: p.stat().st_mtime, reverse=True)
 
 
 def remove(snapshot: Path) -> None:

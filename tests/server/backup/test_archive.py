@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import tarfile
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def packed(tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     (folder / "adapters" / "shop-1").mkdir(parents=True)
     (folder / "adapters" / "shop-1" / "CURRENT").write_text("v1\n")
-    (folder / "homespun.db").write_bytes(bytes(range(256)) * 2_000)
+    (folder / "homespun.db").write_bytes(random.Random(0).randbytes(100_000))
     archive.pack(folder, tmp_path / "b.tar.gz", "0006")
     return tmp_path / "b.tar.gz"
 
@@ -51,7 +52,7 @@ def test_what_was_packed_is_unpacked_and_nobody_else_may_read_it(packed: Path, t
 
 def test_a_cut_or_a_flipped_bit_is_noticed_wherever_it_is(packed: Path, tmp_path: Path) -> None:
     whole = packed.read_bytes()
-    bad = tmp_path / "bad.tar.gz"
+    bad, harmless = tmp_path / "bad.tar.gz", 0
     for at in range(0, len(whole), max(1, len(whole) // 40)):
         bad.write_bytes(whole[:at])
         with pytest.raises(StorageError, match=r"bad\.tar\.gz"):
@@ -61,7 +62,9 @@ def test_a_cut_or_a_flipped_bit_is_noticed_wherever_it_is(packed: Path, tmp_path
             unharmed = archive.unpack(bad, None)
         except StorageError:
             continue
-        assert at < 10 and unharmed == archive.read_summary(packed)  # gzip's header has a time and flags
+        assert unharmed == archive.read_summary(packed)  # gzip's own flags, or zeros spelled in another way
+        harmless += 1
+    assert harmless <= 5
 
 
 @pytest.mark.parametrize(
