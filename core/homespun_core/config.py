@@ -91,7 +91,7 @@ class Settings:
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
     learning_rate_trials: str = _setting(
         "auto",
-        "try half and twice of it first, for 15 % of the time; auto does from 20 minutes on",
+        "try half and twice of it first, for a seventh of the time; auto does from 20 minutes on",
         TRAIN,
         choices=("auto", "on", "off"),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from homespun_core import personal
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
@@ -125,6 +126,7 @@ class Runtime:
         settings, model = self.settings, self.model
         tokenizer = load_tokenizer(model)
         format = resolve_family(tokenizer, model.config, name=model.name, forced=model.family)
+        personal.sweep(DataDir(settings.data_root))  # what somebody took back while a process was killed
         self.recorder = self._opened_recorder()
         engine = self._load_engine(model, settings)
         watcher = SnapshotWatcher(

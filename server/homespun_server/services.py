@@ -59,6 +59,12 @@ class Repositories(Protocol):
         """What somebody may be served who may read these (ids; None is all)."""
         ...
 
+    def own_adapter(
+        self, account: str | None, repository: LiveRepository, readable: frozenset[str] | None
+    ) -> str | None:
+        """Somebody's own, by its name in the engine; None where they have none."""
+        ...
+
 
 class Completer:
     def __init__(
@@ -279,8 +285,11 @@ class Completer:
                     yield "adapter", replace(full, adapter=other)
 
     def _adapter(self, work: Work) -> str | None:
-        is_wanted = work.explains is None or work.explains.adapter
-        return work.repository.adapter_for(work.request.whose) if work.repository and is_wanted else None
+        is_wanted, request = work.explains is None or work.explains.adapter, work.request
+        if work.repository is None or not is_wanted:
+            return None
+        own = self._repositories.own_adapter(request.account, work.repository, request.readable)
+        return own or work.repository.adapter_for(request.whose)
 
     def _draft(self, work: Work) -> Draft:
         reader, layers = work.repository.reader if work.repository else None, work.explains

@@ -56,7 +56,7 @@ def train_repository(
     parent = parent_of(job)
     below = read_plain_lora(parent).digest if parent else None
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
-    recipe, mix = replace(recipe_of(job, is_gpu=placement.device.type == "cuda"), on_top_of=below), Mix()
+    recipe, mix = replace(recipe_of(job, is_gpu=placement.device.type == "cuda"), on_top_of=below), job.mix
     fingerprint = fingerprint_of(job, recipe, mix)
     last = same_as_last(job.adapters, fingerprint)
     if last is not None:
@@ -70,7 +70,11 @@ def train_repository(
     run = _Run(
         job=job, held_out=held_out, placement=placement, parent=parent, fingerprint=fingerprint, progress=progress
     )
-    with deferred_signals() as should_stop:
+    with deferred_signals() as is_asked_to:
+
+        def should_stop() -> bool:
+            return is_asked_to() or not job.is_wanted()
+
         recipe, trials = run.tuned(recipe, LearnableStream(stream, job.tokenizer), should_stop)
         result = run.train(recipe, LearnableStream(planting, job.tokenizer), should_stop)
         if should_stop():  # asked in the last step: the checkpoint has everything
@@ -147,6 +151,8 @@ class _Run:
 
 def parent_of(job: Job) -> Path | None:
     """The adapter to train on top of. Raises ModelError when there is none of that name, or it can't be stacked."""
+    if job.beneath is not None:
+        return job.beneath
     name = job.settings.on_top_of
     if not name:
         return None
