@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from homespun_core import personal, registry
 from homespun_core.personal import Wish
 from homespun_core.types import Document, ModelFiles
 from homespun_indexer.forgotten import Forgotten
-from homespun_trainer import canaries, general, judging, memory, own, pipeline
+from homespun_trainer import canaries, general, memory, own, page
 from homespun_trainer.examples import ExampleStream
 from homespun_trainer.forget.effects import effects, known_repositories
 from homespun_trainer.job import Job
@@ -93,15 +94,14 @@ def test_taken_back_while_it_is_trained_it_ends_without_an_adapter(files: ModelF
 def test_taken_back_while_it_is_judged_nothing_is_published(files: ModelFiles, tmp_path: Path) -> None:
     job = owned(make_job(files, tmp_path, corpus()))
 
+    wrote = page.write
+
+    def write(*args: Any) -> None:
+        wrote(*args)
+        personal.take_back(job.data, "u1")
+
     with pytest.MonkeyPatch.context() as patch:
-        judged = judging.judge
-
-        def judge(*args: object) -> object:
-            verdict = judged(*args)  # type: ignore[arg-type]
-            personal.take_back(job.data, "u1")
-            return verdict
-
-        patch.setattr(pipeline, "judge", judge)
+        patch.setattr(page, "write", write)
         with pytest.raises(WithdrawnError, match="taken it back"):
             run(wanted(job))
     assert not job.adapters.exists() and not job.run.exists()

@@ -130,7 +130,7 @@ def _swept(data: DataDir, wish: Wish | None) -> Iterator[None]:
     error: Exception | None = None
     try:
         yield
-    except Exception as raised:  # files that were deleted under it, or the interrupt that this made
+    except Exception as raised:  # noqa: BLE001 - such as for files that were deleted under it; raised again below
         error = raised
     if wish is not None and not personal.is_wanted(data, wish.user):
         personal.sweep(data)
