@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from homespun_indexer.git import GitFailed
+from homespun_indexer.history import LOOKED_AT, mainline, steps
 from homespun_indexer.repository import Repository
 
 
@@ -66,3 +67,16 @@ def _unseen(commit: str, commits: Mapping[str, _Commit], seen: set[str]) -> list
         found.append(id)
         waiting += commits[id].parents
     return found
+
+
+def own_bytes(repo: Repository, since: str | None, authors: Iterable[str], hashed: Callable[[str], str]) -> int:
+    """Bytes of source that somebody's own steps added after that commit of the main line; where it isn't on it, of all
+    steps that are looked at."""
+    line, mine = mainline(repo, LOOKED_AT).commits, own_steps(repo, authors, hashed)
+    end = line.index(since) if since in line else len(line)
+    wanted = mine & set(line[:end])
+    if not wanted:
+        return 0
+    found = (step for step in steps(repo, end) if step.commit in wanted and step.reason is None)
+    lines = (line for step in found for file in step.files for added in file.added for line in added.lines)
+    return sum(len(line.encode()) + 1 for line in lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from homespun_core.types import SilentProgress
-from homespun_indexer.authorship import own_steps
+from homespun_indexer.authorship import own_bytes, own_steps
 from homespun_indexer.corpus import CorpusReader, Owner, build_corpus
 from homespun_indexer.people import author_hash
 from tests.indexer.conftest import Indexer
@@ -95,3 +95,14 @@ def test_the_repositorys_own_corpus_is_another(of_two: Path, indexer: Indexer) -
         for o in (None, owner)
     )
     assert ours.manifest.fingerprint != hers.manifest.fingerprint
+
+
+def test_what_somebody_added_since_a_commit_is_counted_without_others(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    first = by(path, BOB, {"b.py": "y = 1\n"}, 1)
+    by(path, ADA, {"a.py": "x = 1\nz = 1\n"}, 2)
+    by(path, BOB, {"b.py": "y = 1\nname = 22\n"}, 3)
+    hashed, repo = author_hash(indexer.data), indexer.open(path)
+    assert own_bytes(repo, first, [hashed(BOB)], hashed) == len("name = 22\n")
+    assert own_bytes(repo, None, [hashed(BOB)], hashed) == len("name = 22\ny = 1\n")
+    assert own_bytes(repo, repo.head, [hashed(BOB)], hashed) == 0

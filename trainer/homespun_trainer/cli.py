@@ -17,7 +17,7 @@ from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_fro
 from homespun_core.errors import ConfigError
 from homespun_core.fences import LEASE_HELP, Lease, work_under
 from homespun_core.logs import configure_logging
-from homespun_core.paths import DataDir
+from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
 from homespun_core.personal import Wish
 from homespun_core.prompt import Prompt
 from homespun_core.repositories import RepositoryConfig
@@ -37,7 +37,7 @@ from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest, Ids, Tree
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_trainer import own, page, report
+from homespun_trainer import heads, own, page, report
 from homespun_trainer.evaluate import Written
 from homespun_trainer.examples import Mix
 from homespun_trainer.job import Corpus, Job, Part
@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "repository", metavar="REPO", help="path or URL of a git repository, or name of a shared adapter ([[adapter]])"
     )
-    parser.add_argument("--commit", metavar="ID", help="train on what this commit holds (default: the newest)")
+    parser.add_argument(
+        "--commit",
+        metavar="ID",
+        help="train on what this commit holds (default: the newest); of a shared adapter: REPOSITORY=ID,REPOSITORY=ID",
+    )
     parser.add_argument(
         "--for",
         dest="owner",
@@ -68,8 +72,6 @@ def run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
     settings, scope = loaded.settings, loaded.scope(args.repository)
     wanted = scope or loaded.chosen([args.repository])[0]
-    if scope is not None and args.commit:
-        raise ConfigError("--commit: several repositories share this adapter, so it is trained on the newest of each")
     if args.owner and (scope is not None or settings.on_top_of):
         raise ConfigError("--for: somebody's own adapter is of one repository, on top of what everybody has there")
     wish = personal.wish_of(DataDir(settings.data_root), args.owner) if args.owner else None
@@ -104,7 +106,8 @@ def train(
     files = resolve_base_model(settings.base_model, settings.fim_family)
     scope = source if isinstance(source, ScopeConfig) else None
     sources = source.repositories if isinstance(source, ScopeConfig) else [source]
-    repos = [_opened(each, settings, data, progress, commit) for each in sources]
+    commits = heads.parted(commit) if scope is not None and commit else {}
+    repos = [_opened(each, settings, data, progress, commits.get(_id(each)) or commit) for each in sources]
     id, name = _called(repos, scope, wish)
     with (
         _swept(data, wish),
@@ -137,6 +140,11 @@ def _swept(data: DataDir, wish: Wish | None) -> Iterator[None]:
         raise WithdrawnError(f"{wish.name} has taken it back; nothing is kept") from error
     if error is not None:
         raise error
+
+
+def _id(source: str | RepositoryConfig) -> str:
+    address = source if isinstance(source, str) else source.source
+    return repo_id(address if is_remote(address) else repo_identity_on_disk(address))
 
 
 def _opened(

@@ -33,6 +33,8 @@ _SAVE_SHARE = 0.05
 _CURVE_POINTS = 50
 _CHECKS = 10
 """Looks at the held-out examples in one run."""
+_STEPS_BETWEEN = 8
+"""At least, so that a run on a slow machine isn't ended by a few steps at a high learning rate."""
 
 
 class TrainingInterruptedError(Exception):
@@ -244,7 +246,7 @@ class _Training:
             self.state.losses.append((self.state.tokens, round(self.state.elapsed_s, 1), self._recent_loss()))
             self._window.clear()
         self.state.is_done = self._fraction >= 1.0
-        if held_out and self._passed(_CHECKS):
+        if held_out and (self.state.is_done or self._is_check_due()):
             self._check(held_out)
         if self.state.is_done or now - self._last_save >= max(_SAVE_EVERY_S, self._save_seconds / _SAVE_SHARE):
             self._save()
@@ -252,6 +254,10 @@ class _Training:
     def _passed(self, marks: int) -> bool:
         """Whether one of `marks` equal parts of the run ended with this step."""
         return int(self._before * marks) < int(self._fraction * marks)
+
+    def _is_check_due(self) -> bool:
+        last = self.state.dev_losses[-1][0] if self.state.dev_losses else 0
+        return self.state.step - last >= _STEPS_BETWEEN and self._passed(_CHECKS)
 
     def _check(self, held_out: Sequence[Example]) -> None:
         """Look at the held-out examples; keep the best weights, and end when nothing has improved for long."""
