@@ -162,6 +162,13 @@ class Settings:
     canary_percent: float = _setting(
         0.0, "share of the users who try a new adapter before all get it; 0 is none", TRAIN, SERVE, low=0
     )
+    shadow_percent: float = _setting(
+        0.0,
+        "share of completions that a new adapter makes too, for nobody to see, before users try it; 0 is none",
+        TRAIN,
+        SERVE,
+        low=0,
+    )
     rollout: str = _setting(
         "manual",
         "who ends that: a person (homespun adapters), or what becomes of completions",

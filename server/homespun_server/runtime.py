@@ -15,7 +15,7 @@ from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
-from homespun_core.types import ModelFiles
+from homespun_core.types import ModelFiles, Tokenizer
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.access.decisions import Guarded, may
 from homespun_server.access.guarding import adapter_groups
@@ -29,7 +29,9 @@ from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
+from homespun_server.rollout.stages import shadow_use
 from homespun_server.services import Completer
+from homespun_server.shadow.shadowing import Shadow
 from homespun_server.snapshots import SnapshotWatcher
 from homespun_server.tracing import Trace, tracer
 
@@ -136,6 +138,7 @@ class Runtime:
             base_digest=model.digest,
             is_private=is_loopback(settings.host),
             canary_percent=settings.canary_percent,
+            shadow=shadow_use(settings),
             adapter_groups=adapter_groups(self._scopes),
             on_index=lambda manifest: self.metrics.indexes.labels(str(manifest.info.get("state", ""))).inc(),
         )
@@ -148,12 +151,19 @@ class Runtime:
             metrics=self.metrics,
             record=self.recorder.record if self.recorder else None,
             trace=self._trace,
+            shadow=self._shadow(engine, tokenizer),
             judged=LiveFilter(DataDir(settings.data_root).filters, may_hide=settings.show_filter == "auto").judged,
         )
         self._gauges(engine, watcher)
         watcher.start()
         self.rollout = self._started_rollout()
         return Loaded(engine=engine, watcher=watcher, completer=completer, family=format.family.name)
+
+    def _shadow(self, engine: Engine, tokenizer: Tokenizer) -> Shadow | None:
+        settings = self.settings
+        if not settings.shadow_percent:
+            return None
+        return Shadow(engine, tokenizer, DataDir(settings.data_root), settings.shadow_percent)
 
     def _started_rollout(self) -> RolloutFollower | None:
         settings = self.settings
@@ -164,6 +174,7 @@ class Runtime:
             self.recorder.store,
             canary_percent=settings.canary_percent,
             watch_days=settings.rollback_days,
+            shadow=shadow_use(settings),
         )
         follower.start()
         return follower

@@ -26,7 +26,7 @@ from homespun_server.engine.protocol import Engine
 from homespun_server.own_adapters import Owned, Wardrobe, own_adapter
 from homespun_server.rollout import state as rollout_state
 from homespun_server.rollout.arms import is_in_share
-from homespun_server.rollout.stages import share_percent
+from homespun_server.rollout.stages import ShadowUse, share_percent
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +179,7 @@ class SnapshotWatcher:
         is_private: bool = True,
         on_index: Callable[[Manifest], None] | None = None,
         canary_percent: float = 0.0,
+        shadow: ShadowUse = "none",
         adapter_groups: AdapterGroups | None = None,
         poll_s: float = _POLL_S,
         grace_s: float = _GRACE_S,
@@ -191,7 +192,7 @@ class SnapshotWatcher:
         self._is_private = is_private
         """Whether only the person who runs this server can reach it."""
         self._on_index = on_index
-        self._canary_percent = canary_percent
+        self._canary_percent, self._shadow = canary_percent, shadow
         self._adapter_groups = adapter_groups or {}
         self.guarded: tuple[Guarded, ...] = ()
         """What there is to read, shared adapters among it; the same tuple until something changes."""
@@ -348,7 +349,8 @@ class SnapshotWatcher:
         path = self._candidate(self._data.adapters(now.id))
         if path is None:
             return replace(now, candidate=None, candidate_path=None)
-        percent = share_percent(rollout_state.read(path.parent), path.name, self._canary_percent)
+        state = rollout_state.read(path.parent)
+        percent = share_percent(state, path.name, self._canary_percent, self._shadow)
         if path == now.candidate_path:
             return replace(now, canary_percent=percent)
         loaded = self._tried(path, lambda path: self._load_adapter(now.id, path), path.parent / registry.ALIASES)
@@ -360,7 +362,7 @@ class SnapshotWatcher:
 
     def _candidate(self, adapters: Path) -> Path | None:
         """None also while the names can't be read: nobody gets an adapter that may have been rejected."""
-        if not self._canary_percent:
+        if not self._canary_percent and self._shadow == "none":
             return None
         try:
             candidate = registry.aliases(adapters).candidate

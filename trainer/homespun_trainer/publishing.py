@@ -81,7 +81,8 @@ def _check_wanted(job: Job) -> None:
 def offered(job: Job, version: str) -> str | None:
     """Put a version live that the gate let pass; None, or what that has to wait for."""
     share = 0.0 if personal.owner_of(job.id) else job.settings.canary_percent
-    now = registry.offer(job.adapters, version, MANUAL if share else job.settings.approval)
+    has_shadow = bool(job.settings.shadow_percent) and personal.owner_of(job.id) is None
+    now = registry.offer(job.adapters, version, MANUAL if share or has_shadow else job.settings.approval)
     if version == now.champion:
         return None
     verb, repo = "homespun adapters", job.id
@@ -89,6 +90,8 @@ def offered(job: Job, version: str) -> str | None:
         return f"somebody decided against it since; if you mean it: {verb} promote {repo} {version}"
     if now.pinned:
         return f"{now.champion} is pinned; {verb} unpin {repo}, then {verb} approve {repo}"
+    if has_shadow:
+        return f"it completes in the shadow of the live one first; {verb} rollout {repo}"
     if share:
         return f"{share:g} % of the users try it first; {verb} rollout {repo}"
     return f"it waits for approval; {verb} approve {repo}"
