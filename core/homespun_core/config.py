@@ -95,6 +95,12 @@ class Settings:
         TRAIN,
         choices=("auto", "on", "off"),
     )
+    demand_weights: str = _setting(
+        "off",
+        "auto: languages in which people ask for completions count for more in training, others for less",
+        TRAIN,
+        choices=("off", "auto"),
+    )
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
     approval: str = _setting(
         "automatic",

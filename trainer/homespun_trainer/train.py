@@ -19,10 +19,11 @@ from homespun_trainer.batches import target_weight
 from homespun_trainer.canaries import Batches
 from homespun_trainer.checkpoint import Checkpoint, RunState
 from homespun_trainer.examples import Example
+from homespun_trainer.launched import workers_for
 from homespun_trainer.learner import Learner, Plan
 from homespun_trainer.lora import Placement, save_adapter
 from homespun_trainer.methods import default_learning_rate
-from homespun_trainer.parallel import Workers
+from homespun_trainer.parallel import Helpers
 from homespun_trainer.stacking import compose
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ def train_adapter(
         parent=parent,
     )
     learner = Learner(plan)  # first, so that a model of no use is found here and not in the others
-    with closing(Workers(plan, num_processes)) as workers:
+    with closing(workers_for(plan, num_processes)) as workers:
         training = _Training(plan, learner, workers, recipe, run, fingerprint, clock)
         progress.start(title, total=round(recipe.minutes * 60), unit="s")
         training.run_to_end(stream, held_out, progress, should_stop)
@@ -137,7 +138,7 @@ class _Training:
         self,
         plan: Plan,
         learner: Learner,
-        workers: Workers,
+        workers: Helpers,
         recipe: Recipe,
         run: Path,
         fingerprint: str,
