@@ -27,8 +27,9 @@ from homespun_core.errors import ConfigError
 from homespun_core.types import ModelFiles
 from homespun_trainer.examples import Example
 from homespun_trainer.learner import Learner, Plan
-from homespun_trainer.lora import Masters, Placement
+from homespun_trainer.lora import Masters
 from homespun_trainer.parallel import Helpers, Workers, exchanged
+from homespun_trainer.placement import Placement
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +157,7 @@ def _described(plan: Plan) -> dict[str, Any]:
         "method": plan.method,
         "rank": plan.rank,
         "dropout": plan.dropout,
+        "base_format": plan.base_format,
         "seed": plan.seed,
         "parent": str(plan.parent) if plan.parent else None,
     }
@@ -168,6 +170,7 @@ def _plan(said: Mapping[str, Any], device: torch.device) -> Plan:
         method=said["method"],
         rank=said["rank"],
         dropout=said["dropout"],
+        base_format=said["base_format"],
         seed=said["seed"],
         parent=Path(said["parent"]) if said["parent"] else None,
     )

@@ -21,9 +21,10 @@ from homespun_trainer.checkpoint import Checkpoint, RunState
 from homespun_trainer.examples import Example
 from homespun_trainer.launched import workers_for
 from homespun_trainer.learner import Learner, Plan
-from homespun_trainer.lora import Placement, save_adapter
+from homespun_trainer.lora import save_adapter
 from homespun_trainer.methods import default_learning_rate
 from homespun_trainer.parallel import Helpers
+from homespun_trainer.placement import Placement
 from homespun_trainer.stacking import compose
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Recipe:
     method: str = "lora"
     on_top_of: str | None = None
     """Digest of the adapter below."""
+    base_format: str = "full"
     dropout: float = 0.0
     max_targets: float = 0.0
     """Tokens it may be asked for, which ends training on little code though there be time; 0 is any number."""
@@ -122,6 +124,7 @@ def train_adapter(
         method=recipe.method,
         rank=recipe.rank,
         dropout=recipe.dropout,
+        base_format=recipe.base_format,
         seed=recipe.seed,
         parent=parent,
     )
