@@ -15,10 +15,8 @@ def rules(path: Path) -> dict[str, dict[str, Any]]:
 
 def shown(rule: dict[str, Any]) -> str:
     notes = rule["annotations"]
-    return (
-        f"**{_plain(notes['summary'])}** Severity `{rule['labels']['severity']}`, after {rule['for']}. In short: {notes['action']}\n\n"
-        f"```promql\n{rule['expr']}\n```"
-    )
+    said = f"**{_plain(notes['summary'])}** Severity `{rule['labels']['severity']}`, after {rule['for']}."
+    return f"{said} In short: {notes['action']}\n\n```promql\n{rule['expr']}\n```"
 
 
 def _plain(summary: str) -> str:

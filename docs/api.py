@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from homespun_core.config import Settings
@@ -47,7 +47,9 @@ def page(api: Mapping[str, Any]) -> str:
 
 def _group(path: str, operation: Mapping[str, Any]) -> str:
     tag = next(iter(operation.get("tags", [])), "")
-    return str(tag).capitalize() or next((name for start, name in _GROUPS.items() if path.startswith(start)), "Completions")
+    return str(tag).capitalize() or next(
+        (name for start, name in _GROUPS.items() if path.startswith(start)), "Completions"
+    )
 
 
 def _route(api: Mapping[str, Any], path: str, method: str, operation: Mapping[str, Any]) -> str:
@@ -55,7 +57,9 @@ def _route(api: Mapping[str, Any], path: str, method: str, operation: Mapping[st
     body = operation.get("requestBody", {}).get("content", {})
     parts = [f"### {method} {path}", ". ".join(filter(None, said)) + "."]
     parts += [_parameters(operation["parameters"])] if operation.get("parameters") else []
-    parts += [f"Body ({kind}):\n\n{_fields(api, content['schema'])}" for kind, content in body.items() if "schema" in content]
+    parts += [
+        f"Body ({kind}):\n\n{_fields(api, content['schema'])}" for kind, content in body.items() if "schema" in content
+    ]
     parts.append(_answers(api, operation["responses"]))
     return "\n\n".join(filter(None, parts))
 
@@ -120,6 +124,6 @@ def _resolved(api: Mapping[str, Any], schema: Schema) -> Schema:
     return api["components"]["schemas"][reference.rsplit("/", 1)[-1]] if reference else schema
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [f"| `{name}` | {' | '.join(cell.replace('|', '&#124;') for cell in rest)} |" for name, *rest in rows]
     return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *lines])

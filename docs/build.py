@@ -1,4 +1,4 @@
-"""Builds the documentation site: `python -m docs.build` gathers its pages in build/docs and renders them to build/site."""
+"""Builds the documentation site: gathers its pages in build/docs and renders them to build/site."""
 
 from __future__ import annotations
 

@@ -6,18 +6,19 @@ A page includes with a line of its own, so that nothing is written twice:
     <!-- beginning: server/README.md -->                   what stands before its first section
     <!-- generated: settings -->                           made of the code
 
-Links count from the document that they stand in, as on a forge. Here they become links to the page that has the section; pictures
-are copied along, and other files of the repository become pages that show them. So the site is whole by itself.
+Links count from the document that they stand in, as on a forge. Here they become links to the page that has the
+section; pictures are copied along, and other files of the repository become pages that show them. So the site is whole
+by itself.
 """
 
 from __future__ import annotations
 
-import os
+import posixpath
 import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from docs import markdown
 
@@ -41,7 +42,10 @@ class Part:
 
 
 def gather(root: Path, folder: Path, generated: Mapping[str, str], files: Mapping[str, str]) -> None:
-    """Fills `folder` with the site's pages, pictures, and `files`, whose names are places in it. Raises BrokenLinkError."""
+    """Fills `folder` with the site's pages, pictures, and `files`, whose names are places in it.
+
+    Raises BrokenLinkError.
+    """
     names = sorted(path.relative_to(root).as_posix() for path in (root / "docs").rglob("*.md"))
     pages = {name.removeprefix("docs/"): parts_of(name, root, generated) for name in names}
     site = _Site(root, folder, pages, files)
@@ -50,6 +54,7 @@ def gather(root: Path, folder: Path, generated: Mapping[str, str], files: Mappin
     for page, parts in pages.items():
         site.put(page, "\n\n".join(site.relinked(part, page) for part in parts))
     site.show_the_rest()
+    shutil.copytree(root / "docs/assets", folder / "assets")
 
 
 def parts_of(name: str, root: Path, generated: Mapping[str, str]) -> list[Part]:
@@ -112,11 +117,11 @@ class _Site:
         if link.startswith(_ELSEWHERE):
             return link
         name, _, anchor = link.partition("#")
-        path = os.path.normpath(os.path.join(os.path.dirname(source), name)) if name else source
+        path = posixpath.normpath(PurePosixPath(source).parent / name) if name else source
         place = self._place(path, anchor)
         if place is None:
             raise BrokenLinkError(f"{source} links to {link}, which isn't there")
-        return os.path.relpath(place, os.path.dirname(page) or ".") + (f"#{anchor}" if anchor else "")
+        return posixpath.relpath(place, PurePosixPath(page).parent) + (f"#{anchor}" if anchor else "")
 
     def _place(self, path: str, anchor: str) -> str | None:
         """Of a file or folder of the repository in the site."""
@@ -143,10 +148,11 @@ class _Site:
     def _listing(self, path: str) -> str:
         """Of the files in a folder, each a link, and of the names of its folders."""
         inside = sorted(one for one in (self._root / path).iterdir() if one.name != "__pycache__")
-        names = [(one.name, f"{path}/{one.name}", one.is_dir()) for one in inside]
+        return _unsearched(path, "\n".join(f"- {self._listed(path, one)}" for one in inside))
+
+    def _listed(self, path: str, one: Path) -> str:
         page = _shown_at(path)
-        rows = [f"- {name}/" if folder else f"- [{name}]({self._target(whole, '', page)})" for name, whole, folder in names]
-        return _unsearched(path, "\n".join(rows))
+        return f"{one.name}/" if one.is_dir() else f"[{one.name}]({self._target(one.name, f'{path}/{one.name}', page)})"
 
 
 def _shown_at(path: str) -> str:

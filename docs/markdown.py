@@ -46,9 +46,8 @@ def section(text: str, anchor: str) -> str:
 
 
 def beginning(text: str) -> str:
-    """Up to the first section or table."""
-    ends = [one.line for one in headings(text) if one.level > 1] + [n for n, line in _prose(text) if line.startswith("|")]
-    return _lines(text, 0, min(ends, default=None))
+    """Up to the first section."""
+    return _lines(text, 0, next((one.line for one in headings(text) if one.level > 1), None))
 
 
 def without_title(text: str) -> str:

@@ -18,13 +18,16 @@ _WIDTH = "100"
 
 def settings() -> str:
     """The last column has the verbs that take it as a flag."""
-    return "\n".join(["| setting | default | what it does | flag of |", "|---|---|---|---|", *map(_setting, SETTINGS.values())])
+    return "\n".join(
+        ["| setting | default | what it does | flag of |", "|---|---|---|---|", *map(_setting, SETTINGS.values())]
+    )
 
 
 def _setting(item: Field[Any]) -> str:
     choices = f"; one of {', '.join(item.metadata['choices'])}" if item.metadata["choices"] else ""
     verbs = ", ".join(f"[{verb}](command-line.md#homespun-{verb})" for verb in item.metadata["verbs"])
-    return f"| <span id=\"{item.name}\">`{item.name}`</span> | {_code(item.default)} | {item.metadata['help']}{choices} | {verbs} |"
+    name = f'<span id="{item.name}">`{item.name}`</span>'
+    return f"| {name} | {_code(item.default)} | {item.metadata['help']}{choices} | {verbs} |"
 
 
 def _code(default: object) -> str:

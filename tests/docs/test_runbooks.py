@@ -1,0 +1,44 @@
+"""Whoever is woken by an alert finds a page that says what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import alerts, markdown
+from homespun_server.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+RULES = alerts.rules(ROOT / "deploy/observability/alerts.yaml")
+RUNBOOKS = ROOT / "docs/runbooks"
+SECTIONS = ["meaning", "impact", "check", "remedy"]
+
+
+@pytest.mark.parametrize("alert", RULES)
+def test_an_alert_names_its_runbook(alert: str) -> None:
+    assert RULES[alert]["annotations"]["runbook"] == f"docs/runbooks/{alert}.md"
+    assert f"[{alert}]({alert}.md) | {RULES[alert]['labels']['severity']} |" in (RUNBOOKS / "index.md").read_text()
+
+
+@pytest.mark.parametrize("alert", RULES)
+def test_a_runbook_says_what_it_means_whom_it_hurts_what_to_look_at_and_what_to_do(alert: str) -> None:
+    text = (RUNBOOKS / f"{alert}.md").read_text()
+    assert [heading.slug for heading in markdown.headings(text) if heading.level == 2] == SECTIONS
+    assert f"<!-- generated: alert/{alert} -->" in text
+    check = markdown.section(text, "check")
+    assert "```sh" in check and "```promql" in check
+    assert len(markdown.section(text, "remedy").split()) > 30
+
+
+def test_there_is_no_runbook_for_an_alert_that_is_gone() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} - {"index"} == set(RULES)
+
+
+@pytest.mark.parametrize("alert", RULES)
+def test_queries_ask_for_metrics_that_exist(alert: str) -> None:
+    queries = "".join(re.findall(r"```promql\n(.*?)```", (RUNBOOKS / f"{alert}.md").read_text(), re.DOTALL))
+    exposed = set(re.findall(r"^# TYPE (\w+)", Metrics().exposition().decode(), re.MULTILINE))
+    named = {name.removesuffix("_bucket") for name in re.findall(r"\bhomespun_\w+", queries)}
+    assert named <= exposed and queries
