@@ -95,9 +95,9 @@ def _object_in(api: Mapping[str, Any], field: Schema) -> Schema | None:
 
 def _answers(api: Mapping[str, Any], responses: Mapping[str, Any]) -> str:
     """Those of its own: what any route may refuse stands at the head of the page."""
-    own = {code: answer for code, answer in responses.items() if code not in _ANYWHERE}
-    shown = [f"`{code}` {_answer(api, answer)}".strip() for code, answer in own.items()]
-    return "Answers: " + "; ".join(shown) + "." if shown else ""
+    own = {code: _answer(api, answer) for code, answer in responses.items() if code not in _ANYWHERE}
+    shown = [f"`{code}` {said}".strip() for code, said in own.items()]
+    return "Answers: " + "; ".join(shown) + "." if any(own.values()) else ""
 
 
 def _answer(api: Mapping[str, Any], answer: Mapping[str, Any]) -> str:

@@ -63,6 +63,14 @@ def test_every_page_is_two_clicks_from_the_first_without_the_navigation(pages: d
     assert {page for page in pages if not page.startswith("files/")} - reached == set()
 
 
+def test_lists_and_tables_are_no_running_text(site: Path, pages: dict[str, Page]) -> None:
+    """Forges begin a list without a blank line before it, the site doesn't."""
+    texts = {page: (site / page).read_text() for page in pages}
+    paragraphs = {page: re.findall(r"<p>(.*?)</p>", text, re.DOTALL) for page, text in texts.items()}
+    broken = re.compile(r"^(?:- |\d+\. |\|)", re.MULTILINE)
+    assert [(page, p[:80]) for page, found in paragraphs.items() for p in found if broken.search(p)] == []
+
+
 def test_the_reference_has_every_setting_verb_and_route(site: Path, pages: dict[str, Page]) -> None:
     assert pages["reference/settings.html"].anchors >= set(SETTINGS)
     assert pages["reference/command-line.html"].anchors >= {f"homespun-{verb}" for verb in VERBS}
