@@ -1,10 +1,10 @@
 """The pages of the site, gathered: prose in docs/, and parts of the documents that stand beside the code.
 
-A page includes with a line of its own, so that nothing is written twice:
+A page includes with a line of its own, which on a forge is a link, so that nothing is written twice:
 
-    <!-- include: server/README.md#people-and-access -->   a section; the whole document without `#…`
-    <!-- beginning: server/README.md -->                   what stands before its first section
-    <!-- generated: settings -->                           made of the code
+    → [any text](../../server/README.md#people-and-access)    a section; the whole document without `#…`
+    → the beginning of [any text](../../server/README.md)     what stands before its first section
+    → made of [any text](../../core/config.py): settings      a text that is made of the code, by its name
 
 Links count from the document that they stand in, as on a forge. Here they become links to the page that has the
 section; pictures are copied along, and other files of the repository become pages that show them. So the site is whole
@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from docs import markdown
 
-_DIRECTIVE = re.compile(r"^<!-- (include|beginning|generated): (\S+) -->$", re.MULTILINE)
+_INCLUDED = re.compile(r"^→ (the beginning of |made of |)\[[^]]+\]\(([^)]+)\)(?:: (\S+))?$", re.MULTILINE)
 _WAY_BACK = re.compile(r"^Back to the \[README\].*\n", re.MULTILINE)
 """What a document says to whoever came from the README; the site has a navigation."""
 _ELSEWHERE = ("http://", "https://", "mailto:")
@@ -58,31 +58,40 @@ def gather(root: Path, folder: Path, generated: Mapping[str, str], files: Mappin
 
 
 def parts_of(name: str, root: Path, generated: Mapping[str, str]) -> list[Part]:
+    """`name` is a page's path in the repository."""
     parts: list[Part] = []
-    pieces = _DIRECTIVE.split((root / name).read_text("utf-8"))
-    for prose, kind, what in zip(pieces[::3], [*pieces[1::3], ""], [*pieces[2::3], ""], strict=True):
-        if prose.strip():
-            parts.append(Part(text=prose.strip("\n"), source=name))
-        if kind == "generated" and what not in generated:
-            raise BrokenLinkError(f"{name} includes {what}, which is not made; there are: {', '.join(generated)}")
-        if kind == "generated":
-            parts.append(Part(text=generated[what], source=name))
-        elif kind:
-            parts.append(_included(name, root, what, beginning=kind == "beginning", is_first=not parts))
-    return parts
+    text, at = (root / name).read_text("utf-8"), 0
+    for match in _INCLUDED.finditer(text):
+        parts += _prose(text[at : match.start()], name)
+        parts.append(_included(match, name, root, generated, is_first=not parts))
+        at = match.end()
+    return parts + _prose(text[at:], name)
 
 
-def _included(name: str, root: Path, what: str, *, beginning: bool, is_first: bool) -> Part:
-    source, _, anchor = what.partition("#")
+def _prose(text: str, name: str) -> list[Part]:
+    return [Part(text=text.strip("\n"), source=name)] if text.strip() else []
+
+
+def _included(match: re.Match[str], name: str, root: Path, generated: Mapping[str, str], *, is_first: bool) -> Part:
+    kind, link, what = match[1], match[2], match[3]
     try:
+        if kind == "made of ":
+            return Part(text=generated[what], source=name)
+        path, _, anchor = link.partition("#")
+        source = _joined(name, path)
         text = _WAY_BACK.sub("", (root / source).read_text("utf-8"))
         if anchor:
             text = markdown.with_first_at(markdown.section(text, anchor), 1 if is_first else 2)
     except (KeyError, FileNotFoundError) as error:
-        raise BrokenLinkError(f"{name} includes {what}: {error}") from error
-    if beginning:
+        raise BrokenLinkError(f"{name} includes {what or link}: {error}") from error
+    if kind:
         text = markdown.beginning(text)
     return Part(text=text if is_first or anchor else markdown.without_title(text), source=source)
+
+
+def _joined(source: str, link: str) -> str:
+    """Path in the repository that a link in `source` leads to."""
+    return posixpath.normpath(PurePosixPath(source).parent / link)
 
 
 class _Site:
@@ -117,7 +126,7 @@ class _Site:
         if link.startswith(_ELSEWHERE):
             return link
         name, _, anchor = link.partition("#")
-        path = posixpath.normpath(PurePosixPath(source).parent / name) if name else source
+        path = _joined(source, name) if name else source
         place = self._place(path, anchor)
         if place is None:
             raise BrokenLinkError(f"{source} links to {link}, which isn't there")

@@ -24,6 +24,19 @@ See [people](#people), the [page](../docs/index.md) and [its code](main.py).
 A ![picture](a.png).
 """
 
+INDEX = """\
+# Home
+
+→ the beginning of [it](../server/README.md)
+
+→ [people](../server/README.md#people)
+"""
+RUN = """\
+→ [running](../../server/README.md#running)
+
+→ made of [main](../../server/main.py): flags
+"""
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -31,8 +44,8 @@ def root(tmp_path: Path) -> Path:
         "server/README.md": SERVER,
         "server/main.py": "print('~~~')\n",
         "server/a.png": "a picture",
-        "docs/index.md": "# Home\n\n<!-- beginning: server/README.md -->\n<!-- include: server/README.md#people -->\n",
-        "docs/admin/run.md": "<!-- include: server/README.md#running -->\n\n<!-- generated: flags -->\n",
+        "docs/index.md": INDEX,
+        "docs/admin/run.md": RUN,
         "docs/assets/site.css": "",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -81,9 +94,9 @@ def test_a_folder_that_is_linked_is_a_list_of_its_files(root: Path) -> None:
     ("text", "named"),
     [
         ("[gone](gone.md)", "gone.md"),
-        ("<!-- include: server/README.md#gone -->", "#gone"),
-        ("<!-- include: gone/README.md -->", "gone/README.md"),
-        ("<!-- generated: gone -->", "gone"),
+        ("→ [x](../server/README.md#gone)", "#gone"),
+        ("→ [x](../gone/README.md)", "gone/README.md"),
+        ("→ made of [x](../server/main.py): gone", "gone"),
     ],
 )
 def test_what_is_not_there_is_named(root: Path, text: str, named: str) -> None:

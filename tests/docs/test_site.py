@@ -12,6 +12,7 @@ from homespun_core.cli import VERBS
 from homespun_core.config import SETTINGS
 from tests.docs.pages import Page
 
+ROOT = Path(__file__).parents[2]
 ELSEWHERE = re.compile(r"^(?:[a-z]+:)?//|^(?:https?|data|javascript):", re.IGNORECASE)
 
 
@@ -63,12 +64,21 @@ def test_every_page_is_two_clicks_from_the_first_without_the_navigation(pages: d
     assert {page for page in pages if not page.startswith("files/")} - reached == set()
 
 
+def test_every_page_of_docs_is_in_the_navigation() -> None:
+    listed = set(re.findall(r"\S+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} == listed
+
+
 def test_lists_and_tables_are_no_running_text(site: Path, pages: dict[str, Page]) -> None:
     """Forges begin a list without a blank line before it, the site doesn't."""
     texts = {page: (site / page).read_text() for page in pages}
     paragraphs = {page: re.findall(r"<p>(.*?)</p>", text, re.DOTALL) for page, text in texts.items()}
     broken = re.compile(r"^(?:- |\d+\. |\|)", re.MULTILINE)
     assert [(page, p[:80]) for page, found in paragraphs.items() for p in found if broken.search(p)] == []
+
+
+def test_no_line_that_should_have_included_something_is_left(site: Path, pages: dict[str, Page]) -> None:
+    assert [page for page in pages if "<p>→" in (site / page).read_text()] == []
 
 
 def test_the_reference_has_every_setting_verb_and_route(site: Path, pages: dict[str, Page]) -> None:
