@@ -91,8 +91,10 @@ def test_there_are_never_more_jobs_than_work_or_than_allowed_because_of_us(due: 
 
 
 def test_what_has_ended_makes_room_and_what_kueue_holds_back_does_not() -> None:
-    over = [{"status": {"conditions": [{"type": kind, "status": "True"}]}} for kind in ("Complete", "Failed")]
-    held = [{}, {"status": {}}, {"status": {"conditions": [{"type": "Suspended", "status": "True"}]}}]
+    def job(condition: str) -> dict[str, Any]:
+        return {"status": {"conditions": [{"type": condition, "status": "True"}]}}
+
+    over, held = [job("Complete"), job("Failed")], [job("Suspended"), {"status": {}}, {}]
     assert unfinished(over) == 0 and unfinished(over + held) == 3
 
 
