@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
+import psycopg
 from company import Company
 from load import make_adapters
 from machines import Postgres, Room, Service, free_port
@@ -30,6 +33,7 @@ AWAY_S = 5.0
 _HOMESPUN = (sys.executable, "-m", "homespun_core.cli")
 _NUM_ADAPTERS = 2
 _START_S = 600.0
+_CANNED = "rows = self.session.fetch_all(orders.where(state=state))\n"
 _PROBE_S = 1.0
 _OK = 200
 _VLLM_ENVIRON = {
@@ -50,18 +54,19 @@ _VLLM_FLAGS = (
 
 
 class Cluster:
-    """Two gateways, two workers, PostgreSQL and, with a Python that has it, two vLLM servers, on one data directory."""
+    """Two gateways, two workers, PostgreSQL and two engines (but with `engine` "own"), on one data directory."""
 
     lease_s = 5.0
 
-    def __init__(self, room: Room, folder: Path, company: Company, *, vllm: Path | None) -> None:
+    def __init__(self, room: Room, folder: Path, company: Company, *, engine: str, vllm: Path) -> None:
         self.folder, self.company, self._room = folder, company, room
         self._settings = Settings(data_dir=str(folder / "data"))
         self._model = resolve_base_model("builtin", "auto")
         self.database = Postgres(room.machine("database"), free_port(), folder)
         self.front_address = ("10.77.0.1" if room.is_apart else "127.0.0.1", free_port())
-        self._engine_ports = [free_port(), free_port()] if vllm else []
-        self.engines = [self._engine(n, port, vllm) for n, port in enumerate(self._engine_ports, 1) if vllm]
+        self._engine_ports = [] if engine == "own" else [free_port(), free_port()]
+        made = self._canned if engine == "canned" else partial(self._vllm, python=vllm)
+        self.engines = [made(n, port) for n, port in enumerate(self._engine_ports, 1)]
         ports = [free_port(), free_port()]
         self.gateways = [self._gateway(n, port) for n, port in enumerate(ports, 1)]
         self.gateway_urls = [f"http://{g.machine.address}:{p}" for g, p in zip(self.gateways, ports, strict=True)]
@@ -105,6 +110,26 @@ class Cluster:
     def gateway_cpu_s(self) -> float:
         return sum(gateway.cpu_s for gateway in self.gateways)
 
+    def gateway_mb(self) -> float:
+        return max(gateway.memory_mb for gateway in self.gateways)
+
+    def outcome_bytes(self) -> float:
+        """What PostgreSQL keeps of a completion, indexes included."""
+        query = "select pg_total_relation_size('completions'), count(*) from completions"
+        with psycopg.connect(self.database.url.replace("+psycopg", "")) as connection:
+            row = connection.execute(query).fetchone()
+        assert row is not None
+        return float(row[0] / max(row[1], 1))
+
+    def new_share(self) -> float:
+        """Of the tokens of all prompts, those that engines had not in their caches."""
+        pairs = [
+            (int(prompt), int(cached))
+            for gateway in self.gateways
+            for prompt, cached in re.findall(r" prompt=(\d+) cached=(\d+) ", gateway.log.read_text(errors="replace"))
+        ]
+        return sum(prompt - cached for prompt, cached in pairs) / max(1, sum(prompt for prompt, _ in pairs))
+
     async def answered(self) -> list[float]:
         """Requests that each engine has answered."""
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -126,7 +151,13 @@ class Cluster:
     def _engine_urls(self) -> list[str]:
         return [f"http://{e.machine.address}:{p}" for e, p in zip(self.engines, self._engine_ports, strict=True)]
 
-    def _engine(self, number: int, port: int, python: Path) -> Service:
+    def _canned(self, number: int, port: int) -> Service:
+        machine = self._room.machine(f"engine{number}")
+        ids = ",".join(map(str, load_tokenizer(self._model).encode(_CANNED)))
+        argv = [sys.executable, str(Path(__file__).parent / "canned.py"), f"--ids={ids}"]
+        return Service(machine=machine, argv=[*argv, f"--host={machine.address}", f"--port={port}"], folder=self.folder)
+
+    def _vllm(self, number: int, port: int, python: Path) -> Service:
         machine = self._room.machine(f"engine{number}")
         argv = [str(python), "-m", "vllm.entrypoints.openai.api_server", f"--model={self._model.path}"]
         argv += [*_VLLM_FLAGS.split(), f"--host={machine.address}", f"--port={port}"]

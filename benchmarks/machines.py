@@ -133,6 +133,12 @@ class Service:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def memory_mb(self) -> float:
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
     def await_url(self, url: str, timeout_s: float) -> float:
         """Seconds until it answers there with a status below 400."""
         started = time.monotonic()

