@@ -20,7 +20,7 @@ from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_server import routes
-from homespun_server.access import admin, own
+from homespun_server.access import admin, own, own_adapter
 from homespun_server.access.desk import NotThereError
 from homespun_server.access.forges import ForgeFollower
 from homespun_server.access.gate import Gate
@@ -112,6 +112,7 @@ def _include_routes(app: FastAPI, service: SignIn) -> None:
     app.include_router(feedback_routes.router)
     app.include_router(admin.router)
     app.include_router(own.router)
+    app.include_router(own_adapter.router)
     app.include_router(pages.router)
     app.include_router(worker_routes.router)
     app.include_router(job_routes.router)
