@@ -60,6 +60,9 @@ VERBS = {
     "worker": Verb(
         "homespun_server.jobs.worker_cli", "server", "do the jobs that the server's queue holds: index, train, evaluate"
     ),
+    "dispatch": Verb(
+        "homespun_server.kubernetes.cli", "server", "in Kubernetes: make a Job for each training that waits"
+    ),
     "jobs": Verb("homespun_server.jobs.cli", "server", "the server's queue: what waits, runs and has ended"),
     "login": Verb("homespun_lsp.signin.login", "lsp", "sign this machine's editors in to a server"),
     "logout": Verb("homespun_lsp.signin.logout", "lsp", "sign them out again, here and on the server"),
@@ -76,6 +79,7 @@ VERBS = {
     "token": Verb("homespun_server.access.cli.token", "server", "what editors and scripts show to be let in"),
     "access": Verb("homespun_server.access.cli.grants", "server", "who may read which repository, and why"),
     "audit": Verb("homespun_server.access.cli.audit", "server", "who changed what about people and rights"),
+    "migrate": Verb("homespun_server.database.cli", "server", "bring the server's database to the newest schema"),
     "plan": Verb("homespun_server.plan.cli", "server", "how many machines a number of developers needs"),
     "doctor": Verb(
         "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"

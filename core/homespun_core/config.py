@@ -136,6 +136,9 @@ class Settings:
     api_token: str = _setting(
         "", "a bearer token that may do everything, for want of accounts (better set as HOMESPUN_API_TOKEN)"
     )
+    setup: bool = _setting(
+        False, "where there is no admin yet, print a code with which a browser makes the first one", SERVE
+    )
     default_access: str = _setting(
         "nobody",
         "with accounts, who but admins may read a repository without groups",
@@ -195,6 +198,9 @@ class Settings:
     )
     max_running: int = _setting(8, "completions computed at the same time", SERVE, low=1)
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
+    max_requests: int = _setting(
+        0, "completions on their way; more are refused with 429 unread; 0 is twice what runs and waits", SERVE, low=0
+    )
     vllm_urls: str = _setting("", "vLLM servers to use instead of the embedded engine, separated by commas", SERVE)
     vllm_token: str = _setting("", "their --api-key (better set as HOMESPUN_VLLM_TOKEN)")
     feedback_days: float = _setting(

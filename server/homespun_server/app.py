@@ -38,6 +38,7 @@ from homespun_server.jobs import http as worker_routes
 from homespun_server.jobs.keeper import Keeper, counting, noticing
 from homespun_server.jobs.queue import queue_for
 from homespun_server.jobs.targets import Targets
+from homespun_server.lane import Lane, places_of
 from homespun_server.pages import http as pages
 from homespun_server.refused import refused
 from homespun_server.routes import openapi
@@ -134,6 +135,8 @@ def _explain_errors(app: FastAPI) -> None:
 
 def _guard(app: FastAPI, settings: Settings, runtime: Runtime, service: SignIn) -> None:
     """What was added last comes first."""
+    shed = runtime.metrics.shed.labels("crowded")
+    app.add_middleware(Lane, routes=routes.completions.router.routes, places=places_of(settings), on_refused=shed.inc)
     app.add_middleware(
         Gate,
         settings=settings,

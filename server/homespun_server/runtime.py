@@ -23,6 +23,7 @@ from homespun_server.access.lookup import Lookup
 from homespun_server.access.principal import Principal
 from homespun_server.database.opening import open_database
 from homespun_server.engine.protocol import Engine
+from homespun_server.engine.vllm.wire import urls_of
 from homespun_server.exposure import is_loopback
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.recorder import Recorder
@@ -210,7 +211,7 @@ def _traces(settings: Settings, model: ModelFiles) -> tuple[Trace, Callable[[], 
 
 def load_engine(model: ModelFiles, settings: Settings) -> Engine:
     """The engine that the settings name: vLLM servers, or else the one in this process."""
-    urls = [url.strip() for url in settings.vllm_urls.split(",") if url.strip()]
+    urls = urls_of(settings.vllm_urls)
     if not urls:
         return load_torch_engine(model, settings)
     from homespun_server.engine.vllm.engine import VllmEngine

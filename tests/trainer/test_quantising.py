@@ -66,12 +66,11 @@ def test_after_a_look_at_held_out_examples_gradients_are_still_those_of_the_whol
     batch = make_stream().batch(0, 4)
     plan = Plan(files=files, placement=CPU, method="lora", rank=4, seed=0, parent=None, base_format="nf4")
     learner, other = Learner(plan), Learner(replace(plan, base_format="full"))
-    four: Any
-    whole: Any
     with torch.no_grad():
         for (_, four), (_, whole) in zip(learner.model.named_modules(), other.model.named_modules(), strict=True):
             if isinstance(four, modules.Linear4bit):
-                whole.weight.copy_(functional.dequantize_4bit(four.weight.data, four.weight.quant_state))
+                packed: Any = four.weight
+                whole.weight.copy_(functional.dequantize_4bit(packed.data, packed.quant_state))
     gradients = []
     for each in (learner, other):
         each.masters.set_flat(torch.linspace(-0.2, 0.2, each.masters.flat().numel()))
