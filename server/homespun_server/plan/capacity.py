@@ -79,7 +79,10 @@ class Assumptions:
         0.7, "assumed", "share of its memory bandwidth that is reached", "never measured by us: no such GPU"
     )
     gateway_ms: float = _assumed(
-        8.0, "measured", "processor time of a request in a gateway before vLLM", "2026-11-29, scale_out.py"
+        14.0,
+        "measured",
+        "processor time of a request in a gateway before vLLM",
+        "2026-11-29, scale_out.py: 9 to 11, and 3.7 for a search in 1.4 million lines",
     )
     adapters: int = _assumed(8, "chosen", "adapters loaded at a time", "the chart's vllm.maxLoras")
     adapter_rank: int = _assumed(16, "setting", "their rank", "lora_rank")
@@ -96,7 +99,7 @@ class Assumptions:
     typing_hours: float = _assumed(2.0, "assumed", "hours a day that a developer types", "of eight at work")
     feedback_days: float = _assumed(90, "setting", "days that outcomes of completions are kept", "feedback_days")
     outcome_bytes: float = _assumed(
-        500, "measured", "of a completion in PostgreSQL, indexes included", "2026-11-29, scale_out.py"
+        650, "measured", "of a completion in PostgreSQL, indexes included", "2026-11-29, scale_out.py"
     )
 
 
