@@ -90,7 +90,7 @@ def forge() -> Iterator[HangingForge]:
     made.close()
 
 
-@pytest.mark.timeout(300)  # 25 s on an idle machine: six processes start
+@pytest.mark.timeout(300)  # 19 s of processor time: six processes start
 def test_a_gateway_a_worker_and_the_database_may_go_and_nothing_is_lost_or_done_twice(
     tmp_path: Path, postgres: Cluster, forge: HangingForge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
