@@ -148,11 +148,11 @@ def main() -> None:
         max_clone_mb=settings.max_clone_mb,
         progress=progress,
     )
-    recipe = recipe_of(settings)
+    placement = choose_placement(files, settings.device, settings.dtype)
     with prepared([repo], files, settings, data, progress) as job:
+        recipe = recipe_of(job, is_gpu=placement.device.type == "cuda")
         stream, _ = examples_of(job, recipe, Mix())
         fixed = Fixed([stream.batch(step, recipe.batch_examples) for step in range(args.steps + 1)])
-    placement = choose_placement(files, settings.device, settings.dtype)
     sides: dict[str, Callable[..., Speed]] = {"ours": ours, "Trainer + peft": theirs}
     speeds: dict[str, list[Speed]] = {name: [] for name in sides}
     for _ in range(args.rounds):

@@ -67,6 +67,7 @@ VERBS = {
     "login": Verb("homespun_lsp.signin.login", "lsp", "sign this machine's editors in to a server"),
     "logout": Verb("homespun_lsp.signin.logout", "lsp", "sign them out again, here and on the server"),
     "whoami": Verb("homespun_lsp.signin.whoami", "lsp", "whether a server lets this machine's editors in"),
+    "personal": Verb("homespun_lsp.signin.personal", "lsp", "an adapter of one's own: ask for it, look, delete it"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
     "pretrain": Verb(

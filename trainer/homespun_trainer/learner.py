@@ -32,6 +32,7 @@ class Plan:
     seed: int
     parent: Path | None
     """A plain LoRA below the new adapter."""
+    dropout: float = 0.0
 
 
 class Learner:
@@ -41,7 +42,7 @@ class Learner:
         if plan.parent is not None:
             merge_into(base, read_plain_lora(plan.parent))
         self.num_base_parameters = num_parameters(base)
-        self.model: Any = attach(base, peft_config(plan.method, plan.rank, base))
+        self.model: Any = attach(base, peft_config(plan.method, plan.rank, base, plan.dropout))
         self.masters = Masters(self.model)
         self._device = plan.placement.device
         self._micro_batch_tokens = _MICRO_BATCH_TOKENS[self._device.type]

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from homespun_core.errors import ConfigError
+from homespun_core.paths import DataDir
+from homespun_core.personal import take_back
 from homespun_server.access import audit, reading, wire
 from homespun_server.access.changing import Change
 from homespun_server.access.decisions import verdict_on
@@ -74,6 +76,7 @@ def erase_user(desk: People, name: str) -> wire.Erased:
     """All that is known of them, feedback included. It can't be undone."""
     with desk.changing() as change:
         found = the_user(change.connection, name)
+        take_back(DataDir(desk.runtime.settings.data_root), found.id)
         return wire.Erased(erased=found.id, completions=erased(change, found))
 
 

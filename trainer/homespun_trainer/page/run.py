@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homespun_trainer.page.markup import Html, tag
@@ -21,11 +21,16 @@ def training(facts: Facts) -> Html | None:
         + (f" ({run['tokens_per_second']:,} a second)" if run["tokens_per_second"] else ""),
         "kept": "the last step" if run["kept_step"] is None else f"step {run['kept_step']:,}, best on held-out files",
         "adapter": f"LoRA of rank {recipe['rank']}, {run['trainable_parameters']:,} parameters",
-        "learning rate": f"{recipe['learning_rate']:g} at its peak",
+        "learning rate": f"{recipe['learning_rate']:g} at its peak" + _tried(run.get("trials", [])),
         "machine": f"{run['placement']}, {machine['architecture']}, {machine['threads']} threads",
         "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
     }
     return tag("section", tag("h2", "Training"), _loss(run), _list(rows))
+
+
+def _tried(trials: Sequence[Facts]) -> str:
+    rows = ", ".join(f"{t['learning_rate']:g}: {t['loss']:.4f}" for t in trials)
+    return f"; loss on held-out files after a short run with each: {rows}" if rows else ""
 
 
 def corpus(facts: Facts) -> Html | None:
