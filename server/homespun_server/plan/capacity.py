@@ -61,7 +61,10 @@ class Assumptions:
     )
     prompt_tokens: int = _assumed(960, "setting", "tokens of a prompt at most", "max_prompt_tokens")
     new_share: float = _assumed(
-        0.25, "assumed", "share of them that the request before hadn't; 1 where nothing is reused", "see scale_out.py"
+        0.25,
+        "assumed",
+        "share of them that the request before hadn't; 1 where nothing is reused",
+        "0.27 in scale_out.py with vLLM",
     )
     completion_tokens: int = _assumed(24, "assumed", "tokens of a completion", "most are a line")
     tokens_per_step: float = _assumed(
