@@ -18,6 +18,8 @@ import yaml
 from homespun_core.cli import VERBS, main
 from homespun_core.config import load_settings
 from homespun_server.kubernetes.cluster import read_template
+from homespun_server.plan.capacity import Assumptions
+from homespun_trainer.sizing import _RANKS
 from tests.deploy.charts import CHART, EXAMPLES, VERSIONS, one, pods, rendered, run, settings, settings_file, template
 
 SINGLE = ("--set", "existingSecret=secret")
@@ -275,6 +277,12 @@ def test_an_example_has_room_for_what_the_plan_says(developers: int, capsys: pyt
     assert vllm.get("replicas", vllm.get("keda", {}).get("maxReplicas")) >= made["gpus"] + 1
     assert values["gateway"]["autoscaling"]["maxReplicas"] >= made["gateway_cores"] + 1  # a core each
     assert made["watcher_busy"] < 1 and made["database_gb"] < 200
+
+
+def test_vllm_has_room_for_the_largest_adapter_that_training_chooses() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["vllm"]
+    assert values["maxLoraRank"] >= max(_RANKS)
+    assert (values["maxLoraRank"], values["maxLoras"]) == (Assumptions().adapter_rank, Assumptions().adapters)
 
 
 @pytest.mark.parametrize("component", ["gateway", "worker", "vllm"])

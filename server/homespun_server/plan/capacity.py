@@ -88,7 +88,7 @@ class Assumptions:
         "2026-11-29, scale_out.py: 9 to 11, and 3.7 for a search in 1.4 million lines",
     )
     adapters: int = _assumed(8, "chosen", "adapters loaded at a time", "the chart's vllm.maxLoras")
-    adapter_rank: int = _assumed(16, "setting", "their rank", "lora_rank")
+    adapter_rank: int = _assumed(64, "chosen", "room for so large a rank", "the chart's vllm.maxLoraRank")
     lines_per_developer: float = _assumed(
         10_000, "assumed", "lines of code that are indexed, for each developer", "homespun status shows yours"
     )
