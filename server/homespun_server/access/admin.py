@@ -75,7 +75,7 @@ def erase_user(desk: People, name: str) -> wire.Erased:
     """All that is known of them, feedback included. It can't be undone."""
     with desk.changing() as change:
         found = the_user(change.connection, name)
-        return wire.Erased(erased=found.id, completions=erased(change, found))
+        return wire.Erased(erased=found.id, completions=erased(change, found, DataDir(desk.runtime.settings.data_root)))
 
 
 @router.get("/users/{name}/export")

@@ -8,17 +8,9 @@ from typing import Any
 import pytest
 
 from homespun_server.jobs import client
-from homespun_server.jobs.following import FollowedClient, overlap
+from homespun_server.jobs.following import FollowedClient
 
 OPEN: dict[str, Any] = {"id": 3, "state": "running", "fraction": 0.5, "eta_s": 60.0, "words": "training"}
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "known"),
-    [("", "a\n", 0), ("a\n", "a\nb\n", 2), ("a\nb\n", "b\nc\n", 2), ("a\n", "x\n", 0)],
-)
-def test_what_was_there_before_is_told_once(before: str, now: str, known: int) -> None:
-    assert overlap(before, now) == known
 
 
 def test_lines_come_once_and_steps_with_how_far_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

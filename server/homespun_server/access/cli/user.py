@@ -137,7 +137,7 @@ def _erase(desk: Desk, args: argparse.Namespace) -> int:
     if not args.yes and not _is_sure(user.name):
         raise ConfigError("nothing was erased")
     with desk.changing() as change:
-        number = erased(change, user)
+        number = erased(change, user, desk.data)
     return desk.say(
         {"erased": user.id, "completions": number},
         f"all that was known of {args.name} is erased, {number:,} completions with it; the audit log says {user.id}",
