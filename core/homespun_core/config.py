@@ -124,6 +124,9 @@ class Settings:
     api_token: str = _setting(
         "", "a bearer token that may do everything, for want of accounts (better set as HOMESPUN_API_TOKEN)"
     )
+    setup: bool = _setting(
+        False, "where there is no admin yet, print a code with which a browser makes the first one", SERVE
+    )
     default_access: str = _setting(
         "nobody",
         "with accounts, who but admins may read a repository without groups",

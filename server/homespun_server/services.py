@@ -24,6 +24,7 @@ from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import (
     Completion,
     CompletionRequest,
+    Part,
     ScoredToken,
     SearchQuery,
     Snippet,
@@ -42,6 +43,7 @@ from homespun_server.retrieval import Retriever
 from homespun_server.shadow.shadowing import Shadow, Silent, ms_per_token
 from homespun_server.snapshots import LiveRepository, pick
 from homespun_server.snippets import merged
+from homespun_server.telling import Telling
 from homespun_server.tracing import Trace
 from homespun_server.work import Work, decided, fact_of, fields_of, is_opportunity, language_at, relative
 
@@ -116,7 +118,7 @@ class Completer:
                     return part
         raise AssertionError("a stream ends with its completion")
 
-    async def stream(self, request: CompletionRequest, request_id: str) -> AsyncGenerator[str | Completion]:
+    async def stream(self, request: CompletionRequest, request_id: str) -> AsyncGenerator[Part | Completion]:
         """The text in parts that are never taken back, then the completion. Closing the iterator cancels the work.
 
         Post-processing may drop everything until the end is known: its text comes as one part, `raw` text as decoded.
@@ -125,17 +127,15 @@ class Completer:
         outcome = "cancelled"
         try:
             await self._prepare(work)
-            num_sent = 0
+            told = Telling()
             async with aclosing(self._decode(work)) as texts:
                 async for text in texts:
-                    if request.raw and len(text) > num_sent:
-                        yield work.shown(text[num_sent:])
-                        num_sent = len(text)
+                    if request.raw and (part := told.next(work.shown(text), self._certain(work, text))) is not None:
+                        yield part
             made = self._completion(work)
             completion = self._filtered(request_id, work, made)
-            rest = work.shown(work.assembly.text[num_sent:]) if request.raw else completion.text
-            if rest:
-                yield rest
+            if (part := told.rest(*self._whole(work, completion))) is not None:
+                yield part
             outcome = outcome_of(completion)
             self._metrics.completed(completion, time.monotonic() - work.started)
             for reason in completion.degraded:
@@ -296,6 +296,8 @@ class Completer:
             adapter=self._adapter(work),
             deadline=work.deadline,
             temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=request.top_k,
             seed=request.seed,
             end_ids=frozenset(self._format.end_ids),
             constraint=self._vocabulary.beginning(opening) if (opening := work.prompt.opening.encode()) else None,
@@ -385,6 +387,17 @@ class Completer:
             return ()
         tokens = scored(work.tokens, self._tokenizer.decode, work.prompt.opening, text)
         return tuple(replace(token, text=work.shown(token.text)) for token in tokens)
+
+    def _certain(self, work: Work, text: str) -> tuple[ScoredToken, ...] | None:
+        """Of the last token, more may yet belong to the text. None where nobody asked for tokens."""
+        return None if work.request.logprobs is None else self._scored(work, text)[:-1]
+
+    def _whole(self, work: Work, completion: Completion) -> tuple[str, tuple[ScoredToken, ...]]:
+        """What a stream has told in the end. What is replaced has no text, but of raw text some may be told."""
+        if not work.request.raw:
+            return completion.text, completion.tokens
+        text = work.assembly.text
+        return work.shown(text), self._scored(work, text)
 
     def _filtered(self, request_id: str, work: Work, completion: Completion) -> Completion:
         """Remembered, and hidden if the filter says so: what is remembered is what would have been shown."""

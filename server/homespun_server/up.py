@@ -27,6 +27,7 @@ from homespun_core.config import INDEX, RETRAIN, SERVE, TRAIN, add_flags, settin
 from homespun_core.errors import ServiceError
 from homespun_core.paths import DataDir
 from homespun_core.storage import locked
+from homespun_server.signin.setup import CODE_FILE
 from homespun_server.status import DIRECT
 
 _START_TIMEOUT_S = 120.0
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         stack.enter_context(locked(data.locks / "up.lock", "homespun up"))
         server, url = stack.enter_context(_server(children, data, request))
         _say(f"serving on {url} (base model; snippets and adapter follow)")
+        if (data.root / CODE_FILE).exists():
+            _say(f"set-up: open {url}/setup and enter the code in {data.root / CODE_FILE} within the hour")
         beside = Children(replace(settings, server_url=url), args.config, request)
         background = stack.enter_context(_background(beside, data, sources))
         background.start(_WORKING)

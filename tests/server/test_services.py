@@ -15,7 +15,7 @@ from homespun_core.errors import ConfigError
 from homespun_core.fim import FimFormat
 from homespun_core.logs import JsonLines, TextLines
 from homespun_core.postprocess import finish
-from homespun_core.types import Completion, CompletionRequest, ModelFiles, Snippet, Tokenizer
+from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Snippet, Tokenizer
 from homespun_indexer.reader import IndexReader
 from homespun_server import services
 from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest
@@ -151,7 +151,7 @@ async def test_streamed_text_adds_up_to_the_completion(make_completer: MakeCompl
         parts = [part async for part in make_completer().stream(request, "id")]
         completion = parts.pop()
         assert isinstance(completion, Completion)
-        assert "".join(str(part) for part in parts) == completion.text
+        assert "".join(part.text for part in parts) == completion.text
         assert len(parts) > 3 or not raw
 
 
@@ -322,7 +322,7 @@ async def test_a_share_of_the_users_gets_the_candidate_every_time(
 async def test_closing_a_stream_cancels_the_work(make_completer: MakeCompleter, engine: TorchEngine) -> None:
     request = CompletionRequest(prefix="x = ", suffix="", max_new_tokens=64, raw=True)
     stream = make_completer().stream(request, "id")
-    assert isinstance(await anext(stream), str)
+    assert isinstance(await anext(stream), Part)
     await stream.aclose()
     assert engine.num_waiting == 0
     assert (await make_completer().complete(REQUEST, "id")).completion_tokens > 0

@@ -66,7 +66,7 @@ class Gate:
         self._open = (*OPEN, *doors)
         self._is_local = is_loopback(settings.host)
         self._public_host = urlsplit(settings.public_url).hostname
-        self._is_single = self._is_local and not settings.api_token and not settings.oidc_issuer
+        self._is_single = self._is_local and not (settings.api_token or settings.oidc_issuer or settings.setup)
         self._of_token = Limiter(settings.requests_per_minute)
         self._of_user = Limiter(settings.user_requests_per_minute)
 

@@ -42,10 +42,12 @@ def show(request: Request) -> Response:
         problems=state.get("problems", []) if may(who, "manage-repositories") else [],
         steps=overview.steps(
             [one for one in found if one.state != "none"],
-            url=str(request.base_url).rstrip("/"),
+            url=runtime.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/"),
             has_completions=bool(today and today.opportunities),
             is_owner=may_see(who, "repositories"),
+            has_accounts=runtime.lookup.has_accounts,
         ),
+        may_add=may(who, "manage-people"),
         tiles=overview.tiles(today),
         repositories=found,
         failed=_failed(request, who) if may_see(who, "jobs") else [],

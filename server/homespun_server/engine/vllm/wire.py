@@ -28,6 +28,8 @@ CONCURRENCY = 32
 """Requests that a server computes together, where nobody says otherwise."""
 
 # Said with each request, or a model's generation_config.json decides.
+_LEAST_TOP_P = 1e-6
+"""vLLM takes no 0; the likeliest token is always kept."""
 _PLAIN_SAMPLING = {
     "n": 1,
     "top_p": 1.0,
@@ -105,6 +107,10 @@ def completion_body(
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if request.top_p < 1:
+        body["top_p"] = max(request.top_p, _LEAST_TOP_P)
+    if request.top_k:
+        body["top_k"] = request.top_k
     if request.seed is not None:
         body["seed"] = request.seed
     if request.num_alternatives:

@@ -34,6 +34,9 @@ router = APIRouter(include_in_schema=False)
 def choose(request: Request, next: str = "") -> Response:
     if request.state.session is not None and next:
         return _redirect(local_path(next))
+    setup = service_of(request).setup
+    if setup is not None and setup.is_open:
+        return _redirect("/setup")
     return _choices(request, local_path(next))
 
 
