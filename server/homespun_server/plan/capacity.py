@@ -82,7 +82,9 @@ class Assumptions:
         8.0, "measured", "processor time of a request in a gateway before vLLM", "2026-11-29, scale_out.py"
     )
     adapters: int = _assumed(8, "chosen", "adapters loaded at a time", "the chart's vllm.maxLoras")
-    adapter_rank: int = _assumed(16, "setting", "their rank", "lora_rank")
+    adapter_rank: int = _assumed(
+        16, "assumed", "their rank", "lora_rank, which the trainer chooses by size of code and model"
+    )
     lines_per_developer: float = _assumed(
         10_000, "assumed", "lines of code that are indexed, for each developer", "homespun status shows yours"
     )
