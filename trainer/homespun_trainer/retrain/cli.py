@@ -72,7 +72,11 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         return _report(list(roll), args.report)
     request = StopRequest()
-    train = _by_worker(settings, data, request) if args.jobs else _here(settings, args.config, request, sources)
+    train = (
+        _by_worker(settings, data, request, follows=not args.watch)
+        if args.jobs
+        else _here(settings, args.config, request, sources)
+    )
     if args.watch and not args.dry_run:
         loop.watch(roll, rules, train, request)
         return 0
@@ -112,12 +116,15 @@ def _here(settings: Settings, config: Path | None, request: StopRequest, sources
     return loop.train_in_child(Children(settings, config, request), sources)
 
 
-def _by_worker(settings: Settings, data: DataDir, request: StopRequest) -> loop.Train:
+def _by_worker(settings: Settings, data: DataDir, request: StopRequest, *, follows: bool) -> loop.Train:
+    """`follows`: shows what its worker prints."""
     # Imported here: where nobody asks a server, nothing of it is needed.
     from homespun_server.jobs.client import WorkerClient
+    from homespun_server.jobs.following import FollowedClient
     from homespun_server.jobs.queue import own_token
 
-    client = WorkerClient(settings.server_url, own_token(settings.worker_token, data))
+    made = FollowedClient if follows else WorkerClient
+    client = made(settings.server_url, own_token(settings.worker_token, data))
     return loop.train_by_worker(client, request)
 
 
