@@ -90,5 +90,6 @@ class Recorder:
         self._swept = time.monotonic()
         try:
             self.store.forget_before(days_ago(self._keep_days))
+            self.store.sum_up()
         except SQLAlchemyError as error:
-            logger.warning("old feedback can't be deleted (%s)", type(error).__name__)
+            logger.warning("old feedback can't be deleted or summed up (%s)", type(error).__name__)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from homespun_core.outcomes import Outcome
-from homespun_server.feedback.store import SETTLED_S
+from homespun_server.feedback.sums import SETTLED_S
 from homespun_server.rollout.decision import ALPHA, Decision, decide
 
 Stage = Literal["canary", "half"]
