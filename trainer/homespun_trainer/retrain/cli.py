@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from homespun_core import nudges
+from homespun_core import nudges, registry
 from homespun_core.children import Children, StopRequest, sources_as_arguments
 from homespun_core.config import INDEX, RETRAIN, TRAIN, Settings, add_flags, settings_from_args
 from homespun_core.logs import configure_logging
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         return _report(subjects, args.report)
     request = StopRequest()
     train = (
-        _by_worker(settings, data, request, follows=not args.watch)
+        _by_worker(settings, data, request, None if args.watch else dict(zip(sources, views, strict=True)))
         if args.jobs
         else _here(settings, args.config, request)
     )
@@ -87,16 +89,27 @@ def _here(settings: Settings, config: Path | None, request: StopRequest) -> loop
     return loop.train_in_child(Children(settings, config, request))
 
 
-def _by_worker(settings: Settings, data: DataDir, request: StopRequest, *, follows: bool) -> loop.Train:
-    """`follows`: shows what its worker prints."""
+def _by_worker(
+    settings: Settings, data: DataDir, request: StopRequest, followed: Mapping[str, _View] | None
+) -> loop.Train:
+    """With `followed` (by source), somebody looks on: they see what the worker prints, and in the end a place that the
+    adapter changed, which is code and so in no job's log."""
     # Imported here: where nobody asks a server, nothing of it is needed.
     from homespun_server.jobs.client import WorkerClient
     from homespun_server.jobs.following import FollowedClient
     from homespun_server.jobs.queue import own_token
 
-    made = FollowedClient if follows else WorkerClient
-    client = made(settings.server_url, own_token(settings.worker_token, data))
-    return loop.train_by_worker(client, request)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each look
+    made = WorkerClient if followed is None else FollowedClient
+    train = loop.train_by_worker(made(settings.server_url, own_token(settings.worker_token, data)), request)
+
+    def shown(source: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
+        status = train(source, commit, is_enough)
+        if status == 0 and followed is not None and (example := followed[source].example()):
+            print(example, flush=True)
+        return status
+
+    return shown
 
 
 def _report(subjects: list[Subject], path: Path) -> int:
@@ -134,6 +147,15 @@ class _View:
             progress=SilentProgress(),
         )
         return Sight(repo=self._repo.id, name=self._repo.name, head=self._repo.head)
+
+    def example(self) -> str:
+        """A completion before and after the newest adapter; empty without one."""
+        from homespun_trainer.report import render_example
+
+        assert self._repo is not None, "look first"
+        place = self._data.adapters(self._repo.id)
+        newest = registry.versions(place)[-1:]
+        return render_example(registry.read_report(place / newest[0]).get("example")) if newest else ""
 
     def changed(self, since: str | None) -> tuple[int, int]:
         assert self._repo is not None, "look first"
