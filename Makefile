@@ -29,6 +29,8 @@ Homespun: code completion spun from your own repositories.
   make check                   formatting, lint, types, import rules
   make format                  put the code into shape
   make bench                   how to run the benchmarks
+  make docs                    the documentation as a site: build/site
+  make docs-serve              the same on http://127.0.0.1:8000
   make lock                    renew constraints.txt
   make clean                   remove .venv, caches and build output
 
@@ -36,7 +38,7 @@ Homespun: code completion spun from your own repositories.
   PYTHON=...                   the Python to use (3.11 or newer)
 endef
 
-.PHONY: help setup repo-given up test test-vllm check format bench lock clean
+.PHONY: help setup repo-given up test test-vllm check format bench docs docs-serve lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -72,6 +74,13 @@ format: $(DEV)
 bench:
 	@echo "Each benchmark is a script; it prints a table, then one line of JSON. Dated results: benchmarks/LOG.md"
 	@for script in benchmarks/*.py; do echo "  $(BIN)/python $$script --help"; done
+
+docs: $(DEV)
+	$(BIN)/python -m docs.build
+
+# Any file server does; without one, from a folder, everything works but the search.
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
 clean:
 	rm -f server/homespun_server/engine/decoders/native/*.so*

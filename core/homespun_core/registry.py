@@ -52,6 +52,8 @@ class Adapter:
     """Evaluation and gate: scores of every arm, whether it was promoted, and why or why not."""
     repositories: frozenset[str] = frozenset()
     """Ids of all that it has seen; empty where it doesn't say."""
+    on_top_of: str | None = None
+    """Of somebody's own: the adapter below, as servers call it (`repository/version`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,7 @@ def load_adapter(path: Path) -> Adapter:
         base_digest=manifest.sources["base_model"],
         report=read_report(path),
         repositories=frozenset(manifest.sources.get("repositories", "").split()),
+        on_top_of=manifest.sources.get("on_top_of") or None,
     )
 
 

@@ -42,7 +42,12 @@ class Metrics:
         self.degraded = Counter(
             "homespun_degraded", "Completions that went without something", ["reason"], registry=registry
         )
-        self.shed = Counter("homespun_shed", "Completions refused", ["reason"], registry=registry)
+        self.shed = Counter(
+            "homespun_shed",
+            "Completions refused, by reason (queue: the engine is full; crowded: too many are on their way, unread)",
+            ["reason"],
+            registry=registry,
+        )
         self.tokens = Counter(
             "homespun_tokens",
             "Tokens by kind (prompt, cached, completion, drafted, accepted)",

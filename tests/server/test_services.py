@@ -4,8 +4,8 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -40,9 +40,15 @@ REQUEST = CompletionRequest(prefix=PREFIX, suffix="\n", path="invoice.py", langu
 @dataclass
 class Live:
     repositories: tuple[LiveRepository, ...] = ()
+    own: Mapping[str, str] = field(default_factory=dict)
 
     def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
         return tuple(r for r in self.repositories if readable is None or r.id in readable)
+
+    def own_adapter(
+        self, account: str | None, repository: LiveRepository, readable: frozenset[str] | None
+    ) -> str | None:
+        return self.own.get(account or "")
 
 
 MakeCompleter = Callable[..., Completer]

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Query
 
 from homespun_core.errors import ConfigError
 from homespun_core.paths import DataDir
+from homespun_core.personal import take_back
 from homespun_server.access import audit, heads, reading, wire
 from homespun_server.access.changing import Change
 from homespun_server.access.decisions import verdict_on
@@ -75,7 +76,9 @@ def erase_user(desk: People, name: str) -> wire.Erased:
     """All that is known of them, feedback included. It can't be undone."""
     with desk.changing() as change:
         found = the_user(change.connection, name)
-        return wire.Erased(erased=found.id, completions=erased(change, found, DataDir(desk.runtime.settings.data_root)))
+        data = DataDir(desk.runtime.settings.data_root)
+        take_back(data, found.id)
+        return wire.Erased(erased=found.id, completions=erased(change, found, data))
 
 
 @router.get("/users/{name}/export")

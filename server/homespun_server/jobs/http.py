@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
@@ -178,6 +178,13 @@ def ask(request: Request, wanted: Ask) -> dict[str, Any]:
             known=False,
         )
     return view(job)
+
+
+@router.get("/due")
+def due(request: Request, kind: Annotated[list[_WorkerKind], Query(min_length=1, max_length=3)]) -> dict[str, int]:
+    """How many jobs a worker would be given now: for whoever starts workers (`homespun dispatch`)."""
+    with explained():
+        return {"due": queue_of(request).store.num_due(kind)}
 
 
 @router.get("/{id}")

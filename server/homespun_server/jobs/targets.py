@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homespun_core import storage
@@ -16,6 +16,7 @@ from homespun_core.paths import (
     repo_identity_on_disk,
     why_unreadable,
 )
+from homespun_core.personal import is_wanted, owner_of, repository_of
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_indexer import snapshot
@@ -49,8 +50,12 @@ class Targets:
         return frozenset((id, *(repo_id(config.source) for scope in scopes for config in scope.repositories)))
 
     def find(self, word: str) -> Target | None:
-        """By id, configured name or source, or the name of a shared adapter: of what is configured or indexed here."""
-        return self._configured(word) or self._indexed(word)
+        """By id, configured name or source, or the name of a shared adapter: of what is configured or indexed here; by
+        its id, somebody's own adapter of one."""
+        if owner_of(word) is None:
+            return self._configured(word) or self._indexed(word)
+        found = self.find(repository_of(word))
+        return replace(found, repository=word) if found and is_wanted(self._data, owner_of(word) or "") else None
 
     def named(self, word: str) -> Target | None:
         """The same, or a repository that nobody has heard of yet, by its path or URL."""

@@ -24,6 +24,9 @@ FailureKind = Literal["busy", "missing", "refused", "broken", "gone"]
 RANKS: dict[Priority, int] = {"invoked": 0, "typed": 1, "ahead": 2, "warm": 3}
 """As vLLM counts: lower is served earlier."""
 
+CONCURRENCY = 32
+"""Requests that a server computes together, where nobody says otherwise."""
+
 # Said with each request, or a model's generation_config.json decides.
 _LEAST_TOP_P = 1e-6
 """vLLM takes no 0; the likeliest token is always kept."""
@@ -67,6 +70,11 @@ class Models:
     base: str
     max_context: int
     adapters: frozenset[str]
+
+
+def urls_of(setting: str) -> list[str]:
+    """Of several servers, separated by commas; not checked."""
+    return [url.strip() for url in setting.split(",") if url.strip()]
 
 
 def checked_url(url: str) -> str:
