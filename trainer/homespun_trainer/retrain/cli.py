@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         return _report(list(roll), args.report)
     request = StopRequest()
     train = (
-        _by_worker(settings, data, request, follows=not args.watch)
+        _by_worker(settings, data, request, None if args.watch else {word: id for id, word in sources.items()})
         if args.jobs
         else _here(settings, args.config, request, sources)
     )
@@ -117,21 +117,23 @@ def _here(settings: Settings, config: Path | None, request: StopRequest, sources
     return loop.train_in_child(Children(settings, config, request), sources)
 
 
-def _by_worker(settings: Settings, data: DataDir, request: StopRequest, *, follows: bool) -> loop.Train:
-    """`follows`: somebody looks on. They see what the worker prints, and in the end a place that the adapter changed,
-    which is code and so in no job's log."""
+def _by_worker(
+    settings: Settings, data: DataDir, request: StopRequest, followed: Mapping[str, str] | None
+) -> loop.Train:
+    """`followed`, ids by source: somebody looks on. They see what the worker prints, and in the end a place that the
+    adapter changed, which is code and so in no job's log."""
     # Imported here: where nobody asks a server, nothing of it is needed.
     from homespun_server.jobs.client import WorkerClient
     from homespun_server.jobs.following import FollowedClient
     from homespun_server.jobs.queue import own_token
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each look
-    made = FollowedClient if follows else WorkerClient
+    made = WorkerClient if followed is None else FollowedClient
     train = loop.train_by_worker(made(settings.server_url, own_token(settings.worker_token, data)), request)
 
-    def shown(repository: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
-        status = train(repository, commit, is_enough)
-        if status == 0 and follows and (example := _example(data, repository)):
+    def shown(source: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
+        status, id = train(source, commit, is_enough), (followed or {}).get(source)
+        if status == 0 and id is not None and (example := _example(data, id)):
             print(example, flush=True)
         return status
 
