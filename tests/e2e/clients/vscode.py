@@ -105,8 +105,11 @@ class VSCode:
         await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=60_000)
 
     async def logs(self, line: str) -> None:
-        """Waits until the log, as the panel shows it, has it. VS Code draws what fits only: the panel's newest lines."""
-        await self.page.locator(f".output-view .view-line:has-text({json.dumps(line)})").first.wait_for()
+        """Waits until the panel shows it: of the log, the newest lines that fit."""
+        try:
+            await self.page.wait_for_function(f"line => ({_LOG})().includes(line)", arg="".join(line.split()))
+        except TimeoutError as error:
+            raise AssertionError(f"no {line!r} in {await self.page.evaluate(_LOG)!r}") from error
 
     async def says(self, text: str) -> None:
         """In a notification."""
@@ -151,6 +154,10 @@ class VSCode:
         self._settings.write_text(json.dumps(new))
 
 
+_LOG = """() => [...document.querySelectorAll(".output-view .view-line")]
+    .sort((one, other) => parseInt(one.style.top) - parseInt(other.style.top))
+    .map(line => line.textContent).join("").replaceAll(/\\s/g, "")"""
+"""Without spaces, since long lines are broken."""
 _GHOST = """ghost => ghost === [...document.querySelectorAll(".view-lines [class*='ghost-text-decoration']")]
     .map(span => span.textContent).join("").replaceAll("\\u00a0", " ")"""
 
