@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from bitsandbytes import functional
-from bitsandbytes.nn import modules
 from safetensors.torch import load_file
 
 from homespun_core.errors import ModelError
