@@ -13,9 +13,11 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +52,7 @@ def _require_namespaces() -> None:
     for program in ("unshare", "perl", "apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
             pytest.skip(f"building images needs {program}")
-    probe = subprocess.run(["unshare", "-mnpf", "mount", "--make-rprivate", "/"], capture_output=True, text=True)
+    probe = subprocess.run(["unshare", "-m", "mount", "--make-rprivate", "/"], capture_output=True, text=True)
     if probe.returncode:
         pytest.skip(f"building images needs namespaces, which this machine refuses: {probe.stderr.strip()}")
 
@@ -67,35 +69,32 @@ def _make_builder(folder: Path) -> None:
     _debian(tools, folder / "tree/base.tar", _BASE)
     inside(
         folder,
-        f"c=$(buildah from scratch); buildah add -q $c /base.tar /; buildah commit -q --rm $c {BASE_IMAGE}; rm /base.tar",
+        f"c=$(buildah from scratch); buildah add -q $c /base.tar /; buildah commit -q --rm $c {BASE_IMAGE}",
     )
 
 
 def _debian(tools: Path, target: Path, packages: Sequence[str]) -> None:
     """A small Debian, as a folder or as a .tar; signatures are checked with the machine's Debian keyring."""
     command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={','.join(packages)}"]
-    for part in ("man", "doc", "locale"):
-        command.append(f"--dpkgopt=path-exclude=/usr/share/{part}/*")
+    command += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale")]
     environ = os.environ | {"PATH": f"{tools / 'usr/bin'}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run([*command, _SUITE, str(target), _MIRROR], env=environ, capture_output=True, text=True)
     if done.returncode:
         raise Unreachable(f"mmdebstrap failed ({' '.join(done.stderr.split()[-30:])})")
 
 
-def inside(
-    folder: Path, script: str, *, mounts: Mapping[str, Path] | None = None, network: bool = True, timeout_s: float = 600
-) -> subprocess.CompletedProcess[str]:
+def inside(folder: Path, script: str, *, mounts: Mapping[str, Path] | None = None) -> subprocess.CompletedProcess[str]:
     """What `sh` makes of `script` with the tree as its root; `mounts` are folders of ours, by their name there."""
     return subprocess.run(
-        command(folder, script, mounts=mounts, network=network),
+        command(folder, script, mounts=mounts),
         capture_output=True,
         text=True,
         check=True,
-        timeout=timeout_s,
+        timeout=600,
     )
 
 
-def command(folder: Path, script: str, *, mounts: Mapping[str, Path] | None = None, network: bool = True) -> list[str]:
+def command(folder: Path, script: str, *, mounts: Mapping[str, Path] | None = None) -> list[str]:
     root = shlex.quote(str(folder / "tree"))
     binds = "".join(
         f"mkdir -p {root}{name}; mount --rbind {shlex.quote(str(path))} {root}{name}\n"
@@ -113,4 +112,89 @@ export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot HOME=/root PATH=/usr/sbin:/us
 unset TMPDIR PYTHONPATH
 exec sh -ec {shlex.quote(script)}
 """
-    return ["unshare", "-mpf", *([] if network else ["-n"]), "sh", "-ec", entry]
+    return ["unshare", "-m", "sh", "-ec", entry]
+
+
+ROOT = Path(__file__).parents[2]
+_INPUTS = ("pyproject.toml", "hatch_build.py", "constraints.txt", "core", "indexer", "trainer", "server", "lsp")
+_DOCKER = ROOT / "deploy/docker"
+
+
+@cache
+def wheelhouse(extras: str) -> Path:
+    """All that an installation of these extras needs from an index, hatchling included, as pip finds it here."""
+    pins = (ROOT / "constraints.txt").read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    name = f"wheels-{version}-{hashlib.sha256(pins + extras.encode()).hexdigest()[:12]}"
+    return kept(name, lambda folder: _download(folder, extras))
+
+
+def _download(folder: Path, extras: str) -> None:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
+    pins = ["--constraint", str(ROOT / "constraints.txt")]
+    model = str(ROOT / "server/homespun_base_model")
+    done = subprocess.run([*pip, *pins, f"{ROOT}[{extras}]", model, "hatchling"], capture_output=True, text=True)
+    if done.returncode:
+        raise Unreachable(f"pip can't download ({done.stderr.strip().splitlines()[-1]})")
+    for ours in folder.glob("homespun*"):
+        ours.unlink()
+
+
+@cache
+def image(target: str) -> Path:
+    """The unpacked image of a target of the Dockerfile, as an OCI runtime takes it (`rootfs`, `config.json`)."""
+    tree = builder()
+    wheels = wheelhouse("gateway,otel,postgres")
+    digest = hashlib.sha256(wheels.name.encode() + (_DOCKER / "Dockerfile").read_bytes())
+    for path in _sources():
+        digest.update(path.encode() + (ROOT / path).read_bytes())
+    return kept(f"image-{target}-{digest.hexdigest()[:12]}", lambda folder: _build(folder, tree, wheels, target))
+
+
+def _sources() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "--", *_INPUTS], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [path for path in listed.stdout.splitlines() if (ROOT / path).is_file() and "lsp/editors" not in path]
+
+
+def _build(folder: Path, tree: Path, wheels: Path, target: str) -> None:
+    script = f"""
+cd /src
+buildah bud --quiet --layers --pull-never --build-arg PYTHON_IMAGE={BASE_IMAGE} --build-arg PIP_NO_INDEX=1 \
+    --build-context wheels=/wheels --target {target} --tag localhost/{target} --file deploy/docker/Dockerfile . >&2
+buildah push --quiet localhost/{target} oci:/made/oci:{target}
+umoci unpack --image /made/oci:{target} /made/bundle >&2
+rm -rf /made/oci
+"""
+    inside(tree, script, mounts={"/src": ROOT, "/wheels": wheels, "/made": folder})
+
+
+def container(target: str, work: Path, uid: int, *words: str) -> list[str]:
+    """The command that runs an image with a read-only root, no capability, and `work` as its volume.
+
+    It ends as the container does and hands signals on to it. The network is the machine's.
+    """
+    volume, bundle = work / "data", work / "bundle"
+    for folder in (volume, bundle):
+        folder.mkdir(exist_ok=True)
+    os.chown(volume, uid, 0)
+    made = image(target) / "bundle"
+    config = hardened(json.loads((made / "config.json").read_text()), uid, words)
+    (bundle / "config.json").write_text(json.dumps(config))
+    mounts = {"/bundle": bundle, "/image": made / "rootfs", "/volume": volume}
+    return command(builder(), "cd /bundle; exec crun --cgroup-manager=disabled run one", mounts=mounts)
+
+
+def hardened(config: dict[str, Any], uid: int, words: Sequence[str]) -> dict[str, Any]:
+    """What Kubernetes makes of it where all of `securityContext` is as strict as it goes. `words` replace CMD."""
+    process = config["process"]
+    process |= {"terminal": False, "noNewPrivileges": True, "user": {"uid": uid, "gid": 0}}
+    process["capabilities"] = {}
+    process["args"] = [process["args"][0], *words]
+    config["root"] = {"path": "/image", "readonly": True}
+    kept_mounts = [mount for mount in config["mounts"] if mount["type"] != "cgroup"]
+    tmp = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]}
+    data = {"destination": "/data", "type": "none", "source": "/volume", "options": ["rbind", "rw"]}
+    config["mounts"] = [mount for mount in kept_mounts if mount["destination"] not in ("/data", "/tmp")] + [tmp, data]
+    namespaces = config["linux"]["namespaces"]
+    config["linux"]["namespaces"] = [one for one in namespaces if one["type"] not in ("network", "cgroup")]
+    return config
