@@ -35,9 +35,10 @@ from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.repository import open_repository
 from homespun_trainer.cli import prepared
 from homespun_trainer.examples import Example, Mix
-from homespun_trainer.lora import Placement, choose_placement, load_base
+from homespun_trainer.lora import load_base
 from homespun_trainer.methods import peft_config
 from homespun_trainer.pipeline import examples_of, recipe_of
+from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.train import Recipe, TrainingInterruptedError, train_adapter
 
 _SAME = 1e-3

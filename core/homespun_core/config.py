@@ -85,6 +85,12 @@ class Settings:
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
     method: str = _setting("lora", "kind of adapter that is trained", TRAIN, choices=METHODS)
+    base_format: str = _setting(
+        "full",
+        "format of the base model while an adapter is trained: nf4 (QLoRA, extra qlora) takes a quarter of the memory",
+        TRAIN,
+        choices=("full", "nf4"),
+    )
     processes: int = _setting(1, "processes that train together; with GPUs, one each", TRAIN, low=1)
     lora_rank: int = _setting(0, "rank of the adapter; 0 chooses by size of code and model", TRAIN, low=0)
     on_top_of: str = _setting("", "train on top of this adapter: a version of the repository's, or a folder", TRAIN)
@@ -94,6 +100,12 @@ class Settings:
         "try half and twice of it first, for a seventh of the time; auto does from 20 minutes on",
         TRAIN,
         choices=("auto", "on", "off"),
+    )
+    demand_weights: str = _setting(
+        "off",
+        "auto: languages in which people ask for completions count for more in training, others for less",
+        TRAIN,
+        choices=("off", "auto"),
     )
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
     approval: str = _setting(

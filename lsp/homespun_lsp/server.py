@@ -147,11 +147,12 @@ class HomespunServer(LanguageServer):
         logger.error("%s: %s", getattr(source, "__name__", source), type(error).__name__)
 
     def configure(self, section: object, *, initial: bool = False) -> None:
-        """The section of the configuration replaces the one before; initializationOptions stay below it."""
+        """The section of the configuration replaces the one before; initializationOptions stay below it, but for what
+        they say holds until there is one: that takes its place."""
         if initial:
-            self._initial = section
+            self._initial, section = section, options.until_configured(section)
         base, initially_wrong = options.merge(self._defaults, self._initial)
-        merged, wrong = options.merge(base, None if initial else section)
+        merged, wrong = options.merge(base, section)
         servers, wrong_there = servers_of(merged)
         self.options, self.servers = merged, servers
         self._neighbourhood.choose_anew()
@@ -393,7 +394,7 @@ def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
             ls.documents.encoding = encoding
     ls.editor_name = ls.client.editor = params.client_info.name if params.client_info else ""
     ls.configure(params.initialization_options, initial=True)
-    if ls.can_be_pulled:
+    if ls.can_be_pulled and options.until_configured(params.initialization_options) is None:
         asyncio.get_running_loop().call_later(_CONFIGURED_WITHIN_S, ls.take_defaults)
     else:
         ls.take_defaults()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from homespun_core import personal
+from homespun_core import demand, personal
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
@@ -27,7 +27,7 @@ from homespun_server.engine.vllm.wire import urls_of
 from homespun_server.exposure import is_loopback
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.recorder import Recorder
-from homespun_server.feedback.store import FeedbackStore
+from homespun_server.feedback.store import FeedbackStore, days_ago
 from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
 from homespun_server.rollout.stages import shadow_use
@@ -191,7 +191,11 @@ class Runtime:
             store,
             keep_days=settings.feedback_days,
             on_lost=lambda reason, number: self.metrics.lost_facts.labels(reason).inc(number),
+            on_sweep=self._count_demand,
         )
+
+    def _count_demand(self, store: FeedbackStore) -> None:
+        demand.write(DataDir(self.settings.data_root), demand.counted(store.outcomes(None, days_ago(demand.DAYS))))
 
     def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)

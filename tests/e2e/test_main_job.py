@@ -70,7 +70,8 @@ def test_the_first_training_was_a_job_that_could_be_watched(up: Running, url: st
     assert any(line.startswith(f"homespun: job {job['id']}: cancel it with") for line in up.lines)
     with urllib.request.urlopen(f"{url}/console/jobs/{job['id']}", timeout=5) as response:
         page = response.read().decode()
-    assert "loss" in page.lower() and "after |" in page
+    assert "the gate" in page and " | " not in page
+    assert any("training the adapter" in line and "loss" in line for line in up.lines)
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from homespun_core import personal
+from homespun_core import demand, personal, storage
 from homespun_core.cli import INTERRUPTED
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
 from homespun_core.errors import ConfigError
@@ -37,7 +38,7 @@ from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest, Ids, Tree
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_trainer import heads, own, page, report
+from homespun_trainer import heads, launched, own, page, report, weighing
 from homespun_trainer.evaluate import Written
 from homespun_trainer.examples import Mix
 from homespun_trainer.job import Corpus, Job, Part
@@ -69,6 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 also when the adapter is turned down, or there is too little code: the command did what it is for."""
+    if launched.is_helper():  # torchrun started several of us; the first one is the run
+        return launched.help_out()
+    status = _run(args)
+    if status == 0:
+        launched.dismiss()
+    return status
+
+
+def _run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
     settings, scope = loaded.settings, loaded.scope(args.repository)
     wanted = scope or loaded.chosen([args.repository])[0]
@@ -221,18 +231,28 @@ def _part(
         def retrieve(query: SearchQuery) -> Sequence[Snippet]:
             return index.search(query, settings.snippet_count) if settings.retrieval else ()
 
-        yield Part(
-            id=repo.id,
-            name=repo.name,
-            corpus=Corpus(
-                fingerprint=corpus.manifest.fingerprint,
-                sources=corpus.manifest.sources,
-                documents=list(corpus.documents()),
-                tasks=corpus.tasks(),
-                retrieve=retrieve,
-                report=corpus.report,
-            ),
+        found = Corpus(
+            fingerprint=corpus.manifest.fingerprint,
+            sources=corpus.manifest.sources,
+            documents=list(corpus.documents()),
+            tasks=corpus.tasks(),
+            retrieve=retrieve,
+            report=corpus.report,
         )
+        asked = demand.read(data).get(repo.id, {}) if settings.demand_weights == "auto" and owner is None else {}
+        yield Part(id=repo.id, name=repo.name, corpus=_by_demand(found, asked))
+
+
+def _by_demand(corpus: Corpus, asked: Mapping[str, int]) -> Corpus:
+    by = weighing.factors(asked, corpus.documents)
+    if not by:
+        return corpus
+    return replace(
+        corpus,
+        fingerprint=storage.fingerprint(corpus.fingerprint, by),
+        documents=weighing.weighed(corpus.documents, by),
+        report={**corpus.report, "demand_weights": by},
+    )
 
 
 class Judging:

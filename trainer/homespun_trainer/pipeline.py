@@ -21,10 +21,11 @@ from homespun_trainer.examples import Example, ExampleStream, Mix
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Job, Part
 from homespun_trainer.judging import JudgeEngine, Planted, judge
-from homespun_trainer.lora import Placement, choose_placement
 from homespun_trainer.methods import default_learning_rate
 from homespun_trainer.mixture import Mixture
+from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
+from homespun_trainer.quantising import check_possible
 from homespun_trainer.randomness import LearnableStream
 from homespun_trainer.stacking import STACKABLE, read_plain_lora
 from homespun_trainer.sweep import Trial
@@ -53,6 +54,7 @@ def train_repository(
     Raises TooLittleCode, and TrainingInterruptedError on a signal, after saving a checkpoint.
     """
     _check_size(job)
+    check_possible(job.settings.base_format, job.settings.method, job.settings.on_top_of or job.beneath)
     parent = parent_of(job)
     below = read_plain_lora(parent).digest if parent else None
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
@@ -175,6 +177,7 @@ def recipe_of(job: Job, *, is_gpu: bool) -> Recipe:
     fitting = sizing.sizes(sum(part.size for part in job.parts), base, is_gpu=is_gpu)
     return Recipe(
         method=settings.method,
+        base_format=settings.base_format,
         rank=settings.lora_rank or fitting.rank,
         dropout=fitting.dropout,
         max_targets=fitting.max_targets,

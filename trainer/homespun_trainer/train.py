@@ -19,10 +19,12 @@ from homespun_trainer.batches import target_weight
 from homespun_trainer.canaries import Batches
 from homespun_trainer.checkpoint import Checkpoint, RunState
 from homespun_trainer.examples import Example
+from homespun_trainer.launched import workers_for
 from homespun_trainer.learner import Learner, Plan
-from homespun_trainer.lora import Placement, save_adapter
+from homespun_trainer.lora import save_adapter
 from homespun_trainer.methods import default_learning_rate
-from homespun_trainer.parallel import Workers
+from homespun_trainer.parallel import Helpers
+from homespun_trainer.placement import Placement
 from homespun_trainer.stacking import compose
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Recipe:
     method: str = "lora"
     on_top_of: str | None = None
     """Digest of the adapter below."""
+    base_format: str = "full"
     dropout: float = 0.0
     max_targets: float = 0.0
     """Tokens it may be asked for, which ends training on little code though there be time; 0 is any number."""
@@ -121,11 +124,12 @@ def train_adapter(
         method=recipe.method,
         rank=recipe.rank,
         dropout=recipe.dropout,
+        base_format=recipe.base_format,
         seed=recipe.seed,
         parent=parent,
     )
     learner = Learner(plan)  # first, so that a model of no use is found here and not in the others
-    with closing(Workers(plan, num_processes)) as workers:
+    with closing(workers_for(plan, num_processes)) as workers:
         training = _Training(plan, learner, workers, recipe, run, fingerprint, clock)
         progress.start(title, total=round(recipe.minutes * 60), unit="s")
         training.run_to_end(stream, held_out, progress, should_stop)
@@ -137,7 +141,7 @@ class _Training:
         self,
         plan: Plan,
         learner: Learner,
-        workers: Workers,
+        workers: Helpers,
         recipe: Recipe,
         run: Path,
         fingerprint: str,

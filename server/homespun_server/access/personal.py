@@ -18,6 +18,7 @@ from homespun_server.access.records import User
 from homespun_server.access.tables import audit as audit_table
 from homespun_server.access.tables import grants, members, tokens, users
 from homespun_server.database.schema import metadata
+from homespun_server.feedback import sums
 from homespun_server.feedback.tables import completions, events
 from homespun_server.jobs.tables import jobs
 from homespun_server.signin import tables as signin_tables
@@ -56,6 +57,7 @@ def erased(change: Change, user: User, data: DataDir) -> int:
     for folder in _folders(data.adapters("any").parent):
         registry.rename(folder, user.name, user.id)
     change.set_active(user, False)
+    sums.forget_user(connection, user.id)
     of_user = select(completions.c.id).where(completions.c.user == user.id)
     connection.execute(delete(events).where(events.c.completion.in_(of_user)))
     number = connection.execute(delete(completions).where(completions.c.user == user.id)).rowcount

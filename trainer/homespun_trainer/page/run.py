@@ -42,6 +42,7 @@ def corpus(facts: Facts) -> Html | None:
         "judged on": {"time": "lines written after it", "files": "files held out"}.get(sources.get("split", "")),
         "files": f"{found['documents']:,}, {found['characters']:,} characters" if "documents" in found else None,
         "languages": _counts(found.get("languages")),
+        "weighed by what people ask for": _factors(found.get("demand_weights")),
         "left out": _counts(found.get("skipped")),
         "redacted": _counts(found.get("redactions")),
     }
@@ -70,6 +71,10 @@ def _loss(run: Facts) -> Html | None:
 
 def _list(rows: Mapping[str, str]) -> Html:
     return tag("dl", *(part for name, text in rows.items() for part in (tag("dt", name), tag("dd", text))))
+
+
+def _factors(by: Mapping[str, float] | None) -> str | None:
+    return ", ".join(f"{name} ×{factor:.2f}" for name, factor in by.items()) if by else None
 
 
 def _counts(counts: Mapping[str, int] | None) -> str | None:
