@@ -107,6 +107,7 @@ mount --bind {root} {root}
 touch {root}/etc/resolv.conf; mount --bind /etc/resolv.conf {root}/etc/resolv.conf
 cd {root}
 mount -t proc proc proc; mount --rbind /dev dev; mount --rbind /sys sys; mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs sys/fs/cgroup  # crun refuses some machines' mixture of versions
 mkdir -p old; pivot_root . old; umount -l /old
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
 unset TMPDIR PYTHONPATH

@@ -47,13 +47,17 @@ def _verified(bundle: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([bundle / "verify.sh", *words], capture_output=True, text=True)
 
 
+_LOOPBACK = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 1))"
+"""SIOCSIFFLAGS, IFF_UP: as `ip link set lo up`, which not every machine has."""
+
+
 def _offline(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """`script` in a network that has a loopback and no route; pip has no settings but the command's."""
     if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
         pytest.skip("a network namespace needs root")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
-    environ |= {"PIP_CONFIG_FILE": os.devnull, "PYTHON": sys.executable}
-    command = ["unshare", "-n", "sh", "-ec", f"ip link set lo up 2>/dev/null || ifconfig lo up\n{script}"]
+    environ |= {"PIP_CONFIG_FILE": os.devnull, "PYTHON": sys.executable, "LOOPBACK": _LOOPBACK}
+    command = ["unshare", "-n", "sh", "-ec", f'"$PYTHON" -c "$LOOPBACK"\n{script}']
     return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import urllib.request
@@ -62,8 +63,8 @@ def _serving(work: Path, uid: int) -> Iterator[tuple[subprocess.Popen[str], str]
         lines: list[str] = []
         for line in process.stdout:
             lines.append(line)
-            if "http://127.0.0.1:" in line and "ready" in line:
-                yield process, line.split()[-1]
+            if found := re.search(r"listens on (http://\S+\d)", line):
+                yield process, found.group(1)
                 return
         raise AssertionError("".join(lines))
     finally:
