@@ -18,7 +18,7 @@ gateway whose /readyz answered within the last second; who loses one connects an
     goodput       answers a second with something to show; `empty` had nothing to show
     gap           the longest time without any answer, in s
     lost          no answer: refused, broken connection, timeout, or a status other than 200
-    gateway ms    processor time of the gateways for a request
+    gateway ms    processor time of the gateways for a request, without what they take when nobody asks
     new share     of the tokens of prompts, those that weren't in an engine's cache
 
 With `--engine own` gateways compute completions themselves, and there are no engines to kill. With `canned` these are
@@ -122,6 +122,7 @@ class Phases:
 
     def __init__(self, cluster: Cluster, front: Front, tally: Tally, seconds: float) -> None:
         self._cluster, self._front, self._tally, self._seconds = cluster, front, tally, seconds
+        self._idle = 0.0
         self.rows: dict[str, dict[str, Any]] = {}
 
     async def run(self, name: str, deed: Callable[[], Awaitable[dict[str, Any]]]) -> None:
@@ -132,12 +133,20 @@ class Phases:
         self.rows[name] = self._tally.between(begin, time.monotonic()) | found
         print(f"{name}: {self.rows[name]}", flush=True)
 
+    async def idle(self) -> None:
+        """Processor time of the gateways in a second in which nobody asks: snapshots, leases and engines looked at."""
+        before = self._cluster.gateway_cpu_s()
+        await asyncio.sleep(_QUIET_S * 2)
+        self._idle = (self._cluster.gateway_cpu_s() - before) / (_QUIET_S * 2)
+
     async def steady(self) -> dict[str, Any]:
         before, begin = self._cluster.gateway_cpu_s(), time.monotonic()
         await asyncio.sleep(self._seconds)
-        asked = self._tally.between(begin, time.monotonic())["asked"]
-        ms = (self._cluster.gateway_cpu_s() - before) * 1e3 / max(asked, 1)
-        return {"gateway ms": round(ms, 1), "gateway MB": round(self._cluster.gateway_mb())}
+        took, asked = time.monotonic() - begin, self._tally.between(begin, time.monotonic())["asked"]
+        ms = (self._cluster.gateway_cpu_s() - before - self._idle * took) * 1e3 / max(asked, 1)
+        idle_ms = self._idle * 1e3 / len(self._cluster.gateways)
+        memory_mb = self._cluster.gateway_mb()
+        return {"gateway ms": round(ms, 1), "gateway idle ms/s": round(idle_ms), "gateway MB": round(memory_mb)}
 
     async def pushes(self, number: int) -> dict[str, Any]:
         picked = [await self._push(n) for n in range(number)]
@@ -238,6 +247,7 @@ async def measure(args: argparse.Namespace, cluster: Cluster, company: Company) 
         phases = Phases(cluster, front, tally, args.seconds)
         found = {"affinity": await affinity(cluster, front, company, repositories)} if cluster.engines else {}
         print(found, flush=True)
+        await phases.idle()
         typing = [
             asyncio.create_task(
                 Developer(number, front, company, repositories[number % len(repositories)], tally).work()

@@ -31,6 +31,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self._bin = _binaries()
+        self.binaries = self._bin
         self._account = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
         self.folder = Path(tempfile.mkdtemp(prefix="homespun-pg-"))  # short: a socket's path has 107 bytes
         if self._account:

@@ -80,6 +80,10 @@ VERBS = {
     "access": Verb("homespun_server.access.cli.grants", "server", "who may read which repository, and why"),
     "audit": Verb("homespun_server.access.cli.audit", "server", "who changed what about people and rights"),
     "migrate": Verb("homespun_server.database.cli", "server", "bring the server's database to the newest schema"),
+    "backup": Verb(
+        "homespun_server.backup.backup", "server", "put what can't be made again into one file, while the server runs"
+    ),
+    "restore": Verb("homespun_server.backup.restore", "server", "make a data directory of a backup"),
     "plan": Verb("homespun_server.plan.cli", "server", "how many machines a number of developers needs"),
     "doctor": Verb(
         "homespun_server.doctor", "server", "check this machine and the settings, with a remedy for what is wrong"

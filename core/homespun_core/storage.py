@@ -24,7 +24,7 @@ from homespun_core.errors import FULL_DISK, BusyError, StorageError
 
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
-_TMP_PREFIX = ".tmp-"
+TMP_PREFIX = ".tmp-"
 _FULL_BELOW = 16 << 20
 """With less free space than this, a write that failed for no stated reason failed for want of space."""
 
@@ -80,7 +80,7 @@ def publish_dir(
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     sweep(final.parent)
-    tmp = final.parent / f"{_TMP_PREFIX}{final.name}-{os.getpid()}"
+    tmp = final.parent / f"{TMP_PREFIX}{final.name}-{os.getpid()}"
     tmp.mkdir()
     try:
         yield tmp
@@ -156,7 +156,7 @@ def verify(snapshot: Path, manifest: Manifest, known: Collection[str] = ()) -> N
 def write_atomic(path: Path, text: str) -> None:
     """Replace a small file: readers see the old or the new text, never a part. Threads may write the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f"{_TMP_PREFIX}{path.name}-{threading.get_ident()}-{os.getpid()}")
+    tmp = path.with_name(f"{TMP_PREFIX}{path.name}-{threading.get_ident()}-{os.getpid()}")
     try:
         with tmp.open("w", encoding="utf-8") as handle:
             handle.write(text)
@@ -188,18 +188,22 @@ def current(parent: Path) -> Path | None:
 
 def prune(parent: Path, keep: int) -> None:
     """Delete the oldest snapshots of `parent` beyond `keep`, never the current one."""
+    for old in others(parent)[max(0, keep - 1) :]:
+        remove(old)
+
+
+def others(parent: Path) -> list[Path]:
+    """The snapshots of `parent` but the current one, newest first."""
     live = current(parent)
     # A temporary one is being written by another process, or litter.
-    named = [p for p in parent.iterdir() if not p.name.startswith(_TMP_PREFIX)]
+    named = [p for p in parent.iterdir() if not p.name.startswith(TMP_PREFIX)]
     snapshots = [p for p in named if (p / MANIFEST).is_file() and p != live]
-    snapshots.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in snapshots[max(0, keep - 1) :]:
-        remove(old)
+    return sorted(snapshots, key=lambda p: p.stat().st_mtime, reverse=True)
 
 
 def remove(snapshot: Path) -> None:
     """Delete a snapshot: by rename at first, so that it is gone at once or not at all."""
-    doomed = snapshot.parent / f"{_TMP_PREFIX}{snapshot.name}-removed-{os.getpid()}"
+    doomed = snapshot.parent / f"{TMP_PREFIX}{snapshot.name}-removed-{os.getpid()}"
     shutil.rmtree(doomed, ignore_errors=True)
     try:
         snapshot.rename(doomed)
@@ -211,7 +215,7 @@ def remove(snapshot: Path) -> None:
 def sweep(parent: Path) -> None:
     """Remove what writers that no longer run left half-written. Not to be called while this process writes to `parent`
     (locks see to that): what bears our own id is a dead process's, as containers use small ids again and again."""
-    for leftover in parent.glob(f"{_TMP_PREFIX}*"):
+    for leftover in parent.glob(f"{TMP_PREFIX}*"):
         pid = leftover.name.rpartition("-")[2]
         if pid.isdigit() and int(pid) != os.getpid() and _is_running(int(pid)):
             continue

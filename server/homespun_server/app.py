@@ -24,7 +24,9 @@ from homespun_server.access import admin, own, own_adapter
 from homespun_server.access.desk import NotThereError
 from homespun_server.access.forges import ForgeFollower
 from homespun_server.access.gate import Gate
+from homespun_server.access.heads import EVERY_S, HeadKeeper, heads_file
 from homespun_server.access.http import ForbiddenError
+from homespun_server.access.noting import Noting
 from homespun_server.connections import BoundedBodies
 from homespun_server.console import http as console
 from homespun_server.dialects import BadRequestError
@@ -78,6 +80,8 @@ def build_app(
         raise
     count = counting(queue.store, runtime.metrics.jobs)
     keepers = [Keeper([queue.store.tidy, count]), *noticing(settings, runtime.database, queue.store, notify)]
+    head = HeadKeeper(runtime.database, heads_file(DataDir(settings.data_root)), runtime.metrics.audit_entries.set)
+    keepers.append(Keeper([head.note], EVERY_S))
     follower = ForgeFollower(runtime.database, forges, runtime.guarded)
 
     @asynccontextmanager
@@ -144,6 +148,7 @@ def _guard(app: FastAPI, settings: Settings, runtime: Runtime, service: SignIn) 
         signed=(hooks.PATH, worker_routes.PATH, *signin.SIGNED),
         doors=(pages.PATH, *signin.DOORS),
         browsers=service,
+        noting=Noting(runtime.database, runtime.metrics.refused_tokens.inc),
     )
     app.add_middleware(BoundedBodies)
 

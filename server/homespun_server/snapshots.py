@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from homespun_core import personal, registry, storage
+from homespun_core import nudges, personal, registry, storage
 from homespun_core.errors import ModelError, StorageError
 from homespun_core.paths import DataDir, identity_as_said
 from homespun_core.registry import Adapter
@@ -20,6 +21,7 @@ from homespun_core.scopes import is_scope, why_kept_back
 from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
 from homespun_indexer.reader import IndexReader
+from homespun_indexer.snapshot import FORMAT, KIND
 from homespun_server.access.decisions import Guarded
 from homespun_server.access.guarding import AdapterGroups, guarded, identity_of
 from homespun_server.engine.protocol import Engine
@@ -305,9 +307,11 @@ class SnapshotWatcher:
         path = self._news(parent, now.index_path)
         if path is None:
             return now if _is_published(parent) else replace(now, reader=None, index_path=None)
-        reader = self._tried(path, lambda path: self._open_index(path, now.reader))
-        if reader is None:
+        earlier = [] if now.reader else _earlier(path)
+        found = self._first_whole((path, *earlier), lambda path: self._open_index(path, now.reader))
+        if found is None:
             return now
+        path, reader = found
         sources = reader.manifest.sources
         logger.info("index of %s: generation %s is live", now.id, path.name)
         if self._on_index is not None:
@@ -338,10 +342,11 @@ class SnapshotWatcher:
         path = self._news(parent, now.adapter_path)
         if path is None:
             return now if _is_published(parent) else replace(now, adapter=None, adapter_path=None)
-        loaded = self._tried(path, lambda path: self._load_adapter(now.id, path))
-        if loaded is None:
+        earlier = [] if now.adapter else _past_champions(parent)
+        found = self._first_whole((path, *earlier), lambda path: self._load_adapter(now.id, path))
+        if found is None:
             return now
-        name, of = loaded
+        path, (name, of) = found
         logger.info("adapter of %s: version %s is live", now.id, path.name)
         return replace(now, adapter=name, adapter_path=path, adapter_saw=of.repositories, adapter_on=of.on_top_of)
 
@@ -389,6 +394,17 @@ class SnapshotWatcher:
             return None
         return path
 
+    def _first_whole(
+        self, paths: Sequence[Path], open_snapshot: Callable[[Path], _Opened]
+    ) -> tuple[Path, _Opened] | None:
+        """Of the current snapshot and, where none is loaded yet, those before it."""
+        current, *earlier = paths
+        for path in (current, *(path for path in earlier if path != current)):
+            opened = self._tried(path, open_snapshot, None if path == current else path)
+            if opened is not None:
+                return path, opened
+        return None
+
     def _tried(
         self, path: Path, open_snapshot: Callable[[Path], _Opened], pointer: Path | None = None
     ) -> _Opened | None:
@@ -400,11 +416,18 @@ class SnapshotWatcher:
         try:
             opened = open_snapshot(path)
         except Exception as error:  # noqa: BLE001 - one snapshot, whatever is wrong with it, must not hold up the others
+            self._ask_for_another(path)
             self._failed[pointer] = _Failure(path, written_at, str(error))
             logger.warning("not used, the one before stays: %s", error)
             return None
         self._failed.pop(pointer, None)
         return opened
+
+    def _ask_for_another(self, path: Path) -> None:
+        """Whoever indexes this repository looks at once, and builds again what is damaged."""
+        if path.parent.parent == self._data.index_root:
+            with suppress(OSError):  # a disk that is full or read-only keeps nobody from being served
+                nudges.nudge(self._data, path.parent.name)
 
     def _retire(self, old: LiveRepository, new: LiveRepository) -> None:
         due = time.monotonic() + self._grace_s
@@ -428,6 +451,31 @@ class SnapshotWatcher:
 def _folders(root: Path) -> Iterator[str]:
     if root.is_dir():
         yield from (path.name for path in root.iterdir() if path.is_dir())
+
+
+def _earlier(path: Path) -> list[Path]:
+    """Generations before this one that are for the same people to read."""
+    try:
+        who = _readers(path)
+    except StorageError:
+        return []
+    found = []
+    for other in storage.others(path.parent):
+        with suppress(StorageError):
+            found += [other] if _readers(other) == who else []
+    return found
+
+
+def _readers(index: Path) -> tuple[str | None, ...]:
+    sources = storage.read_manifest(index, KIND, FORMAT).sources
+    return tuple(sources.get(name) for name in ("repository", "groups", "uncommitted_of"))
+
+
+def _past_champions(adapters: Path) -> list[Path]:
+    try:
+        return [adapters / version for version in registry.aliases(adapters).past]
+    except StorageError:  # `homespun adapters` says what is wrong
+        return []
 
 
 def _is_published(parent: Path) -> bool:

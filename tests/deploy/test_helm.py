@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from homespun_core.cli import VERBS
+from homespun_core.cli import VERBS, main
 from homespun_core.config import load_settings
 from homespun_server.kubernetes.cluster import read_template
+from homespun_server.plan.capacity import Assumptions
+from homespun_trainer.sizing import _RANKS
 from tests.deploy.charts import CHART, EXAMPLES, VERSIONS, one, pods, rendered, run, settings, settings_file, template
 
 SINGLE = ("--set", "existingSecret=secret")
@@ -259,6 +262,27 @@ def test_gateways_know_every_vllm_server_that_an_autoscaler_may_start(by: str) -
     kind = {"keda": "ScaledObject", "hpa": "HorizontalPodAutoscaler"}[by]
     assert one(kind, "demo-homespun-vllm", *words)["spec"]["scaleTargetRef"]["name"] == "demo-homespun-vllm"
     assert one("PodDisruptionBudget", "demo-homespun-vllm", *words)["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize("developers", [1000, 5000])
+def test_an_example_has_room_for_what_the_plan_says(developers: int, capsys: pytest.CaptureFixture[str]) -> None:
+    file = CHART / "examples" / f"company-{developers}.yaml"
+    (words,) = re.findall(r"`homespun (plan --developers \d+ .+?)`", file.read_text())
+    values = yaml.safe_load(file.read_text())
+    days = values["settings"]["feedback_days"]
+    assert main([*words.split(), "--feedback-days", str(days), "--json"]) == 0
+    (made,) = json.loads(capsys.readouterr().out)["plans"]
+    vllm = values["vllm"]
+    assert made["developers"] == developers and made["fits"] and made["is_quick"]
+    assert vllm.get("replicas", vllm.get("keda", {}).get("maxReplicas")) >= made["gpus"] + 1
+    assert values["gateway"]["autoscaling"]["maxReplicas"] >= made["gateway_cores"] + 1  # a core each
+    assert made["watcher_busy"] < 1 and made["database_gb"] < 200
+
+
+def test_vllm_has_room_for_the_largest_adapter_that_training_chooses() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["vllm"]
+    assert values["maxLoraRank"] >= max(_RANKS)
+    assert (values["maxLoraRank"], values["maxLoras"]) == (Assumptions().adapter_rank, Assumptions().adapters)
 
 
 @pytest.mark.parametrize("component", ["gateway", "worker", "vllm"])

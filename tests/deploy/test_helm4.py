@@ -39,6 +39,16 @@ def test_it_refuses_every_bad_value_by_name() -> None:
         assert leaf in found.get("problem", ""), (values, found)
 
 
+def test_the_notes_say_where_to_go_what_is_needed_and_what_is_unsafe() -> None:
+    examples = {example.stem: example for example in EXAMPLES}
+    wanted = [examples["company-1000"], examples["company-5000"], examples["laptop-cluster"]]
+    made = helm4([{"files": [str(example)], "set": ["service.port=80"]} for example in wanted])
+    company, largest, laptop = (found["objects"]["homespun/templates/NOTES.txt"] for found in made)
+    assert "https://homespun.example.com" in company and "database-url" in company and "WARNING" not in company
+    assert "needs the key database-url (PostgreSQL), and vllm-token, and worker-token" in largest
+    assert "port-forward service/demo-homespun" in laptop and laptop.count("WARNING") == 2  # a made-up token, no volume
+
+
 def _objects(found: dict[str, Any]) -> list[dict[str, Any]]:
     texts = [text for name, text in found["objects"].items() if not name.endswith("NOTES.txt")]
     return [o for text in texts for o in yaml.safe_load_all(text) if o]

@@ -80,6 +80,23 @@ def test_several_sizes_at_once_and_every_assumption_says_where_it_is_from(capsys
         assert field.metadata["origin"] in get_args(Origin) and field.metadata["where"]
 
 
+def test_the_table_in_the_documentation_is_what_the_plan_says(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+    head, _, *rows = re.findall(r"^\|.*\|$", text[text.index("| `homespun plan --model") :], re.MULTILINE)[:8]
+    (words,) = re.findall(r"`homespun (.+?)`", head)
+    assert main([*words.split(), "--developers", "100,1000,10000", "--json"]) == 0
+    plans = json.loads(capsys.readouterr().out)["plans"]
+    said = [
+        [f"{made['requests_per_s']:,.0f}" for made in plans],
+        [f"{made['gpus']:,}" for made in plans],
+        [f"{made['gateway_cores']:,}" for made in plans],
+        [f"{made['index_gb']:,.1f}" for made in plans],
+        [f"{made['watcher_busy'] * 100:.0f} %" for made in plans],
+        [f"{made['database_gb']:,.0f}" for made in plans],
+    ]
+    assert [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows] == said
+
+
 @pytest.mark.parametrize("field", dataclasses.fields(Assumptions), ids=lambda field: field.name)
 def test_what_is_called_a_measurement_or_a_setting_is_one(field: dataclasses.Field[Any]) -> None:
     where = field.metadata["where"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from homespun_core import registry, storage
+from homespun_core import nudges, registry, storage
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles, SearchQuery, Tokenizer
 from homespun_server.engine.torch_engine import TorchEngine
@@ -348,3 +349,41 @@ def _wait_until(is_true: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not is_true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_where_the_current_index_is_damaged_at_start_the_one_before_serves_and_another_is_asked_for(
+    make_watcher: MakeWatcher, data: DataDir, indexed: Indexed
+) -> None:
+    (index,) = data.index_root.iterdir()
+    good = storage.current(index)
+    assert good is not None
+    broken = shutil.copytree(good, index / "0123456789abcdef")
+    (broken / "segments.json").write_bytes(b"[]")
+    storage.set_current(index, broken.name)
+    watcher = make_watcher()
+    watcher.scan()
+    assert _only(watcher).index_path == good and len(watcher.problems) == 1
+    assert nudges.stamp(data, index.name) is not None
+    manifest = json.loads((good / storage.MANIFEST).read_text())
+    manifest["sources"]["groups"] = "others"
+    (good / storage.MANIFEST).write_text(json.dumps(manifest))
+    strict = make_watcher()
+    strict.scan()
+    assert strict.repositories == ()
+
+
+def test_where_the_live_adapter_is_damaged_at_start_the_champion_before_serves(
+    make_watcher: MakeWatcher, data: DataDir, builtin: ModelFiles, tmp_path: Path, make_lora: Callable[..., Path]
+) -> None:
+    lora = make_lora(Path(builtin.path), tmp_path / "lora")
+    (repo,) = (path.name for path in data.index_root.iterdir())
+    first, second = (publish(data.adapters(repo), lora, base=builtin.digest, mark=mark) for mark in "ab")
+    with (data.adapters(repo) / second / "adapter_model.safetensors").open("r+b") as weights:
+        weights.seek(1_000)
+        weights.write(b"\xff")
+    watcher = make_watcher()
+    watcher.scan()
+    live = _only(watcher)
+    assert live.adapter == f"{repo}/{first}" and len(watcher.problems) == 1
+    watcher.scan()
+    assert _only(watcher) == live

@@ -17,6 +17,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from homespun_core.errors import ConfigError, StorageError
 
+RESTORING = ".restoring"
+"""In a data directory that is being made of a backup; left there by a restore that was killed."""
 _CONNECT_S = 5
 _turn = threading.Lock()
 """SQLite's own waiting is a lottery: of four threads that wrote a thousand times, one once waited for five seconds."""
@@ -27,6 +29,8 @@ _MIGRATING = 0x686F6D65
 def open_database(url: str, default: Path) -> Engine:
     """Connected, with the newest schema. An empty `url` is SQLite at `default`. Raises ConfigError and StorageError;
     neither repeats a password."""
+    if (default.parent / RESTORING).exists():
+        raise StorageError(f"{default.parent}: a restore was cut off here; run the same `homespun restore` again")
     if not url:
         default.parent.mkdir(parents=True, exist_ok=True)
     try:

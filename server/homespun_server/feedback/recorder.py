@@ -98,6 +98,7 @@ class Recorder:
         self._swept = time.monotonic()
         try:
             self.store.forget_before(days_ago(self._keep_days))
+            self.store.sum_up()
             self._on_sweep(self.store)
         except (SQLAlchemyError, OSError) as error:
             logger.warning("feedback can't be swept (%s)", type(error).__name__)

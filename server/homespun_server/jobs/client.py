@@ -97,6 +97,9 @@ class WorkerClient(_Client):
         job: dict[str, Any] = self._call("GET", f"/{id}")
         return job
 
+    def log(self, id: int) -> str:
+        return str(self._call("GET", f"/{id}/log")["log"])
+
     def cancel(self, id: int) -> None:
         self._call("POST", f"/{id}/cancel")
 

@@ -193,6 +193,13 @@ def one(request: Request, id: int) -> dict[str, Any]:
         return view(queue_of(request).store.get(within(id)))
 
 
+@router.get("/{id}/log")
+def log(request: Request, id: int) -> dict[str, str]:
+    """For whoever waits for it."""
+    with explained():
+        return {"log": queue_of(request).store.log(within(id))}
+
+
 @router.post("/{id}/cancel")
 def cancel(request: Request, id: int) -> dict[str, Any]:
     with explained():

@@ -60,8 +60,9 @@ class Address:
     ca_file: Path | None
 
     @classmethod
-    def of_this_pod(cls, environ: Mapping[str, str], account: Path = ACCOUNT) -> Address:
+    def of_this_pod(cls, environ: Mapping[str, str]) -> Address:
         """Raises ConfigError outside of a cluster."""
+        account = ACCOUNT
         try:
             host, port = environ["KUBERNETES_SERVICE_HOST"], environ["KUBERNETES_SERVICE_PORT"]
             token = (account / "token").read_text(encoding="ascii").strip()

@@ -61,7 +61,10 @@ class Assumptions:
     )
     prompt_tokens: int = _assumed(960, "setting", "tokens of a prompt at most", "max_prompt_tokens")
     new_share: float = _assumed(
-        0.25, "assumed", "share of them that the request before hadn't; 1 where nothing is reused", "see scale_out.py"
+        0.25,
+        "assumed",
+        "share of them that the request before hadn't; 1 where nothing is reused",
+        "0.27 in scale_out.py with vLLM",
     )
     completion_tokens: int = _assumed(24, "assumed", "tokens of a completion", "most are a line")
     tokens_per_step: float = _assumed(
@@ -79,10 +82,13 @@ class Assumptions:
         0.7, "assumed", "share of its memory bandwidth that is reached", "never measured by us: no such GPU"
     )
     gateway_ms: float = _assumed(
-        8.0, "measured", "processor time of a request in a gateway before vLLM", "2026-11-29, scale_out.py"
+        14.0,
+        "measured",
+        "processor time of a request in a gateway before vLLM",
+        "2026-11-29, scale_out.py: 9 to 11, and 3.7 for a search in 1.4 million lines",
     )
     adapters: int = _assumed(8, "chosen", "adapters loaded at a time", "the chart's vllm.maxLoras")
-    adapter_rank: int = _assumed(16, "setting", "their rank", "lora_rank")
+    adapter_rank: int = _assumed(64, "chosen", "room for so large a rank", "the chart's vllm.maxLoraRank")
     lines_per_developer: float = _assumed(
         10_000, "assumed", "lines of code that are indexed, for each developer", "homespun status shows yours"
     )
@@ -96,7 +102,7 @@ class Assumptions:
     typing_hours: float = _assumed(2.0, "assumed", "hours a day that a developer types", "of eight at work")
     feedback_days: float = _assumed(90, "setting", "days that outcomes of completions are kept", "feedback_days")
     outcome_bytes: float = _assumed(
-        500, "measured", "of a completion in PostgreSQL, indexes included", "2026-11-29, scale_out.py"
+        650, "measured", "of a completion in PostgreSQL, indexes included", "2026-11-29, scale_out.py"
     )
 
 

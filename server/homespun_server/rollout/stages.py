@@ -14,7 +14,7 @@ from typing import Literal
 
 from homespun_core.config import Settings
 from homespun_core.outcomes import Outcome
-from homespun_server.feedback.store import SETTLED_S
+from homespun_server.feedback.sums import SETTLED_S
 from homespun_server.rollout.decision import ALPHA, Decision, decide
 
 Stage = Literal["shadow", "canary", "half"]

@@ -430,7 +430,7 @@ async def test_nobody_comes_back_from_being_erased(company: Company, fields: dic
     with changing(company.runtime.database, ADMIN) as change:
         zoe = reading.user_with(change.connection, id)
         assert zoe is not None
-        erased(change, zoe)
+        erased(change, zoe, company.data)
     async with company.client("root") as browser:
         fields = fields | {"user": id, "csrf": await token(browser)}
         assert (await browser.post("/console/people", data=fields, headers=OWN)).status_code == 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +13,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homespun_core.cli import main
 from homespun_core.errors import ConfigError, ServiceError
+from homespun_server.kubernetes import cluster
 from homespun_server.kubernetes.cluster import Address, Jobs, missing, read_template, unfinished
+from tests.server.test_process import serving
 
 LABELS = {"app.kubernetes.io/instance": "demo", "app.kubernetes.io/component": "trainer"}
 TEMPLATE: dict[str, Any] = {"kind": "Job", "metadata": {"generateName": "demo-trainer-", "labels": LABELS}, "spec": {}}
@@ -120,16 +126,17 @@ def test_a_cluster_that_is_not_there_is_one_line() -> None:
     jobs.close()
 
 
-def test_outside_of_a_cluster_it_says_so(tmp_path: Path) -> None:
+def test_outside_of_a_cluster_it_says_so() -> None:
     with pytest.raises(ConfigError, match="runs in Kubernetes only"):
-        Address.of_this_pod({}, tmp_path)
+        Address.of_this_pod({})
 
 
-def test_a_pods_account_is_read(tmp_path: Path) -> None:
+def test_a_pods_account_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "ACCOUNT", tmp_path)
     (tmp_path / "token").write_text("secret\n")
     (tmp_path / "namespace").write_text("code")
     environ = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
-    found = Address.of_this_pod(environ, tmp_path)
+    found = Address.of_this_pod(environ)
     assert (found.url, found.namespace, found.token) == ("https://[fd00::1]:443", "code", "secret")
 
 
@@ -139,3 +146,38 @@ def test_another_thing_than_a_job_is_refused_by_name(tmp_path: Path, text: str) 
     file.write_text(text)
     with pytest.raises(ConfigError, match="not a Kubernetes Job"):
         read_template(file)
+
+
+@pytest.fixture
+def pod(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """We are one: with an account, and an API over TLS whose authority only the account names. The template's file."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    api.socket = context.wrap_socket(api.socket, server_side=True)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    (tmp_path / "token").write_text("a-token")
+    (tmp_path / "namespace").write_text("code")
+    monkeypatch.setattr(cluster, "ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(api.server_port))
+    template = tmp_path / "job.json"
+    template.write_text(json.dumps(TEMPLATE))
+    return template
+
+
+def test_each_training_that_waits_gets_one_job_however_often_it_looks(
+    api: ApiServer, pod: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tmp_path / "data", "--port", "0") as server:
+        url = server.wait_until_ready()
+        words = ["dispatch", "--template", str(pod), "--data-dir", str(tmp_path / "data"), "--server-url", url]
+        assert main([*words, "--most", "2"]) == 0 and api.jobs == []
+        for name, number_made in (("shop", 1), ("loom", 2), ("depot", 2)):
+            wanted = {"kind": "train", "repository": f"https://git.example.com/team/{name}.git"}
+            assert httpx.post(f"{url}/v1/homespun/admin/jobs", json=wanted).status_code == 201
+            for _ in range(2):
+                assert main([*words, "--most", "2"]) == 0
+                assert len(api.jobs) == number_made
+        api.jobs[0]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+        assert main([*words, "--most", "2"]) == 0 and len(api.jobs) == 3
+    assert "3 due, 1 Jobs were there" in capfd.readouterr().err

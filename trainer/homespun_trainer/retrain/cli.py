@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from homespun_core import nudges
+from homespun_core import nudges, registry
 from homespun_core.children import Children, StopRequest, sources_as_arguments
 from homespun_core.config import INDEX, RETRAIN, TRAIN, LoadedSettings, Settings, add_flags, settings_from_args
 from homespun_core.logs import configure_logging
@@ -72,7 +73,11 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         return _report(list(roll), args.report)
     request = StopRequest()
-    train = _by_worker(settings, data, request) if args.jobs else _here(settings, args.config, request, sources)
+    train = (
+        _by_worker(settings, data, request, None if args.watch else {word: id for id, word in sources.items()})
+        if args.jobs
+        else _here(settings, args.config, request, sources)
+    )
     if args.watch and not args.dry_run:
         loop.watch(roll, rules, train, request)
         return 0
@@ -112,13 +117,36 @@ def _here(settings: Settings, config: Path | None, request: StopRequest, sources
     return loop.train_in_child(Children(settings, config, request), sources)
 
 
-def _by_worker(settings: Settings, data: DataDir, request: StopRequest) -> loop.Train:
+def _by_worker(
+    settings: Settings, data: DataDir, request: StopRequest, followed: Mapping[str, str] | None
+) -> loop.Train:
+    """`followed`, ids by source: somebody looks on. They see what the worker prints, and in the end a place that the
+    adapter changed, which is code and so in no job's log."""
     # Imported here: where nobody asks a server, nothing of it is needed.
     from homespun_server.jobs.client import WorkerClient
+    from homespun_server.jobs.following import FollowedClient
     from homespun_server.jobs.queue import own_token
 
-    client = WorkerClient(settings.server_url, own_token(settings.worker_token, data))
-    return loop.train_by_worker(client, request)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each look
+    made = WorkerClient if followed is None else FollowedClient
+    train = loop.train_by_worker(made(settings.server_url, own_token(settings.worker_token, data)), request)
+
+    def shown(source: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
+        status, id = train(source, commit, is_enough), (followed or {}).get(source)
+        if status == 0 and id is not None and (example := _example(data, id)):
+            print(example, flush=True)
+        return status
+
+    return shown
+
+
+def _example(data: DataDir, repository: str) -> str:
+    """A completion before and after the newest adapter; empty without one."""
+    from homespun_trainer.report import render_example
+
+    place = data.adapters(repository)
+    newest = registry.versions(place)[-1:]
+    return render_example(registry.read_report(place / newest[0]).get("example")) if newest else ""
 
 
 def _report(subjects: list[Subject], path: Path) -> int:

@@ -140,7 +140,7 @@ def _erase(desk: Desk, args: argparse.Namespace) -> int:
         raise ConfigError("nothing was erased")
     take_back(DataDir(desk.loaded.settings.data_root), user.id)
     with desk.changing() as change:
-        number = erased(change, user)
+        number = erased(change, user, desk.data)
     return desk.say(
         {"erased": user.id, "completions": number},
         f"all that was known of {args.name} is erased, {number:,} completions with it; the audit log says {user.id}",
