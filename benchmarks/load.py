@@ -128,7 +128,7 @@ async def _begin(level: Level, number: int, address: str, tally: Tally, seed: in
 
 def _row(tally: Tally, elapsed: float, server: Mapping[str, float]) -> dict[str, Any]:
     outcomes, asked = tally.outcomes, sum(tally.outcomes.values())
-    failed = {name: n for name, n in outcomes.items() if name not in ("shown", "empty", "gone", "429", "503")}
+    failed = {name: n for name, n in outcomes.items() if n and name not in ("shown", "empty", "gone", "429", "503")}
     return {
         "keys": round(tally.keys / elapsed, 1),
         "asked": round(asked / elapsed, 1),
