@@ -14,7 +14,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,12 +134,19 @@ def wheelhouse(extras: str) -> Path:
 def _download(folder: Path, extras: str) -> None:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
     pins = ["--constraint", str(ROOT / "constraints.txt")]
-    model = str(ROOT / "server/homespun_base_model")
-    done = subprocess.run([*pip, *pins, f"{ROOT}[{extras}]", model, "hatchling"], capture_output=True, text=True)
+    done = subprocess.run([*pip, *pins, *_requirements(extras), "hatchling"], capture_output=True, text=True)
     if done.returncode:
         raise Unreachable(f"pip can't download ({done.stderr.strip().splitlines()[-1]})")
-    for ours in folder.glob("homespun*"):
-        ours.unlink()
+
+
+def _requirements(extras: str) -> Iterator[str]:
+    """Those of others. Not found by naming the project to pip, which would compile the kernels that tests run."""
+    optional = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for required in (required for extra in extras.split(",") for required in optional[extra]):
+        if required.startswith("homespun["):
+            yield from _requirements(required.removeprefix("homespun[").removesuffix("]"))
+        elif required != "homespun-base-model":
+            yield required
 
 
 @cache
