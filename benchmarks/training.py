@@ -35,9 +35,10 @@ from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.repository import open_repository
 from homespun_trainer.cli import prepared
 from homespun_trainer.examples import Example, Mix
-from homespun_trainer.lora import Placement, choose_placement, load_base
+from homespun_trainer.lora import load_base
 from homespun_trainer.methods import peft_config
 from homespun_trainer.pipeline import examples_of, recipe_of
+from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.train import Recipe, TrainingInterruptedError, train_adapter
 
 _SAME = 1e-3
@@ -148,11 +149,11 @@ def main() -> None:
         max_clone_mb=settings.max_clone_mb,
         progress=progress,
     )
-    recipe = recipe_of(settings)
+    placement = choose_placement(files, settings.device, settings.dtype)
     with prepared([repo], files, settings, data, progress) as job:
+        recipe = recipe_of(job, is_gpu=placement.device.type == "cuda")
         stream, _ = examples_of(job, recipe, Mix())
         fixed = Fixed([stream.batch(step, recipe.batch_examples) for step in range(args.steps + 1)])
-    placement = choose_placement(files, settings.device, settings.dtype)
     sides: dict[str, Callable[..., Speed]] = {"ours": ours, "Trainer + peft": theirs}
     speeds: dict[str, list[Speed]] = {name: [] for name in sides}
     for _ in range(args.rounds):

@@ -16,6 +16,7 @@ from homespun_server.console import usage
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.facts import CompletionFact, Event, Fact
 from homespun_server.feedback.store import FeedbackStore
+from homespun_server.feedback.sums import DAY_S
 
 _DAYS = 90
 _BATCH = 300
@@ -29,7 +30,7 @@ def main() -> None:
         database = open_database("", Path(folder) / "usage.db")
         _fill(FeedbackStore(database), number)
         for days in (1, 7, 30, _DAYS):
-            wanted = usage.Wanted(since=time.time() - days * usage.DAY_S)
+            wanted = usage.Wanted(since=time.time() - days * DAY_S)
             found = usage.cells(database, wanted)
             parts = {
                 "cells": _cpu_ms(lambda wanted=wanted: usage.cells(database, wanted)),
@@ -45,7 +46,7 @@ def _fill(store: FeedbackStore, number: int) -> None:
     chance, now = random.Random(7), time.time()
     batch: list[Fact] = []
     for n in range(number):
-        id, at = f"c{n}", now - 120 - chance.random() * _DAYS * usage.DAY_S
+        id, at = f"c{n}", now - 120 - chance.random() * _DAYS * DAY_S
         batch.append(
             CompletionFact(
                 id=id,

@@ -6,11 +6,13 @@ import argparse
 import importlib
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from homespun_core import repositories
 from homespun_core.cli import VERBS
 from homespun_core.config import SETTINGS
 
@@ -27,7 +29,10 @@ DOCUMENTS = [
     "lsp/editors/emacs/README.md",
     "lsp/editors/neovim/README.md",
     "lsp/editors/vscode/README.md",
+    "SECURITY.md",
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
 ]
+KNOWN = {*SETTINGS, *repositories.KEYS}
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -57,6 +62,22 @@ def test_documented_commands_parse(line: str) -> None:
     parser.parse_args(words)
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_verbs_and_flags_in_running_text_exist(document: str) -> None:
+    """What stands between backticks may leave arguments out; so only these can be checked."""
+    for line in re.findall(r"`homespun ([a-z][^`]*)`", (ROOT / document).read_text()):
+        verb, *words = line.split()
+        parser = argparse.ArgumentParser()
+        importlib.import_module(VERBS[verb].module).add_arguments(parser)
+        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert flags <= all_flags(parser), line
+
+
+def all_flags(parser: argparse.ArgumentParser) -> set[str]:
+    below = [action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return set(parser._option_string_actions).union(*(all_flags(sub) for subs in below for sub in subs))
+
+
 @pytest.mark.parametrize("line", documented("make"))
 def test_documented_make_targets_exist(line: str) -> None:
     targets = [w for w in shlex.split(line, comments=True)[1:] if "=" not in w and not w.startswith("-")]
@@ -73,10 +94,22 @@ def test_the_table_of_settings_lists_every_one_with_its_default() -> None:
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, "ARCHITECTURE.md", "CHANGELOG.md"])
+def test_settings_that_are_named_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
+    assigned = set(re.findall(r"`([a-z]+(?:_[a-z]+)*) = ", text))
+    environment = {name.lower() for name in re.findall(r"\bHOMESPUN_([A-Z_]+)\b", text)}
+    tables = [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
+    in_files = {key for table in tables for key, value in table.items() if not isinstance(value, list | dict)}
+    of_a_page = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text)) if document.startswith("docs/") else set[str]()
+    assert (assigned | environment | in_files | of_a_page) - KNOWN == set()
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "ARCHITECTURE.md", "CHANGELOG.md"])
 def test_links_between_documents_lead_somewhere(document: str) -> None:
     base = (ROOT / document).parent
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", (ROOT / document).read_text())
-    assert [link for link in links if not (base / link).exists()] == []
+    made = {"openapi.json"}  # with the site
+    assert [link for link in links if link not in made and not (base / link).exists()] == []
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, "ARCHITECTURE.md", "CHANGELOG.md", "benchmarks/LOG.md"])

@@ -60,10 +60,14 @@ VERBS = {
     "worker": Verb(
         "homespun_server.jobs.worker_cli", "server", "do the jobs that the server's queue holds: index, train, evaluate"
     ),
+    "dispatch": Verb(
+        "homespun_server.kubernetes.cli", "server", "in Kubernetes: make a Job for each training that waits"
+    ),
     "jobs": Verb("homespun_server.jobs.cli", "server", "the server's queue: what waits, runs and has ended"),
     "login": Verb("homespun_lsp.signin.login", "lsp", "sign this machine's editors in to a server"),
     "logout": Verb("homespun_lsp.signin.logout", "lsp", "sign them out again, here and on the server"),
     "whoami": Verb("homespun_lsp.signin.whoami", "lsp", "whether a server lets this machine's editors in"),
+    "personal": Verb("homespun_lsp.signin.personal", "lsp", "an adapter of one's own: ask for it, look, delete it"),
     "lsp": Verb("homespun_lsp.cli", "lsp", "the language server editors start; speaks on stdin and stdout"),
     "status": Verb("homespun_server.status", "server", "what is indexed, trained and running"),
     "pretrain": Verb(
@@ -75,6 +79,7 @@ VERBS = {
     "token": Verb("homespun_server.access.cli.token", "server", "what editors and scripts show to be let in"),
     "access": Verb("homespun_server.access.cli.grants", "server", "who may read which repository, and why"),
     "audit": Verb("homespun_server.access.cli.audit", "server", "who changed what about people and rights"),
+    "migrate": Verb("homespun_server.database.cli", "server", "bring the server's database to the newest schema"),
     "backup": Verb(
         "homespun_server.backup.backup", "server", "put what can't be made again into one file, while the server runs"
     ),

@@ -85,10 +85,28 @@ class Settings:
 
     train_minutes: float = _setting(5.0, "time budget for training the adapter", TRAIN, low=0.05)
     method: str = _setting("lora", "kind of adapter that is trained", TRAIN, choices=METHODS)
+    base_format: str = _setting(
+        "full",
+        "format of the base model while an adapter is trained: nf4 (QLoRA, extra qlora) takes a quarter of the memory",
+        TRAIN,
+        choices=("full", "nf4"),
+    )
     processes: int = _setting(1, "processes that train together; with GPUs, one each", TRAIN, low=1)
-    lora_rank: int = _setting(16, "rank of the adapter", TRAIN, low=1)
+    lora_rank: int = _setting(0, "rank of the adapter; 0 chooses by size of code and model", TRAIN, low=0)
     on_top_of: str = _setting("", "train on top of this adapter: a version of the repository's, or a folder", TRAIN)
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
+    learning_rate_trials: str = _setting(
+        "auto",
+        "try half and twice of it first, for a seventh of the time; auto does from 20 minutes on",
+        TRAIN,
+        choices=("auto", "on", "off"),
+    )
+    demand_weights: str = _setting(
+        "off",
+        "auto: languages in which people ask for completions count for more in training, others for less",
+        TRAIN,
+        choices=("off", "auto"),
+    )
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
     approval: str = _setting(
         "automatic",
@@ -117,6 +135,9 @@ class Settings:
     port: int = _setting(8080, "port to listen on; 0 picks a free one", SERVE, low=0)
     api_token: str = _setting(
         "", "a bearer token that may do everything, for want of accounts (better set as HOMESPUN_API_TOKEN)"
+    )
+    setup: bool = _setting(
+        False, "where there is no admin yet, print a code with which a browser makes the first one", SERVE
     )
     default_access: str = _setting(
         "nobody",
@@ -156,6 +177,13 @@ class Settings:
     canary_percent: float = _setting(
         0.0, "share of the users who try a new adapter before all get it; 0 is none", TRAIN, SERVE, low=0
     )
+    shadow_percent: float = _setting(
+        0.0,
+        "share of completions that a new adapter makes too, for nobody to see, before users try it; 0 is none",
+        TRAIN,
+        SERVE,
+        low=0,
+    )
     rollout: str = _setting(
         "manual",
         "who ends that: a person (homespun adapters), or what becomes of completions",
@@ -170,6 +198,9 @@ class Settings:
     )
     max_running: int = _setting(8, "completions computed at the same time", SERVE, low=1)
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
+    max_requests: int = _setting(
+        0, "completions on their way; more are refused with 429 unread; 0 is twice what runs and waits", SERVE, low=0
+    )
     vllm_urls: str = _setting("", "vLLM servers to use instead of the embedded engine, separated by commas", SERVE)
     vllm_token: str = _setting("", "their --api-key (better set as HOMESPUN_VLLM_TOKEN)")
     feedback_days: float = _setting(

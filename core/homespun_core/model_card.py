@@ -40,6 +40,7 @@ def render(version: str, manifest: Manifest, report: Mapping[str, Any], digests:
             },
         ),
         _facts("Trained with", {**_mapping(training, "recipe"), **_scalars(training)}),
+        _facts("Learning rates tried, loss on held-out files", _trials(training)),
         _facts("Machine", _mapping(training, "machine")),
         _facts("Versions", _mapping(training, "versions")),
         _scores(report),
@@ -56,6 +57,11 @@ def _facts(title: str, facts: Mapping[str, Any]) -> str:
         if _is_scalar(value) and value != ""
     ]
     return _table(title, ("", ""), rows) if rows else ""
+
+
+def _trials(training: Mapping[str, Any]) -> dict[str, Any]:
+    rows = training.get("trials") or []
+    return {f"{row['learning_rate']:.3g}": round(row["loss"], 4) for row in rows if isinstance(row, Mapping)}
 
 
 def _scores(report: Mapping[str, Any]) -> str:

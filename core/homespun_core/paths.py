@@ -84,6 +84,11 @@ class DataDir:
         return self.root / "filters"
 
     @property
+    def demand(self) -> Path:
+        """How often completions are asked for, by repository and language; made of that database."""
+        return self.root / "demand.json"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

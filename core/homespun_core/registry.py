@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Adapter:
     """Evaluation and gate: scores of every arm, whether it was promoted, and why or why not."""
     repositories: frozenset[str] = frozenset()
     """Ids of all that it has seen; empty where it doesn't say."""
+    on_top_of: str | None = None
+    """Of somebody's own: the adapter below, as servers call it (`repository/version`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,7 @@ def load_adapter(path: Path) -> Adapter:
         base_digest=manifest.sources["base_model"],
         report=read_report(path),
         repositories=frozenset(manifest.sources.get("repositories", "").split()),
+        on_top_of=manifest.sources.get("on_top_of") or None,
     )
 
 
@@ -255,6 +258,23 @@ def _change(
             _point(adapters, after.champion)
         _append(adapters, Event(time=_now(), by=by, what=what, version=version, champion=after.champion, why=why))
         return after
+
+
+def rename(adapters: Path, before: str, after: str) -> None:
+    """Whoever decided something under the first name did so under the second. Raises StorageError."""
+    path = adapters / HISTORY
+    if not path.is_file():
+        return
+    with _locked(adapters):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        renamed = [_renamed(line, before, after) for line in lines]
+        if renamed != lines:
+            storage.write_atomic(path, "".join(f"{line}\n" for line in renamed))
+
+
+def _renamed(line: str, before: str, after: str) -> str:
+    event = _event(line)
+    return line if event is None or event.by != before else json.dumps(asdict(replace(event, by=after)))
 
 
 def _still(version: str | None, only: str | None) -> str | None:

@@ -48,6 +48,10 @@ class CompletionRequest:
     """0 asks for no text: it only prepares the place for the request that follows."""
     deadline_ms: int = 5_000
     temperature: float = 0.0
+    top_p: float = 1.0
+    """Of what is drawn at a temperature: from the likeliest tokens that have so much of the probability together."""
+    top_k: int = 0
+    """From so many of the likeliest; 0 is all."""
     seed: int | None = None
     stop: tuple[str, ...] = ()
     raw: bool = False
@@ -99,6 +103,18 @@ class ScoredToken:
     """Natural logarithm, of the model's own distribution."""
     alternatives: tuple[tuple[str, float], ...] = ()
     """The likeliest at its place, it may be among them; likeliest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Text of a completion that is certain, while it is written."""
+
+    text: str
+    tokens: tuple[ScoredToken, ...] = ()
+    """Together they are the text; only told where `logprobs` asks for them."""
+    num_characters_before: int = 0
+    num_tokens_before: int = 0
+    """Of the parts before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

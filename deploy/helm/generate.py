@@ -44,6 +44,8 @@ _OR_NULL = {"type": ["integer", "null"], "minimum": 1}
 
 SPECIAL: dict[str, Any] = {
     "mode": {"enum": ["single", "cluster"]},
+    "trainer.mode": {"enum": ["cron", "jobs"]},
+    "trainer.dispatcher.most": {"type": "integer", "minimum": 1},
     "image.pullPolicy": {"enum": ["IfNotPresent", "Always", "Never"]},
     "image.digest": _DIGEST,
     "image.gatewayDigest": _DIGEST,
@@ -57,11 +59,11 @@ SPECIAL: dict[str, Any] = {
     "podSecurity.fsGroup": _OR_NULL,
     "networkPolicy.from": _PEERS,
     "networkPolicy.scrapeFrom": _PEERS,
-    **{f"networkPolicy.{name}": _EGRESS for name in ("git", "database", "identity", "other")},
+    **{f"networkPolicy.{name}": _EGRESS for name in ("git", "database", "identity", "kubernetes", "other")},
     "extraObjects": {"type": "array", "items": {"type": ["object", "string"]}},
     "extraEnv": _PEERS,
     "httpRoute.parentRefs": _PEERS,
-    **{f"{part}.tolerations": _PEERS for part in ("server", "gateway", "worker", "trainer", "vllm")},
+    **{f"{part}.tolerations": _PEERS for part in ("server", "gateway", "worker", "watcher", "trainer", "vllm")},
     "global": {"type": "object", "properties": {"imageRegistry": _TEXT, "imagePullSecrets": _TEXTS}},
 }
 

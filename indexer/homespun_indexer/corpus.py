@@ -22,6 +22,7 @@ from homespun_core.paths import DataDir
 from homespun_core.storage import Manifest
 from homespun_core.types import Document, EvalTask, Progress
 from homespun_indexer import documents, files, filters, forgotten, people, tasks
+from homespun_indexer.authorship import own_steps
 from homespun_indexer.documents import FileRecord, Gathered
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.history import Mainline, mainline, steps
@@ -47,6 +48,16 @@ _DELETED = "deleted since"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose lines alone are learned and asked for."""
+
+    place: str
+    """Name of the corpora's directory."""
+    authors: tuple[str, ...]
+    """Hashes of their addresses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a corpus is asked for."""
 
@@ -55,6 +66,8 @@ class Request:
     forgotten: Sequence[Forgotten]
     """Those about this repository."""
     author_hash: Callable[[str], str]
+    own_steps: frozenset[str] | None = None
+    """Commits of the main line whose lines count; None is all of them."""
 
     def past(self, commit: str) -> Mapping[str, people.Past]:
         return people.pasts(self.repo, commit, self.author_hash)
@@ -74,20 +87,26 @@ class Split:
     num_steps: int
 
 
-def build_corpus(repo: Repository, *, settings: Settings, data: DataDir, progress: Progress) -> Path:
+def build_corpus(
+    repo: Repository, *, settings: Settings, data: DataDir, progress: Progress, owner: Owner | None = None
+) -> Path:
     """The corpus of the repository's committed state, made current. One that exists for it already is used again.
 
+    With an `owner`, of files as far as they wrote them: their hunks are the recent lines, and the tasks are theirs.
     Raises RepositoryError when there is nothing to train on, because all of it is to be forgotten for example.
     """
-    parent = data.corpus(repo.id)
+    parent = data.corpus(owner.place if owner else repo.id)
     requests = forgotten.about(forgotten.load(data), repo.id)
     limits = (settings.max_file_kb, repo.max_repo_mb or settings.max_repo_mb)
     options = [FORMAT, RULES_VERSION, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
     options += [forgotten.key(requests)] if requests else []
+    options += [list(owner.authors)] if owner else []
     fingerprint = storage.fingerprint(repo.identity, repo.head, options)
     final = parent / fingerprint[:16]
     if not _is_good(final):
-        request = Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data))
+        hashed = people.author_hash(data)
+        own = own_steps(repo, owner.authors, hashed) if owner else None
+        request = Request(repo=repo, settings=settings, forgotten=requests, author_hash=hashed, own_steps=own)
         _publish(request, final, fingerprint, progress)
     storage.set_current(parent, final.name)
     storage.prune(parent, _KEEP)
@@ -169,6 +188,7 @@ def _publish(request: Request, final: Path, fingerprint: str, progress: Progress
         held_out=split.held_out,
         requests=request.forgotten,
         past=request.past(split.commit),
+        own_steps=request.own_steps,
     )
     if not gathered.documents:
         reasons = ", ".join(f"{n} {why}" for why, n in gathered.left_out.items())
@@ -200,6 +220,8 @@ def _write_rows(path: Path, rows: Sequence[Document | EvalTask | FileRecord]) ->
 def choose_split(request: Request, progress: Progress) -> Split:
     """By time if that gives tasks enough, by files if that gives more."""
     by_time = _split_by_time(request, progress)
+    if request.own_steps is not None:  # nobody is told by whole files
+        return by_time
     if len(by_time.places) >= max(_MIN_TASKS, request.settings.eval_tasks // 2):
         return by_time
     by_files = _split_by_files(request)
@@ -222,6 +244,8 @@ def _split_by_time(request: Request, progress: Progress) -> Split:
         if position.get(step.commit, limit) >= limit:
             break
         cut, num_steps = position[step.commit] + 1, num_steps + 1
+        if request.own_steps is not None and step.commit not in request.own_steps:
+            continue
         found += tasks.spread(tasks.places(step, refused, left_out), settings.seed)  # MAX_PER_COMMIT of each
         progress.advance(num_steps)
         if len(found) >= wanted and len(spread := tasks.spread(found, settings.seed)) >= wanted:

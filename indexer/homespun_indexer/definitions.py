@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from homespun_core.languages import language_of_path
 from homespun_core.types import SearchQuery
@@ -71,6 +72,7 @@ class _Scope:
     def files(self, imported: Import) -> tuple[str, ...]:
         return self._resolver.files_of(imported, self._path, self._language)
 
+    @cached_property
     def visible(self) -> set[str]:
         """Files whose names are visible without naming them."""
         found = set(self._resolver.neighbours(self._path, self._language))
@@ -93,8 +95,7 @@ def _of_reach(reach: Reach, scope: _Scope, find: Find) -> Iterator[Definition]:
 
 def _by_name_alone(name: str, scope: _Scope, find: Find) -> Sequence[Definition]:
     """A top-level definition in a file that is visible, or wherever it is if there are few."""
-    visible = scope.visible()
-    near = _in_family(find(name, visible, 0), scope) if visible else []
+    near = _in_family(find(name, scope.visible, 0), scope) if scope.visible else []
     if near:
         return near[:1]
     top = _in_family(find(name, None, 0), scope) or _in_family(find(name, None, None), scope)

@@ -13,7 +13,7 @@ from homespun_core.types import Document
 from homespun_indexer import files, filters, mixture
 from homespun_indexer.files import SourceFile
 from homespun_indexer.forgotten import Forgotten, is_forgotten
-from homespun_indexer.history import steps
+from homespun_indexer.history import LOOKED_AT, steps
 from homespun_indexer.mixture import Weighed
 from homespun_indexer.near_duplicates import near_duplicates
 from homespun_indexer.people import Past
@@ -72,15 +72,24 @@ def gather(
     held_out: frozenset[str],
     requests: Sequence[Forgotten],
     past: Mapping[str, Past],
+    own_steps: frozenset[str] | None = None,
 ) -> Gathered:
+    """With `own_steps`, commits of the main line, files that these touched, and what they added as recent lines."""
     selection, texts, refused = files.read_sources(repo, settings=settings, commit=commit)
     entries = list_entries(repo, commit, max_bytes=settings.max_file_kb * 1_000, memory=TreeMemory())
     reasons = {**selection.skipped, **refused}
     licences = licence.folder_licences(_licence_texts(repo, entries))
     chosen = list(_chosen(texts, reasons, held_out, requests, past, licences))
     documents, redactions = _redacted(chosen, past)
-    written = recent_lines(steps(replace(repo, head=commit), STEPS), {d.path: d.text for d in documents})
-    weights = mixture.weights([_weighed(d, past) for d in documents], now)
+    looked_at = steps(replace(repo, head=commit), STEPS if own_steps is None else LOOKED_AT)
+    counted = (s for s in looked_at if own_steps is None or s.commit in own_steps)
+    written = recent_lines(counted, {d.path: d.text for d in documents})
+    documents = [d for d in documents if own_steps is None or d.path in written]
+    reasons |= dict.fromkeys(_left(chosen, documents), filters.NOT_OWN)
+    if own_steps is None:
+        weights = mixture.weights([_weighed(d, past) for d in documents], now)
+    else:
+        weights = [_own_share(d.text, written[d.path]) for d in documents]
     complete = tuple(
         replace(d, weight=round(weight, 4), recent=written.get(d.path, ()))
         for d, weight in zip(documents, weights, strict=True)
@@ -129,6 +138,15 @@ def _redacted(chosen: Sequence[SourceFile], past: Mapping[str, Past]) -> tuple[l
         authors = past[file.path].authors if file.path in past else ()
         documents.append(Document(path=file.path, language=file.language, blob=file.blob, text=clean, authors=authors))
     return documents, dict(redactions)
+
+
+def _own_share(text: str, ranges: Sequence[tuple[int, int]]) -> float:
+    lines = text.split("\n")
+    return sum(len(line) + 1 for first, last in ranges for line in lines[first : last + 1]) / (len(text) + 1)
+
+
+def _left(chosen: Sequence[SourceFile], documents: Sequence[Document]) -> set[str]:
+    return {file.path for file in chosen} - {d.path for d in documents}
 
 
 def _weighed(document: Document, past: Mapping[str, Past]) -> Weighed:

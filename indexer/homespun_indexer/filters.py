@@ -42,6 +42,7 @@ DUPLICATE = "duplicate"
 NEAR_DUPLICATE = "near duplicate"
 LICENCE = "licence"
 FORGOTTEN = "forgotten"
+NOT_OWN = "written by others"
 
 _VENDORED = re.compile(
     r"(^|/)(node_modules|bower_components|vendor|vendored|_vendor|third[_-]?party|external_libs?|site-packages"

@@ -125,9 +125,12 @@ class Postings:
             "i,ij->j", scaled[common], self._common[rows.common[common]].astype(np.float64)
         )
         rare = np.flatnonzero(rows.rare >= 0)
-        starts, ends = (self._starts[rows.rare[rare] + i].astype(np.int64) for i in (0, 1))
-        held = _ranges(starts, ends - starts)
-        np.add.at(scores, self._documents[held], self._impacts[held] * np.repeat(scaled[rare], ends - starts))
+        lists = [slice(*self._starts[row : row + 2].tolist()) for row in rows.rare[rare].tolist()]
+        if lists:
+            held = np.concatenate([self._documents[found] for found in lists])
+            impacts = np.concatenate([self._impacts[found] for found in lists])
+            repeated = np.repeat(scaled[rare], [found.stop - found.start for found in lists])
+            scores += np.bincount(held, impacts * repeated, self.num_documents)
         return scores
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 
@@ -25,6 +25,7 @@ from homespun_indexer.usages import Usages
 
 logger = logging.getLogger(__name__)
 
+_NAMES_KEPT = 1_000
 _MAX_SIGNATURE_CHARS = 500
 """About 150 tokens."""
 
@@ -176,15 +177,24 @@ class IndexReader:
         return Resolver(self._places)
 
     def _definitions(self, name: str, files: Collection[str] | None, parent: int | None) -> list[Definition]:
-        wanted = None if files is None else {self._places[path] for path in files if path in self._places}
-        found = []
-        for number, part in enumerate(self._parts):
-            for file, symbol, around in part.segment.defined(name):
-                is_wanted = (number, file) in wanted if wanted is not None else file not in part.dead
-                if is_wanted and parent in (None, around):
-                    known = part.segment.files[file]
-                    found.append(Definition(number, file, symbol, known.path, known.language, around))
-        return sorted(found, key=lambda d: (d.path, d.number))
+        known = self._defined(name)
+        return [d for d in known if (files is None or d.path in files) and parent in (None, d.parent)]
+
+    @cached_property
+    def _defined(self) -> Callable[[str], Sequence[Definition]]:
+        """Remembered, since a name is looked for several ways in one search, and again at the next key."""
+        return lru_cache(_NAMES_KEPT)(partial(_defined, self._parts))
+
+
+def _defined(parts: Sequence[Part], name: str) -> list[Definition]:
+    """All living definitions of a name, in the order of their paths."""
+    found = []
+    for number, part in enumerate(parts):
+        for file, symbol, around in part.segment.defined(name):
+            if file not in part.dead:
+                known = part.segment.files[file]
+                found.append(Definition(number, file, symbol, known.path, known.language, around))
+    return sorted(found, key=lambda d: (d.path, d.number))
 
 
 def _embedder(path: Path, manifest: Manifest) -> Embedder | None:

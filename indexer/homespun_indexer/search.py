@@ -4,7 +4,6 @@ measurement (benchmarks/retrieval.py).
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -80,6 +79,17 @@ def _add(weights: dict[str, float], line: str, weight: float) -> None:
             weights[term] = max(weights.get(term, 0.0), weight)
 
 
+class WordWeights(dict[str, float]):
+    """What a word weighs: the sum of its terms, each added up once for all chunks of a query."""
+
+    def __init__(self, terms: Mapping[str, float]) -> None:
+        self._terms = terms
+
+    def __missing__(self, word: str) -> float:
+        weight = self[word] = sum(self._terms.get(term, 0.0) for term in terms_of(word))
+        return weight
+
+
 def fuse(ranked: Sequence[Hit], by_vector: Sequence[Hit]) -> list[Hit]:
     """Weighted reciprocal rank fusion, best first; equal scores keep the order of the rankings."""
     scores: dict[tuple[int, int], float] = {}
@@ -116,22 +126,20 @@ def overlaps_cursor(text: str, near: Window) -> bool:
     return "\n".join(before) in "\n".join(stripped for line in text.split("\n") if (stripped := line.strip()))
 
 
-def focus(lines: Sequence[str], num_own: int, weights: Mapping[str, float]) -> tuple[int, int]:
+def focus(lines: Sequence[str], num_own: int, weights: WordWeights) -> tuple[int, int]:
     """The range of lines to show: what matches the query best, and what follows it rather than what precedes it.
 
     `lines` are the `num_own` lines of a chunk and those after it in the file: what followed a similar place is what the
     cursor is about to need (RepoCoder moves its windows down for the same reason). Going on into the next chunk where
     there is room found 0.7 points more names in one repository and no fewer in another (benchmarks/retrieval.py).
     """
-    ends = list(_ends(lines))
+    ends = list(_ends(lines, num_own))
     if ends[0] >= num_own:
         return 0, ends[0]
-    scores = (
-        sum(weights.get(term, 0.0) for word in words(line) for term in terms_of(word)) for line in lines[:num_own]
-    )
+    scores = [sum(map(weights.__getitem__, words(line))) for line in lines[:num_own]]
     before = list(accumulate(scores, initial=0.0))
     best, best_score = 0, -1.0
-    for start, end in enumerate(ends[:num_own]):
+    for start, end in enumerate(ends):
         # The first half of a range counts double, so that its second half shows what comes next.
         middle, last = min(num_own, (start + end) // 2), min(num_own, end)
         score = before[last] + before[middle] - 2 * before[start]
@@ -140,9 +148,13 @@ def focus(lines: Sequence[str], num_own: int, weights: Mapping[str, float]) -> t
     return best, ends[best]
 
 
-def _ends(lines: Sequence[str]) -> Iterator[int]:
-    """For each line, where the longest range from it ends that fits into a snippet; one line at least."""
+def _ends(lines: Sequence[str], num_starts: int) -> Iterator[int]:
+    """For each of the first lines, where the longest range from it ends that fits into a snippet; one line at least."""
     chars = list(accumulate((len(line) + 1 for line in lines), initial=0))
-    for start in range(len(lines)):
-        room = bisect_right(chars, chars[start] + SNIPPET_CHARS) - 1
-        yield max(start + 1, min(room, start + SNIPPET_LINES))
+    end = 0
+    for start in range(min(num_starts, len(lines))):
+        last, most = min(len(lines), start + SNIPPET_LINES), chars[start] + SNIPPET_CHARS
+        end = max(end, start + 1)
+        while end < last and chars[end + 1] <= most:
+            end += 1
+        yield end

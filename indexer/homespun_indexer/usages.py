@@ -103,6 +103,9 @@ class Usages:
         file, line = segment.chunks[hit.chunk, :2].tolist()
         return segment.files[file].path, line
 
+    def _path(self, hit: Hit) -> str:
+        return self._place(hit)[0]
+
     def _text(self, hit: Hit) -> str:
         return self._parts[hit.part].segment.chunk_text(hit.chunk)
 
@@ -110,13 +113,14 @@ class Usages:
         self, ranked: Iterable[Hit], near: Window, terms: Mapping[str, float], limit: int, own: frozenset[Place]
     ) -> list[Snippet]:
         """The best hits that say something that those before them don't."""
+        weights = search.WordWeights(terms)
         chosen: list[Snippet] = []
         for hit in ranked:
             if not own and search.overlaps_cursor(self._text(hit), near):
                 continue
-            snippet = self._snippet(hit, terms)
-            if sum(s.path == snippet.path for s in chosen) >= search.MAX_PER_FILE:
+            if sum(s.path == self._path(hit) for s in chosen) >= search.MAX_PER_FILE:
                 continue
+            snippet = self._snippet(hit, weights)
             if search.is_duplicate(snippet.text, (s.text for s in chosen)):
                 continue
             chosen.append(snippet)
@@ -124,12 +128,12 @@ class Usages:
                 break
         return chosen
 
-    def _snippet(self, hit: Hit, terms: Mapping[str, float]) -> Snippet:
+    def _snippet(self, hit: Hit, weights: search.WordWeights) -> Snippet:
         segment = self._parts[hit.part].segment
         file, first, last, start_byte, end_byte = segment.chunks[hit.chunk].tolist()
         raw = segment.text(file, start_byte, end_byte + _MAX_BYTES)
         lines = raw.decode("utf-8", "ignore").split("\n")[: last - first + 1 + search.SNIPPET_LINES]
-        start, end = search.focus(lines, last - first + 1, terms)
+        start, end = search.focus(lines, last - first + 1, weights)
         text, path = "\n".join(lines[start:end]), segment.files[file].path
         return Snippet(path=path, start_line=first + start, text=text, score=hit.score, source=USAGE)
 

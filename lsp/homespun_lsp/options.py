@@ -93,8 +93,9 @@ OPTIONS: dict[str, _Option] = {
     "servers": _Option("servers", dict),
 }
 _KINDS: Mapping[type, str] = {str: "text", bool: "true or false", int: "a whole number", dict: "an object"}
-_OF_THE_EDITOR = {"trace", "editorInfo", "editorPluginInfo"}
-"""The first shares our section in VS Code, where the client library reads it; the others are Copilot's."""
+_UNTIL_CONFIGURED = "untilConfigured"
+_OF_THE_EDITOR = {"trace", "editorInfo", "editorPluginInfo", _UNTIL_CONFIGURED}
+"""The first shares our section in VS Code, where the client library reads it; the next are Copilot's."""
 
 
 def defaults(settings: Settings) -> Options:
@@ -117,6 +118,13 @@ def merge(base: Options, given: object) -> tuple[Options, dict[str, str]]:
             else:
                 values[option.field] = value
     return replace(base, **values), problems
+
+
+def until_configured(initial: object) -> Mapping[str, object] | None:
+    """Of initializationOptions, what the editor will say again, or no more, when it is asked for its configuration: an
+    editor that sends this needn't be waited for."""
+    found = section_of(initial).get(_UNTIL_CONFIGURED)
+    return found if isinstance(found, Mapping) else None
 
 
 def section_of(given: object) -> Mapping[str, object]:

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from homespun_lsp import git_config, git_folder
 from homespun_lsp.plain_files import text_of
 
 _FRESH_S = 10.0
-_SECTION = re.compile(r"\s*\[([^\]]*)\]")
-_URL = re.compile(r"\s*url\s*=\s*(.*)", re.IGNORECASE)
 _USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 
 
@@ -58,29 +57,17 @@ def real(directory: Path) -> Path:
 def find(directory: Path) -> Repository | None:
     """The repository whose working tree holds `directory`; None when there is none or it can't be read."""
     for root in (directory, *directory.parents):
-        git_dir = _git_dir(root / ".git")
-        if git_dir is not None:
-            return Repository(root, _origin(git_dir / "config") or root.name)
+        if (git_dir := _git_dir(root)) is not None:
+            return Repository(root, _origin(git_folder.shared(git_dir) / "config") or root.name)
     return None
 
 
-def _git_dir(dot_git: Path) -> Path | None:
-    """Where the configuration lies: `.git` itself, or for worktrees and submodules where their `.git` file points."""
-    if dot_git.is_dir():
-        return dot_git
-    pointer = text_of(dot_git)
-    if not pointer.startswith("gitdir:"):
-        return None
-    git_dir = dot_git.parent / pointer.removeprefix("gitdir:").strip()
-    common = text_of(git_dir / "commondir").strip()  # worktrees share the main repository's; submodules have their own
-    return git_dir / common if common else git_dir
+def _git_dir(root: Path) -> Path | None:
+    git_dir = git_folder.own(root)
+    return git_dir if git_dir != root / ".git" or git_dir.is_dir() else None
 
 
 def _origin(config: Path) -> str | None:
-    section = ""
-    for line in text_of(config).splitlines():
-        if header := _SECTION.match(line):
-            section = header[1]
-        elif section == 'remote "origin"' and (url := _URL.match(line)):
-            return _USERINFO.sub(r"\1", url[1].strip().strip('"'))
-    return None
+    """Without what it includes, which git would follow: an address is looked for at the first key, and found there."""
+    url = next((text for name, text in git_config.parsed(text_of(config)) if name == "remote.origin.url"), None)
+    return _USERINFO.sub(r"\1", url) if url else None

@@ -16,7 +16,6 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol, lsp_method
-from pygls.uris import to_fs_path
 
 from homespun_core import __version__
 from homespun_core.types import Trigger
@@ -35,6 +34,7 @@ from homespun_lsp.signals import Signals
 from homespun_lsp.status import Status
 from homespun_lsp.suggest import Suggester
 from homespun_lsp.suggestions import Suggestion
+from homespun_lsp.uris import path_of
 from homespun_lsp.watch import Watch
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class HomespunServer(LanguageServer):
 
     def options_for(self, uri: str) -> options.Options:
         """Files may have servers of their own."""
-        name = to_fs_path(uri)
+        name = path_of(uri)
         file = Path(name) if name else None
         repository = self._repositories.of(file) if file else None
         paths = (file, self._repositories.real(file)) if file else ()
@@ -147,11 +147,12 @@ class HomespunServer(LanguageServer):
         logger.error("%s: %s", getattr(source, "__name__", source), type(error).__name__)
 
     def configure(self, section: object, *, initial: bool = False) -> None:
-        """The section of the configuration replaces the one before; initializationOptions stay below it."""
+        """The section of the configuration replaces the one before; initializationOptions stay below it, but for what
+        they say holds until there is one: that takes its place."""
         if initial:
-            self._initial = section
+            self._initial, section = section, options.until_configured(section)
         base, initially_wrong = options.merge(self._defaults, self._initial)
-        merged, wrong = options.merge(base, None if initial else section)
+        merged, wrong = options.merge(base, section)
         servers, wrong_there = servers_of(merged)
         self.options, self.servers = merged, servers
         self._neighbourhood.choose_anew()
@@ -314,7 +315,7 @@ class HomespunServer(LanguageServer):
         return not self.options.send_events or await self.client.tell(events)
 
     def _folders(self) -> tuple[Path, ...]:
-        names = [to_fs_path(folder.uri) for folder in self.workspace.folders.values()]
+        names = [path_of(folder.uri) for folder in self.workspace.folders.values()]
         return tuple(Path(name) for name in (*names, self.workspace.root_path) if name)
 
 
@@ -393,7 +394,7 @@ def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
             ls.documents.encoding = encoding
     ls.editor_name = ls.client.editor = params.client_info.name if params.client_info else ""
     ls.configure(params.initialization_options, initial=True)
-    if ls.can_be_pulled:
+    if ls.can_be_pulled and options.until_configured(params.initialization_options) is None:
         asyncio.get_running_loop().call_later(_CONFIGURED_WITHIN_S, ls.take_defaults)
     else:
         ls.take_defaults()

@@ -20,11 +20,13 @@ from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_server import routes
-from homespun_server.access import admin, own
+from homespun_server.access import admin, own, own_adapter
 from homespun_server.access.desk import NotThereError
 from homespun_server.access.forges import ForgeFollower
 from homespun_server.access.gate import Gate
+from homespun_server.access.heads import EVERY_S, HeadKeeper, heads_file
 from homespun_server.access.http import ForbiddenError
+from homespun_server.access.noting import Noting
 from homespun_server.connections import BoundedBodies
 from homespun_server.console import http as console
 from homespun_server.dialects import BadRequestError
@@ -38,6 +40,7 @@ from homespun_server.jobs import http as worker_routes
 from homespun_server.jobs.keeper import Keeper, counting, noticing
 from homespun_server.jobs.queue import queue_for
 from homespun_server.jobs.targets import Targets
+from homespun_server.lane import Lane, places_of
 from homespun_server.pages import http as pages
 from homespun_server.refused import refused
 from homespun_server.routes import openapi
@@ -77,6 +80,8 @@ def build_app(
         raise
     count = counting(queue.store, runtime.metrics.jobs)
     keepers = [Keeper([queue.store.tidy, count]), *noticing(settings, runtime.database, queue.store, notify)]
+    head = HeadKeeper(runtime.database, heads_file(DataDir(settings.data_root)), runtime.metrics.audit_entries.set)
+    keepers.append(Keeper([head.note], EVERY_S))
     follower = ForgeFollower(runtime.database, forges, runtime.guarded)
 
     @asynccontextmanager
@@ -111,6 +116,7 @@ def _include_routes(app: FastAPI, service: SignIn) -> None:
     app.include_router(feedback_routes.router)
     app.include_router(admin.router)
     app.include_router(own.router)
+    app.include_router(own_adapter.router)
     app.include_router(pages.router)
     app.include_router(worker_routes.router)
     app.include_router(job_routes.router)
@@ -133,6 +139,8 @@ def _explain_errors(app: FastAPI) -> None:
 
 def _guard(app: FastAPI, settings: Settings, runtime: Runtime, service: SignIn) -> None:
     """What was added last comes first."""
+    shed = runtime.metrics.shed.labels("crowded")
+    app.add_middleware(Lane, routes=routes.completions.router.routes, places=places_of(settings), on_refused=shed.inc)
     app.add_middleware(
         Gate,
         settings=settings,
@@ -140,6 +148,7 @@ def _guard(app: FastAPI, settings: Settings, runtime: Runtime, service: SignIn) 
         signed=(hooks.PATH, worker_routes.PATH, *signin.SIGNED),
         doors=(pages.PATH, *signin.DOORS),
         browsers=service,
+        noting=Noting(runtime.database, runtime.metrics.refused_tokens.inc),
     )
     app.add_middleware(BoundedBodies)
 

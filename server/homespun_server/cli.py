@@ -86,6 +86,9 @@ def serve(
         app.state.is_stopping = lambda: server.should_exit
         with _ending_quietly(server), _announced(DataDir(settings.data_root), url):
             print(f"homespun listens on {url}, the model is loading", flush=True)
+            if (setup := app.state.signin.setup) is not None:
+                place = settings.public_url.rstrip("/") or url
+                print(f"homespun set-up: open {place}/setup and enter {setup.shown} within the hour", flush=True)
             server.run(sockets=[listener])
     if failures:
         print(f"homespun: {failures[0]}", file=sys.stderr)

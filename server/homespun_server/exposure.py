@@ -22,13 +22,13 @@ def is_loopback(host: str) -> bool:
 
 def check_exposure(settings: Settings, *, has_accounts: bool) -> None:
     """Raises ConfigError when others could reach a server that asks nobody who they are."""
-    asks = has_accounts or settings.api_token or settings.oidc_issuer
+    asks = has_accounts or settings.api_token or settings.oidc_issuer or settings.setup
     reached = _reached_by_others(settings)
     if reached and not asks:
         raise ConfigError(
             f"{reached} can be reached by others, who could read indexed code through completions;"
-            " make accounts (homespun user add NAME --role admin), set HOMESPUN_API_TOKEN, or listen on 127.0.0.1"
-            " alone"
+            " make accounts (homespun user add NAME --role admin, or --setup and a browser), set HOMESPUN_API_TOKEN, or"
+            " listen on 127.0.0.1 alone"
         )
     if reached:
         _check_tokens(settings)

@@ -42,7 +42,12 @@ class Metrics:
         self.degraded = Counter(
             "homespun_degraded", "Completions that went without something", ["reason"], registry=registry
         )
-        self.shed = Counter("homespun_shed", "Completions refused", ["reason"], registry=registry)
+        self.shed = Counter(
+            "homespun_shed",
+            "Completions refused, by reason (queue: the engine is full; crowded: too many are on their way, unread)",
+            ["reason"],
+            registry=registry,
+        )
         self.tokens = Counter(
             "homespun_tokens",
             "Tokens by kind (prompt, cached, completion, drafted, accepted)",
@@ -61,6 +66,10 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.refused_tokens = Counter(
+            "homespun_refused_tokens", "Requests with a token that is nobody's", registry=registry
+        )
+        self.audit_entries = Gauge("homespun_audit_entries", "Entries of the audit log", registry=registry)
         self.queue_depth = Gauge("homespun_queue_depth", "Completions that wait for the engine", registry=registry)
         self.index_age = Gauge("homespun_index_age_seconds", "Age of the oldest live index", registry=registry)
         self.indexes = Counter(

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from homespun_core import demand, personal
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
-from homespun_core.types import ModelFiles
+from homespun_core.types import ModelFiles, Tokenizer
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.access.decisions import Guarded, may
 from homespun_server.access.guarding import adapter_groups
@@ -22,13 +23,16 @@ from homespun_server.access.lookup import Lookup
 from homespun_server.access.principal import Principal
 from homespun_server.database.opening import open_database, refuse_damaged
 from homespun_server.engine.protocol import Engine
+from homespun_server.engine.vllm.wire import urls_of
 from homespun_server.exposure import is_loopback
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.recorder import Recorder
-from homespun_server.feedback.store import FeedbackStore
+from homespun_server.feedback.store import FeedbackStore, days_ago
 from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
+from homespun_server.rollout.stages import shadow_use
 from homespun_server.services import Completer
+from homespun_server.shadow.shadowing import Shadow
 from homespun_server.snapshots import SnapshotWatcher
 from homespun_server.tracing import Trace, tracer
 
@@ -126,6 +130,7 @@ class Runtime:
         settings, model = self.settings, self.model
         tokenizer = load_tokenizer(model)
         format = resolve_family(tokenizer, model.config, name=model.name, forced=model.family)
+        personal.sweep(DataDir(settings.data_root))  # what somebody took back while a process was killed
         self.recorder = self._opened_recorder()
         engine = self._load_engine(model, settings)
         watcher = SnapshotWatcher(
@@ -135,6 +140,7 @@ class Runtime:
             base_digest=model.digest,
             is_private=is_loopback(settings.host),
             canary_percent=settings.canary_percent,
+            shadow=shadow_use(settings),
             adapter_groups=adapter_groups(self._scopes),
             on_index=lambda manifest: self.metrics.indexes.labels(str(manifest.info.get("state", ""))).inc(),
         )
@@ -147,12 +153,19 @@ class Runtime:
             metrics=self.metrics,
             record=self.recorder.record if self.recorder else None,
             trace=self._trace,
+            shadow=self._shadow(engine, tokenizer),
             judged=LiveFilter(DataDir(settings.data_root).filters, may_hide=settings.show_filter == "auto").judged,
         )
         self._gauges(engine, watcher)
         watcher.start()
         self.rollout = self._started_rollout()
         return Loaded(engine=engine, watcher=watcher, completer=completer, family=format.family.name)
+
+    def _shadow(self, engine: Engine, tokenizer: Tokenizer) -> Shadow | None:
+        settings = self.settings
+        if not settings.shadow_percent:
+            return None
+        return Shadow(engine, tokenizer, DataDir(settings.data_root), settings.shadow_percent)
 
     def _started_rollout(self) -> RolloutFollower | None:
         settings = self.settings
@@ -163,6 +176,7 @@ class Runtime:
             self.recorder.store,
             canary_percent=settings.canary_percent,
             watch_days=settings.rollback_days,
+            shadow=shadow_use(settings),
         )
         follower.start()
         return follower
@@ -178,7 +192,11 @@ class Runtime:
             store,
             keep_days=settings.feedback_days,
             on_lost=lambda reason, number: self.metrics.lost_facts.labels(reason).inc(number),
+            on_sweep=self._count_demand,
         )
+
+    def _count_demand(self, store: FeedbackStore) -> None:
+        demand.write(DataDir(self.settings.data_root), demand.counted(store.outcomes(None, days_ago(demand.DAYS))))
 
     def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)
@@ -194,7 +212,7 @@ def _traces(settings: Settings, model: ModelFiles) -> tuple[Trace, Callable[[], 
 
 def load_engine(model: ModelFiles, settings: Settings) -> Engine:
     """The engine that the settings name: vLLM servers, or else the one in this process."""
-    urls = [url.strip() for url in settings.vllm_urls.split(",") if url.strip()]
+    urls = urls_of(settings.vllm_urls)
     if not urls:
         return load_torch_engine(model, settings)
     from homespun_server.engine.vllm.engine import VllmEngine

@@ -24,6 +24,7 @@ from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import (
     Completion,
     CompletionRequest,
+    Part,
     ScoredToken,
     SearchQuery,
     Snippet,
@@ -39,8 +40,10 @@ from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.metrics import Metrics, outcome_of
 from homespun_server.retrieval import Retriever
+from homespun_server.shadow.shadowing import Shadow, Silent, ms_per_token
 from homespun_server.snapshots import LiveRepository, pick
 from homespun_server.snippets import merged
+from homespun_server.telling import Telling
 from homespun_server.tracing import Trace
 from homespun_server.work import Work, decided, fact_of, fields_of, is_opportunity, language_at, relative
 
@@ -48,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 _MIN_PROMPT_TOKENS = 64
 _MAX_TENANTS = 1_000
+_SHADOW_S = 30.0
 _DATASTORE_PAYS_MS = 3.0
 """A lookup for a draft takes 0.15 to 0.33 ms a step, and saves 1 to 4 % of the steps."""
 
@@ -57,6 +61,12 @@ class Repositories(Protocol):
 
     def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
         """What somebody may be served who may read these (ids; None is all)."""
+        ...
+
+    def own_adapter(
+        self, account: str | None, repository: LiveRepository, readable: frozenset[str] | None
+    ) -> str | None:
+        """Somebody's own, by its name in the engine; None where they have none."""
         ...
 
 
@@ -73,14 +83,15 @@ class Completer:
         record: Callable[[CompletionFact], None] | None = None,
         judged: Callable[[CompletionFact], CompletionFact] = lambda fact: fact,
         trace: Trace = lambda fields: None,
+        shadow: Shadow | None = None,
     ) -> None:
         """`record` takes what is remembered of each completion, after `judged` added what the show/hide filter says;
-        `trace` what is logged of it.
+        `trace` what is logged of it; `shadow` has a candidate complete the same, for nobody to see.
 
         Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
         self._repositories, self._settings, self._metrics = repositories, settings, metrics
-        self._record, self._judged, self._trace = record, judged, trace
+        self._record, self._judged, self._trace, self._shadow = record, judged, trace, shadow
         room = engine.max_context - settings.max_new_tokens
         if room < _MIN_PROMPT_TOKENS:
             raise ConfigError(
@@ -107,7 +118,7 @@ class Completer:
                     return part
         raise AssertionError("a stream ends with its completion")
 
-    async def stream(self, request: CompletionRequest, request_id: str) -> AsyncGenerator[str | Completion]:
+    async def stream(self, request: CompletionRequest, request_id: str) -> AsyncGenerator[Part | Completion]:
         """The text in parts that are never taken back, then the completion. Closing the iterator cancels the work.
 
         Post-processing may drop everything until the end is known: its text comes as one part, `raw` text as decoded.
@@ -116,20 +127,21 @@ class Completer:
         outcome = "cancelled"
         try:
             await self._prepare(work)
-            num_sent = 0
+            told = Telling()
             async with aclosing(self._decode(work)) as texts:
                 async for text in texts:
-                    if request.raw and len(text) > num_sent:
-                        yield work.shown(text[num_sent:])
-                        num_sent = len(text)
-            completion = self._filtered(request_id, work, self._completion(work))
-            rest = work.shown(work.assembly.text[num_sent:]) if request.raw else completion.text
-            if rest:
-                yield rest
+                    if request.raw and (part := told.next(work.shown(text), self._certain(work, text))) is not None:
+                        yield part
+            made = self._completion(work)
+            completion = self._filtered(request_id, work, made)
+            if (part := told.rest(*self._whole(work, completion))) is not None:
+                yield part
             outcome = outcome_of(completion)
             self._metrics.completed(completion, time.monotonic() - work.started)
             for reason in completion.degraded:
                 self._metrics.degraded.labels(reason).inc()
+            if self._shadow is not None:
+                self._shadow.consider(work, made, self._silently)
             yield completion
         except EngineBusyError:
             outcome = "shed"
@@ -160,6 +172,27 @@ class Completer:
             stats=work.stats,
             total_ms=(time.monotonic() - work.started) * 1e3,
         )
+
+    async def _silently(self, work: Work, adapter: str) -> Silent:
+        """The same prompt once more with another adapter, when nothing else is to be done. Raises HomespunError."""
+        assert work.asked is not None
+        other = replace(
+            work,
+            priority="warm",
+            assembly=Assembly(self._tokenizer.decode, [stop.replace("\r\n", "\n") for stop in work.request.stop]),
+            tokens=[],
+            degraded=[],
+            stats=None,
+            judged="",
+        )
+        other.assembly.opening = work.prompt.opening
+        deadline = time.monotonic() + _SHADOW_S
+        attempt = replace(work.asked, adapter=adapter, priority="warm", client=None, deadline=deadline)
+        async for _ in self._run(other, attempt):
+            pass
+        request, is_cut = work.request, other.stats is not None and other.stats.finish_reason == "length"
+        text = finish(request.prefix, other.assembly.text, request.suffix, truncated=is_cut, language=request.language)
+        return Silent(text=text, ms_per_token=ms_per_token(other))
 
     def _begin(self, request: CompletionRequest) -> Work:
         settings, now = self._settings, time.monotonic()
@@ -227,7 +260,7 @@ class Completer:
             self._copy(work)
             return
         for reason, attempt in self._attempts(work):
-            work.adapter = attempt.adapter
+            work.adapter, work.asked = attempt.adapter, attempt
             work.assembly.restart()
             work.tokens.clear()
             if reason is not None:
@@ -263,6 +296,8 @@ class Completer:
             adapter=self._adapter(work),
             deadline=work.deadline,
             temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=request.top_k,
             seed=request.seed,
             end_ids=frozenset(self._format.end_ids),
             constraint=self._vocabulary.beginning(opening) if (opening := work.prompt.opening.encode()) else None,
@@ -279,8 +314,11 @@ class Completer:
                     yield "adapter", replace(full, adapter=other)
 
     def _adapter(self, work: Work) -> str | None:
-        is_wanted = work.explains is None or work.explains.adapter
-        return work.repository.adapter_for(work.request.whose) if work.repository and is_wanted else None
+        is_wanted, request = work.explains is None or work.explains.adapter, work.request
+        if work.repository is None or not is_wanted:
+            return None
+        own = self._repositories.own_adapter(request.account, work.repository, request.readable)
+        return own or work.repository.adapter_for(request.whose)
 
     def _draft(self, work: Work) -> Draft:
         reader, layers = work.repository.reader if work.repository else None, work.explains
@@ -349,6 +387,17 @@ class Completer:
             return ()
         tokens = scored(work.tokens, self._tokenizer.decode, work.prompt.opening, text)
         return tuple(replace(token, text=work.shown(token.text)) for token in tokens)
+
+    def _certain(self, work: Work, text: str) -> tuple[ScoredToken, ...] | None:
+        """Of the last token, more may yet belong to the text. None where nobody asked for tokens."""
+        return None if work.request.logprobs is None else self._scored(work, text)[:-1]
+
+    def _whole(self, work: Work, completion: Completion) -> tuple[str, tuple[ScoredToken, ...]]:
+        """What a stream has told in the end. What is replaced has no text, but of raw text some may be told."""
+        if not work.request.raw:
+            return completion.text, completion.tokens
+        text = work.assembly.text
+        return work.shown(text), self._scored(work, text)
 
     def _filtered(self, request_id: str, work: Work, completion: Completion) -> Completion:
         """Remembered, and hidden if the filter says so: what is remembered is what would have been shown."""

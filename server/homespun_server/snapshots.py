@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from homespun_core import nudges, registry, storage
+from homespun_core import nudges, personal, registry, storage
 from homespun_core.errors import ModelError, StorageError
 from homespun_core.paths import DataDir, identity_as_said
+from homespun_core.registry import Adapter
 from homespun_core.scopes import is_scope, why_kept_back
 from homespun_core.storage import Manifest
 from homespun_core.types import SearchQuery, Tokenizer
@@ -24,9 +25,10 @@ from homespun_indexer.snapshot import FORMAT, KIND
 from homespun_server.access.decisions import Guarded
 from homespun_server.access.guarding import AdapterGroups, guarded, identity_of
 from homespun_server.engine.protocol import Engine
+from homespun_server.own_adapters import Owned, Wardrobe, own_adapter
 from homespun_server.rollout import state as rollout_state
 from homespun_server.rollout.arms import is_in_share
-from homespun_server.rollout.stages import share_percent
+from homespun_server.rollout.stages import ShadowUse, share_percent
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class LiveRepository:
     adapter_path: Path | None = None
     adapter_saw: frozenset[str] = frozenset()
     """Ids of the repositories it was trained on."""
+    adapter_on: str | None = None
+    """What somebody's own was trained on top of, by its name in the engine."""
     candidate: str | None = None
     """Name in the engine of an adapter that only a share of the users gets."""
     candidate_path: Path | None = None
@@ -113,7 +117,11 @@ def lent(found: Iterable[LiveRepository]) -> tuple[tuple[LiveRepository, ...], l
     kept_back = [line for r in found for line in _kept_back(r, readable)]
     allowed = [_without_kept_back(r, readable) for r in found]
     shared = sorted((r for r in allowed if is_scope(r.id)), key=lambda r: (len(r.adapter_saw | r.candidate_saw), r.id))
-    return tuple(_borrowing(r, shared) for r in allowed if not is_scope(r.id)), kept_back
+    return tuple(_borrowing(r, shared) for r in allowed if _is_repository(r.id)), kept_back
+
+
+def _is_repository(id: str) -> bool:
+    return not is_scope(id) and personal.owner_of(id) is None
 
 
 def _borrowing(repository: LiveRepository, shared: Iterable[LiveRepository]) -> LiveRepository:
@@ -173,6 +181,7 @@ class SnapshotWatcher:
         is_private: bool = True,
         on_index: Callable[[Manifest], None] | None = None,
         canary_percent: float = 0.0,
+        shadow: ShadowUse = "none",
         adapter_groups: AdapterGroups | None = None,
         poll_s: float = _POLL_S,
         grace_s: float = _GRACE_S,
@@ -185,10 +194,11 @@ class SnapshotWatcher:
         self._is_private = is_private
         """Whether only the person who runs this server can reach it."""
         self._on_index = on_index
-        self._canary_percent = canary_percent
+        self._canary_percent, self._shadow = canary_percent, shadow
         self._adapter_groups = adapter_groups or {}
         self.guarded: tuple[Guarded, ...] = ()
         """What there is to read, shared adapters among it; the same tuple until something changes."""
+        self._owned: Wardrobe = {}
         self._views: dict[frozenset[str], tuple[LiveRepository, ...]] = {}
         """By what somebody may read."""
         self._poll_s, self._grace_s = poll_s, grace_s
@@ -227,7 +237,7 @@ class SnapshotWatcher:
         """Bring `repositories` in line with the pointers. What can't be opened is logged once; the old one stays."""
         known = {r.id: r for r in self._found}
         roots = (self._data.index_root, self._data.adapters("any").parent)
-        names = sorted({folder for root in roots for folder in _folders(root)})
+        names = sorted({folder for root in roots for folder in _folders(root) if self._is_wanted(folder)})
         self._failed = {parent: failure for parent, failure in self._failed.items() if parent.exists()}
         updated = [self._updated(known.pop(name, LiveRepository(id=name))) for name in names]
         for gone in known.values():
@@ -250,11 +260,28 @@ class SnapshotWatcher:
                 views[readable] = view
         return view
 
+    def own_adapter(
+        self, account: str | None, repository: LiveRepository, readable: frozenset[str] | None
+    ) -> str | None:
+        return own_adapter(self._owned, account, repository.id, repository.adapter, readable)
+
+    def _is_wanted(self, id: str) -> bool:
+        """Somebody's own is there as long as they want it, whatever is on the disk."""
+        owner = personal.owner_of(id)
+        return owner is None or personal.is_wanted(self._data, owner)
+
     def _lend(self) -> None:
         self._views = {}
         now = tuple(
-            guarded(r.id, r.reader.manifest.sources if r.reader else None, self._adapter_groups) for r in self._found
+            guarded(r.id, r.reader.manifest.sources if r.reader else None, self._adapter_groups)
+            for r in self._found
+            if personal.owner_of(r.id) is None
         )
+        self._owned = {
+            (owner, personal.repository_of(r.id)): Owned(adapter=r.adapter, on_top_of=r.adapter_on, saw=r.adapter_saw)
+            for r in self._found
+            if (owner := personal.owner_of(r.id)) is not None and r.adapter is not None
+        }
         if now != self.guarded:
             self.guarded = now
         before = self._kept_back
@@ -319,27 +346,28 @@ class SnapshotWatcher:
         found = self._first_whole((path, *earlier), lambda path: self._load_adapter(now.id, path))
         if found is None:
             return now
-        path, (name, saw) = found
+        path, (name, of) = found
         logger.info("adapter of %s: version %s is live", now.id, path.name)
-        return replace(now, adapter=name, adapter_path=path, adapter_saw=saw)
+        return replace(now, adapter=name, adapter_path=path, adapter_saw=of.repositories, adapter_on=of.on_top_of)
 
     def _with_candidate(self, now: LiveRepository) -> LiveRepository:
         path = self._candidate(self._data.adapters(now.id))
         if path is None:
             return replace(now, candidate=None, candidate_path=None)
-        percent = share_percent(rollout_state.read(path.parent), path.name, self._canary_percent)
+        state = rollout_state.read(path.parent)
+        percent = share_percent(state, path.name, self._canary_percent, self._shadow)
         if path == now.candidate_path:
             return replace(now, canary_percent=percent)
         loaded = self._tried(path, lambda path: self._load_adapter(now.id, path), path.parent / registry.ALIASES)
         if loaded is None:
             return replace(now, candidate=None, candidate_path=None)
-        name, saw = loaded
+        name, of = loaded
         logger.info("adapter of %s: version %s is tried by %g %% of the users", now.id, path.name, percent)
-        return replace(now, candidate=name, candidate_path=path, candidate_saw=saw, canary_percent=percent)
+        return replace(now, candidate=name, candidate_path=path, candidate_saw=of.repositories, canary_percent=percent)
 
     def _candidate(self, adapters: Path) -> Path | None:
         """None also while the names can't be read: nobody gets an adapter that may have been rejected."""
-        if not self._canary_percent:
+        if not self._canary_percent and self._shadow == "none":
             return None
         try:
             candidate = registry.aliases(adapters).candidate
@@ -349,14 +377,14 @@ class SnapshotWatcher:
             self._failed.pop(adapters / registry.ALIASES, None)
         return adapters / candidate if candidate else None
 
-    def _load_adapter(self, repo: str, path: Path) -> tuple[str, frozenset[str]]:
-        """Its name in the engine, and what it was trained on."""
+    def _load_adapter(self, repo: str, path: Path) -> tuple[str, Adapter]:
+        """With its name in the engine."""
         adapter = registry.load_adapter(path)
         if adapter.base_digest != self._base_digest:
             raise ModelError(f"{path}: was trained on another base model; run `homespun train` with this one")
         name = f"{repo}/{adapter.version}"
         self._engine.load_adapter(name, path)
-        return name, adapter.repositories
+        return name, adapter
 
     def _news(self, parent: Path, now: Path | None) -> Path | None:
         """The snapshot to change to; None when nothing changed, or while it isn't whole (it is being built again)."""

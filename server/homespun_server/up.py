@@ -2,7 +2,7 @@
 
     homespun serve     answers from the first second: base model, then with the index, then with the adapter
     homespun index     makes the repository searchable; afterwards keeps watching it
-    homespun retrain   trains an adapter, at once and whenever enough has changed; the gate decides about it
+    homespun retrain   asks for an adapter, at once and whenever enough has changed; the gate decides about it
     homespun worker    does what is asked for by retrain, a page, a hook or `homespun jobs`
 
 They meet in the data directory and the server's queue only, so each can be stopped, killed or run by hand without the
@@ -27,6 +27,7 @@ from homespun_core.config import INDEX, RETRAIN, SERVE, TRAIN, add_flags, settin
 from homespun_core.errors import ServiceError
 from homespun_core.paths import DataDir
 from homespun_core.storage import locked
+from homespun_server.signin.setup import CODE_FILE
 from homespun_server.status import DIRECT
 
 _START_TIMEOUT_S = 120.0
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         stack.enter_context(locked(data.locks / "up.lock", "homespun up"))
         server, url = stack.enter_context(_server(children, data, request))
         _say(f"serving on {url} (base model; snippets and adapter follow)")
+        if (data.root / CODE_FILE).exists():
+            _say(f"set-up: open {url}/setup and enter the code in {data.root / CODE_FILE} within the hour")
         beside = Children(replace(settings, server_url=url), args.config, request)
         background = stack.enter_context(_background(beside, data, sources))
         background.start(_WORKING)
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         if all(statuses.values()):
             return next(iter(statuses.values()))
         for source in sources if not args.no_train else ():
-            if statuses[source] == 0 and (status := children.run("retrain", source, ["--no-fetch", "--no-drift"])) != 0:
+            if statuses[source] == 0 and (status := beside.run("retrain", source, _FIRST_TRAINING)) != 0:
                 _say(f"training ended with status {status}; serving goes on without a new adapter")
         _show_editors(url)
         for work in [_FRESH] if args.no_train else [_FRESH, _RETRAINING]:
@@ -83,6 +86,7 @@ class _Work:
 _WORKING = _Work(
     verb="worker", flags=(f"--name={socket.gethostname()}:up",), what="does what is asked for", has_sources=False
 )
+_FIRST_TRAINING = ("--no-fetch", "--no-drift", "--jobs")
 _FRESH = _Work(verb="index", flags=("--watch",), what="keeps the index fresh")
 _RETRAINING = _Work(verb="retrain", flags=("--watch", "--no-fetch", "--jobs"), what="decides when to train again")
 

@@ -12,7 +12,7 @@ from homespun_core.prompt import Prompt
 from homespun_core.types import Completion, CompletionRequest
 from homespun_server.admission import Allowance
 from homespun_server.assembly import Assembly, is_decided
-from homespun_server.engine.protocol import EngineStats, Priority, Token
+from homespun_server.engine.protocol import EngineRequest, EngineStats, Priority, Token
 from homespun_server.explained import Layers
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.features import features
@@ -34,6 +34,8 @@ class Work:
     retrieve_ms: float = 0.0
     prompt: Prompt = field(default_factory=lambda: Prompt(ids=(), snippets=()))
     adapter: str | None = None
+    asked: EngineRequest | None = None
+    """What the engine was asked for last."""
     stats: EngineStats | None = None
     judged: str = ""
     """The whole lines that were last found not to decide the completion."""

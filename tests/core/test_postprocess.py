@@ -50,6 +50,9 @@ CASES = {
     "half a string at the end": ("    ", "a()\n    b = 'x", "\n", "a()\n    b = 'x"),
     "one line may leave a block open": ("", "if (x) {", "\n", "if (x) {"),
     "a list that goes on": ("x = ", "[\n    1,\n    2,", "\n", "[\n    1,\n    2,"),
+    "what a terminal would obey": ("x = ", "1\x1b[2J + 2", "\n", "1"),
+    "what turns the direction of text": ("if role ", '!= "user\u202e\u2066":', "\n", '!= "user'),
+    "text from right to left is text": ("x = ", "'שלום'", "\n", "'שלום'"),
     "windows line ends": ("x = ", "1\r", "\r\n", "1"),
 }
 
@@ -111,7 +114,7 @@ def test_a_truncated_last_line_is_left_out_when_there_are_others() -> None:
     assert finish("", "firs", "\n", truncated=True) == "firs"
 
 
-code = st.text(alphabet="ab1 ()[]{}'\"\n\t.,:=\r", max_size=60)
+code = st.text(alphabet="ab1 ()[]{}'\"\n\t.,:=\r\x1b\u202e", max_size=60)
 languages = st.sampled_from(["python", "go", "rust", None])
 
 
@@ -122,6 +125,7 @@ def test_the_result_is_a_prefix_of_what_the_model_wrote(
     shown = finish(prefix, completion, suffix, multi_line=multi_line, truncated=truncated, language=language)
     assert completion.startswith(shown)
     assert shown == shown.rstrip()
+    assert not {"\x1b", "\u202e"} & set(shown)
 
 
 @given(code, code, code, st.booleans(), languages)

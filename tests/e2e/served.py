@@ -47,10 +47,15 @@ class Served:
     model: str
 
 
+def company(root: Path) -> Path:
+    """Its repository."""
+    files = {f"loomworks/{n}s.py": _CLASS.format(name=n, title=n.title()) for n in ("order", "parcel", "voucher")}
+    return make_repo(root / "loomworks", dict(files))
+
+
 @contextmanager
 def served(root: Path) -> Iterator[Served]:
-    files = {f"loomworks/{n}s.py": _CLASS.format(name=n, title=n.title()) for n in ("order", "parcel", "voucher")}
-    make_repo(root / "loomworks", dict(files))
+    company(root)
     done = homespun("index", "loomworks", "--data-dir=data", cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
     with running("serve", "--port=0", "--data-dir=data", "--retrieve-deadline-ms=5000", cwd=root) as server:

@@ -68,6 +68,38 @@ def test_lsp_mode_shows_ghost_text_and_accepts_it(fake: FakeServer, tmp_path: Pa
     assert [e["characters"] for e in events if e["kind"] == "accepted"] == [len("'🧵',\n    '🪡')")]
 
 
+def test_lsp_mode_accepts_a_word_and_a_line_and_then_the_rest(fake: FakeServer, tmp_path: Path) -> None:
+    """What stays needs no second request, and what was accepted in pieces was accepted whole."""
+    fake.default = {"id": "cmpl-7", "choices": [{"index": 0, "text": "'🧵x', two,\n  three,\n  four)"}]}
+    said = emacs(
+        settings(fake)
+        + LSP_MODE
+        + """
+        (defun press (keys)  ; as its own keys do, in a batch that has no keyboard
+          (let ((this-command (lookup-key lsp-inline-completion-active-map (kbd keys))))
+            (run-hooks 'pre-command-hook) (call-interactively this-command)))
+        (ask "f('🧶', ")
+        (press "C-<right>") (say 'quote (buffer-string))
+        (press "C-<right>") (press "C-<right>") (press "C-<right>") (say 'word (buffer-string))
+        (press "C-<down>") (say 'line (buffer-string))
+        (say 'ghost (substring-no-properties (overlay-get lsp-inline-completion--overlay 'after-string)))
+        (press "C-<return>") (say 'text (buffer-string))
+        (set-buffer-modified-p nil)
+        (lsp-workspace-shutdown (car (lsp-workspaces)))
+        (wait-for (lambda () (null (lsp-workspaces))))
+        """,
+        tmp_path,
+    )
+    assert said["quote"] == "f('🧶', '🧵"
+    assert said["word"] == "f('🧶', '🧵x', two"
+    assert said["line"] == "f('🧶', '🧵x', two,\n"
+    assert str(said["ghost"]).lstrip() == "three,\n  four)"
+    assert said["text"] == "f('🧶', '🧵x', two,\n  three,\n  four)"
+    assert len([request for request in fake.requests if request.body.get("prompt") == "f('🧶', "]) == 1
+    events = [e for request in fake.requests for e in request.body.get("events", [])]
+    assert sum(e["characters"] for e in events if e["kind"] == "accepted") == len("'🧵x', two,\n  three,\n  four)")
+
+
 def test_lsp_mode_shows_in_the_mode_line_that_the_server_is_away(fake: FakeServer, tmp_path: Path) -> None:
     away = settings(fake).replace(fake.url, "http://127.0.0.1:1")
     said = emacs(
@@ -100,6 +132,24 @@ def test_eglot_completes_at_point(fake: FakeServer, tmp_path: Path) -> None:
         tmp_path,
     )
     assert said["text"] == "hello(name,\n      greeting)"
+
+
+def test_eglot_accepts_a_word_and_a_line(fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "llo(name,\n      greeting)"
+    said = emacs(
+        settings(fake)
+        + """
+        (require 'eglot) (setq eglot-sync-connect t eglot-autoshutdown t)
+        (find-file "sample.py") (python-mode) (homespun-eglot-ensure) (run-hooks 'post-command-hook)
+        (wait-for #'eglot-current-server)
+        (insert "he")
+        (homespun-accept-word) (say 'word (buffer-string))
+        (homespun-accept-line) (say 'line (buffer-string))
+        (set-buffer-modified-p nil)
+        """,
+        tmp_path,
+    )
+    assert said == {"word": "hello", "line": "hello(name,\n"}
 
 
 def test_the_package_compiles_without_a_warning(tmp_path: Path) -> None:

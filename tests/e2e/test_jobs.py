@@ -69,7 +69,7 @@ class Site:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.port = _free_port()
+        self.port = free_port()
 
     @contextmanager
     def serving(self) -> Iterator[Running]:
@@ -100,7 +100,7 @@ class Site:
         return dict(job)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

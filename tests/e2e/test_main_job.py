@@ -63,6 +63,17 @@ def test_up_goes_from_a_repository_to_a_live_adapter(up: Running, work: Path) ->
     assert all(label in said for label in ("written |", "before |", "after |"))
 
 
+def test_the_first_training_was_a_job_that_could_be_watched(up: Running, url: str) -> None:
+    with urllib.request.urlopen(f"{url}/v1/homespun/admin/jobs?kind=train", timeout=5) as response:
+        (job,) = json.load(response)["jobs"]
+    assert job["state"] == "done" and job["asked_by"] == "homespun retrain"
+    assert any(line.startswith(f"homespun: job {job['id']}: cancel it with") for line in up.lines)
+    with urllib.request.urlopen(f"{url}/console/jobs/{job['id']}", timeout=5) as response:
+        page = response.read().decode()
+    assert "the gate" in page and " | " not in page
+    assert any("training the adapter" in line and "loss" in line for line in up.lines)
+
+
 @pytest.fixture(scope="module")
 def places(up: Running, work: Path) -> list[EvalTask]:
     """Lines the company wrote after what the adapter was trained on."""

@@ -1,4 +1,4 @@
-"""The plugin in the real Neovim, the newest and the oldest that it is for: real keys, extmarks read back."""
+"""The plugin in the real Neovim, from the oldest that it is for to the newest: real keys, extmarks read back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def nvim(tmp_path: Path) -> Iterator[Neovim]:
         yield opened
 
 
-@pytest.fixture(params=["0.12", "0.10"])
+@pytest.fixture(params=["0.12", "0.11", "0.10"])
 def each(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Neovim]:
     """For what is done in another way in older ones."""
     with neovim(request.param, tmp_path) as opened:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import zipfile
 from collections import deque
 from collections.abc import AsyncIterator
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.e2e.clients.vscode import VSCode, packaged, vscode
+from tests.e2e.clients.vscode import HOMESPUN, VSCode, packaged, vscode
 from tests.lsp.fake_server import FakeServer, fake_server
 from tests.lsp.signin.test_device import CODE, TOKEN, error
 
@@ -98,6 +100,48 @@ async def test_signing_in_shows_the_code_and_the_status_bar_follows(code: VSCode
     await code.status("Homespun: ready")
     await code.command("Homespun: Sign Out")
     await code.told(lambda: [q.body["token"] for q in fake.questions if q.path == "/oauth/revoke"] == ["t0ken"])
+
+
+async def test_a_restart_leaves_one_server_another_one(code: VSCode) -> None:
+    await code.told(lambda: len(code.servers) == 1)
+    before = code.servers
+    await code.command("Homespun: Restart")
+    await code.told(lambda: len(code.servers) == 1 and code.servers != before)
+    await code.status("Homespun: ready")
+
+
+async def test_the_log_can_be_shown(code: VSCode) -> None:
+    """What it says is written by a native module, which isn't compiled here."""
+    await code.command("Homespun: Show Log")
+    await code.page.locator(".part.panel:has-text('Homespun')").wait_for()
+    await code.press("Control+J")  # closes the panel
+
+
+async def test_the_status_bar_says_that_server_or_command_is_missing(code: VSCode, fake: FakeServer) -> None:
+    code.configure(serverUrl="http://127.0.0.1:1")
+    await code.reload()
+    await code.status("Homespun: http://127.0.0.1:1 ")
+    code.configure(serverUrl=fake.url)
+    code.command_is(Path("/nowhere/homespun"))
+    await code.reload()
+    await code.status("there is no program /nowhere/homespun")
+    code.command_is(HOMESPUN)
+    await code.reload()
+    await code.status("Homespun: ready")
+
+
+async def test_a_server_that_keeps_ending_is_left_alone_and_the_status_bar_says_so(code: VSCode) -> None:
+    """Without a pop-up in front of somebody who writes; a restart by hand works."""
+    killed: set[int] = set()
+    for _ in range(5):
+        await code.told(lambda: bool(code.servers - killed))
+        for server in code.servers - killed:
+            os.kill(server, signal.SIGKILL)
+            killed.add(server)
+    await code.status("Homespun stopped: it ended several times")
+    assert not await code.page.locator(".notification-toast:has-text('several times')").count()
+    await code.command("Homespun: Restart")
+    await code.status("Homespun: ready")
 
 
 async def test_a_folder_that_is_open_cannot_say_where_code_is_sent(code: VSCode, fake: FakeServer) -> None:

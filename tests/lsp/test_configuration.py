@@ -60,6 +60,28 @@ async def test_nothing_goes_to_the_default_server_before_the_editor_said_which_o
         assert other.requests and not (fake.requests or fake.questions)
 
 
+async def test_an_editor_that_says_its_settings_at_once_is_not_waited_for(fake: FakeServer) -> None:
+    """VS Code: and a setting that is taken back later is the default again, not what it was at the start."""
+    may_tell = asyncio.Event()
+
+    async def told_late(*params: object) -> list[object]:
+        await may_tell.wait()
+        return [{"debounceMs": 0}]
+
+    first = {"serverUrl": fake.url, "languages": {"*": False}, "token": "t"}
+    environ = {"HOMESPUN_SERVER_URL": fake.url}
+    async with editor(capabilities=PULL, answers=told_late, environ=environ, untilConfigured=first) as session:
+        buffer = session.open("x = |")
+        assert await buffer.ghost(trigger=Invoked)
+        assert fake.requests[0].headers["authorization"] == "Bearer t"
+        buffer.type("y")
+        assert not await buffer.ghost()
+        may_tell.set()
+        while not await buffer.ghost():
+            buffer.type("z")
+        assert "authorization" not in fake.requests[-1].headers
+
+
 async def test_the_status_stays_that_of_the_file_in_front_when_options_change(fake: FakeServer) -> None:
     async with fake_server() as other, editor(serverUrl=fake.url, debounceMs=0) as session:
         rules = {"servers": {"/nowhere": {"serverUrl": other.url}}}

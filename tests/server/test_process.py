@@ -53,6 +53,17 @@ def serving(data: Path, *flags: str) -> Iterator[Server]:
         server.process.communicate()
 
 
+def test_a_new_server_prints_a_code_that_makes_its_first_admin(tmp_path: Path) -> None:
+    with serving(tmp_path, "--setup", "--host=0.0.0.0", "--port=0") as server:
+        url = server.wait_until_ready().replace("0.0.0.0", "127.0.0.1")
+        words = next(line for line in server.lines if line.startswith("homespun set-up: ")).split()
+        fields = {"code": words[words.index("enter") + 1], "name": "ada"}
+        made = httpx.post(f"{url}/setup", data=fields, headers={"sec-fetch-site": "same-origin"})
+        assert made.status_code == 200 and "Welcome, ada" in made.text
+        assert httpx.post(f"{url}/v1/completions", json=BODY).status_code == 401
+        server.end(signal.SIGTERM)
+
+
 def test_a_port_in_use_is_one_line_that_names_it_and_the_remedy(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -4,8 +4,8 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from homespun_core.errors import ConfigError
 from homespun_core.fim import FimFormat
 from homespun_core.logs import JsonLines, TextLines
 from homespun_core.postprocess import finish
-from homespun_core.types import Completion, CompletionRequest, ModelFiles, Snippet, Tokenizer
+from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Snippet, Tokenizer
 from homespun_indexer.reader import IndexReader
 from homespun_server import services
 from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest
@@ -40,9 +40,15 @@ REQUEST = CompletionRequest(prefix=PREFIX, suffix="\n", path="invoice.py", langu
 @dataclass
 class Live:
     repositories: tuple[LiveRepository, ...] = ()
+    own: Mapping[str, str] = field(default_factory=dict)
 
     def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
         return tuple(r for r in self.repositories if readable is None or r.id in readable)
+
+    def own_adapter(
+        self, account: str | None, repository: LiveRepository, readable: frozenset[str] | None
+    ) -> str | None:
+        return self.own.get(account or "")
 
 
 MakeCompleter = Callable[..., Completer]
@@ -145,7 +151,7 @@ async def test_streamed_text_adds_up_to_the_completion(make_completer: MakeCompl
         parts = [part async for part in make_completer().stream(request, "id")]
         completion = parts.pop()
         assert isinstance(completion, Completion)
-        assert "".join(str(part) for part in parts) == completion.text
+        assert "".join(part.text for part in parts) == completion.text
         assert len(parts) > 3 or not raw
 
 
@@ -316,7 +322,7 @@ async def test_a_share_of_the_users_gets_the_candidate_every_time(
 async def test_closing_a_stream_cancels_the_work(make_completer: MakeCompleter, engine: TorchEngine) -> None:
     request = CompletionRequest(prefix="x = ", suffix="", max_new_tokens=64, raw=True)
     stream = make_completer().stream(request, "id")
-    assert isinstance(await anext(stream), str)
+    assert isinstance(await anext(stream), Part)
     await stream.aclose()
     assert engine.num_waiting == 0
     assert (await make_completer().complete(REQUEST, "id")).completion_tokens > 0

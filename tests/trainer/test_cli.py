@@ -43,7 +43,7 @@ def test_every_training_setting_is_a_flag() -> None:
     cli.add_arguments(parser)
     args = parser.parse_args(["repo", "--train-minutes", "2", "--lora-rank", "4", "--max-file-kb", "9"])
     settings = load_settings(
-        {k: v for k, v in vars(args).items() if k not in ("repository", "commit", "config", "lease")}, {}
+        {k: v for k, v in vars(args).items() if k not in ("repository", "commit", "config", "lease", "owner")}, {}
     ).settings
     assert (settings.train_minutes, settings.lora_rank, settings.max_file_kb) == (2.0, 4, 9)
 

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from homespun_core.types import ModelFiles, SilentProgress
 from homespun_trainer.batches import collate, micro_batches, target_weight
 from homespun_trainer.examples import Mix
-from homespun_trainer.lora import attach, choose_placement, load_base, logits_at
+from homespun_trainer.lora import attach, load_base, logits_at
 from homespun_trainer.methods import default_learning_rate, peft_config
+from homespun_trainer.placement import choose_placement
 from homespun_trainer.train import (
     Recipe,
     TrainingInterruptedError,
@@ -165,7 +166,7 @@ def test_a_checkpoint_of_another_corpus_is_refused_with_a_reason(
 
 
 def test_the_weights_kept_are_those_with_the_lowest_held_out_loss(files: ModelFiles, tmp_path: Path) -> None:
-    state = train(files, tmp_path, recipe(minutes=0.2, learning_rate=0.3, clip=1e9), held_out=True).state
+    state = train(files, tmp_path, recipe(minutes=2.0, learning_rate=0.3, clip=1e9), held_out=True).state
     losses = dict(state.dev_losses)
     assert len(losses) == 10
     assert state.best_step is not None and losses[state.best_step] == min(losses.values())

@@ -13,7 +13,7 @@ from homespun_core.fim import resolve_family
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import Document, ModelFiles, SearchQuery, Snippet
 from homespun_trainer.examples import ExampleStream, Mix
-from homespun_trainer.lora import Placement
+from homespun_trainer.placement import Placement
 from homespun_trainer.train import Recipe
 from tests.fakes import ByteTokenizer
 
@@ -25,12 +25,12 @@ BUILDER = PromptBuilder(tokenizer=TOKENIZER, format=FORMAT, limits=PromptLimits(
 CPU = Placement(torch.device("cpu"), torch.float32)
 
 
-def make_model(folder: Path, hidden_size: int = 48) -> ModelFiles:
+def make_model(folder: Path, hidden_size: int = 48, intermediate_size: int = 96) -> ModelFiles:
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=272,
         hidden_size=hidden_size,
-        intermediate_size=96,
+        intermediate_size=intermediate_size,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

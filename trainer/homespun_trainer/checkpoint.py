@@ -37,6 +37,8 @@ class RunState:
     """Seconds of training so far, of all processes that worked on this run."""
     tokens: int = 0
     """Tokens the model has read, prompts included."""
+    targets: float = 0.0
+    """Tokens it was asked for, each by its weight."""
     losses: list[tuple[int, float, float]] = field(default_factory=list)
     """(tokens so far, seconds so far, mean loss per target token since the last entry)"""
     dev_losses: list[tuple[int, float]] = field(default_factory=list)

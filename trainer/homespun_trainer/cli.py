@@ -5,24 +5,27 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from homespun_core import demand, personal, storage
 from homespun_core.cli import INTERRUPTED
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
 from homespun_core.errors import ConfigError
 from homespun_core.fences import LEASE_HELP, Lease, work_under
 from homespun_core.logs import configure_logging
-from homespun_core.paths import DataDir
+from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
+from homespun_core.personal import Wish
 from homespun_core.prompt import Prompt
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_core.storage import locked
 from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Tokenizer
-from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.corpus import CorpusReader, Owner, build_corpus
 from homespun_indexer.corpus import summary as corpus_summary
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
@@ -35,11 +38,12 @@ from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest, Ids, Tree
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_trainer import page, report
+from homespun_trainer import heads, launched, own, page, report, weighing
 from homespun_trainer.evaluate import Written
+from homespun_trainer.examples import Mix
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.pipeline import TooLittleCode, train_repository
-from homespun_trainer.publishing import Outcome
+from homespun_trainer.publishing import Outcome, WithdrawnError
 from homespun_trainer.train import TrainingInterruptedError
 
 logger = logging.getLogger(__name__)
@@ -49,23 +53,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "repository", metavar="REPO", help="path or URL of a git repository, or name of a shared adapter ([[adapter]])"
     )
-    parser.add_argument("--commit", metavar="ID", help="train on what this commit holds (default: the newest)")
+    parser.add_argument(
+        "--commit",
+        metavar="ID",
+        help="train on what this commit holds (default: the newest); of a shared adapter: REPOSITORY=ID,REPOSITORY=ID",
+    )
+    parser.add_argument(
+        "--for",
+        dest="owner",
+        metavar="USER",
+        help="an adapter for this person alone, who asked for one, of their lines",
+    )
     parser.add_argument("--lease", type=int, metavar="N", help=LEASE_HELP)
     add_flags(parser, (TRAIN, INDEX))
 
 
 def run(args: argparse.Namespace) -> int:
     """0 also when the adapter is turned down, or there is too little code: the command did what it is for."""
+    if launched.is_helper():  # torchrun started several of us; the first one is the run
+        return launched.help_out()
+    status = _run(args)
+    if status == 0:
+        launched.dismiss()
+    return status
+
+
+def _run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
     settings, scope = loaded.settings, loaded.scope(args.repository)
     wanted = scope or loaded.chosen([args.repository])[0]
-    if scope is not None and args.commit:
-        raise ConfigError("--commit: several repositories share this adapter, so it is trained on the newest of each")
+    if args.owner and (scope is not None or settings.on_top_of):
+        raise ConfigError("--for: somebody's own adapter is of one repository, on top of what everybody has there")
+    wish = personal.wish_of(DataDir(settings.data_root), args.owner) if args.owner else None
     configure_logging(settings.log_level, settings.log_format)
     if args.lease is not None:
         work_under(Lease("train", args.lease))
     try:
-        outcome = train(wanted, settings, progress_for_terminal(settings.progress), args.commit)
+        outcome = train(wanted, settings, progress_for_terminal(settings.progress), args.commit, wish)
     except TooLittleCode as reason:
         print(f"homespun: {reason}", flush=True)
         return 0
@@ -77,26 +101,60 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(
-    source: str | RepositoryConfig | ScopeConfig, settings: Settings, progress: Progress, commit: str | None = None
+    source: str | RepositoryConfig | ScopeConfig,
+    settings: Settings,
+    progress: Progress,
+    commit: str | None = None,
+    wish: Wish | None = None,
 ) -> Outcome:
     """Corpora, indexes as of their cuts, adapter, gate, registry. A `commit` is looked for in what was fetched before.
 
     Raises HomespunError and TrainingInterruptedError. A shared adapter isn't trained while one of its repositories
-    can't be read.
+    can't be read. With a `wish`, somebody's own of the repository.
     """
     data = DataDir(settings.data_root)
     files = resolve_base_model(settings.base_model, settings.fim_family)
     scope = source if isinstance(source, ScopeConfig) else None
     sources = source.repositories if isinstance(source, ScopeConfig) else [source]
-    repos = [_opened(each, settings, data, progress, commit) for each in sources]
-    id, name = (scope.id, scope.name) if scope else (repos[0].id, repos[0].name)
+    commits = heads.parted(commit) if scope is not None and commit else {}
+    repos = [_opened(each, settings, data, progress, commits.get(_id(each)) or commit) for each in sources]
+    id, name = _called(repos, scope, wish)
     with (
+        _swept(data, wish),
         locked(data.locks / f"train-{id}.lock", f"training on {name}"),
-        prepared(repos, files, settings, data, progress, scope) as job,
+        prepared(repos, files, settings, data, progress, scope, wish) as job,
     ):
         for part in job.parts:
             print(*([f"{part.name}:"] if scope else []), corpus_summary(part.corpus.report), flush=True)
         return train_repository(job, open_engine=lambda: opened_engine(files, settings), progress=progress)
+
+
+def _called(repos: Sequence[Repository], scope: ScopeConfig | None, wish: Wish | None) -> tuple[str, str]:
+    """The adapter's directory name, and what people call it."""
+    if scope is not None:
+        return scope.id, scope.name
+    repo = repos[0]
+    return (personal.personal_id(wish.user, repo.id), f"{repo.name} for {wish.name}") if wish else (repo.id, repo.name)
+
+
+@contextmanager
+def _swept(data: DataDir, wish: Wish | None) -> Iterator[None]:
+    """However a training ends whose owner has taken it back, nothing of it stays. Raises WithdrawnError then."""
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as raised:  # noqa: BLE001 - such as for files that were deleted under it; raised again below
+        error = raised
+    if wish is not None and not personal.is_wanted(data, wish.user):
+        personal.sweep(data)
+        raise WithdrawnError(f"{wish.name} has taken it back; nothing is kept") from error
+    if error is not None:
+        raise error
+
+
+def _id(source: str | RepositoryConfig) -> str:
+    address = source if isinstance(source, str) else source.source
+    return repo_id(address if is_remote(address) else repo_identity_on_disk(address))
 
 
 def _opened(
@@ -122,16 +180,22 @@ def prepared(
     data: DataDir,
     progress: Progress,
     scope: ScopeConfig | None = None,
+    wish: Wish | None = None,
 ) -> Iterator[Job]:
     """Their corpora and the indexes frozen at their cuts, open for the time of the block. Without a scope there is one
-    repository, and the adapter is its own."""
+    repository, and the adapter is its own, or with a `wish` somebody's."""
     tokenizer = load_tokenizer(files)
+    id, name = _called(repos, scope, wish)
+    owner = Owner(place=id, authors=wish.authors) if wish else None
     with ExitStack() as stack:
-        opened = [stack.enter_context(_part(repo, files, tokenizer, settings, data, progress)) for repo in repos]
+        opened = [stack.enter_context(_part(repo, files, tokenizer, settings, data, progress, owner)) for repo in repos]
         parts = sorted(opened, key=lambda part: part.id)
         yield Job(
-            id=scope.id if scope else parts[0].id,
-            name=scope.name if scope else parts[0].name,
+            id=id,
+            name=name,
+            mix=own.OWN_LINES if wish else Mix(),
+            beneath=own.beneath(data, parts[0].id, files.digest) if wish else None,
+            is_wanted=(lambda: personal.is_wanted(data, wish.user)) if wish else lambda: True,
             parts=tuple(parts),
             files=files,
             tokenizer=tokenizer,
@@ -149,8 +213,9 @@ def _part(
     settings: Settings,
     data: DataDir,
     progress: Progress,
+    owner: Owner | None,
 ) -> Iterator[Part]:
-    corpus = CorpusReader.open(build_corpus(repo, settings=settings, data=data, progress=progress))
+    corpus = CorpusReader.open(build_corpus(repo, settings=settings, data=data, progress=progress, owner=owner))
     frozen = index_repository(
         repo,
         settings=settings,
@@ -166,18 +231,28 @@ def _part(
         def retrieve(query: SearchQuery) -> Sequence[Snippet]:
             return index.search(query, settings.snippet_count) if settings.retrieval else ()
 
-        yield Part(
-            id=repo.id,
-            name=repo.name,
-            corpus=Corpus(
-                fingerprint=corpus.manifest.fingerprint,
-                sources=corpus.manifest.sources,
-                documents=list(corpus.documents()),
-                tasks=corpus.tasks(),
-                retrieve=retrieve,
-                report=corpus.report,
-            ),
+        found = Corpus(
+            fingerprint=corpus.manifest.fingerprint,
+            sources=corpus.manifest.sources,
+            documents=list(corpus.documents()),
+            tasks=corpus.tasks(),
+            retrieve=retrieve,
+            report=corpus.report,
         )
+        asked = demand.read(data).get(repo.id, {}) if settings.demand_weights == "auto" and owner is None else {}
+        yield Part(id=repo.id, name=repo.name, corpus=_by_demand(found, asked))
+
+
+def _by_demand(corpus: Corpus, asked: Mapping[str, int]) -> Corpus:
+    by = weighing.factors(asked, corpus.documents)
+    if not by:
+        return corpus
+    return replace(
+        corpus,
+        fingerprint=storage.fingerprint(corpus.fingerprint, by),
+        documents=weighing.weighed(corpus.documents, by),
+        report={**corpus.report, "demand_weights": by},
+    )
 
 
 class Judging:

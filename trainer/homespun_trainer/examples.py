@@ -17,7 +17,7 @@ from homespun_core import placeholders
 from homespun_core.fim import PREFIX, SUFFIX
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, SearchQuery, Snippet
-from homespun_trainer.spans import Cut, Lines, choose_cut
+from homespun_trainer.spans import Cut, Lines, choose_cut, choose_own_cut
 
 Retrieve = Callable[[SearchQuery], Sequence[Snippet]]
 
@@ -44,6 +44,8 @@ class Mix:
     """Loss on the prefix of an example without a suffix: such a one then weighs about as much as the others."""
     recent: float = 0.2
     """Share of the cuts that are hunks of the history, in files that have any."""
+    is_own: bool = False
+    """Whether no other line than those of these hunks is ever in a middle."""
     prefix_weight: float = 0.0
     """Loss on the file's own prefix, against 1.0 on middle and end."""
     suffix_weight: float = 0.0
@@ -86,10 +88,16 @@ class ExampleStream:
         rng = random.Random(f"{self._seed}/{n}")
         for _ in range(_ATTEMPTS):
             i = self._pick(rng)
-            cut = choose_cut(self._lines[i], rng, self._documents[i].recent, self._mix.recent)
+            cut = self._cut(i, rng)
             if cut is not None and (made := self._make(self._documents[i], cut, rng)):
                 return made
         raise ValueError("no line worth completing in the documents tried")
+
+    def _cut(self, i: int, rng: random.Random) -> Cut | None:
+        lines, recent = self._lines[i], self._documents[i].recent
+        if self._mix.is_own:
+            return choose_own_cut(lines, rng, recent)
+        return choose_cut(lines, rng, recent, self._mix.recent)
 
     @property
     def size(self) -> float:

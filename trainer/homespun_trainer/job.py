@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import Document, EvalTask, ModelFiles, Tokenizer
-from homespun_trainer.examples import Retrieve
+from homespun_trainer.examples import Mix, Retrieve
 from homespun_trainer.memory import CountSecrets
 
 
@@ -42,8 +42,8 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Characters."""
-        return sum(len(document.text) for document in self.corpus.documents)
+        """Characters, of some documents more or less than they have."""
+        return round(sum(len(document.text) * document.weight for document in self.corpus.documents))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,11 @@ class Job:
     data: DataDir
     count_secrets: CountSecrets
     """By the rules that redacted the corpus."""
+    mix: Mix = field(default_factory=Mix)
+    beneath: Path | None = None
+    """The adapter that people have who don't get this one: it is trained on top of it, and has to beat it."""
+    is_wanted: Callable[[], bool] = lambda: True
+    """False once its owner has taken it back: then nothing is published any more."""
 
     @property
     def adapters(self) -> Path:

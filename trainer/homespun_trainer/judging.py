@@ -133,9 +133,9 @@ def _arms(job: Job, engine: JudgeEngine, path: Path) -> list[Arm]:
 
 
 def live_adapter(job: Job) -> Adapter | None:
-    """The one that is live, if it is for this base model."""
+    """The one that is live, or that people have instead, if it is for this base model."""
     try:
-        live = registry.live(job.adapters)
+        live = registry.live(job.adapters) or (registry.load_adapter(job.beneath) if job.beneath else None)
     except StorageError as error:
         logger.warning("the live adapter can't be compared with: %s", error)
         return None

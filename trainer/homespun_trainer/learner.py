@@ -12,8 +12,9 @@ import torch
 from homespun_core.types import ModelFiles
 from homespun_trainer.batches import MicroBatch, micro_batches, target_weight
 from homespun_trainer.examples import Example
-from homespun_trainer.lora import Masters, Placement, attach, load_base, logits_at, num_parameters
+from homespun_trainer.lora import Masters, attach, load_base, logits_at, num_parameters
 from homespun_trainer.methods import peft_config
+from homespun_trainer.placement import Placement
 from homespun_trainer.stacking import merge_into, read_plain_lora
 
 _MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
@@ -32,18 +33,20 @@ class Plan:
     seed: int
     parent: Path | None
     """A plain LoRA below the new adapter."""
+    dropout: float = 0.0
+    base_format: str = "full"
 
 
 class Learner:
     def __init__(self, plan: Plan) -> None:
         torch.manual_seed(plan.seed)  # the adapter's first weights are all that is random in here
-        base = load_base(plan.files, plan.placement)
+        base = load_base(plan.files, plan.placement, plan.base_format)
         if plan.parent is not None:
             merge_into(base, read_plain_lora(plan.parent))
         self.num_base_parameters = num_parameters(base)
-        self.model: Any = attach(base, peft_config(plan.method, plan.rank, base))
+        self.model: Any = attach(base, peft_config(plan.method, plan.rank, base, plan.dropout))
         self.masters = Masters(self.model)
-        self._device = plan.placement.device
+        self._device, self._is_quantised = plan.placement.device, plan.base_format != "full"
         self._micro_batch_tokens = _MICRO_BATCH_TOKENS[self._device.type]
         self.model.train()
 
@@ -64,11 +67,19 @@ class Learner:
         return total
 
     def held_out_loss(self, examples: Sequence[Example]) -> float:
-        self.model.eval()
+        self._train(False)
         with torch.inference_mode():
             total = sum(self._loss(part).item() for part in micro_batches(examples, self._micro_batch_tokens))
-        self.model.train()
+        self._train(True)
         return total / target_weight(examples)
+
+    def _train(self, on: bool) -> None:
+        """Of quantised models, dropout alone: bitsandbytes 0.50 packs a CPU's weights anew in evaluation, and has no
+        gradients from then on (PyTorch warns that they may be silently wrong)."""
+        quantised = self._is_quantised
+        for module in self.model.modules() if quantised else [self.model]:
+            if not quantised or isinstance(module, torch.nn.Dropout):
+                module.train(on)
 
     def _loss(self, part: MicroBatch) -> torch.Tensor:
         """Weighted sum of the losses of a micro-batch's targets."""

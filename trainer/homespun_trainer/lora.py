@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +16,25 @@ from transformers.utils import logging as transformers_logging
 
 from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
+from homespun_trainer.placement import Placement
+from homespun_trainer.quantising import NF4, quantised
 
-_TRIALS = 8
 _CHECKPOINTING_ABOVE = 1_000_000_000
 """Parameters. Larger models recompute activations in the backward pass: a third slower, a fraction of the memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    device: torch.device
-    dtype: torch.dtype
-
-    def __str__(self) -> str:
-        return f"{self.device.type} {str(self.dtype).removeprefix('torch.')}"
-
-
-def load_base(files: ModelFiles, placement: Placement) -> Any:
+def load_base(files: ModelFiles, placement: Placement, base_format: str = "full") -> Any:
     """The frozen base model. Raises ModelError when its files aren't a causal language model in safetensors."""
     transformers_logging.disable_progress_bar()
+    options = quantised(placement) if base_format == NF4 else {}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            files.path, dtype=placement.dtype, local_files_only=True, use_safetensors=True
+            files.path, dtype=placement.dtype, local_files_only=True, use_safetensors=True, **options
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"base_model: {files.path} can't be loaded ({error})") from error
     model.config.use_cache = False
-    return model.to(placement.device)
+    return model if options else model.to(placement.device)  # quantised weights are made where they stay
 
 
 def attach(model: Any, config: PeftConfig) -> PeftModel:
@@ -159,29 +150,3 @@ def logits_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def choose_placement(files: ModelFiles, device: str, dtype: str) -> Placement:
-    """Device and number format: as the settings say, or what is there and what is faster here."""
-    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device: cuda was asked for, but PyTorch sees no GPU; use --device cpu or install ACCEL=cuda")
-    if dtype in ("bfloat16", "float32"):  # int8 is for serving
-        return Placement(where, torch.bfloat16 if dtype == "bfloat16" else torch.float32)
-    if where.type == "cuda":
-        return Placement(where, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)
-    # In turns, and the best of many: on a busy machine one of them would meet the others' work.
-    candidates = [Placement(where, torch.bfloat16), Placement(where, torch.float32)]
-    times = [[_matmul_seconds(c) for c in candidates] for _ in range(_TRIALS)]
-    return candidates[min(range(len(candidates)), key=lambda i: min(row[i] for row in times))]
-
-
-def _matmul_seconds(placement: Placement) -> float:
-    """Time of the kind of work training is made of. Bf16 is twice as fast as fp32 on some CPUs and far slower on
-    others, and no flag says which."""
-    x = torch.ones(512, 768, dtype=placement.dtype)
-    w = torch.ones(768, 2048, dtype=placement.dtype)
-    started = time.perf_counter()
-    for _ in range(2):
-        _ = (x @ w) @ w.T
-    return time.perf_counter() - started

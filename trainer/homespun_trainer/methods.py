@@ -9,7 +9,8 @@ from typing import Any
 
 from peft import AdaptionPromptConfig, IA3Config, LoraConfig, PeftConfig
 
-_SMALL_MODEL = 100_000_000
+from homespun_trainer.sizing import SMALL_MODEL
+
 _RSLORA_ALPHA = 8
 """With it rsLoRA at rank 16 is scaled as plain LoRA is at any rank, by 2, so that one learning rate fits both."""
 _DOWN_PROJECTIONS = {"down_proj", "c_proj"}
@@ -17,8 +18,8 @@ _IA3_RATE, _PROMPT_RATE = 3e-3, 9e-3
 """Those of the papers (T-Few, 2205.05638; LLaMA-Adapter, 2303.16199)."""
 
 
-def peft_config(method: str, rank: int, model: Any) -> PeftConfig:
-    """`method` is one of the setting's choices; only kinds of LoRA have a `rank`."""
+def peft_config(method: str, rank: int, model: Any, dropout: float = 0.0) -> PeftConfig:
+    """`method` is one of the setting's choices; only kinds of LoRA have a `rank` and `dropout`."""
     if method == "ia3":
         return _ia3_config(model)
     if method == "adaption-prompt":
@@ -28,6 +29,7 @@ def peft_config(method: str, rank: int, model: Any) -> PeftConfig:
     return LoraConfig(
         r=rank,
         lora_alpha=_RSLORA_ALPHA if method == "rslora" else 2 * rank,
+        lora_dropout=dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
         use_rslora=method == "rslora",
@@ -53,4 +55,4 @@ def default_learning_rate(method: str, num_parameters: int) -> float:
         return _IA3_RATE
     if method == "adaption-prompt":
         return _PROMPT_RATE
-    return 2e-3 if num_parameters < _SMALL_MODEL else 2e-4
+    return 2e-3 if num_parameters < SMALL_MODEL else 2e-4

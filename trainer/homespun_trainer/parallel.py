@@ -18,6 +18,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -33,8 +34,18 @@ class WorkerLostError(HomespunError):
     """A process of the run has gone; the checkpoint is what it was."""
 
 
+class Helpers(Protocol):
+    """The other processes of a run, seen from the first."""
+
+    def share_out(self, batch: Sequence[Example], weight: float, masters: Masters) -> Sequence[Example]: ...
+
+    def sum_up(self, masters: Masters, loss: float) -> float: ...
+
+    def close(self) -> None: ...
+
+
 class Workers:
-    """The other processes, seen from the first. `close` ends them."""
+    """Processes that the first one starts, on its machine. `close` ends them."""
 
     def __init__(self, plan: Plan, num_processes: int) -> None:
         """Raises ModelError when there are fewer GPUs than processes."""
@@ -60,7 +71,7 @@ class Workers:
             self._processes.append(process)
         try:
             # Before we join: joining waits half an hour for one that has gone, and no signal ends that.
-            _exchange(lambda: [pipe.recv() for pipe in self._pipes])
+            exchanged(lambda: [pipe.recv() for pipe in self._pipes])
             _join(self._device, self._store.name, 0, num_processes)
         except BaseException:
             self.close()
@@ -69,9 +80,9 @@ class Workers:
     def share_out(self, batch: Sequence[Example], weight: float, masters: Masters) -> Sequence[Example]:
         """Let the others begin with their shares of `batch`; what remains is the first process's own."""
         for rank, pipe in enumerate(self._pipes, 1):
-            _exchange(partial(pipe.send, (batch[rank :: self._num], weight)))
+            exchanged(partial(pipe.send, (batch[rank :: self._num], weight)))
         if self._pipes:
-            _exchange(partial(dist.broadcast, masters.flat(), 0))
+            exchanged(partial(dist.broadcast, masters.flat(), 0))
         return batch[:: self._num]
 
     def sum_up(self, masters: Masters, loss: float) -> float:
@@ -79,7 +90,7 @@ class Workers:
         if not self._pipes:
             return loss
         summed = torch.cat([masters.flat_gradient(), torch.tensor([loss], device=self._device)])
-        _exchange(partial(dist.reduce, summed, 0))
+        exchanged(partial(dist.reduce, summed, 0))
         masters.set_gradient(summed[:-1])
         return float(summed[-1])
 
@@ -113,7 +124,7 @@ def _work(plan: Plan, rank: int, num_processes: int, store: str, pipe: Connectio
             masters.forget_gradients()
 
 
-def _exchange(how: Callable[[], object]) -> None:
+def exchanged(how: Callable[[], object]) -> None:
     """Pipes fail with EOFError or OSError, PyTorch with RuntimeError, when the other side has gone."""
     try:
         how()

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from homespun_core import registry, storage
-from homespun_core.config import Settings
 from homespun_core.errors import ModelError, RepositoryError
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, Progress
-from homespun_trainer import page, report
-from homespun_trainer.canaries import CanaryStream, make_canaries, planted
+from homespun_trainer import page, report, sizing, sweep
+from homespun_trainer.canaries import Batches, CanaryStream, make_canaries, planted
 from homespun_trainer.examples import Example, ExampleStream, Mix
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Job, Part
 from homespun_trainer.judging import JudgeEngine, Planted, judge
-from homespun_trainer.lora import choose_placement
+from homespun_trainer.methods import default_learning_rate
 from homespun_trainer.mixture import Mixture
+from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
+from homespun_trainer.quantising import check_possible
 from homespun_trainer.randomness import LearnableStream
 from homespun_trainer.stacking import STACKABLE, read_plain_lora
-from homespun_trainer.train import Recipe, TrainingInterruptedError, train_adapter
+from homespun_trainer.sweep import Trial
+from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult, train_adapter
 
-RECIPE_VERSION = 7
+logger = logging.getLogger(__name__)
+
+RECIPE_VERSION = 8
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
 
 _HELD_OUT_SHARE = 0.03
-_HELD_OUT_EXAMPLES = 24
 _MIN_DOCUMENTS_TO_HOLD_OUT = 40
 
 
@@ -50,9 +54,11 @@ def train_repository(
     Raises TooLittleCode, and TrainingInterruptedError on a signal, after saving a checkpoint.
     """
     _check_size(job)
+    check_possible(job.settings.base_format, job.settings.method, job.settings.on_top_of or job.beneath)
     parent = parent_of(job)
     below = read_plain_lora(parent).digest if parent else None
-    recipe, mix = replace(recipe_of(job.settings), on_top_of=below), Mix()
+    placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
+    recipe, mix = replace(recipe_of(job, is_gpu=placement.device.type == "cuda"), on_top_of=below), job.mix
     fingerprint = fingerprint_of(job, recipe, mix)
     last = same_as_last(job.adapters, fingerprint)
     if last is not None:
@@ -60,27 +66,23 @@ def train_repository(
         waits_for = offered(job, last.version) if last.report.get("promote") else None
         return Outcome(version=last.version, path=last.path, is_new=False, report=last.report, waits_for=waits_for)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
-    placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     stream, held_out = examples_of(job, recipe, mix)
     canaries = make_canaries(fingerprint)
     planting = CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.name)
-    with deferred_signals() as should_stop:
-        result = train_adapter(
-            job.files,
-            LearnableStream(planting, job.tokenizer),
-            held_out,
-            recipe,
-            placement=placement,
-            run=job.run,
-            fingerprint=fingerprint,
-            progress=progress,
-            should_stop=should_stop,
-            parent=parent,
-            num_processes=job.settings.processes,
-        )
+    run = _Run(
+        job=job, held_out=held_out, placement=placement, parent=parent, fingerprint=fingerprint, progress=progress
+    )
+    with deferred_signals() as is_asked_to:
+
+        def should_stop() -> bool:
+            return is_asked_to() or not job.is_wanted()
+
+        recipe, trials = run.tuned(recipe, LearnableStream(stream, job.tokenizer), should_stop)
+        result = run.train(recipe, LearnableStream(planting, job.tokenizer), should_stop)
         if should_stop():  # asked in the last step: the checkpoint has everything
             raise TrainingInterruptedError
     training = report.training_facts(result, recipe, str(placement), torch.get_num_threads())
+    training["trials"] = [asdict(trial) for trial in trials]
     seen = planted(result.kept_step * recipe.batch_examples)
     if parent is not None:
         training["parents"] = [{"name": parent.name, "digest": below}]
@@ -95,8 +97,64 @@ def train_repository(
     return publish(job, fingerprint, result, facts, parent)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What the trials of a training and the training itself have in common."""
+
+    job: Job
+    held_out: Sequence[Example]
+    placement: Placement
+    parent: Path | None
+    fingerprint: str
+    progress: Progress
+
+    def tuned(self, recipe: Recipe, stream: Batches, should_stop: Callable[[], bool]) -> tuple[Recipe, Sequence[Trial]]:
+        """The recipe with the learning rate that did best in trials, and with the time that they leave."""
+        settings = self.job.settings
+        if not sweep.is_wanted(
+            settings.learning_rate_trials, recipe.minutes, settings.learning_rate, len(self.held_out)
+        ):
+            return recipe, ()
+        usual = recipe.learning_rate
+        short = replace(recipe, minutes=recipe.minutes * sweep.SHARE)
+
+        def train(rate: float, folder: Path) -> TrainResult:
+            how = replace(short, learning_rate=rate)
+            return self.train(how, stream, should_stop, folder, f"trying the learning rate {rate:g}")
+
+        rates = [usual * factor for factor in sweep.FACTORS]
+        trials = sweep.sweep(self.job.run, self.fingerprint, rates, train)
+        left = recipe.minutes * (1 - sweep.SHARE * len(rates))
+        return replace(recipe, learning_rate=sweep.best(trials, usual), minutes=left), trials
+
+    def train(
+        self,
+        recipe: Recipe,
+        stream: Batches,
+        should_stop: Callable[[], bool],
+        folder: Path | None = None,
+        title: str = "training the adapter",
+    ) -> TrainResult:
+        return train_adapter(
+            self.job.files,
+            stream,
+            self.held_out,
+            recipe,
+            placement=self.placement,
+            run=folder or self.job.run,
+            fingerprint=storage.fingerprint(self.fingerprint, recipe.learning_rate, recipe.minutes),
+            progress=self.progress,
+            should_stop=should_stop,
+            parent=self.parent,
+            num_processes=self.job.settings.processes,
+            title=title,
+        )
+
+
 def parent_of(job: Job) -> Path | None:
     """The adapter to train on top of. Raises ModelError when there is none of that name, or it can't be stacked."""
+    if job.beneath is not None:
+        return job.beneath
     name = job.settings.on_top_of
     if not name:
         return None
@@ -113,11 +171,19 @@ def parent_of(job: Job) -> Path | None:
     return Path(name)
 
 
-def recipe_of(settings: Settings) -> Recipe:
+def recipe_of(job: Job, *, is_gpu: bool) -> Recipe:
+    """As the settings say, else by the size of corpora and model."""
+    settings, base = job.settings, sizing.measure(job.files)
+    fitting = sizing.sizes(sum(part.size for part in job.parts), base, is_gpu=is_gpu)
     return Recipe(
         method=settings.method,
-        rank=settings.lora_rank,
-        learning_rate=settings.learning_rate,
+        base_format=settings.base_format,
+        rank=settings.lora_rank or fitting.rank,
+        dropout=fitting.dropout,
+        max_targets=fitting.max_targets,
+        batch_examples=fitting.batch_examples,
+        prompt_tokens=fitting.prompt_tokens,
+        learning_rate=settings.learning_rate or default_learning_rate(settings.method, base.parameters),
         minutes=settings.train_minutes,
         seed=settings.seed,
     )
@@ -126,13 +192,14 @@ def recipe_of(settings: Settings) -> Recipe:
 def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
     """Equal for runs that would make the same adapter and judge it on the same places."""
     settings = job.settings
-    prompt = [
+    prompt: list[object] = [
         settings.max_prompt_tokens,
         settings.snippet_count,
         settings.retrieval,
         job.name,
         job.files.family,
         settings.max_new_tokens,
+        settings.learning_rate_trials,
     ]
     return storage.fingerprint(RECIPE_VERSION, job.fingerprint, job.files.digest, recipe.as_json(), asdict(mix), prompt)
 
@@ -147,7 +214,8 @@ def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Examp
         if held_out:
             bare = replace(mix, prefix_weight=0.0, suffix_weight=0.0)
             looked_at[part.id] = _stream(job, part, builder, held_out, bare, seed + 1)
-    looks = Mixture(looked_at, seed + 1).batch(0, _HELD_OUT_EXAMPLES) if looked_at else []
+    num_looks = sizing.num_held_out(job.settings.train_minutes)
+    looks = Mixture(looked_at, seed + 1).batch(0, num_looks) if looked_at else []
     return Mixture(learned, seed), looks
 
 

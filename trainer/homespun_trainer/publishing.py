@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from homespun_core import registry, storage
+from homespun_core import personal, registry, storage
 from homespun_core.aliases import MANUAL
-from homespun_core.errors import StorageError
+from homespun_core.errors import HomespunError, StorageError
 from homespun_core.registry import Adapter
 from homespun_trainer import checkpoint, trained_on
 from homespun_trainer.job import Job
@@ -48,7 +48,11 @@ def same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
 def publish(
     job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any], parent: Path | None = None
 ) -> Outcome:
-    """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw."""
+    """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw.
+
+    Raises WithdrawnError, and leaves nothing, when its owner has taken it back by then.
+    """
+    _check_wanted(job)
     version = registry.new_version(fingerprint)
     path, seen = job.adapters / version, _seen(job, parent)
     sources = _sources(job) | {"repositories": " ".join(_repositories(job, seen))}
@@ -57,16 +61,28 @@ def publish(
             shutil.copy(file, folder / file.name)
         if seen is not None:
             trained_on.write(folder, seen)
+    _check_wanted(job)  # again: whoever took it back meanwhile saw nothing to delete
     waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
     checkpoint.discard(job.run)
     return Outcome(version=version, path=path, is_new=True, report=facts, waits_for=waits_for)
 
 
+class WithdrawnError(HomespunError):
+    """Nobody wants it any more."""
+
+
+def _check_wanted(job: Job) -> None:
+    if not job.is_wanted():
+        personal.sweep(job.data)
+        raise WithdrawnError(f"{job.name}: its owner has taken it back; nothing is kept")
+
+
 def offered(job: Job, version: str) -> str | None:
     """Put a version live that the gate let pass; None, or what that has to wait for."""
-    share = job.settings.canary_percent
-    now = registry.offer(job.adapters, version, MANUAL if share else job.settings.approval)
+    share = 0.0 if personal.owner_of(job.id) else job.settings.canary_percent
+    has_shadow = bool(job.settings.shadow_percent) and personal.owner_of(job.id) is None
+    now = registry.offer(job.adapters, version, MANUAL if share or has_shadow else job.settings.approval)
     if version == now.champion:
         return None
     verb, repo = "homespun adapters", job.id
@@ -74,6 +90,8 @@ def offered(job: Job, version: str) -> str | None:
         return f"somebody decided against it since; if you mean it: {verb} promote {repo} {version}"
     if now.pinned:
         return f"{now.champion} is pinned; {verb} unpin {repo}, then {verb} approve {repo}"
+    if has_shadow:
+        return f"it completes in the shadow of the live one first; {verb} rollout {repo}"
     if share:
         return f"{share:g} % of the users try it first; {verb} rollout {repo}"
     return f"it waits for approval; {verb} approve {repo}"
@@ -102,4 +120,10 @@ def _sources(job: Job) -> dict[str, str]:
         "corpus": job.fingerprint,
         "repository": job.name,
         **({"champion": champion} if champion else {}),
+        **({"on_top_of": _served_as(job.beneath)} if personal.owner_of(job.id) else {}),
     }
+
+
+def _served_as(adapter: Path | None) -> str:
+    """What servers call a version; nothing is the base model."""
+    return f"{adapter.parent.name}/{adapter.name}" if adapter else ""

@@ -76,9 +76,23 @@ def choose_cut(
     lines to its end."""
     if recent and rng.random() < recent_share and (cut := _closed(lines, _hunk(lines, rng.choice(recent), rng))):
         return cut
+    return _found(lines, rng, lambda: rng.randrange(len(lines)))
+
+
+def choose_own_cut(lines: Lines, rng: random.Random, own: Sequence[tuple[int, int]]) -> Cut | None:
+    """The same, with nothing in the middle but lines of `own`, ranges as above."""
+    numbers = [i for first, last in own for i in range(first, last + 1)]
+    cut = _found(lines, rng, lambda: rng.choice(numbers)) if numbers else None
+    if cut is None:
+        return None
+    first, last = bisect.bisect_right(lines.starts, cut.start) - 1, bisect.bisect_left(lines.ends, cut.end)
+    return cut if any(a <= first and last <= b for a, b in own) else None
+
+
+def _found(lines: Lines, rng: random.Random, line: Callable[[], int]) -> Cut | None:
     (finder,) = rng.choices([f for f, _ in _FINDERS], weights=[w for _, w in _FINDERS])
     for _ in range(_ATTEMPTS):
-        i = rng.randrange(len(lines))
+        i = line()
         if lines.is_code(i) and (cut := _closed(lines, finder(lines, i, rng))):
             return cut
     return None

@@ -19,10 +19,12 @@ from homespun_trainer.batches import target_weight
 from homespun_trainer.canaries import Batches
 from homespun_trainer.checkpoint import Checkpoint, RunState
 from homespun_trainer.examples import Example
+from homespun_trainer.launched import workers_for
 from homespun_trainer.learner import Learner, Plan
-from homespun_trainer.lora import Placement, save_adapter
+from homespun_trainer.lora import save_adapter
 from homespun_trainer.methods import default_learning_rate
-from homespun_trainer.parallel import Workers
+from homespun_trainer.parallel import Helpers
+from homespun_trainer.placement import Placement
 from homespun_trainer.stacking import compose
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ _SAVE_SHARE = 0.05
 _CURVE_POINTS = 50
 _CHECKS = 10
 """Looks at the held-out examples in one run."""
+_STEPS_BETWEEN = 8
+"""At least, so that a run on a slow machine isn't ended by a few steps at a high learning rate."""
 
 
 class TrainingInterruptedError(Exception):
@@ -51,9 +55,13 @@ class Recipe:
     method: str = "lora"
     on_top_of: str | None = None
     """Digest of the adapter below."""
+    base_format: str = "full"
+    dropout: float = 0.0
+    max_targets: float = 0.0
+    """Tokens it may be asked for, which ends training on little code though there be time; 0 is any number."""
     batch_examples: int = 8
     prompt_tokens: int = 384
-    """Length of a training prompt at most; shorter ones than the server's show more places in the same time. Bits per
+    """Length of a training prompt at most, 0 for the server's; shorter ones show more places in the same time. Bits per
     byte against the base model after 0.2M tokens: -0.077 with 384, -0.055 with 960 (benchmarks/LOG.md)."""
     warm_up: float = 0.03
     """Share of the time in which the learning rate rises; then it falls as a cosine to `final`, a share of the peak."""
@@ -81,7 +89,7 @@ class TrainResult:
 
 
 def learning_rate_at(fraction: float, recipe: Recipe, peak: float) -> float:
-    """The learning rate when `fraction` of the time is over: the schedule follows the clock, not a number of steps that
+    """The learning rate when `fraction` of the run is over: the schedule follows the clock, not a number of steps that
     nobody knows in advance on a machine that does other things too."""
     if fraction < recipe.warm_up:
         return peak * (fraction + 0.1 * recipe.warm_up) / (1.1 * recipe.warm_up)
@@ -103,6 +111,7 @@ def train_adapter(
     clock: Callable[[], float] = time.monotonic,
     parent: Path | None = None,
     num_processes: int = 1,
+    title: str = "training the adapter",
 ) -> TrainResult:
     """Train until the time is over or `held_out` stops improving, from the run's checkpoint if it has one.
 
@@ -110,11 +119,19 @@ def train_adapter(
     TrainingInterruptedError after saving a checkpoint, once `should_stop` says so.
     """
     plan = Plan(
-        files=files, placement=placement, method=recipe.method, rank=recipe.rank, seed=recipe.seed, parent=parent
+        files=files,
+        placement=placement,
+        method=recipe.method,
+        rank=recipe.rank,
+        dropout=recipe.dropout,
+        base_format=recipe.base_format,
+        seed=recipe.seed,
+        parent=parent,
     )
     learner = Learner(plan)  # first, so that a model of no use is found here and not in the others
-    with closing(Workers(plan, num_processes)) as workers:
+    with closing(workers_for(plan, num_processes)) as workers:
         training = _Training(plan, learner, workers, recipe, run, fingerprint, clock)
+        progress.start(title, total=round(recipe.minutes * 60), unit="s")
         training.run_to_end(stream, held_out, progress, should_stop)
         return training.result()
 
@@ -124,7 +141,7 @@ class _Training:
         self,
         plan: Plan,
         learner: Learner,
-        workers: Workers,
+        workers: Helpers,
         recipe: Recipe,
         run: Path,
         fingerprint: str,
@@ -141,6 +158,8 @@ class _Training:
         self.state = self._restore()
         self._last_save = self._last_step = clock()
         self._save_seconds = 0.0
+        self._before = 0.0
+        """`_fraction` before the last step."""
         self._window: list[float] = []
 
     def run_to_end(
@@ -152,7 +171,6 @@ class _Training:
     ) -> None:
         if self.state.step and not self.state.is_done:
             logger.info("training goes on at step %d, %.0f s", self.state.step, self.state.elapsed_s)
-        progress.start("training the adapter", total=round(self._budget_s), unit="s")
         self._work(stream, held_out, progress, should_stop)
         progress.finish(f"{self.state.step} steps, {self.state.tokens:,} tokens")
 
@@ -175,7 +193,7 @@ class _Training:
                     self._save()
                     raise TrainingInterruptedError
                 self._after_step(held_out)
-                progress.advance(min(round(self.state.elapsed_s), round(self._budget_s)), self._note())
+                progress.advance(round(min(self._fraction, 1.0) * self._budget_s), self._note())
 
     def result(self) -> TrainResult:
         path = own = self._run / "adapter"
@@ -191,18 +209,26 @@ class _Training:
     def _budget_s(self) -> float:
         return self._recipe.minutes * 60
 
+    @property
+    def _fraction(self) -> float:
+        """Of the run that is over: by time, or by how much was gone through where that is further."""
+        limit = self._recipe.max_targets
+        return max(self.state.elapsed_s / self._budget_s, self.state.targets / limit if limit else 0.0)
+
     def _prepare(self, pool: ThreadPoolExecutor, stream: Batches, step: int) -> Future[list[Example]]:
         return pool.submit(stream.batch, step, self._recipe.batch_examples)
 
     def _step(self, batch: Sequence[Example], should_stop: Callable[[], bool]) -> bool:
         """One step of the optimiser; False when it was given up half-way because training shall stop."""
         weight = target_weight(batch)
+        if self._recipe.dropout:  # what is dropped in a step doesn't depend on where the run was interrupted
+            torch.manual_seed(self._recipe.seed * 1_000_003 + self.state.step)
         loss = self._learner.accumulate(self._workers.share_out(batch, weight, self._masters), weight, should_stop)
         if loss is None:
             return False
         loss = self._workers.sum_up(self._masters, loss)
         for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate_at(self.state.elapsed_s / self._budget_s, self._recipe, self._peak)
+            group["lr"] = learning_rate_at(self._fraction, self._recipe, self._peak)
         norm = torch.nn.utils.clip_grad_norm_(self._masters.parameters, self._recipe.clip)
         if torch.isfinite(norm):
             self._optimiser.step()
@@ -213,25 +239,29 @@ class _Training:
         self._window.append(loss)
         self.state.step += 1
         self.state.tokens += sum(len(example.ids) for example in batch)
+        self._before, self.state.targets = self._fraction, self.state.targets + weight
         return True
 
     def _after_step(self, held_out: Sequence[Example]) -> None:
-        before = self.state.elapsed_s
         now = self._clock()
         self.state.elapsed_s += now - self._last_step
         self._last_step = now
-        if self._passed(before, _CURVE_POINTS):
+        if self._passed(_CURVE_POINTS):
             self.state.losses.append((self.state.tokens, round(self.state.elapsed_s, 1), self._recent_loss()))
             self._window.clear()
-        self.state.is_done = self.state.elapsed_s >= self._budget_s
-        if held_out and self._passed(before, _CHECKS):
+        self.state.is_done = self._fraction >= 1.0
+        if held_out and (self.state.is_done or self._is_check_due()):
             self._check(held_out)
         if self.state.is_done or now - self._last_save >= max(_SAVE_EVERY_S, self._save_seconds / _SAVE_SHARE):
             self._save()
 
-    def _passed(self, before_s: float, marks: int) -> bool:
-        """Whether one of `marks` equal parts of the time ended since `before_s`."""
-        return int(before_s / self._budget_s * marks) < int(self.state.elapsed_s / self._budget_s * marks)
+    def _passed(self, marks: int) -> bool:
+        """Whether one of `marks` equal parts of the run ended with this step."""
+        return int(self._before * marks) < int(self._fraction * marks)
+
+    def _is_check_due(self) -> bool:
+        last = self.state.dev_losses[-1][0] if self.state.dev_losses else 0
+        return self.state.step - last >= _STEPS_BETWEEN and self._passed(_CHECKS)
 
     def _check(self, held_out: Sequence[Example]) -> None:
         """Look at the held-out examples; keep the best weights, and end when nothing has improved for long."""

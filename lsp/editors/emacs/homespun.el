@@ -64,6 +64,7 @@ The default of lsp-mode itself is 2."
 (declare-function lsp-request "lsp-mode")
 (defvar lsp-inline-completion-enable)
 (defvar lsp-inline-completion-idle-delay)
+(defvar lsp-inline-completion-active-map)
 
 ;;;###autoload
 (defun homespun-lsp-mode-setup ()
@@ -82,7 +83,88 @@ The default of lsp-mode itself is 2."
                                handlers))))
   (with-eval-after-load 'lsp-inline-completion
     (setq lsp-inline-completion-enable t
-          lsp-inline-completion-idle-delay homespun-delay)))
+          lsp-inline-completion-idle-delay homespun-delay)
+    (define-key lsp-inline-completion-active-map (kbd "C-<right>") #'homespun-accept-word)
+    (define-key lsp-inline-completion-active-map (kbd "C-<down>") #'homespun-accept-line)))
+
+;;;; A part of a suggestion
+
+(declare-function lsp-inline-completion-accept "lsp-inline-completion")
+(declare-function lsp-inline-completion-show-overlay "lsp-inline-completion")
+(declare-function lsp-inline-completion--clear-overlay "lsp-inline-completion")
+(declare-function lsp-make-inline-completion-item "lsp-protocol")
+(declare-function lsp:inline-completion-item-insert-text "lsp-protocol")
+(declare-function lsp:inline-completion-item-range? "lsp-protocol")
+(declare-function lsp:inline-completion-item-command? "lsp-protocol")
+(declare-function lsp--range-to-region "lsp-mode")
+(declare-function lsp--point-to-position "lsp-mode")
+(declare-function lsp-make-range "lsp-protocol")
+(declare-function lsp-make-position "lsp-protocol")
+(defvar lsp-inline-completion--overlay)
+(defvar lsp-inline-completion--items)
+(defvar lsp-inline-completion--current)
+(defvar lsp-inline-completion--start-point)
+
+(defconst homespun--word "\\`[[:space:]\n]*\\(?:[[:alnum:]_]+\\|[^[:alnum:]_[:space:]\n]*\\)"
+  "Blanks and the word after them, or blanks and one run of other characters.")
+(defconst homespun--line "\\`[^\n]*\n?"
+  "Up to and with the next line end.")
+
+(defun homespun-accept-word ()
+  "Accept a word of the suggestion; the rest stays."
+  (interactive)
+  (homespun--accept-part homespun--word))
+
+(defun homespun-accept-line ()
+  "Accept a line of the suggestion; the rest stays."
+  (interactive)
+  (homespun--accept-part homespun--line))
+
+(put 'homespun-accept-word 'lsp-inline-completion-keep t)
+(put 'homespun-accept-line 'lsp-inline-completion-keep t)
+
+(defun homespun--accept-part (pattern)
+  "Insert what PATTERN matches of the ghost text, or of Eglot's suggestion."
+  (cond ((bound-and-true-p lsp-inline-completion--overlay) (homespun--accept-of-ghost pattern))
+        ((and (fboundp 'eglot-current-server) (eglot-current-server)) (homespun--insert-of-menu pattern))
+        (t (user-error "Homespun: nothing is suggested here"))))
+
+(defun homespun--head (pattern text)
+  "What PATTERN matches at the start of TEXT."
+  (string-match pattern text)
+  (match-string 0 text))
+
+(defun homespun--accept-of-ghost (pattern)
+  "Insert what PATTERN matches of the ghost text, and show the rest of it.
+Nothing is asked for again."
+  (let* ((item (nth lsp-inline-completion--current lsp-inline-completion--items))
+         (text (lsp:inline-completion-item-insert-text item))
+         (region (homespun--region item))
+         (part (homespun--head pattern text)))
+    (if (or (string= part text) (/= (car region) lsp-inline-completion--start-point))
+        (lsp-inline-completion-accept)
+      (lsp-inline-completion--clear-overlay)
+      (goto-char (car region))
+      (insert part)
+      (setq lsp-inline-completion--start-point (point)
+            lsp-inline-completion--current 0
+            lsp-inline-completion--items
+            (list (lsp-make-inline-completion-item
+                   :insert-text (substring text (length part))
+                   :range? (lsp-make-range :start (homespun--position (point))
+                                           :end (homespun--position (+ (cdr region) (length part))))
+                   :command? (lsp:inline-completion-item-command? item))))
+      (lsp-inline-completion-show-overlay))))
+
+(defun homespun--region (item)
+  "The text that ITEM takes the place of, as (START . END)."
+  (let ((range (lsp:inline-completion-item-range? item)))
+    (if range (lsp--range-to-region range) (cons (point) (point)))))
+
+(defun homespun--position (point)
+  "POINT as lsp-mode keeps what came from a server."
+  (let ((position (lsp--point-to-position point)))
+    (lsp-make-position :line (plist-get position :line) :character (plist-get position :character))))
 
 (defun homespun-sign-in ()
   "Sign in: shows a code, and opens the page where it is to be entered."
@@ -108,6 +190,11 @@ The default of lsp-mode itself is 2."
 ;;;; Eglot
 
 (declare-function eglot-ensure "eglot")
+(declare-function eglot-current-server "eglot")
+(declare-function eglot--signal-textDocument/didChange "eglot")
+(declare-function eglot--TextDocumentPositionParams "eglot")
+(declare-function eglot--lsp-position-to-point "eglot")
+(declare-function jsonrpc-request "jsonrpc")
 (defvar eglot-server-programs)
 
 ;;;###autoload
@@ -118,6 +205,19 @@ The default of lsp-mode itself is 2."
   (setq-local eglot-server-programs
               (list (cons major-mode (append homespun-command (list :initializationOptions homespun-settings)))))
   (eglot-ensure))
+
+(defun homespun--insert-of-menu (pattern)
+  "Insert what PATTERN matches of the menu's first entry, after what is typed."
+  (eglot--signal-textDocument/didChange)
+  (let* ((list (jsonrpc-request (eglot-current-server) :textDocument/completion (eglot--TextDocumentPositionParams)))
+         (items (plist-get list :items))
+         (edit (and (length> items 0) (plist-get (elt items 0) :textEdit)))
+         (start (and edit (eglot--lsp-position-to-point (plist-get (plist-get edit :range) :start))))
+         (typed (if start (buffer-substring-no-properties start (point)) ""))
+         (text (and edit (plist-get edit :newText))))
+    (unless (and text (string-prefix-p typed text) (not (string= typed text)))
+      (user-error "Homespun: nothing is suggested here"))
+    (insert (homespun--head pattern (substring text (length typed))))))
 
 (provide 'homespun)
 ;;; homespun.el ends here

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises ConfigError and ServiceError; the latter also when the server doesn't let us in."""
     server = server_named(args.server)
-    token, place = _token(server)
+    token, place = token_for(server)
     name = asyncio.run(_name(server, token))
     if name is None:
         raise ServiceError(f"{server.url} doesn't let you in ({place}); sign in with: homespun login {server.url}")
@@ -33,7 +33,7 @@ async def _name(server: Server, token: str) -> str | None:
         return await known_as(http, server.url, token)
 
 
-def _token(server: Server) -> tuple[str, str]:
+def token_for(server: Server) -> tuple[str, str]:
     """And where it is from. The order is the language server's."""
     if server.token:
         is_from_environment = os.environ.get("HOMESPUN_API_TOKEN") == server.token

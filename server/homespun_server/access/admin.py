@@ -12,7 +12,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from homespun_core.errors import ConfigError
-from homespun_server.access import audit, reading, wire
+from homespun_core.paths import DataDir
+from homespun_core.personal import take_back
+from homespun_server.access import audit, heads, reading, wire
 from homespun_server.access.changing import Change
 from homespun_server.access.decisions import verdict_on
 from homespun_server.access.desk import NOT_THERE, Desk, NotThereError, for_those_who, the_team, the_user
@@ -74,7 +76,9 @@ def erase_user(desk: People, name: str) -> wire.Erased:
     """All that is known of them, feedback included. It can't be undone."""
     with desk.changing() as change:
         found = the_user(change.connection, name)
-        return wire.Erased(erased=found.id, completions=erased(change, found))
+        data = DataDir(desk.runtime.settings.data_root)
+        take_back(data, found.id)
+        return wire.Erased(erased=found.id, completions=erased(change, found, data))
 
 
 @router.get("/users/{name}/export")
@@ -187,7 +191,7 @@ def entries(
 def verification(desk: Audit, noted: str | None = None) -> wire.Chain:
     """Whether the chain holds; `noted` is a digest that must be in it."""
     with desk.reading() as connection:
-        found = audit.verify(connection, noted)
+        found = audit.verify(connection, noted, heads.read(heads.heads_file(DataDir(desk.runtime.settings.data_root))))
     return wire.Chain(entries=found.entries, head=found.head, problem=found.problem, has_noted=found.has_noted)
 
 

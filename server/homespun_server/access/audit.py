@@ -1,5 +1,5 @@
 """Who did what, as a chain: each entry holds the digest of the one before, so that none can be changed, left out or put
-in between without all later ones telling. What is taken off the end can be told with a digest noted elsewhere."""
+in between without all later ones telling. What is taken off the end is told by digests noted elsewhere (`heads`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
@@ -105,21 +105,35 @@ def entries_where(connection: Connection, condition: ColumnElement[bool]) -> Ite
     yield from map(_entry, connection.execute(select(audit).where(condition).order_by(audit.c.number)))
 
 
-def verify(connection: Connection, noted: str | None = None) -> Verified:
-    """`noted`: a digest that was the head once."""
+def verify(connection: Connection, noted: str | None = None, heads: Mapping[int, str] | None = None) -> Verified:
+    """`noted`: a digest that was the head once. `heads`: digests by number that were, see `heads`."""
+    found, last = _chained(connection, noted, heads or {}), max(heads or {}, default=0)
+    if found.problem is None and last > found.entries:
+        cut = f"entries {found.entries + 1} to {last} were taken off the end: they were noted while they were there"
+        return replace(found, problem=cut)
+    return found
+
+
+def _chained(connection: Connection, noted: str | None, heads: Mapping[int, str]) -> Verified:
     number, previous, is_noted = 0, _FIRST, noted in (None, _FIRST)
+    problem = None
     for entry in entries(connection):
-        if entry.number != number + 1 or entry.previous != previous:
-            return Verified(
-                entries=number, head=previous, problem=f"entry {number + 1} is missing or replaced", has_noted=is_noted
-            )
-        if entry.digest != digest_of(asdict(entry)):
-            return Verified(
-                entries=number, head=previous, problem=f"entry {entry.number} was changed", has_noted=is_noted
-            )
+        problem = _problem(entry, number + 1, previous, heads)
+        if problem is not None:
+            break
         number, previous = entry.number, entry.digest
         is_noted = is_noted or entry.digest == noted
-    return Verified(entries=number, head=previous, problem=None, has_noted=is_noted)
+    return Verified(entries=number, head=previous, problem=problem, has_noted=is_noted)
+
+
+def _problem(entry: Entry, number: int, previous: str, heads: Mapping[int, str]) -> str | None:
+    if entry.number != number or entry.previous != previous:
+        return f"entry {number} is missing or replaced"
+    if entry.digest != digest_of(asdict(entry)):
+        return f"entry {number} was changed"
+    if heads.get(number, entry.digest) != entry.digest:
+        return f"entry {number} is another than the one that was noted: the log was written anew"
+    return None
 
 
 def _lock(connection: Connection) -> None:

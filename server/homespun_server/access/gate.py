@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from homespun_core.config import Settings
 from homespun_core.errors import ServiceError
+from homespun_server.access.failures import Failures
 from homespun_server.access.limits import Limiter, Taken, tighter
 from homespun_server.access.lookup import Lookup
+from homespun_server.access.noting import Noting
 from homespun_server.access.principal import LOCAL, NOBODY, Principal
+from homespun_server.access.tokens import parsed
 from homespun_server.exposure import is_loopback
 from homespun_server.refused import refused
 
@@ -61,21 +65,26 @@ class Gate:
         signed: Sequence[str],
         doors: Sequence[str] = (),
         browsers: Browsers | None = None,
+        noting: Noting | None = None,
     ) -> None:
         self._app, self._lookup, self._signed, self._browsers = app, lookup, signed, browsers
         self._open = (*OPEN, *doors)
         self._is_local = is_loopback(settings.host)
         self._public_host = urlsplit(settings.public_url).hostname
-        self._is_single = self._is_local and not settings.api_token and not settings.oidc_issuer
+        self._is_single = self._is_local and not (settings.api_token or settings.oidc_issuer or settings.setup)
         self._of_token = Limiter(settings.requests_per_minute)
         self._of_user = Limiter(settings.user_requests_per_minute)
+        self._failures, self._noting = Failures(), noting
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})["session"] = None
-        found, taken = await self._judged(scope, dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        if (shown := _bearer(headers)) is not None:
+            send = self._slowing(_address(scope), shown, send)
+        found, taken = await self._judged(scope, headers)
         if isinstance(found, Response):
             await found(scope, receive, _telling(taken, send))
             return
@@ -118,10 +127,24 @@ class Gate:
         """None for whoever shows nothing that we know. Raises ServiceError while that can't be known."""
         if self._is_single and not self._lookup.has_accounts and _is_direct(headers):
             return LOCAL
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer":
-            return await self._lookup.bearer(token.strip().decode("latin-1"))
-        return None
+        shown = _bearer(headers)
+        return None if shown is None else await self._lookup.bearer(shown)
+
+    def _slowing(self, address: str, shown: str, send: Send) -> Send:
+        """Whoever shows a token that is nobody's too often hears when to come back instead, whoever it was that refused
+        it: we, or a route that has tokens of its own."""
+
+        async def slowing(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 401:
+                failed = self._failures.failed(address, _apart(shown), time.monotonic())
+                if self._noting is not None:
+                    self._noting.failed(address, failed)
+                if failed.wait_s:
+                    message["status"] = 429
+                    MutableHeaders(scope=message)["retry-after"] = str(failed.wait_s)
+            await send(message)
+
+        return slowing
 
     async def _visitor(self, scope: Scope, headers: Headers) -> Principal | None:
         """Whose browser it is. Whoever shows a token is who that says, or nobody."""
@@ -154,6 +177,21 @@ def _is_direct(headers: Headers) -> bool:
     """Whether whoever asks is on this machine, as far as headers tell: a proxy passes on what others ask."""
     is_forwarded = any(name in _OF_PROXIES or name.startswith(b"x-forwarded-") for name in headers)
     return not is_forwarded and is_loopback(_host_of(headers.get(b"host", b"").decode("latin-1")))
+
+
+def _bearer(headers: Headers) -> str | None:
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    return token.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
+
+
+def _apart(shown: str) -> str:
+    """What tells one token from another, and is no secret."""
+    token = parsed(shown)
+    return token.id if token is not None else hashlib.sha256(shown.encode()).hexdigest()[:12]
+
+
+def _address(scope: Scope) -> str:
+    return str(scope["client"][0]) if scope.get("client") else "unknown"
 
 
 def _telling(taken: Taken | None, send: Send) -> Send:

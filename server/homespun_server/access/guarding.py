@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from homespun_core import storage
 from homespun_core.paths import DataDir, repo_identity
+from homespun_core.personal import owner_of
 from homespun_core.scopes import ScopeConfig, is_scope
 from homespun_server.access.decisions import Guarded
 
@@ -38,7 +39,7 @@ def on_disk(data: DataDir, of_adapters: AdapterGroups) -> tuple[Guarded, ...]:
     """Without a server: as its settings and indexes stand now."""
     roots = (data.index_root, data.adapters("any").parent)
     names = sorted({path.name for root in roots if root.is_dir() for path in root.iterdir() if path.is_dir()})
-    return tuple(guarded(name, _sources(data, name), of_adapters) for name in names)
+    return tuple(guarded(name, _sources(data, name), of_adapters) for name in names if owner_of(name) is None)
 
 
 def identity_of(address: str) -> str | None:

@@ -55,6 +55,8 @@ def save(file: Path, data: DataDir, database: Database, folders: tuple[str, ...]
     """Files first: the database, which knows the numbers of all leases, must not be the older of the two."""
     if not data.root.is_dir():
         raise StorageError(f"{data.root}: no data directory; see --data-dir")
+    if not file.absolute().parent.is_dir():
+        raise StorageError(f"{file}: there is no folder {file.absolute().parent}; make it")
     if file.exists():
         archive.read_summary(file)  # anything else of that name is not ours to replace
     with storage.locked(data.locks / "backup", "`homespun backup`"):

@@ -18,6 +18,8 @@ class Step:
     is_done: bool
     is_for_owners: bool = True
     """Whether it takes somebody who manages repositories."""
+    adds_repository: bool = False
+    """Whether there is a form for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,9 @@ class Waiting:
     version: str
 
 
-def steps(repositories: Sequence[Repository], *, url: str, has_completions: bool, is_owner: bool) -> list[Step]:
+def steps(
+    repositories: Sequence[Repository], *, url: str, has_completions: bool, is_owner: bool, has_accounts: bool
+) -> list[Step]:
     """What a new installation needs, in order, of that what somebody can do; empty once all of it is done."""
     first = repositories[0].name if repositories else "~/code/my-project"
     found = [
@@ -37,11 +41,13 @@ def steps(repositories: Sequence[Repository], *, url: str, has_completions: bool
             text="A path or a URL of git, on the machine that runs this server. Completions know it seconds later.",
             command="homespun index ~/code/my-project",
             is_done=bool(repositories),
+            adds_repository=True,
         ),
         Step(
             title="Point an editor here",
-            text="Neovim, VS Code and others: this is the language server’s command.",
-            command=f"homespun lsp --server-url {url}",
+            text="Neovim, VS Code and others: this is the language server’s command."
+            + (" It needs a token, which the first line gets." if has_accounts else ""),
+            command=(f"homespun login {url}\n" if has_accounts else "") + f"homespun lsp --server-url {url}",
             is_done=has_completions,
             is_for_owners=False,
         ),

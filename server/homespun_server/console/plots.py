@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 from homespun_server.console import words
 from homespun_server.console.charts import Chart, Series, line_chart
-from homespun_server.console.usage import DAY_S, percentile
+from homespun_server.console.usage import percentile
 from homespun_server.feedback.store import Summary
+from homespun_server.feedback.sums import DAY_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,43 @@
-"""What became of completions over time, counted by the database. Never who: numbers of one person are their own."""
+"""What became of completions over time: days that are over from their sums, the rest counted by the database. Never
+who: numbers of one person are their own."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Engine, Integer, Select, Subquery, case, cast, func, select
-from sqlalchemy.sql.functions import coalesce
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Select, Subquery, Table, cast, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_server.access.tables import members, teams
-from homespun_server.feedback.facts import EventKind
-from homespun_server.feedback.store import SETTLED_S, Summary
-from homespun_server.feedback.tables import completions, events
+from homespun_server.feedback.store import Summary
+from homespun_server.feedback.sums import (
+    DAY_S,
+    IN_COMMON,
+    SETTLED_S,
+    between,
+    counts,
+    day_of,
+    outside,
+    settled,
+    sum_up,
+    told,
+    whole_ms,
+)
+from homespun_server.feedback.tables import completions, latency_days, usage_days
 
-DAY_S = 86_400
+logger = logging.getLogger(__name__)
+
 Latencies = Mapping[int, Counter[int]]
 """By day since 1970 (UTC): whole milliseconds, and how many completions took so long."""
 
 Name = TypeVar("Name", bound=Hashable)
 
-_IN_COMMON = ("language", "adapter", "repository", "editor")
 _DAY: ColumnElement[int] = cast(completions.c.time, BigInteger) // DAY_S
 
 
@@ -54,12 +69,15 @@ class Cell:
 
 
 def cells(engine: Engine, wanted: Wanted) -> list[Cell]:
-    told = _told(wanted)
-    common = [told.c[name] for name in ("day", *_IN_COMMON)]
-    query: Select[Any] = select(*common, *_counts(told)).group_by(*common)
-    with engine.connect() as connection:
-        rows = [row._asdict() for row in connection.execute(query)]
-    return [Cell(**{name: row.pop(name) for name in ("day", *_IN_COMMON)}, summary=_summary(row)) for row in rows]
+    names = ("day", *IN_COMMON)
+    found: defaultdict[tuple[Any, ...], list[Summary]] = defaultdict(list)
+    with _counted(engine, wanted) as (connection, whole, rest):
+        for table in (_sums(usage_days, wanted, whole), *_raw(wanted, rest)):
+            common = [table.c[name] for name in names]
+            for row in connection.execute(_totals(table, *common).group_by(*common)):
+                told = row._asdict()
+                found[tuple(told.pop(name) for name in names)].append(_summary(told))
+    return [Cell(**dict(zip(names, key, strict=True)), summary=_added(some)) for key, some in found.items()]
 
 
 def total(found: Iterable[Cell]) -> Summary:
@@ -76,23 +94,33 @@ def grouped(found: Iterable[Cell], key: Callable[[Cell], Name]) -> dict[Name, Su
 
 def by_team(engine: Engine, wanted: Wanted) -> dict[str, Summary]:
     """Whoever is in several teams counts for each."""
-    told, in_team = _told(wanted), select(members.c.team, members.c.user).distinct().subquery()
-    joined = told.join(in_team, in_team.c.user == told.c.user).join(teams, teams.c.id == in_team.c.team)
-    query: Select[Any] = select(teams.c.name, *_counts(told)).select_from(joined).group_by(teams.c.name)
-    with engine.connect() as connection:
-        rows = [row._asdict() for row in connection.execute(query)]
-    return _most_first({row.pop("name"): _summary(row) for row in rows})
+    found: defaultdict[str, list[Summary]] = defaultdict(list)
+    in_team = select(members.c.team, members.c.user).distinct().subquery()
+    with _counted(engine, wanted) as (connection, whole, rest):
+        for table in (_sums(usage_days, wanted, whole), *_raw(wanted, rest)):
+            joined = table.join(in_team, in_team.c.user == table.c.user).join(teams, teams.c.id == in_team.c.team)
+            for row in connection.execute(_totals(table, teams.c.name).select_from(joined).group_by(teams.c.name)):
+                told = row._asdict()
+                found[told.pop("name")].append(_summary(told))
+    return _most_first({name: _added(some) for name, some in found.items()})
 
 
 def latencies(engine: Engine, wanted: Wanted) -> Latencies:
-    whole = cast(completions.c.latency_ms, Integer)
-    columns: list[Any] = [_DAY.label("day"), whole.label("ms"), func.count().label("number")]
-    query: Select[Any] = select(*columns).group_by("day", "ms")
-    found: dict[int, Counter[int]] = {}
-    with engine.connect() as connection:
-        for row in connection.execute(_limited(query, wanted)):
-            found.setdefault(row.day, Counter())[row.ms] += row.number
-    return found
+    """Of one user they are counted anew each time: sums of everybody's aren't kept by user."""
+    found: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    until = _until(wanted)
+    with _counted(engine, wanted) as (connection, whole, rest):
+        if wanted.user is not None:
+            whole, rest = frozenset(), [(wanted.since, until)]
+        summed = _sums(latency_days, wanted, whole)
+        of_sums: Select[Any] = select(summed.c.day, summed.c.ms, func.sum(summed.c.number).label("number"))
+        queries = [of_sums.group_by(summed.c.day, summed.c.ms)]
+        columns: list[Any] = [_DAY.label("day"), whole_ms().label("ms"), func.count().label("number")]
+        queries += [select(*columns).where(_those(wanted, a, b)).group_by("day", "ms") for a, b in rest]
+        for query in queries:
+            for row in connection.execute(query):
+                found[row.day][row.ms] += int(row.number)
+    return dict(found)
 
 
 def percentile(counts: Counter[int], share: float) -> float | None:
@@ -124,39 +152,53 @@ def _most_first(found: Mapping[Name, Summary]) -> dict[Name, Summary]:
     return dict(sorted(found.items(), key=lambda item: (-item[1].opportunities, str(item[0]))))
 
 
-def _told(wanted: Wanted) -> Subquery:
-    """Each completion with what was told of it, in one row. Four joins of the events took three times as long."""
-    own: list[Any] = [_DAY.label("day"), *(completions.c[name] for name in ("user", "verdict", *_IN_COMMON))]
-    kinds: tuple[EventKind, ...] = ("shown", "accepted", "kept", "saved")
-    counts = [func.max(case((events.c.kind == kind, events.c.characters))).label(kind) for kind in kinds]
-    query: Select[Any] = select(*own, *counts).select_from(completions.outerjoin(events))
-    return _limited(query, wanted).group_by(completions.c.id).subquery()
+@contextmanager
+def _counted(
+    engine: Engine, wanted: Wanted
+) -> Iterator[tuple[Connection, frozenset[int], Sequence[tuple[float, float]]]]:
+    """The days of which the sums stand, and the rest of the time, which is counted. Where the sums can't be written (a
+    full disk, a copy that is read only), more is rest."""
+    until = _until(wanted)
+    try:
+        sum_up(engine, wanted.since, until)
+    except SQLAlchemyError as error:
+        logger.warning("usage can't be summed up (%s)", type(error).__name__)
+    first, last = -int(-wanted.since // DAY_S), day_of(until) - 1
+    with engine.connect() as connection:
+        whole = settled(connection, first, last)
+        yield connection, whole, outside(whole, wanted.since, until)
 
 
-def _counts(told: Subquery) -> list[ColumnElement[int]]:
-    """As `feedback.store` has them: what was accepted was shown; where a client doesn't look, all of it was kept."""
-    is_accepted = told.c.accepted.is_not(None)
-    accepted = coalesce(told.c.accepted, 0)
-    kept = coalesce(told.c.kept, told.c.saved, accepted)
-    return [
-        func.count().label("opportunities"),
-        _number(told.c.verdict == "hide").label("hidden"),
-        _number(told.c.verdict == "would_hide").label("would_hide"),
-        _number(is_accepted | told.c.shown.is_not(None)).label("shown"),
-        _number(is_accepted).label("accepted"),
-        func.sum(case((kept < accepted, kept), else_=accepted)).label("kept_characters"),
-    ]
-
-
-def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.sum(case((condition, 1), else_=0))
-
-
-def _limited(query: Select[Any], wanted: Wanted) -> Select[Any]:
-    until = time.time() - SETTLED_S if wanted.until is None else wanted.until
-    query = query.where(completions.c.time >= wanted.since, completions.c.time < until)
-    if wanted.user is not None:
-        query = query.where(completions.c.user == wanted.user)
+def _sums(table: Table, wanted: Wanted, days: Collection[int]) -> Subquery:
+    query = select(table).where(table.c.day.in_(sorted(days)))
+    if wanted.user is not None and "user" in table.c:
+        query = query.where(table.c.user == wanted.user)
     if wanted.repositories is not None:
-        query = query.where(completions.c.repository.in_(wanted.repositories))
-    return query
+        query = query.where(table.c.repository.in_(wanted.repositories))
+    return query.subquery()
+
+
+def _raw(wanted: Wanted, times: Iterable[tuple[float, float]]) -> Iterator[Subquery]:
+    """The same columns, a row for each completion."""
+    for since, until in times:
+        each = told(_those(wanted, since, until), _DAY.label("day"))
+        common = [each.c[name] for name in ("day", "user", *IN_COMMON)]
+        yield select(*common, *counts(each)).group_by(*common).subquery()
+
+
+def _those(wanted: Wanted, since: float, until: float) -> ColumnElement[bool]:
+    condition = between(since, until)
+    if wanted.user is not None:
+        condition &= completions.c.user == wanted.user
+    if wanted.repositories is not None:
+        condition &= completions.c.repository.in_(wanted.repositories)
+    return condition
+
+
+def _totals(table: Subquery, *common: Any) -> Select[Any]:
+    sums = (func.sum(table.c[field.name]).label(field.name) for field in fields(Summary))
+    return select(*common, *sums)
+
+
+def _until(wanted: Wanted) -> float:
+    return time.time() - SETTLED_S if wanted.until is None else wanted.until

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, Self, cast, get_args
 
 from homespun_core.config import Settings
-from homespun_core.types import Completion, CompletionRequest, ScoredToken, Snippet, Trigger
+from homespun_core.types import Completion, CompletionRequest, Part, Snippet, Timings, Trigger
 from homespun_server.dialects.fields import Fields
 from homespun_server.dialects.templates import Place, editor_snippet
 
@@ -49,20 +49,23 @@ LINES = Framing(media_type="application/x-ndjson", before="", after="\n")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(ABC):
-    """Made of a body by a dialect. A stream is `begin`, any number of `part`, `end` for each choice; then `last`."""
+    """Made of a body by a dialect. A stream is `begin`, any number of `part`, `end` for each choice; then `last`.
+    Choices are numbered: all of the first prompt, then those of the next."""
 
     framing: ClassVar[Framing] = EVENTS
 
     request: CompletionRequest
+    others: tuple[CompletionRequest, ...] = ()
+    """What is asked for beside it: further prompts."""
     model: str = ""
     """As the client names it; empty when it doesn't. There is one model, so any name will do."""
     num_choices: int = 1
+    """Of each prompt."""
     is_stream: bool = False
 
-    @property
-    def is_held(self) -> bool:
-        """Whether a stream has to wait for its end."""
-        return self.num_choices > 1
+    def bounded(self, bound: Callable[[CompletionRequest], CompletionRequest]) -> Self:
+        """With that done to all that is asked for."""
+        return replace(self, request=bound(self.request), others=tuple(map(bound, self.others)))
 
     @abstractmethod
     def reply(self, completions: Sequence[Completion], stamp: Stamp) -> object: ...
@@ -70,7 +73,7 @@ class Call(ABC):
     def begin(self, stamp: Stamp, index: int = 0) -> Iterator[object]:
         yield from ()
 
-    def part(self, text: str, stamp: Stamp, index: int = 0, tokens: Sequence[ScoredToken] = ()) -> Iterator[object]:
+    def part(self, part: Part, stamp: Stamp, index: int = 0) -> Iterator[object]:
         yield from ()
 
     def end(self, completion: Completion, stamp: Stamp, index: int = 0) -> Iterator[object]:
@@ -79,28 +82,70 @@ class Call(ABC):
     def last(self, completions: Sequence[Completion], stamp: Stamp) -> Iterator[object]:
         yield from ()
 
-    def frames(self, completions: Sequence[Completion], stamp: Stamp) -> Iterator[object]:
-        """The whole stream of one that was held."""
-        for index, completion in enumerate(completions):
-            yield from self.begin(stamp, index)
-            if completion.text:
-                yield from self.part(completion.text, stamp, index, completion.tokens)
-            yield from self.end(completion, stamp, index)
-        yield from self.last(completions, stamp)
+
+class Told:
+    """A stream of a call while it is told: what of it goes out with each piece of news."""
+
+    def __init__(self, call: Call, stamp: Stamp) -> None:
+        self._call, self._stamp = call, stamp
+        self._begun: set[int] = set()
+        self._ended: dict[int, Completion] = {}
+
+    def frames(self, choices: Sequence[int], news: Part | Completion | Exception) -> Iterator[object]:
+        """What failed once others were promised is an empty text; whoever streams has no status to tell it by."""
+        for choice in choices:
+            if choice not in self._begun:
+                self._begun.add(choice)
+                yield from self._call.begin(self._stamp, choice)
+            if isinstance(news, Part):
+                yield from self._call.part(news, self._stamp, choice)
+                continue
+            self._ended[choice] = news if isinstance(news, Completion) else _FAILED
+            yield from self._call.end(self._ended[choice], self._stamp, choice)
+
+    def last(self) -> Iterator[object]:
+        yield from self._call.last([self._ended[choice] for choice in sorted(self._ended)], self._stamp)
 
 
-def samples(call: Call) -> list[CompletionRequest]:
-    """A request for each different choice: without temperature all are the same. Those after the first wait for what
-    somebody looks at, and don't replace one another."""
-    first = call.request
-    num_samples = call.num_choices if first.temperature > 0 else 1
-    others = [_sample(first, number) for number in range(1, num_samples)]
-    return [first, *others]
+_FAILED = Completion(
+    text="",
+    finish_reason="length",
+    prompt_tokens=0,
+    cached_tokens=0,
+    completion_tokens=0,
+    snippets=(),
+    adapter=None,
+    timings=Timings(retrieve_ms=0, queue_ms=0, prefill_ms=0, decode_ms=0),
+    degraded=("engine",),
+)
 
 
-def _sample(first: CompletionRequest, number: int) -> CompletionRequest:
-    seed = None if first.seed is None else first.seed + number
-    return replace(first, seed=seed, client=None, trigger="ahead")
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion that is made for a call, and the choices that it answers: without a temperature all are the
+    same one."""
+
+    request: CompletionRequest
+    choices: Sequence[int]
+
+
+def samples(call: Call) -> list[Sample]:
+    """Those after the first wait for what somebody looks at, and don't replace one another."""
+    found = list[Sample]()
+    for asked, prompt in enumerate((call.request, *call.others)):
+        choices = range(asked * call.num_choices, (asked + 1) * call.num_choices)
+        if prompt.temperature <= 0:
+            found.append(Sample(_sample(prompt, 0, is_first=not found), choices))
+            continue
+        for number, choice in enumerate(choices):
+            found.append(Sample(_sample(prompt, number, is_first=not found), [choice]))
+    return found
+
+
+def _sample(prompt: CompletionRequest, number: int, *, is_first: bool) -> CompletionRequest:
+    seed = None if prompt.seed is None else prompt.seed + number
+    wanted = replace(prompt, seed=seed)
+    return wanted if is_first else replace(wanted, client=None, trigger="ahead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +156,8 @@ class Sampling:
     temperature: float
     seed: int | None
     stop: tuple[str, ...]
+    top_p: float = 1.0
+    top_k: int = 0
     logprobs: int | None = None
     max_decode_ms: int | None = None
 
@@ -130,6 +177,8 @@ def request_at(place: Place, sampling: Sampling, body: Fields, settings: Setting
         deadline_ms=settings.completion_deadline_ms,
         max_decode_ms=sampling.max_decode_ms,
         temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
         seed=sampling.seed,
         stop=sampling.stop,
         logprobs=sampling.logprobs,
@@ -159,15 +208,16 @@ def note(completion: Completion) -> dict[str, Any]:
     return {"homespun": told} if told else {}
 
 
-def usage(completions: Sequence[Completion]) -> dict[str, Any]:
-    """Of all choices of one prompt, as OpenAI counts."""
-    prompt = completions[0].prompt_tokens
+def usage(completions: Sequence[Completion], num_choices: int | None = None) -> dict[str, Any]:
+    """As OpenAI counts: a prompt once for all of its choices. None: all are of one prompt."""
+    first = completions[:: num_choices or len(completions)]
+    prompt = sum(c.prompt_tokens for c in first)
     completion = sum(c.completion_tokens for c in completions)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": completions[0].cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": sum(c.cached_tokens for c in first)},
     }
 
 

@@ -14,6 +14,8 @@ MAX_TEMPERATURE = 2.0
 MAX_NAME_CHARS = 256
 MAX_STOP_CHARS = 256
 _MAX_ITEMS = 256
+_MAX_TOP_K = 1_000_000
+"""More tokens than any model has."""
 
 
 class BadRequestError(Exception):
@@ -91,6 +93,19 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TEMPERATURE:
             raise self.wrong("temperature", f"must be a number from 0 to {MAX_TEMPERATURE:g}")
         return float(value)
+
+    def top_p(self) -> float:
+        """1 when absent: all there is."""
+        value = self.values.get("top_p")
+        if value is None:
+            return 1.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise self.wrong("top_p", "must be a number from 0 to 1")
+        return float(value)
+
+    def top_k(self) -> int:
+        """0 and less is all there is, as llama.cpp and Ollama have it."""
+        return min(max(self.integer("top_k") or 0, 0), _MAX_TOP_K)
 
     def milliseconds(self, name: str) -> int | None:
         value = self.values.get(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homespun_core.config import Settings
-from homespun_core.types import Completion, ScoredToken, Snippet
+from homespun_core.types import Completion, Part, Snippet
 from homespun_server.dialects.calls import Call, Sampling, Stamp, choices_of, note, request_at
 from homespun_server.dialects.facts import ServerFacts
 from homespun_server.dialects.fields import Fields
@@ -26,8 +26,8 @@ class LlamaCall(Call):
         replies = [self._final(c, self._cut(c.text), stamp, n) for n, c in enumerate(completions)]
         return replies if self.num_choices > 1 else replies[0]
 
-    def part(self, text: str, stamp: Stamp, index: int = 0, tokens: Sequence[ScoredToken] = ()) -> Iterator[object]:
-        yield {"index": index, "content": self._cut(text), "tokens": [], "stop": False, "id_slot": 0}
+    def part(self, part: Part, stamp: Stamp, index: int = 0) -> Iterator[object]:
+        yield {"index": index, "content": self._cut(part.text), "tokens": [], "stop": False, "id_slot": 0}
 
     def end(self, completion: Completion, stamp: Stamp, index: int = 0) -> Iterator[object]:
         yield self._final(completion, "", stamp, index)
@@ -61,6 +61,8 @@ class LlamaCall(Call):
         return {
             "n_predict": request.max_new_tokens,
             "temperature": request.temperature,
+            "top_p": request.top_p,
+            "top_k": request.top_k,
             "seed": request.seed,
             "stop": list(request.stop),
             "n_indent": self.min_indent,
@@ -133,6 +135,8 @@ def _call(fields: Fields, place: Place, prompt: str, settings: Settings) -> Llam
     sampling = Sampling(
         max_tokens=fields.limit("max_tokens") if limit is None else limit,
         temperature=fields.temperature(),
+        top_p=fields.top_p(),
+        top_k=fields.top_k(),
         seed=seed if seed is not None and seed >= 0 else None,
         stop=fields.stops(),
         max_decode_ms=_time_limit(fields),

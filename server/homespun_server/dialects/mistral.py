@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from homespun_core.config import Settings
-from homespun_core.types import Completion, ScoredToken
+from homespun_core.types import Completion, Part
 from homespun_server.dialects.calls import EVENTS_AND_DONE, Call, Framing, Sampling, Stamp, note, request_at, usage
 from homespun_server.dialects.fields import Fields
 from homespun_server.dialects.templates import place_of
@@ -23,8 +23,8 @@ class MistralCall(Call):
         choice = {"index": 0, "message": message, "finish_reason": completion.finish_reason}
         return _named(stamp, "chat.completion", choice) | {"usage": usage(completions)} | note(completion)
 
-    def part(self, text: str, stamp: Stamp, index: int = 0, tokens: Sequence[ScoredToken] = ()) -> Iterator[object]:
-        yield _chunk(stamp, text, None)
+    def part(self, part: Part, stamp: Stamp, index: int = 0) -> Iterator[object]:
+        yield _chunk(stamp, part.text, None)
 
     def end(self, completion: Completion, stamp: Stamp, index: int = 0) -> Iterator[object]:
         yield _chunk(stamp, "", completion.finish_reason) | {"usage": usage([completion])} | note(completion)
@@ -36,6 +36,7 @@ def mistral_call(body: Mapping[str, Any], settings: Settings) -> MistralCall:
     sampling = Sampling(
         max_tokens=fields.count("max_tokens"),
         temperature=fields.temperature(),
+        top_p=fields.top_p(),
         seed=fields.integer("random_seed"),
         stop=fields.stops(),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from homespun_core.config import Settings
-from homespun_core.types import Completion, ScoredToken
+from homespun_core.types import Completion, Part
 from homespun_server.dialects.calls import LINES, Call, Framing, Sampling, Stamp, moment, note, request_at
 from homespun_server.dialects.facts import ServerFacts
 from homespun_server.dialects.fields import Fields
@@ -36,8 +36,8 @@ class OllamaCall(Call):
         (completion,) = completions
         return self._final(completion, completion.text, stamp)
 
-    def part(self, text: str, stamp: Stamp, index: int = 0, tokens: Sequence[ScoredToken] = ()) -> Iterator[object]:
-        yield _named(stamp, text, is_done=False)
+    def part(self, part: Part, stamp: Stamp, index: int = 0) -> Iterator[object]:
+        yield _named(stamp, part.text, is_done=False)
 
     def end(self, completion: Completion, stamp: Stamp, index: int = 0) -> Iterator[object]:
         yield self._final(completion, "", stamp)
@@ -56,6 +56,8 @@ def ollama_call(body: Mapping[str, Any], settings: Settings) -> OllamaCall:
     sampling = Sampling(
         max_tokens=0 if is_load else options.limit("num_predict"),
         temperature=options.temperature(),
+        top_p=options.top_p(),
+        top_k=options.top_k(),
         seed=seed,
         stop=options.stops(),
     )

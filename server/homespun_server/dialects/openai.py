@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from homespun_core.config import Settings
-from homespun_core.types import Completion, ScoredToken
+from homespun_core.types import Completion, Part, ScoredToken
 from homespun_server.dialects.calls import (
     EVENTS_AND_DONE,
     Call,
@@ -24,6 +24,7 @@ from homespun_server.dialects.fields import Fields, clean
 from homespun_server.dialects.templates import place_of
 
 MAX_LOGPROBS = 5
+MAX_PROMPTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,69 +32,76 @@ class OpenAICall(Call):
     framing: ClassVar[Framing] = EVENTS_AND_DONE
 
     include_usage: bool = False
-    echoed: str = ""
-    """What comes before the text of each choice."""
-
-    @property
-    def is_held(self) -> bool:
-        return self.num_choices > 1 or self.request.logprobs is not None
+    echoed: tuple[str, ...] = ()
+    """What comes before the text of each choice, by prompt; empty where nothing does."""
 
     def reply(self, completions: Sequence[Completion], stamp: Stamp) -> object:
         choices = [
-            _choice(self.echoed + c.text, n, c.finish_reason, self._logprobs(c.tokens))
+            _choice(self._echo(n) + c.text, n, c.finish_reason, self._logprobs(c.tokens))
             for n, c in enumerate(completions)
         ]
-        return _named(stamp, choices) | {"usage": usage(completions)} | note(completions[0])
+        return _named(stamp, choices) | {"usage": usage(completions, self.num_choices)} | note(completions[0])
 
     def begin(self, stamp: Stamp, index: int = 0) -> Iterator[object]:
-        if self.echoed:
-            yield _named(stamp, [_choice(self.echoed, index, None)])
+        if echoed := self._echo(index):
+            yield _named(stamp, [_choice(echoed, index, None)])
 
-    def part(self, text: str, stamp: Stamp, index: int = 0, tokens: Sequence[ScoredToken] = ()) -> Iterator[object]:
-        yield _named(stamp, [_choice(text, index, None, self._logprobs(tokens))])
+    def part(self, part: Part, stamp: Stamp, index: int = 0) -> Iterator[object]:
+        yield _named(stamp, [_choice(part.text, index, None, self._logprobs(part.tokens, part.num_characters_before))])
 
     def end(self, completion: Completion, stamp: Stamp, index: int = 0) -> Iterator[object]:
         yield _named(stamp, [_choice("", index, completion.finish_reason)]) | note(completion)
 
     def last(self, completions: Sequence[Completion], stamp: Stamp) -> Iterator[object]:
         if self.include_usage:
-            yield _named(stamp, []) | {"usage": usage(completions)}
+            yield _named(stamp, []) | {"usage": usage(completions, self.num_choices)}
 
-    def _logprobs(self, tokens: Sequence[ScoredToken]) -> dict[str, Any] | None:
-        return None if self.request.logprobs is None else _logprobs(tokens)
+    def _echo(self, index: int) -> str:
+        return self.echoed[index // self.num_choices] if self.echoed else ""
+
+    def _logprobs(self, tokens: Sequence[ScoredToken], start: int = 0) -> dict[str, Any] | None:
+        return None if self.request.logprobs is None else _logprobs(tokens, start)
 
 
 def openai_call(body: Mapping[str, Any], settings: Settings) -> OpenAICall:
     fields = Fields(body)
-    prompt = _prompt(fields)
+    prompts, num_choices = _prompts(fields), choices_of(fields)
     _refuse_unsupported(fields)
     max_tokens = fields.count("max_tokens")
     sampling = Sampling(
         max_tokens=fields.count("max_completion_tokens") if max_tokens is None else max_tokens,
         temperature=fields.temperature(),
+        top_p=fields.top_p(),
         seed=fields.integer("seed"),
         stop=fields.stops(),
         logprobs=fields.count("logprobs", MAX_LOGPROBS),
     )
+    suffix = fields.text("suffix") or ""
+    first, *others = (request_at(place_of(prompt, suffix), sampling, fields, settings) for prompt in prompts)
     return OpenAICall(
-        request=request_at(place_of(prompt, fields.text("suffix") or ""), sampling, fields, settings),
+        request=first,
+        others=tuple(others),
         model=fields.text("model") or "",
-        num_choices=choices_of(fields),
+        num_choices=num_choices,
         is_stream=fields.flag("stream") or False,
         include_usage=fields.inside("stream_options").flag("include_usage") or False,
-        echoed=prompt if fields.flag("echo") else "",
+        echoed=tuple(prompts) if fields.flag("echo") else (),
     )
 
 
-def _prompt(fields: Fields) -> str:
+def _prompts(fields: Fields) -> list[str]:
     value = fields.values.get("prompt")
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
     if value is None:
         raise fields.wrong("prompt", "is required (or Tabby's segments)", "missing_field")
-    if not isinstance(value, str):
-        raise fields.wrong("prompt", "must be one text; token ids and several prompts are not supported")
-    return clean(value)
+    found = value if isinstance(value, list) else [value]
+    if any(isinstance(item, int | list) for item in found):
+        what = "must be text: token ids mean something to one tokenizer only, and it can't be known whose these are"
+        raise fields.unsupported("prompt", what)
+    if not found or not all(isinstance(item, str) for item in found):
+        raise fields.wrong("prompt", "must be a text, or a list of texts")
+    if len(found) > MAX_PROMPTS:
+        raise fields.wrong("prompt", f"has {len(found)} texts; at most {MAX_PROMPTS} are allowed")
+    return [clean(item) for item in found]
 
 
 def _refuse_unsupported(fields: Fields) -> None:
@@ -118,8 +126,8 @@ def _choice(text: str, index: int, finish_reason: str | None, logprobs: dict[str
     return {"text": text, "index": index, "finish_reason": finish_reason, "logprobs": logprobs}
 
 
-def _logprobs(tokens: Sequence[ScoredToken]) -> dict[str, Any]:
-    offsets, at = [], 0
+def _logprobs(tokens: Sequence[ScoredToken], start: int = 0) -> dict[str, Any]:
+    offsets, at = [], start
     for token in tokens:
         offsets.append(at)
         at += len(token.text)

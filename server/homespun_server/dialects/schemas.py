@@ -1,6 +1,6 @@
 """The dialects' bodies in JSON Schema, for `/openapi.json`. `fields` reads them; schemathesis holds both together.
 
-Fields that clients send and nothing here depends on (`top_p`, `cache_prompt`, `keep_alive`) are not listed: they are
+Fields that clients send and nothing here depends on (`min_p`, `cache_prompt`, `keep_alive`) are not listed: they are
 left alone, whatever they hold.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, get_args
 from homespun_core.types import Trigger
 from homespun_server.dialects.calls import MAX_CHOICES
 from homespun_server.dialects.fields import MAX_NAME_CHARS, MAX_STOP_CHARS, MAX_STOPS, MAX_TEMPERATURE
-from homespun_server.dialects.openai import MAX_LOGPROBS
+from homespun_server.dialects.openai import MAX_LOGPROBS, MAX_PROMPTS
 from homespun_server.dialects.refusals import Dialect
 
 Schema = dict[str, Any]
@@ -64,15 +64,17 @@ HOMESPUN = body(
     snippets=listed(_PIECE),
 ) | {"description": "What Homespun understands beyond the dialect."}
 _TEMPERATURE: Schema = {"type": "number", "minimum": 0, "maximum": MAX_TEMPERATURE}
+_TOP_P: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 _STOPS = either(_STOP, listed(_STOP, maxItems=MAX_STOPS))
 _CHOICES: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_CHOICES}
 
 _OPENAI = body(
-    {"prompt": either(TEXT, listed(TEXT, minItems=1, maxItems=1))},
+    {"prompt": either(TEXT, listed(TEXT, minItems=1, maxItems=MAX_PROMPTS))},
     suffix=TEXT,
     max_tokens=COUNT,
     max_completion_tokens=COUNT,
     temperature=_TEMPERATURE,
+    top_p=_TOP_P,
     seed=WHOLE,
     stop=_STOPS,
     logprobs={"type": "integer", "minimum": 0, "maximum": MAX_LOGPROBS},
@@ -113,6 +115,7 @@ MISTRAL_BODY = body(
     suffix=TEXT,
     max_tokens=COUNT,
     temperature=_TEMPERATURE,
+    top_p=_TOP_P,
     random_seed=WHOLE,
     stop=_STOPS,
     model=TEXT,
@@ -125,6 +128,8 @@ _LLAMA: dict[str, Schema] = {
     "n_cmpl": _CHOICES,
     "n_indent": COUNT,
     "temperature": _TEMPERATURE,
+    "top_p": _TOP_P,
+    "top_k": WHOLE,
     "seed": WHOLE,
     "stop": _STOPS,
     "t_max_predict_ms": NUMBER,
@@ -146,7 +151,7 @@ OLLAMA_BODY = body(
     prompt=TEXT,
     suffix=TEXT,
     stream=FLAG,
-    options=body({}, num_predict=WHOLE, temperature=_TEMPERATURE, seed=WHOLE, stop=_STOPS),
+    options=body({}, num_predict=WHOLE, temperature=_TEMPERATURE, top_p=_TOP_P, top_k=WHOLE, seed=WHOLE, stop=_STOPS),
     homespun=HOMESPUN,
 )
 OLLAMA_SHOW_BODY = body({})
@@ -157,6 +162,8 @@ TGI_BODY = body(
         {},
         max_new_tokens=COUNT,
         temperature=_TEMPERATURE,
+        top_p=_TOP_P,
+        top_k=WHOLE,
         do_sample=FLAG,
         seed=COUNT,
         stop=_STOPS,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homespun_core.config import Settings
-from homespun_core.types import Completion, ScoredToken
+from homespun_core.types import Completion, Part, ScoredToken
 from homespun_server.dialects.calls import Call, Sampling, Stamp, note, request_at
 from homespun_server.dialects.facts import ServerFacts
 from homespun_server.dialects.fields import MAX_STOPS, Fields
@@ -22,10 +22,6 @@ class TgiCall(Call):
     is_listed: bool
     """Whether a whole reply is the only one of a list."""
 
-    @property
-    def is_held(self) -> bool:
-        return True  # its streams tell single tokens, which are known at the end
-
     def reply(self, completions: Sequence[Completion], stamp: Stamp) -> object:
         (completion,) = completions
         reply: dict[str, Any] = {"generated_text": self.echoed + completion.text}
@@ -35,10 +31,11 @@ class TgiCall(Call):
         reply |= note(completion)
         return [reply] if self.is_listed else reply
 
-    def part(self, text: str, stamp: Stamp, index: int = 0, tokens: Sequence[ScoredToken] = ()) -> Iterator[object]:
+    def part(self, part: Part, stamp: Stamp, index: int = 0) -> Iterator[object]:
         """A text that no model wrote (`draft_only`) has no tokens to tell of."""
-        told = [_token(token) for token in tokens] or [{"id": None, "text": text, "logprob": None, "special": False}]
-        for number, token in enumerate(told, 1):
+        unknown = {"id": None, "text": part.text, "logprob": None, "special": False}
+        told = [_token(token) for token in part.tokens] or [unknown]
+        for number, token in enumerate(told, part.num_tokens_before + 1):
             yield {"index": number, "token": token, "generated_text": None, "details": None}
 
     def end(self, completion: Completion, stamp: Stamp, index: int = 0) -> Iterator[object]:
@@ -69,6 +66,8 @@ def tgi_call(
     sampling = Sampling(
         max_tokens=parameters.count("max_new_tokens"),
         temperature=_temperature(parameters),
+        top_p=parameters.top_p(),
+        top_k=parameters.top_k(),
         seed=parameters.count("seed"),
         stop=parameters.stops() or parameters.stops("stop_sequences"),
         logprobs=0 if has_details or streams else None,

@@ -86,6 +86,8 @@ class Decoding:
             request.seed,
             request.constraint() if request.constraint is not None else None,
             request.num_alternatives,
+            top_p=request.top_p,
+            top_k=request.top_k,
         )
         can_draft = self._facts.can_crop and request.max_new_tokens > 1
         self._new_drafter = request.draft if can_draft else None

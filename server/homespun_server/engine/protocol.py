@@ -70,6 +70,10 @@ class EngineRequest:
     deadline: float = math.inf
     """On `time.monotonic()`'s clock; the completion ends there with what it has."""
     temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """Of what is drawn: from the likeliest tokens that have so much of the probability (at that temperature) together,
+    and from so many of the likeliest, 0 being all."""
     seed: int | None = None
     end_ids: frozenset[int] = frozenset()
     """Ids that end a completion; they are not part of it."""

@@ -17,6 +17,7 @@ from homespun_server.engine.protocol import Constraint, Token
 from homespun_server.engine.trees import Branches
 
 _Row = np.ndarray[tuple[int], np.dtype[np.float32]]
+_Weights = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,16 @@ class Decided:
 
 class Sampler:
     def __init__(
-        self, temperature: float, seed: int | None, constraint: Constraint | None = None, num_alternatives: int = 0
+        self,
+        temperature: float,
+        seed: int | None,
+        constraint: Constraint | None = None,
+        num_alternatives: int = 0,
+        *,
+        top_p: float = 1.0,
+        top_k: int = 0,
     ) -> None:
+        self._top_p, self._top_k = top_p, top_k
         self._temperature, self._constraint, self._num_alternatives = temperature, constraint, num_alternatives
         self._random = random.Random(seed)
 
@@ -74,6 +83,20 @@ class Sampler:
     def _draw(self, row: _Row, peak: np.float32) -> int:
         # Double precision: at its end, a float32 cumulative sum over a large vocabulary is too coarse for rare tokens.
         scaled = (row - peak).astype(np.float64) / self._temperature
-        cumulative = np.exp(scaled).cumsum()
+        weights = np.exp(scaled)
+        if self._top_p < 1 or self._top_k:
+            weights = nucleus(weights, self._top_p, self._top_k)
+        cumulative = weights.cumsum()
         point = self._random.random() * float(cumulative[-1])
         return min(int(np.searchsorted(cumulative, point, side="right")), len(cumulative) - 1)
+
+
+def nucleus(weights: _Weights, top_p: float, top_k: int) -> _Weights:
+    """With 0 for tokens beyond the `top_k` likeliest (0: all), and beyond the fewest that have `top_p` of those
+    together: one at least. Of equally likely ones, those with smaller ids stay."""
+    order = np.argsort(-weights, kind="stable")[: top_k or None]
+    shares = weights[order].cumsum()
+    kept = order[: int(np.searchsorted(shares, top_p * shares[-1])) + 1]
+    found = np.zeros_like(weights)
+    found[kept] = weights[kept]
+    return found

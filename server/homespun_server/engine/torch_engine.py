@@ -118,7 +118,8 @@ class TorchEngine:
 
     def score(self, ids: Sequence[int], start: int, adapter: str | None = None) -> list[float]:
         collector, scores = Collector(), list[float]()
-        self._enqueue(EngineRequest(ids=ids, max_new_tokens=0, adapter=adapter), collector.tell, (start, scores))
+        request = EngineRequest(ids=ids, max_new_tokens=0, adapter=adapter, priority="warm")  # nobody waits for it
+        self._enqueue(request, collector.tell, (start, scores))
         collector.wait()
         return scores
 

@@ -25,9 +25,17 @@ _SWEEP_S = 3_600.0
 
 
 class Recorder:
-    def __init__(self, store: FeedbackStore, *, keep_days: float, on_lost: Callable[[str, int], None]) -> None:
-        """`on_lost(reason, number)` is called for facts that are not written: `full`, `failed`, `unknown`."""
-        self.store, self._keep_days, self._on_lost = store, keep_days, on_lost
+    def __init__(
+        self,
+        store: FeedbackStore,
+        *,
+        keep_days: float,
+        on_lost: Callable[[str, int], None],
+        on_sweep: Callable[[FeedbackStore], None] = lambda store: None,
+    ) -> None:
+        """`on_lost(reason, number)` is called for facts that are not written: `full`, `failed`, `unknown`; `on_sweep`
+        each hour, in its thread."""
+        self.store, self._keep_days, self._on_lost, self._on_sweep = store, keep_days, on_lost, on_sweep
         self._waiting: queue.Queue[Fact] = queue.Queue(_MAX_WAITING)
         self._held: dict[str, CompletionFact] = {}
         """What was made ahead and nobody has told of yet, oldest first."""
@@ -90,5 +98,7 @@ class Recorder:
         self._swept = time.monotonic()
         try:
             self.store.forget_before(days_ago(self._keep_days))
-        except SQLAlchemyError as error:
-            logger.warning("old feedback can't be deleted (%s)", type(error).__name__)
+            self.store.sum_up()
+            self._on_sweep(self.store)
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("feedback can't be swept (%s)", type(error).__name__)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from homespun_core.outcomes import Outcome
+from homespun_server.feedback import sums
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
+from homespun_server.feedback.sums import SETTLED_S
 from homespun_server.feedback.tables import completions, events
 
-SETTLED_S = 60.0
-"""Younger outcomes may still change: what is kept of an accepted text is looked at after half a minute."""
 _DAY_S = 86_400.0
 
 
@@ -28,6 +28,7 @@ class FeedbackStore:
         """In one transaction; returns how many events were left out since nothing is known of their completion. The
         same fact twice is one fact; of two counts of characters the larger stands."""
         with self._engine.begin() as connection:
+            sums.unsettle(connection, map(sums.day_of, _times(connection, facts)))
             _write_completions(connection, {f.id: f for f in facts if isinstance(f, CompletionFact)})
             return _write_events(connection, [f for f in facts if isinstance(f, Event)])
 
@@ -54,11 +55,24 @@ class FeedbackStore:
     def forget_user(self, user: str) -> int:
         """How many completions were deleted, with all that was said of them."""
         with self._engine.begin() as connection:
+            sums.forget_user(connection, user)
             return connection.execute(delete(completions).where(completions.c.user == user)).rowcount
 
     def forget_before(self, limit: float) -> int:
         with self._engine.begin() as connection:
+            sums.forget_before(connection, limit)
             return connection.execute(delete(completions).where(completions.c.time < limit)).rowcount
+
+    def sum_up(self) -> int:
+        """The days that are over; how many there were to do."""
+        return sums.sum_up(self._engine)
+
+
+def _times(connection: Connection, facts: Sequence[Fact]) -> list[float]:
+    """When what they are about was asked for."""
+    ids = sorted({f.completion for f in facts if isinstance(f, Event)})
+    known = connection.execute(select(completions.c.time).where(completions.c.id.in_(ids))).scalars()
+    return [*known, *(f.time for f in facts if isinstance(f, CompletionFact))]
 
 
 def _write_completions(connection: Connection, facts: Mapping[str, CompletionFact]) -> None:

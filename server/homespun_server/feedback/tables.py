@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table
 
 from homespun_server.database.schema import metadata
 
@@ -32,3 +32,30 @@ events = Table(
     Column("time", Float, nullable=False),
     Column("characters", Integer, nullable=False),
 )
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("day", Integer, nullable=False, index=True),
+    Column("user", String(256), nullable=False),
+    Column("repository", String(64)),
+    Column("language", String(64)),
+    Column("adapter", String(64)),
+    Column("editor", String(64)),
+    Column("opportunities", Integer, nullable=False),
+    Column("hidden", Integer, nullable=False),
+    Column("would_hide", Integer, nullable=False),
+    Column("shown", Integer, nullable=False),
+    Column("accepted", Integer, nullable=False),
+    Column("kept_characters", BigInteger, nullable=False),
+    Index("ix_usage_days_user_day", "user", "day"),
+)
+latency_days = Table(
+    "latency_days",
+    metadata,
+    Column("day", Integer, nullable=False, index=True),
+    Column("repository", String(64)),
+    Column("ms", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+)
+summed_days = Table("summed_days", metadata, Column("day", Integer, primary_key=True, autoincrement=False))
+"""Days since 1970 (UTC) whose sums stand in the two tables above; whoever changes anything of a day takes it out."""

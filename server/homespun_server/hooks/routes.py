@@ -19,8 +19,8 @@ MAX_BODY_BYTES = 5_000_000
 router = APIRouter()
 
 
-@router.post(PATH)
-@router.post(PATH + "/{forge}")
+@router.post(PATH, summary="A push, as a forge tells of it")
+@router.post(PATH + "/{forge}", summary="A push, as a forge tells of it")
 async def receive(request: Request) -> Response:
     """The forge is recognised by its headers; a name in the path is for people's logs."""
     receiver = request.app.state.hooks

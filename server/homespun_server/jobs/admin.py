@@ -76,7 +76,11 @@ def add(request: Request, desk: Manager, wanted: Ask) -> dict[str, Any]:
     return view(job)
 
 
-@router.get("/events")
+@router.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses={200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}},
+)
 async def events(request: Request, desk: Manager) -> StreamingResponse:
     """`event: jobs` with the newest, at once and whenever they change. Ends after some seconds; ask again then, as an
     EventSource does."""

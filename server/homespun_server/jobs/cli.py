@@ -12,6 +12,7 @@ from typing import Any, get_args
 from homespun_core.config import JOBS, add_flags, settings_from_args
 from homespun_core.paths import is_remote, repo_identity_on_disk
 from homespun_server.jobs.client import AdminClient
+from homespun_server.jobs.following import overlap
 from homespun_server.jobs.states import WORKER_KINDS, State
 
 _EPILOG = """\
@@ -97,18 +98,11 @@ def _log(client: AdminClient, id: int, *, follow: bool) -> None:
     while True:
         is_open = client.job(id)["state"] in _OPEN
         log = client.log(id)
-        print(log[_overlap(shown, log) :], end="", flush=True)
+        print(log[overlap(shown, log) :], end="", flush=True)
         shown = log
         if not follow or not is_open:
             return
         time.sleep(_LOOK_S)
-
-
-def _overlap(before: str, now: str) -> int:
-    """How much of `now` was in `before`: its beginning falls away as it grows."""
-    if now.startswith(before):
-        return len(before)
-    return next((len(before) - i for i in range(1, len(before)) if now.startswith(before[i:])), 0)
 
 
 def render(found: Mapping[str, Any], now: float) -> str:

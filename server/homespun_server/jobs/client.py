@@ -90,9 +90,15 @@ class WorkerClient(_Client):
         job: dict[str, Any] = self._call("POST", "/ask", {"kind": kind, "repository": repository, "commit": commit})
         return job
 
+    def num_due(self, kinds: Collection[str]) -> int:
+        return int(self._call("GET", "/due", kind=sorted(kinds))["due"])
+
     def job(self, id: int) -> dict[str, Any]:
         job: dict[str, Any] = self._call("GET", f"/{id}")
         return job
+
+    def log(self, id: int) -> str:
+        return str(self._call("GET", f"/{id}/log")["log"])
 
     def cancel(self, id: int) -> None:
         self._call("POST", f"/{id}/cancel")

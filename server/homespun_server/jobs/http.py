@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
@@ -180,10 +180,24 @@ def ask(request: Request, wanted: Ask) -> dict[str, Any]:
     return view(job)
 
 
+@router.get("/due")
+def due(request: Request, kind: Annotated[list[_WorkerKind], Query(min_length=1, max_length=3)]) -> dict[str, int]:
+    """How many jobs a worker would be given now: for whoever starts workers (`homespun dispatch`)."""
+    with explained():
+        return {"due": queue_of(request).store.num_due(kind)}
+
+
 @router.get("/{id}")
 def one(request: Request, id: int) -> dict[str, Any]:
     with explained():
         return view(queue_of(request).store.get(within(id)))
+
+
+@router.get("/{id}/log")
+def log(request: Request, id: int) -> dict[str, str]:
+    """For whoever waits for it."""
+    with explained():
+        return {"log": queue_of(request).store.log(within(id))}
 
 
 @router.post("/{id}/cancel")

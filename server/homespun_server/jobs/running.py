@@ -16,6 +16,7 @@ from typing import IO, Any
 from homespun_core.children import Children
 from homespun_core.cli import BUSY
 from homespun_core.paths import hide_credentials
+from homespun_core.personal import owner_of
 from homespun_server.jobs.states import Ending
 from homespun_server.jobs.store import Step
 
@@ -42,7 +43,8 @@ def command(job: Mapping[str, Any]) -> tuple[str, list[str]]:
         return "index", [f"--lease={job['fence']}"]
     if job["kind"] == "train":
         commit = [f"--commit={job['commit']}"] if job["commit"] else []
-        return "train", [f"--lease={job['fence']}", *commit]
+        owner = owner_of(job["repository"])
+        return "train", [f"--lease={job['fence']}", *commit, *([f"--for={owner}"] if owner else [])]
     return "eval", []
 
 

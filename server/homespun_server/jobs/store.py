@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from homespun_core.errors import ServiceError
@@ -203,22 +203,18 @@ class JobStore:
             query = select(jobs.c.kind, jobs.c.state, func.count()).group_by(jobs.c.kind, jobs.c.state)
             return {(kind, state): number for kind, state, number in connection.execute(query)}
 
+    def num_due(self, kinds: Collection[Kind]) -> int:
+        """Those that a worker would be given now, one after the other."""
+        with self._engine.connect() as connection:
+            due = _due(kinds, self._clock.now(connection)).subquery()
+            return int(connection.execute(select(func.count()).select_from(due)).scalar_one())
+
     def now(self) -> float:
         with self._engine.connect() as connection:
             return self._clock.now(connection)
 
     def _next(self, connection: Connection, kinds: Collection[Kind], now: float) -> Job | None:
-        other = jobs.alias()
-        runs = select(other.c.id).where(
-            other.c.kind == jobs.c.kind, other.c.repository == jobs.c.repository, other.c.state == "running"
-        )
-        query = (
-            select(*_COLUMNS)
-            .where(jobs.c.state == "queued", jobs.c.kind.in_(sorted(kinds)), jobs.c.not_before <= now, ~runs.exists())
-            .order_by(jobs.c.priority.desc(), jobs.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
+        query = _due(kinds, now).order_by(jobs.c.priority.desc(), jobs.c.id).limit(1).with_for_update(skip_locked=True)
         row = connection.execute(query).first()
         return None if row is None else _job(row)
 
@@ -247,6 +243,17 @@ class JobStore:
         values = {name: getattr(job, name) for name in _CHANGING}
         values |= {} if log is None else {"log": log}
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
+
+
+def _due(kinds: Collection[Kind], now: float) -> Select[Any]:
+    """Of each kind and repository, none waits while another runs."""
+    other = jobs.alias()
+    runs = select(other.c.id).where(
+        other.c.kind == jobs.c.kind, other.c.repository == jobs.c.repository, other.c.state == "running"
+    )
+    return select(*_COLUMNS).where(
+        jobs.c.state == "queued", jobs.c.kind.in_(sorted(kinds)), jobs.c.not_before <= now, ~runs.exists()
+    )
 
 
 def _inserted(

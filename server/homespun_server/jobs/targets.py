@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homespun_core import storage
 from homespun_core.errors import StorageError
-from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identity_on_disk, why_unreadable
+from homespun_core.paths import (
+    DataDir,
+    hide_credentials,
+    is_remote,
+    repo_id,
+    repo_identity_on_disk,
+    why_unreadable,
+)
+from homespun_core.personal import is_wanted, owner_of, repository_of
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_indexer import snapshot
@@ -42,15 +50,19 @@ class Targets:
         return frozenset((id, *(repo_id(config.source) for scope in scopes for config in scope.repositories)))
 
     def find(self, word: str) -> Target | None:
-        """By id, configured name or source, or the name of a shared adapter: of what is configured or indexed here."""
-        return self._configured(word) or self._indexed(word)
+        """By id, configured name or source, or the name of a shared adapter: of what is configured or indexed here; by
+        its id, somebody's own adapter of one."""
+        if owner_of(word) is None:
+            return self._configured(word) or self._indexed(word)
+        found = self.find(repository_of(word))
+        return replace(found, repository=word) if found and is_wanted(self._data, owner_of(word) or "") else None
 
     def named(self, word: str) -> Target | None:
         """The same, or a repository that nobody has heard of yet, by its path or URL."""
         found = self.find(word)
         if found is not None or why_unreadable(word) or not word.strip():
             return found
-        return Target(repository=repo_id(repo_identity_on_disk(word)), source=hide_credentials(word.strip()))
+        return Target(repository=_id_of(word), source=hide_credentials(word.strip()))
 
     def _configured(self, word: str) -> Target | None:
         for scope in self._scopes:
@@ -63,7 +75,7 @@ class Targets:
         return None
 
     def _indexed(self, word: str) -> Target | None:
-        ids = (word, repo_id(repo_identity_on_disk(word)))
+        ids = (word, _id_of(word))
         for id in ids:
             is_folder = (self._data.index_root / id).parent == self._data.index_root and id not in ("", ".", "..")
             path = storage.current(self._data.index(id)) if is_folder else None
@@ -80,3 +92,8 @@ class Targets:
             return None
         identity, urls = sources.get("repository", ""), sources.get("git_urls", "").split()
         return identity if identity.startswith("/") else hide_credentials(urls[0]) if urls else None
+
+
+def _id_of(word: str) -> str:
+    """As an index of it will have. A folder inside a repository is that repository."""
+    return repo_id(word if is_remote(word) else repo_identity_on_disk(word))

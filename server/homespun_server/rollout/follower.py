@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from homespun_server.feedback.store import FeedbackStore
 from homespun_server.rollout import state as states
 from homespun_server.rollout.decision import Decision
 from homespun_server.rollout.observed import observed
-from homespun_server.rollout.stages import DAY_S, Limits, State, advance, arms, going_on, regression
+from homespun_server.rollout.stages import DAY_S, Limits, ShadowUse, State, advance, arms, going_on, regression
+from homespun_server.shadow import facts as shadows
+from homespun_server.shadow.decision import decide as decide_shadow
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +42,13 @@ class RolloutFollower:
         *,
         canary_percent: float,
         watch_days: float,
+        shadow: ShadowUse = "none",
         limits: Limits | None = None,
         poll_s: float = _POLL_S,
     ) -> None:
         self._data, self._store = data, store
         self._canary_percent, self._watch_days = canary_percent, watch_days
-        self._limits, self._poll_s = limits or Limits(), poll_s
+        self._limits, self._poll_s, self._shadow = limits or Limits(), poll_s, shadow
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="rollout", daemon=True)
 
@@ -76,12 +80,16 @@ class RolloutFollower:
         names = registry.aliases(place)
         if names.candidate is None:
             states.discard(place)
-        elif self._canary_percent:
+            shadows.discard(place)
+        elif self._canary_percent or self._shadow == "first":
             self._advance(place, names, names.candidate, now)
         self._watch(place, registry.aliases(place), now)
 
     def _advance(self, place: Path, names: Aliases, candidate: str, now: float) -> None:
-        before = going_on(states.read(place), candidate, names.champion, now)
+        before = going_on(states.read(place), candidate, names.champion, now, self._shadow)
+        if before.stage == "shadow":
+            self._leave_shadow(place, before, now)
+            return
         found = arms(self._outcomes(place, candidate, before.since, now), names.champion, candidate)
         after, decision = advance(before, found, now, self._limits)
         states.write(place, after)
@@ -89,6 +97,17 @@ class RolloutFollower:
             logger.info("rollout of %s in %s: %s", candidate, place.name, after.reason)
         if decision.verdict != "wait":
             self._end(place, after, decision)
+
+    def _leave_shadow(self, place: Path, before: State, now: float) -> None:
+        """Users try it next; where none are to, it is everybody's."""
+        verdict, reason = decide_shadow(shadows.read(place, before.candidate))
+        if verdict == "go on" and self._canary_percent:
+            states.write(place, replace(before, stage="canary", since=now, reason=reason))
+            logger.info("rollout of %s in %s: %s, users try it now", before.candidate, place.name, reason)
+            return
+        states.write(place, state := replace(before, reason=reason))
+        if verdict != "wait":
+            self._end(place, state, Decision(verdict="reject" if verdict == "reject" else "approve", reason=reason))
 
     def _end(self, place: Path, state: State, decision: Decision) -> None:
         change = registry.approve if decision.verdict == "approve" else registry.reject

@@ -20,7 +20,9 @@ from homespun_server.feedback.store import FeedbackStore, summary
 from homespun_server.rollout import state as states
 from homespun_server.rollout.follower import watched_since
 from homespun_server.rollout.observed import observed
-from homespun_server.rollout.stages import DAY_S, Arms, Limits, advance, arms, going_on, share_percent
+from homespun_server.rollout.stages import DAY_S, Arms, Limits, advance, arms, going_on, shadow_use, share_percent
+from homespun_server.shadow import facts as shadows
+from homespun_server.shadow.decision import seen
 
 
 def describe(data: DataDir, repos: Sequence[str], settings: Settings) -> dict[str, Any]:
@@ -55,17 +57,20 @@ def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> 
         is_automatic = settings.rollout == "automatic" and since is not None and not names.pinned
         until = since + settings.rollback_days * DAY_S if is_automatic and since is not None else 0.0
         return facts | {"watched_until": _day(until) if until > now else None}
-    known = going_on(states.read(place), names.candidate, names.champion, _offered(events, names.candidate) or now)
+    offered, shadow = _offered(events, names.candidate) or now, shadow_use(settings)
+    known = going_on(states.read(place), names.candidate, names.champion, offered, shadow)
+    shadowed = shadows.read(place, names.candidate)
     outcomes = observed(store, place, names.candidate, known.since) if store else []
     found = arms(outcomes, names.champion, names.candidate)
     after, decision = advance(known, found, now, Limits())
     return facts | {
         "stage": known.stage,
         "since": _day(known.since),
-        "percent": share_percent(known, names.candidate, settings.canary_percent),
+        "percent": share_percent(known, names.candidate, settings.canary_percent, shadow),
+        "shadow": asdict(seen(shadowed)) if shadowed else None,
         "arms": _numbers(found),
-        "verdict": decision.verdict,
-        "reason": after.reason,
+        "verdict": "wait" if known.stage == "shadow" else decision.verdict,
+        "reason": known.reason if known.stage == "shadow" else after.reason,
     }
 
 
@@ -97,13 +102,31 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     share = f"{facts['percent']:g} % of the users since {facts['since']} ({facts['stage']})"
     return [
         f"  {facts['candidate']} is tried by {share}",
+        *(f"  {line}" for line in _in_shadow(facts.get("shadow"))),
         *(f"  {line}" for line in _table(facts["arms"])),
         f"  {facts['reason']}",
         f"  {_who(facts)}",
     ]
 
 
+def _in_shadow(found: dict[str, Any] | None) -> list[str]:
+    if not found:
+        return []
+    lines = [f"in the shadow: {found['places']:,} places, failed at {found['failed']:,}"]
+    if found["agreement"] is not None:
+        lines[0] += f"; the same first line at {found['agreement']:.0%}"
+    if found["champion_ms"] and found["candidate_ms"]:
+        lines[0] += f"; {found['champion_ms']:.1f} → {found['candidate_ms']:.1f} ms a token"
+    if found["written"]:
+        change = "" if found["bits_per_byte"] is None else f", {found['bits_per_byte']:+.3f} bits per byte"
+        right = f"{found['champion_right']:.0%} → {found['candidate_right']:.0%} right"
+        lines.append(f"of {found['written']:,} lines that people wrote there: {right}{change}")
+    return lines
+
+
 def _who(facts: dict[str, Any]) -> str:
+    if facts["stage"] == "shadow":
+        return "the server decides when users try it; or: homespun adapters approve, reject"
     if not facts["percent"]:
         return "nobody tries it: set canary_percent; or decide: homespun adapters approve, reject"
     if facts["decides"] == "automatic":

@@ -1,5 +1,6 @@
 """How far a rollout has come, what it waits for, and when the one after it must be undone. Pure.
 
+shadow    nobody gets it; it completes silently what the live one does (`shadow/`), if that comes first
 canary    `canary_percent` of the users; ends early only by a rejection
 half      half of them, as soon as nothing is proven against it after a while; ends by a verdict
 watched   everybody; compared with what its predecessor's users did before
@@ -11,17 +12,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from homespun_core.config import Settings
 from homespun_core.outcomes import Outcome
-from homespun_server.feedback.store import SETTLED_S
+from homespun_server.feedback.sums import SETTLED_S
 from homespun_server.rollout.decision import ALPHA, Decision, decide
 
-Stage = Literal["canary", "half"]
+Stage = Literal["shadow", "canary", "half"]
+ShadowUse = Literal["none", "beside", "first"]
+"""Whether candidates complete in the shadow of the live adapter: never, as long as they are tried, or before that."""
 HALF_PERCENT = 50.0
 DAY_S = 86_400.0
 _STAGE_ALPHA = ALPHA / 2
 """Each stage is a test of its own, on its own outcomes: those of a user who changed arms mean something else before."""
 _WATCH_ALPHA = ALPHA / 5
 """Before and after differ in more than the adapter, so it takes more to undo than to reject."""
+
+
+def shadow_use(settings: Settings) -> ShadowUse:
+    if not settings.shadow_percent:
+        return "none"
+    return "first" if settings.rollout == "automatic" else "beside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +56,13 @@ class State:
     """What was found when it was looked at last."""
 
 
-def going_on(state: State | None, candidate: str, champion: str | None, now: float) -> State:
+def going_on(
+    state: State | None, candidate: str, champion: str | None, now: float, shadow: ShadowUse = "none"
+) -> State:
     """The state to judge by: with another champion the stage stays, and its evidence begins anew."""
     if state is None or state.candidate != candidate:
-        return State(candidate=candidate, champion=champion, since=now)
+        first: Stage = "shadow" if shadow == "first" else "canary"
+        return State(candidate=candidate, champion=champion, stage=first, since=now)
     return state if state.champion == champion else replace(state, champion=champion, since=now, reason="")
 
 
@@ -59,9 +72,12 @@ class Arms:
     candidate: Sequence[Outcome]
 
 
-def share_percent(state: State | None, candidate: str, canary_percent: float) -> float:
+def share_percent(state: State | None, candidate: str, canary_percent: float, shadow: ShadowUse = "none") -> float:
     """Of the users who get the candidate. Never shrinks on the way."""
-    is_half = state is not None and state.candidate == candidate and state.stage == "half"
+    stage = state.stage if state is not None and state.candidate == candidate else None
+    if shadow == "first" and stage in (None, "shadow"):
+        return 0.0
+    is_half = stage == "half"
     return max(canary_percent, HALF_PERCENT) if is_half else canary_percent
 
 

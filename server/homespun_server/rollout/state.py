@@ -6,9 +6,10 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 from homespun_core import storage
-from homespun_server.rollout.stages import State
+from homespun_server.rollout.stages import Stage, State
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ def read(adapters: Path) -> State | None:
     """None also where it is unreadable: then the rollout begins again with the smaller share."""
     try:
         record = json.loads((adapters / FILE).read_text(encoding="utf-8"))
-        if record.pop("format") != _FORMAT or record["stage"] not in ("canary", "half"):
+        if record.pop("format") != _FORMAT or record["stage"] not in get_args(Stage):
             return None
         return State(**record)
     except FileNotFoundError:

@@ -22,18 +22,18 @@ from homespun_server.routes.described import asking, posting
 router = APIRouter()
 
 
-@router.get("/healthz")
+@router.get("/healthz", summary="Whether the process answers")
 async def healthz() -> dict[str, bool]:
     return {"alive": True}
 
 
-@router.get("/readyz")
+@router.get("/readyz", summary="Whether the model is loaded, and what is served")
 async def readyz(request: Request) -> Response:
     runtime = runtime_of(request)
     return JSONResponse(runtime.state(principal_of(request)), status_code=200 if runtime.loaded else 503)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, summary="Numbers for Prometheus")
 async def metrics_page(request: Request) -> Response:
     demand(request, "read-metrics")
     return Response(runtime_of(request).metrics.exposition(), media_type=metrics.CONTENT_TYPE)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -17,7 +16,8 @@ from homespun_core.errors import ServiceError
 from homespun_core.types import Completion
 from homespun_server.access.http import bound
 from homespun_server.dialects import BadRequestError, parse_body
-from homespun_server.dialects.calls import Call, Stamp, samples
+from homespun_server.dialects.calls import Call, Stamp, Told, samples
+from homespun_server.routes.choices import News, together
 from homespun_server.runtime import Loaded, Runtime
 from homespun_server.services import Completer
 
@@ -29,15 +29,13 @@ _Result = TypeVar("_Result")
 async def answer(request: Request, call: Call) -> Response:
     """Every completion passes here, and is limited to what its user may read."""
     loaded = loaded_of(request)
-    call = replace(call, request=bound(request, call.request))
+    call = call.bounded(lambda wanted: bound(request, wanted))
     stamp = Stamp(id=_new_id(), created=time.time(), model=call.model or model_name(loaded))
-    if call.is_stream and not call.is_held:
+    if call.is_stream:
         return await _streamed(request, loaded.completer, call, stamp)
     completions = await _unless_gone(request, _completions(loaded.completer, call, stamp.id))
     if completions is None:
         return Response(status_code=_CLIENT_CLOSED)
-    if call.is_stream:
-        return StreamingResponse(_framed(call, call.frames(completions, stamp)), media_type=call.framing.media_type)
     return JSONResponse(call.reply(completions, stamp))
 
 
@@ -72,57 +70,40 @@ def model_name(loaded: Loaded) -> str:
 
 
 async def _completions(completer: Completer, call: Call, request_id: str) -> Sequence[Completion]:
-    """As many as the client wants, though they may be the same one."""
-    first, *others = samples(call)
-    if not others:
-        return [await completer.complete(first, request_id)] * call.num_choices
-    tasks = [
-        asyncio.ensure_future(completer.complete(wanted, f"{request_id}-{number}" if number else request_id))
-        for number, wanted in enumerate([first, *others])
-    ]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    """As many as the client wants, though some may be the same one. Raises what ended any of them."""
+    found: dict[int, Completion] = {}
+    async with aclosing(together(completer, samples(call), request_id)) as news:
+        async for choices, part in news:
+            if isinstance(part, Exception):
+                raise part
+            if isinstance(part, Completion):
+                found |= dict.fromkeys(choices, part)
+    return [found[choice] for choice in sorted(found)]
 
 
 async def _streamed(request: Request, completer: Completer, call: Call, stamp: Stamp) -> Response:
     """The first part is awaited before the status is sent, so that a full queue is a 429."""
-    parts = completer.stream(call.request, stamp.id)
-    first = await _unless_gone(request, anext(parts))
-    if first is None:
-        await parts.aclose()
+    news = together(completer, samples(call), stamp.id)
+    first = await _unless_gone(request, anext(news))
+    if first is None or isinstance(first[1], Exception):
+        await news.aclose()
+        if first is not None and isinstance(first[1], Exception):
+            raise first[1]
         return Response(status_code=_CLIENT_CLOSED)
-    return StreamingResponse(_frames(call, first, parts, stamp), media_type=call.framing.media_type)
+    return StreamingResponse(_frames(call, first, news, stamp), media_type=call.framing.media_type)
 
 
-async def _frames(
-    call: Call, first: str | Completion, parts: AsyncGenerator[str | Completion], stamp: Stamp
-) -> AsyncIterator[str]:
-    frame = call.framing.frame
-    async with aclosing(parts):
-        for data in call.begin(stamp):
-            yield frame(data)
-        part: str | Completion | None = first
-        while part is not None:
-            for data in _said(call, part, stamp):
-                yield frame(data)
-            part = await anext(parts, None)
-    if call.framing.last:
-        yield call.framing.last
-
-
-def _said(call: Call, part: str | Completion, stamp: Stamp) -> Iterator[object]:
-    if isinstance(part, Completion):
-        yield from call.end(part, stamp)
-        yield from call.last([part], stamp)
-    else:
-        yield from call.part(part, stamp)
-
-
-def _framed(call: Call, frames: Iterator[object]) -> Iterator[str]:
-    for data in frames:
+async def _frames(call: Call, first: News, news: AsyncGenerator[News], stamp: Stamp) -> AsyncIterator[str]:
+    told, item = Told(call, stamp), first
+    async with aclosing(news):
+        while True:
+            for data in told.frames(*item):
+                yield call.framing.frame(data)
+            try:
+                item = await anext(news)
+            except StopAsyncIteration:
+                break
+    for data in told.last():
         yield call.framing.frame(data)
     if call.framing.last:
         yield call.framing.last

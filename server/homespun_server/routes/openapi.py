@@ -17,6 +17,9 @@ _ALWAYS = {
     "429": "Too many requests; Retry-After says how long to wait.",
     "503": "Not ready; worth trying again.",
 }
+_OF_BODIES = {"413": "The body is too large."}
+_OF_SCIM = {"409": "Somebody else has that name.", "413": "The body is too large.", "415": "That is no SCIM."}
+_SCIM = "application/scim+json"
 _BEARER = {"type": "http", "scheme": "bearer", "description": "Not needed on a server without accounts and a token."}
 
 
@@ -38,7 +41,18 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
 def _complete(path: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("422", None)  # FastAPI's own; here that is a 400, in the shape of all others
-    problems = _ALWAYS | ({"413": "The body is too large."} if "requestBody" in operation else {})
-    content = {"application/json": {"schema": ERRORS[dialect_of(path)]}}
+    has_body = "requestBody" in operation
+    problems = _ALWAYS | (_OF_BODIES if has_body else {}) | (_OF_SCIM if path.startswith("/scim/") else {})
     for code, text in problems.items():
-        responses.setdefault(code, {"description": text, "content": content})
+        responses.setdefault(code, {"description": text, "content": _refusal(path)})
+    if path.startswith("/scim/"):
+        for response in responses.values():
+            if "content" in response:
+                response["content"] = {_SCIM: {"schema": {"type": "object"}}}
+
+
+def _refusal(path: str) -> dict[str, Any]:
+    """OAuth and SCIM have shapes of their own for it, but for what is refused before their routes are reached."""
+    if path.startswith("/oauth/"):
+        return {"application/json": {"schema": {"type": "object", "required": ["error"]}}}
+    return {"application/json": {"schema": ERRORS[dialect_of(path)]}}

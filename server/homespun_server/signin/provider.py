@@ -98,6 +98,18 @@ class Provider:
         endpoint = self._endpoint(self._fresh(), "authorization_endpoint")
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
+    def goodbye(self) -> str | None:
+        """Where a browser is signed out there, too, if the provider says so. It asks people itself, since it is told no
+        token of theirs: none is kept."""
+        try:
+            known = self._fresh()
+            if not known.metadata.get("end_session_endpoint"):
+                return None
+            endpoint = self._endpoint(known, "end_session_endpoint")
+        except ProviderUnavailableError:
+            return None
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode({'client_id': self.registration.client_id})}"
+
     def claims(self, code: str, attempt: Attempt) -> Mapping[str, Any]:
         """Of whom a code was made out to. Raises SignInRefusedError and ProviderUnavailableError."""
         known = self._fresh()

@@ -17,8 +17,8 @@ from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
 from homespun_server.access.lookup import Lookup
 from homespun_server.access.principal import BREAK_GLASS, Principal
-from homespun_server.access.records import Credential
-from homespun_server.access.tokens import parsed
+from homespun_server.access.records import Credential, User
+from homespun_server.access.tokens import Token, parsed
 from homespun_server.exposure import is_loopback
 from homespun_server.pages.origin import is_own
 from homespun_server.signin.accounts import Rules, signed_in
@@ -27,6 +27,7 @@ from homespun_server.signin.device import DeviceCode, DeviceCodes
 from homespun_server.signin.identity import identity_of
 from homespun_server.signin.provider import Provider, Registration
 from homespun_server.signin.sessions import Session, Sessions
+from homespun_server.signin.setup import SetUp, setup_for
 from homespun_server.signin.tables import device_codes
 from homespun_server.signin.throttle import Throttle
 
@@ -47,6 +48,7 @@ class SignIn:
             api_token=settings.api_token,
         )
         self.codes = DeviceCodes(engine)
+        self.setup = setup_for(settings, engine)
         self.tries, self.guesses, self.starts = Throttle(10, 60), Throttle(10, 60), Throttle(30, 60)
         """Of tokens and device codes, by address and by user: at that rate, one of a hundred codes that wait is guessed
         once in fifty years. And of editors that want a code."""
@@ -55,6 +57,8 @@ class SignIn:
         self._rules = Rules(admin_group=settings.oidc_admin_group, is_provisioned=bool(settings.scim_token))
 
     def close(self) -> None:
+        if self.setup is not None:
+            self.setup.close()
         if self.provider is not None:
             self.provider.close()
 
@@ -114,6 +118,12 @@ class SignIn:
         cookie = self.sessions.start(shown.user, shown.id)
         return cookie if self.sessions.find(cookie) else None  # None for a token that has expired
 
+    def first_admin(self, setup: SetUp, name: str, email: str | None, origin: str) -> tuple[User, Token]:
+        """Who is known from then on. Raises ConfigError and StorageError."""
+        made = setup.first_admin(name, email, origin)
+        self._lookup.look()
+        return made
+
     def device_token(self, code: DeviceCode, origin: str, now: float) -> tuple[str, int] | None:
         """A token for an editor that was approved, and the seconds that it lasts; None when it got one already, or its
         user may have none. Raises StorageError."""
@@ -145,7 +155,7 @@ class SignIn:
     def is_needed(self) -> bool:
         """Whether requests need a token at all."""
         settings = self._settings
-        return self._lookup.has_accounts or bool(settings.api_token or settings.oidc_issuer)
+        return self._lookup.has_accounts or bool(settings.api_token or settings.oidc_issuer or settings.setup)
 
 
 def _used(connection: Connection, code: DeviceCode) -> bool:

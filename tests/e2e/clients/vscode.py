@@ -104,6 +104,10 @@ class VSCode:
         """Waits until the status bar says so."""
         await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=60_000)
 
+    async def reload(self) -> None:
+        """The window, by which settings are read again: this VS Code doesn't notice that files change."""
+        await self.page.reload()
+
     async def says(self, text: str) -> None:
         """In a notification."""
         await self.page.locator(f".notification-toast:has-text('{text}')").first.wait_for()
@@ -118,6 +122,23 @@ class VSCode:
     async def setting(self, name: str, value: object) -> None:
         """Waits until the user's settings have it."""
         await _until(lambda: self.settings.get(name) == value)
+
+    @property
+    def servers(self) -> set[int]:
+        """The processes that are language servers of this editor's."""
+        return {int(found.name) for found in Path("/proc").glob("[0-9]*") if self._is_server(found)}
+
+    def _is_server(self, process: Path) -> bool:
+        try:
+            is_server = (process / "cmdline").read_bytes().rstrip(b"\0").endswith(b"homespun\0lsp")
+            return is_server and str(self._settings.parents[2]).encode() in (process / "environ").read_bytes()
+        except OSError:  # it has ended
+            return False
+
+    def command_is(self, command: Path) -> None:
+        """The setting of the machine that runs the extension."""
+        machine = self._settings.parents[1] / "Machine/settings.json"
+        machine.write_text(json.dumps({"homespun.command": str(command)}))
 
     @property
     def settings(self) -> dict[str, object]:

@@ -58,6 +58,7 @@ def test_from_the_first_account_to_the_last_entry(homespun: Command) -> None:
     verified = json.loads(homespun("audit verify --json"))
     assert verified["entries"] == len(entries) > 12 and verified["head"] == entries[-1]["digest"]
     assert "none changed" in homespun(f"audit verify --noted {entries[3]['digest']}")
+    assert homespun("audit head").split() == [str(len(entries)), entries[-1]["digest"]]
     assert "user.erase" in homespun("audit list --newest 1")
 
 
@@ -77,6 +78,7 @@ def test_from_the_first_account_to_the_last_entry(homespun: Command) -> None:
         ("access revoke root shop", "no such grant"),
         ("access check root shop", "homespun index"),
         ("audit verify --noted 00", "taken off the end"),
+        ("audit verify --heads /none.log", "no such file"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_line(homespun: Command, words: str, message: str) -> None:

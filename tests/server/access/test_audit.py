@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, delete, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
-from homespun_server.access import audit
+from homespun_server.access import audit, heads
 from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
 from homespun_server.access.tables import audit as table
@@ -100,6 +101,47 @@ def test_what_is_taken_off_the_end_is_told_by_a_noted_digest(engine: Engine) -> 
         connection.execute(delete(table).where(table.c.number >= 3))
     found = _verified(engine, head)
     assert found.problem is None and not found.has_noted
+
+
+def _noted(engine: Engine, file: Path) -> audit.Verified:
+    with engine.connect() as connection:
+        return audit.verify(connection, heads=heads.read(file))
+
+
+def test_what_is_taken_off_the_end_is_told_by_what_the_server_noted(engine: Engine, tmp_path: Path) -> None:
+    file, told = tmp_path / "audit.heads", list[float]()
+    keeper = heads.HeadKeeper(engine, file, told.append)
+    keeper.note()
+    assert not file.exists()
+    _note(engine, 5)
+    keeper.note()
+    keeper.note()
+    _note(engine, 2)
+    heads.HeadKeeper(engine, file, told.append).note()
+    assert list(heads.read(file)) == [5, 7] and told == [5, 5, 7] and file.stat().st_mode & 0o077 == 0
+    assert _noted(engine, file).problem is None
+    _rid_of_triggers(engine)
+    with engine.begin() as connection:
+        connection.execute(delete(table).where(table.c.number >= 6))
+    found = _noted(engine, file)
+    assert found.entries == 5 and "entries 6 to 7 were taken off the end" in str(found.problem)
+    _note(engine, 2)
+    assert "entry 7 is another" in str(_noted(engine, file).problem)
+
+
+def test_heads_are_read_from_a_log_with_other_lines_in_it(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    mine = {"message": "audit head", "audit_entry": 3, "audit_digest": "ab"}
+    log.write_text(f'text\n{{"half\n[1]\n{{"audit_entry": "x", "audit_digest": 1}}\n{json.dumps(mine)}\n')
+    assert heads.read(log) == {3: "ab"}
+
+
+def test_a_half_line_that_a_crash_left_hides_no_later_one(engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "audit.heads"
+    file.write_text('{"audit_entry": 1')
+    _note(engine)
+    heads.HeadKeeper(engine, file, lambda number: None).note()
+    assert list(heads.read(file)) == [1]
 
 
 def test_many_at_once_make_one_chain(engine: Engine, tmp_path: Path) -> None:

@@ -253,6 +253,16 @@ async def test_others_get_nothing_of_it_by_any_route(world: World, user: str) ->
     assert num > 20
 
 
+async def test_none_of_several_prompts_is_answered_from_what_may_not_be_read(world: World) -> None:
+    prompts = [str(asking(None)["prompt"])] * 3
+    for stream in (False, True):
+        for repo in world.ways_to_say_north:
+            body = asking(repo) | {"prompt": prompts, "n": 2, "stream": stream}
+            assert not canaries((await world.ask("bob", "POST", "/v1/completions", body)).text) & NORTH
+    told = (await world.ask("ada", "POST", "/v1/completions", asking(world.north_id) | {"prompt": prompts})).json()
+    assert all(canaries(choice["text"]) & NORTH for choice in told["choices"]) and len(told["choices"]) == 3
+
+
 async def test_what_somebody_types_stays_their_own_also_among_those_who_read_the_same(world: World) -> None:
     await world.completed("ada", None, **asking(None, typed=TYPED))
     await world.ask("ada", "POST", "/infill", asking(None, typed=TYPED))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, insert, select
 
+from homespun_core import registry
+from homespun_core.paths import DataDir
 from homespun_server.access import reading
 from homespun_server.access.changing import changing
 from homespun_server.access.personal import erased, exported
@@ -18,6 +21,7 @@ from homespun_server.app import build_app
 from homespun_server.database.schema import metadata
 from homespun_server.feedback.facts import CompletionFact, Event
 from homespun_server.feedback.store import FeedbackStore
+from homespun_server.jobs.store import JobStore
 from homespun_server.signin.tables import identities, sessions
 from tests.server.access.conftest import ADMIN
 
@@ -73,13 +77,13 @@ def test_an_export_has_all_that_is_known_and_nothing_to_sign_in_with(engine: Eng
     assert "bob" not in told
 
 
-def test_who_is_erased_is_in_no_table_but_as_a_number(engine: Engine) -> None:
+def test_who_is_erased_is_in_no_table_but_as_a_number(engine: Engine, tmp_path: Path) -> None:
     ada, _ = _person(engine, "ada")
     bob, _ = _person(engine, "bob")
     with engine.connect() as connection:
         before = exported(connection, bob)
     with changing(engine, ADMIN) as change:
-        assert erased(change, ada) == 1
+        assert erased(change, ada, DataDir(tmp_path)) == 1
     dump = _dump(engine)
     assert all(mark not in dump for mark in ("ada@", "adas", "-ada", '"ada"')) and f"erased-{ada.id}" in dump
     with engine.connect() as connection:
@@ -95,4 +99,29 @@ def test_every_table_that_names_a_user_goes_with_them() -> None:
     by_name = {
         t.name for t in metadata.sorted_tables for c in t.columns if c.name in ("user", "asked_by", "actor", "who")
     }
-    assert by_name - naming == {"completions", "audit", "jobs"}
+    assert by_name - naming == {"completions", "audit", "jobs", "usage_days"}
+
+
+def test_who_is_erased_is_named_in_no_job_and_no_adapters_history(engine: Engine, tmp_path: Path) -> None:
+    data, store = DataDir(tmp_path), JobStore(engine)
+    for change_of, by in ((registry.pin, "ada"), (registry.unpin, "adam"), (registry.pin, "ada")):
+        change_of(_adapter(data), by=by)
+    with changing(engine, ADMIN) as change:
+        ada = change.add_user("ada")
+    for repository, by in (("one", "ada"), ("two", "adam")):
+        store.cancel(store.add("train", repository, repository, asked_by=by).id, by)
+    with changing(engine, ADMIN) as change:
+        erased(change, ada, data)
+    assert sorted(job.reason for job in store.jobs()) == sorted((f"cancelled by {ada.id}", "cancelled by adam"))
+    assert [event.by for event in registry.history(data.adapters("shop"))[-3:]] == [ada.id, "adam", ada.id]
+
+
+def _adapter(data: DataDir) -> Path:
+    place = data.adapters("shop")
+    if not place.exists():
+        version = place / registry.new_version("a" * 8)
+        with registry.publish_adapter(version, fingerprint="a", sources={"base_model": "b"}, report={}) as folder:
+            (folder / "adapter_config.json").write_text("{}")
+            (folder / "adapter_model.safetensors").write_bytes(b"")
+        registry.promote(place, version.name)
+    return place

@@ -107,6 +107,13 @@ def test_accounts_adapters_and_names_come_back_and_nothing_of_the_old_machine(da
     assert new.database.stat().st_mode & 0o77 == 0
 
 
+def test_a_folder_that_is_not_there_is_said_in_a_line(
+    data: DataDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["backup", str(tmp_path / "gone" / "x.tar.gz"), "--data-dir", str(data.root)]) == 1
+    assert f"there is no folder {tmp_path / 'gone'}" in capsys.readouterr().err
+
+
 def test_indexes_come_along_where_that_is_asked_for(data: DataDir, tmp_path: Path) -> None:
     file, new = tmp_path / "b.tar.gz", DataDir(tmp_path / "new")
     assert main(["backup", str(file), "--with-indexes", "--data-dir", str(data.root)]) == 0

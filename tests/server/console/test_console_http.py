@@ -14,6 +14,7 @@ from sqlalchemy.pool import QueuePool
 from starlette.types import Message
 
 from homespun_core import registry, storage
+from homespun_core.paths import repo_id
 from homespun_server.access import audit, reading
 from homespun_server.access.changing import changing
 from homespun_server.access.personal import erased
@@ -164,6 +165,30 @@ async def test_a_repository_of_the_settings_is_there_before_it_is_indexed(compan
         assert f'href="/console/repositories/{company.web}">web</a>' in text and "not indexed" in text
         answer = await browser.post(f"/console/repositories/{company.web}", data={"job": "index"}, headers=OWN)
         assert company.web in (await browser.get(answer.headers["location"])).text
+
+
+async def test_an_admin_adds_a_repository(company: Company) -> None:
+    company.add_user("root", "admin")
+    company.add_user("grace", "repo-admin", "*")
+    wanted = "https://git.example.com/team/new.git"
+    async with company.client("root") as browser:
+        csrf = await token(browser)
+        for wrong, says in (
+            ("shop", "a whole path"),
+            ("https://ada:pw-canary@git.example.com/x.git", "a password in it"),
+            ("", "a whole path"),
+        ):
+            refused = await browser.post("/console/repositories", data={"source": wrong, "csrf": csrf}, headers=OWN)
+            assert refused.status_code == 400 and says in refused.text and "pw-canary" not in refused.text
+        answer = await browser.post("/console/repositories", data={"source": wanted, "csrf": csrf}, headers=OWN)
+        assert answer.status_code == 303
+        assert repo_id(wanted) in (await browser.get(answer.headers["location"])).text
+    job = company.app.state.jobs.store.jobs(limit=1)[0]
+    assert (job.kind, job.source, job.asked_by) == ("index", wanted, "root")
+    async with company.client("grace") as browser:
+        fields = {"source": wanted, "csrf": await token(browser)}
+        assert "Add one" not in (await browser.get("/console/repositories")).text
+        assert (await browser.post("/console/repositories", data=fields, headers=OWN)).status_code == 403
 
 
 async def test_the_playground_shows_each_layer(running: Company) -> None:
@@ -405,7 +430,7 @@ async def test_nobody_comes_back_from_being_erased(company: Company, fields: dic
     with changing(company.runtime.database, ADMIN) as change:
         zoe = reading.user_with(change.connection, id)
         assert zoe is not None
-        erased(change, zoe)
+        erased(change, zoe, company.data)
     async with company.client("root") as browser:
         fields = fields | {"user": id, "csrf": await token(browser)}
         assert (await browser.post("/console/people", data=fields, headers=OWN)).status_code == 400

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_core.config import Settings
-from homespun_core.types import Completion, ScoredToken, Timings
+from homespun_core.types import Completion, Part, ScoredToken, Timings
 from homespun_server.dialects import BadRequestError, parse_body
-from homespun_server.dialects.calls import MAX_CHOICES, Call, Stamp, samples
+from homespun_server.dialects.calls import MAX_CHOICES, Call, Stamp, Told, samples
 from homespun_server.dialects.llama_cpp import completion_call, infill_call
 from homespun_server.dialects.mistral import mistral_call
 from homespun_server.dialects.ollama import ollama_call
@@ -42,7 +42,21 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "tabby": {"segments": {"prefix": "x"}},
 }
 NAMES = [
-    *("prompt", "suffix", "max_tokens", "temperature", "stop", "stream", "n", "echo", "seed", "logprobs", "model"),
+    *(
+        "prompt",
+        "suffix",
+        "max_tokens",
+        "temperature",
+        "stop",
+        "stream",
+        "n",
+        "top_p",
+        "top_k",
+        "echo",
+        "seed",
+        "logprobs",
+        "model",
+    ),
     *("homespun", "path", "trigger", "client", "segments", "prefix", "filepath", "declarations", "body", "language"),
     *("mode", "debug_options", "stream_options", "user", "random_seed", "input_prefix", "input_suffix", "input_extra"),
     *("n_predict", "n_cmpl", "n_indent", "t_max_predict_ms", "response_fields", "options", "num_predict", "raw"),
@@ -77,9 +91,14 @@ def test_whatever_a_body_holds_it_is_a_call_or_a_refusal(dialect: str, body: dic
         assert error.message and "\n" not in error.message and error.status == 400 and error.param
     else:
         assert call.request.max_new_tokens >= 0 and 0 <= call.request.temperature <= 2
+        assert 0 <= call.request.top_p <= 1 and call.request.top_k >= 0
         assert 1 <= call.num_choices <= MAX_CHOICES
-        json.dumps(call.reply([COMPLETION] * call.num_choices, STAMP))
-        assert all(call.framing.frame(data) for data in call.frames([COMPLETION] * call.num_choices, STAMP))
+        every = range(call.num_choices * (1 + len(call.others)))
+        json.dumps(call.reply([COMPLETION] * len(every), STAMP))
+        told = Told(call, STAMP)
+        part = Part(text=COMPLETION.text, tokens=COMPLETION.tokens)
+        frames = [*told.frames(every, part), *told.frames(every, COMPLETION), *told.last()]
+        assert all(call.framing.frame(data) for data in frames)
 
 
 @pytest.mark.parametrize("dialect", MAKERS)
@@ -109,6 +128,24 @@ def test_no_body_can_say_what_its_user_may_read(dialect: str) -> None:
 def test_samples_differ_in_seed_and_only_the_first_replaces_an_older_request() -> None:
     body = {"prompt": "x", "n": 3, "temperature": 1.0, "seed": 7, "homespun": {"client": "c"}}
     first, *others = samples(openai_call(body, SETTINGS))
-    assert first.client == "c" and first.trigger == "typed" and first.seed == 7
-    assert [(s.client, s.trigger, s.seed) for s in others] == [(None, "ahead", 8), (None, "ahead", 9)]
-    assert len(samples(openai_call(body | {"temperature": 0}, SETTINGS))) == 1
+    assert first.request.client == "c" and first.request.trigger == "typed" and first.request.seed == 7
+    assert [(s.request.client, s.request.trigger, s.request.seed) for s in others] == [
+        (None, "ahead", 8),
+        (None, "ahead", 9),
+    ]
+    assert [list(sample.choices) for sample in (first, *others)] == [[0], [1], [2]]
+    [only] = samples(openai_call(body | {"temperature": 0}, SETTINGS))
+    assert list(only.choices) == [0, 1, 2]
+
+
+def test_choices_of_several_prompts_are_numbered_prompt_by_prompt() -> None:
+    body = {"prompt": ["x", "y"], "n": 2, "temperature": 1.0, "seed": 7}
+    found = samples(openai_call(body, SETTINGS))
+    assert [(s.request.prefix, s.request.seed, *s.choices) for s in found] == [
+        ("x", 7, 0),
+        ("x", 8, 1),
+        ("y", 7, 2),
+        ("y", 8, 3),
+    ]
+    alike = samples(openai_call(body | {"temperature": 0}, SETTINGS))
+    assert [(s.request.prefix, *s.choices) for s in alike] == [("x", 0, 1), ("y", 2, 3)]

@@ -3,12 +3,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homespun_server.engine.protocol import Token
-from homespun_server.engine.sampling import Decided, Sampler
+from homespun_server.engine.sampling import Decided, Sampler, nucleus
 from homespun_server.engine.trees import Branches, chain
 
 VOCAB = 5
@@ -85,6 +86,54 @@ def test_sampling_follows_the_distribution() -> None:
     expected = (logits[0] / 0.7).softmax(-1) * draws
     chi_square = float(((counts - expected) ** 2 / expected).sum())
     assert chi_square < 18.5  # 4 degrees of freedom, p = 0.001; the seed makes it repeatable
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    draft=st.lists(st.integers(0, VOCAB - 1), max_size=6),
+    seed=st.integers(0, 999),
+    top_p=st.floats(0, 1),
+    top_k=st.integers(0, VOCAB + 1),
+)
+def test_so_it_does_from_a_part_of_the_tokens(draft: Sequence[int], seed: int, top_p: float, top_k: int) -> None:
+    logits = _logits(len(draft) + 1, seed)
+    plain, one_by_one = Sampler(0.8, seed, top_p=top_p, top_k=top_k), list[int]()
+    for row in range(len(draft) + 1):
+        one_by_one.append(_one(plain, logits[row : row + 1]).id)
+        if row == len(draft) or one_by_one[-1] != draft[row]:
+            break
+    assert _ids(Sampler(0.8, seed, top_p=top_p, top_k=top_k).decide(logits, chain(draft))) == one_by_one
+
+
+@settings(max_examples=200, deadline=None)
+@given(weights=st.lists(st.floats(1e-9, 1), min_size=1, max_size=8), top_p=st.floats(0, 1), top_k=st.integers(0, 9))
+def test_a_nucleus_is_the_fewest_of_the_likeliest_that_have_its_share(
+    weights: list[float], top_p: float, top_k: int
+) -> None:
+    given_weights = np.array(weights)
+    found = nucleus(given_weights, top_p, top_k)
+    kept = np.flatnonzero(found)
+    assert len(kept) >= 1 and (found[kept] == given_weights[kept]).all()
+    assert not top_k or len(kept) <= top_k
+    rest = np.delete(given_weights, kept)
+    assert not len(rest) or rest.max() <= found[kept].min()
+    within = np.sort(given_weights)[::-1][: top_k or None].sum()
+    assert found.sum() >= top_p * within * (1 - 1e-12) or len(kept) == min(len(weights), top_k or len(weights))
+    assert len(kept) == 1 or found.sum() - found[kept].min() < top_p * within * (1 + 1e-12)
+
+
+def test_sampling_from_a_nucleus_follows_its_distribution() -> None:
+    logits, draws = _logits(1, 7), 20_000
+    sampler = Sampler(0.7, 1, top_p=0.9)
+    counts = torch.zeros(VOCAB)
+    for _ in range(draws):
+        counts[_one(sampler, logits).id] += 1
+    weights = (logits[0] / 0.7).softmax(-1)
+    kept = torch.from_numpy(nucleus(weights.double().numpy(), 0.9, 0))
+    expected = kept / kept.sum() * draws
+    assert 1 < int((expected > 0).sum()) < VOCAB and not counts[expected == 0].any()
+    some = expected > 0
+    assert float(((counts[some] - expected[some]) ** 2 / expected[some]).sum()) < 16.3  # 3 degrees of freedom at most
 
 
 def test_a_tiny_temperature_is_greedy_and_no_overflow() -> None:

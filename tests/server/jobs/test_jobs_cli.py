@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from homespun_core.errors import ServiceError
-from homespun_server.jobs.cli import _overlap, render
+from homespun_server.jobs.cli import render
 from homespun_server.jobs.client import AdminClient, ServerAway
+from homespun_server.jobs.following import overlap
 
 JOB: dict[str, Any] = {
     "id": 7,
@@ -55,7 +56,7 @@ def test_where_nobody_works_it_says_how_to_change_that() -> None:
     ("before", "now", "new"), [("", "a\nb\n", "a\nb\n"), ("a\nb\n", "a\nb\nc\n", "c\n"), ("a\nb\n", "b\nc\n", "c\n")]
 )
 def test_a_log_that_is_followed_shows_each_line_once(before: str, now: str, new: str) -> None:
-    assert now[_overlap(before, now) :] == new
+    assert now[overlap(before, now) :] == new
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://host"])

@@ -75,6 +75,14 @@ def site(tmp_path: Path, database_url: str) -> Iterator[Site]:
     made.app.state.runtime.close()
 
 
+async def test_who_starts_workers_hears_how_many_jobs_are_due(site: Site) -> None:
+    await site.add("train")
+    answer = await site.call("GET", "/jobs/due?kind=train&kind=evaluate", token=site.token)
+    assert (answer.status_code, answer.json()) == (200, {"due": 1})
+    assert (await site.call("GET", "/jobs/due?kind=index", token=site.token)).json() == {"due": 0}
+    assert (await site.call("GET", "/jobs/due?kind=train")).status_code == 401
+
+
 async def test_a_job_from_the_first_word_to_the_last(site: Site) -> None:
     added = await site.add()
     assert (added["repository"], added["source"], added["state"]) == (SHOP_ID, "shop", "queued")

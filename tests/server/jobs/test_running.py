@@ -14,7 +14,14 @@ from homespun_core.progress import JsonProgress
 from homespun_server.jobs.running import Ended, clean, command, ended, progress
 from homespun_server.jobs.store import Step
 
-JOB: dict[str, Any] = {"id": 1, "kind": "train", "fence": 7, "source": "shop", "commit": None}
+JOB: dict[str, Any] = {
+    "id": 1,
+    "kind": "train",
+    "fence": 7,
+    "source": "shop",
+    "repository": "shop-1",
+    "commit": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +36,10 @@ JOB: dict[str, Any] = {"id": 1, "kind": "train", "fence": 7, "source": "shop", "
 )
 def test_each_kind_is_a_verb(kind: str, commit: str | None, expected: tuple[str, list[str]]) -> None:
     assert command(JOB | {"kind": kind, "commit": commit}) == expected
+
+
+def test_somebodys_own_adapter_is_trained_for_them() -> None:
+    assert command(JOB | {"repository": "+u1+shop-1"}) == ("train", ["--lease=7", "--for=u1"])
 
 
 @pytest.mark.parametrize(

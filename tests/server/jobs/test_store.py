@@ -47,6 +47,19 @@ def leased(store: JobStore, worker: str = "w") -> Job:
     return job
 
 
+def test_due_is_what_workers_would_be_given_now(store: JobStore, clock: SetClock) -> None:
+    trainings: tuple[Kind, ...] = ("train",)
+    store.add("train", "shop", "shop")
+    store.add("train", "later", "later", delay_s=60)
+    store.add("index", "shop", "shop")
+    assert store.num_due(trainings) == 1 and store.num_due(KINDS) == 2
+    running = leased(store)
+    store.add("train", running.repository, "shop")  # waits for the one that runs
+    assert store.num_due(trainings) == 0
+    clock.at += 60
+    assert store.num_due(trainings) == 1
+
+
 def test_a_thousand_pushes_are_one_running_and_one_waiting_job_about_the_newest(store: JobStore) -> None:
     store.add("index", "shop", "shop", commit="first")
     running = leased(store)

@@ -84,6 +84,39 @@ class TestOpenAI:
             assert [c["logprobs"] for c in own if c["text"]] in ([choice["logprobs"]], [])
         assert done == "[DONE]" and usage["usage"]["total_tokens"] == whole["usage"]["total_tokens"]
 
+    async def test_a_stream_tells_tokens_with_their_text_as_it_is_decoded(self, started: Started) -> None:
+        body = {"prompt": "x = ", "logprobs": 2, "homespun": {"raw": True}}
+        whole = (await reply(started, "/v1/completions", body))["choices"][0]
+        *chunks, _ = events(await post(started, "/v1/completions", body | {"stream": True}))
+        parts = [c["choices"][0] for c in chunks if c["choices"][0]["text"]]
+        assert len(parts) > 3
+        assert all("".join(part["logprobs"]["tokens"]) == part["text"] for part in parts)
+        for name, value in whole["logprobs"].items():
+            assert [one for part in parts for one in part["logprobs"][name]] == value, name
+
+    async def test_several_prompts_are_answered_each_for_itself(self, started: Started) -> None:
+        prompts = ["def add(a, b):\n    return ", "x = ", "class Shop:\n"]
+        alone = [(await reply(started, "/v1/completions", {"prompt": p, "echo": True})) for p in prompts]
+        together = {"prompt": prompts, "n": 2, "echo": True}
+        whole = await reply(started, "/v1/completions", together)
+        texts = [reply["choices"][0]["text"] for reply in alone]
+        assert [(c["index"], c["text"]) for c in whole["choices"]] == [(n, texts[n // 2]) for n in range(6)]
+        assert whole["usage"]["prompt_tokens"] == sum(reply["usage"]["prompt_tokens"] for reply in alone)
+        *chunks, done = events(await post(started, "/v1/completions", together | {"stream": True}))
+        told = dict.fromkeys(range(6), "")
+        for chunk in chunks:
+            told[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
+        assert list(told.values()) == [texts[n // 2] for n in range(6)] and done == "[DONE]"
+
+    async def test_a_nucleus_of_one_token_is_the_greedy_text(self, started: Started) -> None:
+        body = {"prompt": "x = ", "homespun": {"raw": True}}
+        greedy = (await reply(started, "/v1/completions", body))["choices"][0]["text"]
+        for narrow in ({"top_p": 0.0}, {"top_p": 1e-9}):
+            drawn = await reply(started, "/v1/completions", body | narrow | {"temperature": 2.0, "seed": 3})
+            assert drawn["choices"][0]["text"] == greedy
+        wide = await reply(started, "/v1/completions", body | {"temperature": 2.0, "seed": 3})
+        assert wide["choices"][0]["text"] != greedy
+
     async def test_deepseek_and_engines_are_the_same(self, started: Started) -> None:
         for path in ("/beta/completions", "/v1/engines/codegen/completions"):
             got = await reply(started, path, {"model": "m", "prompt": PREFIX, "suffix": SUFFIX})

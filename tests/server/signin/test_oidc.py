@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import httpx
 import pytest
 
@@ -204,8 +207,13 @@ async def test_signing_out_ends_the_session_on_the_server_too(
     browser = make_browser(app)
     page = await browser.sign_in("ada-1")
     kept = browser.http.cookies["homespun-session"]
-    assert "signed out" in (await browser.sign_out(page)).text
+    gone = await browser.sign_out(page)
+    assert "signed out" in gone.text
     assert "homespun-session" not in browser.http.cookies
+    goodbye = re.search(r'class="button" href="([^"]+)"', gone.text)
+    assert goodbye is not None and goodbye[1].startswith(oidc["oidc_issuer"])
+    asked = await browser.http.get(html.unescape(goodbye[1]))
+    assert asked.status_code == 200 and "sign-out" in asked.text.lower()
     browser.http.cookies.set("homespun-session", kept, domain="127.0.0.1")
     assert not await _is_signed_in(browser)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -36,7 +37,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def served(make_app: MakeApp) -> Iterator[Served]:
-    app = make_app(api_token="the-servers-own", oidc_issuer="https://login.example.com", **_REGISTRATION)
+    with _serving(
+        make_app(api_token="the-servers-own", oidc_issuer="https://login.example.com", **_REGISTRATION)
+    ) as it:
+        yield it
+
+
+@contextmanager
+def _serving(app: FastAPI) -> Iterator[Served]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -91,6 +99,33 @@ def test_it_all_works_without_javascript(browser: Browser, served: Served) -> No
     page.get_by_role("button", name="Sign out").click()
     assert "Signed out" in page.inner_text("h1")
     context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_new_server_is_set_up_by_keyboard_on_pages_that_keep_nobody_out(
+    browser: Browser, make_app: MakeApp, scheme: Any
+) -> None:
+    """From the address of the server to a first repository that waits to be indexed."""
+    app = make_app(setup=True)
+    with _serving(app) as (_, url):
+        context = browser.new_context(color_scheme=scheme, viewport={"width": 360, "height": 740})
+        page, wrong = context.new_page(), list[str]()
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.goto(url)
+        assert page.url == f"{url}/setup"
+        _is_for_everybody(page)
+        page.fill("#code", app.state.signin.setup.shown)
+        _typed(page, "name", "ada")
+        assert "Welcome, ada" in page.inner_text("h1")
+        _is_for_everybody(page)
+        page.get_by_role("link", name="Go on").click()
+        page.wait_for_url("**/console")
+        assert f"homespun login {url}" in page.inner_text("main")
+        _is_for_everybody(page)
+        _typed(page, "source", "https://git.example.com/shop.git")
+        assert page.url == f"{url}/console/jobs/1" and "queued" in page.inner_text("main")
+        context.close()
+    assert not wrong
 
 
 _REGISTRATION = {"public_url": OURS, "oidc_client_id": "homespun"}

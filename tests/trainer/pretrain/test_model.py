@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from homespun_core.errors import ModelError
-from homespun_trainer.lora import Placement
+from homespun_trainer.placement import Placement
 from homespun_trainer.pretrain.model import SIZES, is_hidden_matrix, load_model, new_model, place
 from tests.trainer.tiny import make_model
 

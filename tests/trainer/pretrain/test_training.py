@@ -10,7 +10,7 @@ import torch
 
 from homespun_core.errors import StorageError
 from homespun_core.types import SilentProgress
-from homespun_trainer.lora import Placement
+from homespun_trainer.placement import Placement
 from homespun_trainer.pretrain import state as states
 from homespun_trainer.pretrain import training
 from homespun_trainer.pretrain.loss import summed_loss

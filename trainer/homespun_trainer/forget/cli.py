@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from homespun_core import personal
 from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settings_from_args
 from homespun_core.errors import ConfigError, HomespunError, StorageError
 from homespun_core.logs import configure_logging
@@ -167,6 +168,9 @@ def _train_anew(wish: Wish, found: Sequence[Effect], loaded: LoadedSettings) -> 
 
 
 def _train(wish: Wish, effect: Effect, loaded: LoadedSettings) -> int:
+    if personal.owner_of(effect.repository) is not None:
+        print(f"homespun: {effect.repository}: `homespun retrain` trains it anew", file=sys.stderr)
+        return 0
     source = _source(wish, effect, loaded)
     if source is None:
         how = "give it an [[adapter]] table" if is_scope(effect.repository) else "run `homespun train URL`"

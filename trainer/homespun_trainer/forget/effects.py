@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from homespun_core import registry, storage
 from homespun_core.paths import DataDir
+from homespun_core.personal import repository_of
 from homespun_core.registry import REPORT
 from homespun_core.scopes import is_scope
 from homespun_core.storage import MANIFEST, locked
@@ -58,10 +59,11 @@ def known_repositories(data: DataDir) -> list[str]:
 
 
 def _effect(data: DataDir, repository: str, wanted: Wanted) -> Effect:
-    may_be = is_scope(repository) or wanted.is_about(repository)
+    is_about = wanted.is_about(repository_of(repository))
+    may_be = is_scope(repository) or is_about
     adapters = tuple(p for p in _snapshots(data.adapters(repository)) if _adapter_holds(p, repository, wanted))
     known = _snapshots(data.corpus(repository))
-    corpora = tuple(p for p in known if wanted.is_about(repository) and _corpus_holds(p, wanted))
+    corpora = tuple(p for p in known if is_about and _corpus_holds(p, wanted))
     run = data.training_run(repository)
     return Effect(
         repository=repository,
@@ -82,7 +84,7 @@ def _adapter_holds(path: Path, repository: str, wanted: Wanted) -> bool:
     repository; of any repository, where several share it."""
     sources = trained_on.read(path)
     if sources is None:
-        return is_scope(repository) or wanted.is_about(repository)
+        return is_scope(repository) or wanted.is_about(repository_of(repository))
     return any(wanted.is_about(s.repository or repository) and wanted.covers(s.path, s.authors) for s in sources)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homespun_trainer.page.markup import Html, tag
@@ -21,11 +21,16 @@ def training(facts: Facts) -> Html | None:
         + (f" ({run['tokens_per_second']:,} a second)" if run["tokens_per_second"] else ""),
         "kept": "the last step" if run["kept_step"] is None else f"step {run['kept_step']:,}, best on held-out files",
         "adapter": f"LoRA of rank {recipe['rank']}, {run['trainable_parameters']:,} parameters",
-        "learning rate": f"{recipe['learning_rate']:g} at its peak",
+        "learning rate": f"{recipe['learning_rate']:g} at its peak" + _tried(run.get("trials", [])),
         "machine": f"{run['placement']}, {machine['architecture']}, {machine['threads']} threads",
         "versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
     }
     return tag("section", tag("h2", "Training"), _loss(run), _list(rows))
+
+
+def _tried(trials: Sequence[Facts]) -> str:
+    rows = ", ".join(f"{t['learning_rate']:g}: {t['loss']:.4f}" for t in trials)
+    return f"; loss on held-out files after a short run with each: {rows}" if rows else ""
 
 
 def corpus(facts: Facts) -> Html | None:
@@ -37,6 +42,7 @@ def corpus(facts: Facts) -> Html | None:
         "judged on": {"time": "lines written after it", "files": "files held out"}.get(sources.get("split", "")),
         "files": f"{found['documents']:,}, {found['characters']:,} characters" if "documents" in found else None,
         "languages": _counts(found.get("languages")),
+        "weighed by what people ask for": _factors(found.get("demand_weights")),
         "left out": _counts(found.get("skipped")),
         "redacted": _counts(found.get("redactions")),
     }
@@ -65,6 +71,10 @@ def _loss(run: Facts) -> Html | None:
 
 def _list(rows: Mapping[str, str]) -> Html:
     return tag("dl", *(part for name, text in rows.items() for part in (tag("dt", name), tag("dd", text))))
+
+
+def _factors(by: Mapping[str, float] | None) -> str | None:
+    return ", ".join(f"{name} ×{factor:.2f}" for name, factor in by.items()) if by else None
 
 
 def _counts(counts: Mapping[str, int] | None) -> str | None:

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from homespun_core import storage
 from homespun_core.errors import ModelError, StorageError
-from homespun_trainer.lora import Placement
+from homespun_trainer.placement import Placement
 from homespun_trainer.pretrain.card import render
 from homespun_trainer.pretrain.model import model_of, place
 from homespun_trainer.pretrain.shards import Shards

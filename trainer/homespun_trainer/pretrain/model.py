@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
-from homespun_trainer.lora import Placement, load_base
+from homespun_trainer.lora import load_base
+from homespun_trainer.placement import Placement
 
 CONTEXT = 2048
 _MULTIPLE = 64

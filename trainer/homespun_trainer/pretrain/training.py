@@ -19,7 +19,8 @@ import torch
 
 from homespun_core.types import Progress
 from homespun_trainer.checkpoint import optimiser_tensors, restore_optimiser
-from homespun_trainer.lora import Masters, Placement
+from homespun_trainer.lora import Masters
+from homespun_trainer.placement import Placement
 from homespun_trainer.pretrain import state as states
 from homespun_trainer.pretrain.loss import summed_loss, targets
 from homespun_trainer.pretrain.model import is_hidden_matrix, place

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import logging
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from homespun_core import nudges
+from homespun_core import nudges, registry
 from homespun_core.children import Children, StopRequest, sources_as_arguments
-from homespun_core.config import INDEX, RETRAIN, TRAIN, Settings, add_flags, settings_from_args
+from homespun_core.config import INDEX, RETRAIN, TRAIN, LoadedSettings, Settings, add_flags, settings_from_args
 from homespun_core.logs import configure_logging
-from homespun_core.paths import DataDir, is_remote, repo_id
+from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
 from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.retraining import FreshScore
 from homespun_core.storage import write_atomic
 from homespun_core.types import ModelFiles, SearchQuery, SilentProgress, Snippet
+from homespun_indexer.authorship import own_bytes
 from homespun_indexer.changes import changed_source
 from homespun_indexer.fresh import fresh_places
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.people import author_hash
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer.retrain import loop
 from homespun_trainer.retrain.page import Chapter, page
-from homespun_trainer.retrain.policy import rules_of
+from homespun_trainer.retrain.policy import Rules, rules_of
+from homespun_trainer.retrain.roll import Roll, Watched
 from homespun_trainer.retrain.subject import Sight, Subject, recipe_digest
 
 _EPILOG = """\
@@ -45,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "repositories",
         nargs="*",
         metavar="REPO",
-        help="path or URL of a git repository, or name of a configured one (default: all of those)",
+        help="path or URL of a git repository, or name of a configured one or of a shared adapter (default: all there"
+        " are); people's own adapters for these come with them",
     )
     parser.add_argument("--watch", action="store_true", help="go on until stopped, and train whenever it is due")
     parser.add_argument("--dry-run", action="store_true", help="only say what is due and why, or why not")
@@ -61,35 +68,85 @@ def run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
     settings = loaded.settings
     configure_logging(settings.log_level, settings.log_format)
-    configs, sources = loaded.chosen(args.repositories), sources_as_arguments(loaded, args.repositories)
     rules, data = rules_of(settings), DataDir(settings.data_root)
-    files = resolve_base_model(settings.base_model, settings.fim_family)
-    recipe = recipe_digest(settings, files.digest)
-    views = [_View(config, settings, data, files, is_fetched=not args.no_fetch) for config in configs]
-    subjects = [
-        Subject(source, view, data, rules, recipe, files.digest) for source, view in zip(sources, views, strict=True)
-    ]
+    roll, sources = _roll(args, loaded, data, rules)
     if args.report is not None:
-        return _report(subjects, args.report)
+        return _report(list(roll), args.report)
     request = StopRequest()
-    train = _by_worker(settings, data, request) if args.jobs else _here(settings, args.config, request)
+    train = (
+        _by_worker(settings, data, request, None if args.watch else {word: id for id, word in sources.items()})
+        if args.jobs
+        else _here(settings, args.config, request, sources)
+    )
     if args.watch and not args.dry_run:
-        loop.watch(subjects, rules, train, request)
+        loop.watch(roll, rules, train, request)
         return 0
-    return loop.once(subjects, rules, train, measures=not args.no_drift, is_dry=args.dry_run)
+    return loop.once(list(roll), rules, train, measures=not args.no_drift, is_dry=args.dry_run)
 
 
-def _here(settings: Settings, config: Path | None, request: StopRequest) -> loop.Train:
-    return loop.train_in_child(Children(settings, config, request))
+def _roll(args: argparse.Namespace, loaded: LoadedSettings, data: DataDir, rules: Rules) -> tuple[Roll, dict[str, str]]:
+    """And the repositories' sources by id. A shared adapter is on it when it is named, or all its repositories are."""
+    settings = loaded.settings
+    files = resolve_base_model(settings.base_model, settings.fim_family)
+    named = {word: scope for word in args.repositories if (scope := loaded.scope(word)) is not None}
+    words = [word for word in args.repositories if word not in named]
+    configs = loaded.chosen(words) if words or not named else ()
+    sources = sources_as_arguments(loaded, words) if configs else []
+    view = functools.cache(
+        lambda config: _View(config, settings, data, files, is_fetched=not args.no_fetch)
+    )  # a repository of a shared adapter is looked at once
+    watched = [_watched(view(config), source) for config, source in zip(configs, sources, strict=True)]
+    scopes = [s for s in loaded.scopes if s in named.values() or set(s.repositories) <= set(configs)]
+    roll = Roll(
+        watched,
+        scopes,
+        lambda scope: [view(config) for config in scope.repositories],
+        data=data,
+        rules=rules,
+        recipe=recipe_digest(settings, files.digest),
+        base_digest=files.digest,
+    )
+    return roll, {repository.id: repository.word for repository in watched}
 
 
-def _by_worker(settings: Settings, data: DataDir, request: StopRequest) -> loop.Train:
+def _watched(view: _View, source: str) -> Watched:
+    return Watched(word=source, id=view.id, view=view, own_changes=view.own_changes)
+
+
+def _here(settings: Settings, config: Path | None, request: StopRequest, sources: Mapping[str, str]) -> loop.Train:
+    return loop.train_in_child(Children(settings, config, request), sources)
+
+
+def _by_worker(
+    settings: Settings, data: DataDir, request: StopRequest, followed: Mapping[str, str] | None
+) -> loop.Train:
+    """`followed`, ids by source: somebody looks on. They see what the worker prints, and in the end a place that the
+    adapter changed, which is code and so in no job's log."""
     # Imported here: where nobody asks a server, nothing of it is needed.
     from homespun_server.jobs.client import WorkerClient
+    from homespun_server.jobs.following import FollowedClient
     from homespun_server.jobs.queue import own_token
 
-    client = WorkerClient(settings.server_url, own_token(settings.worker_token, data))
-    return loop.train_by_worker(client, request)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each look
+    made = WorkerClient if followed is None else FollowedClient
+    train = loop.train_by_worker(made(settings.server_url, own_token(settings.worker_token, data)), request)
+
+    def shown(source: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
+        status, id = train(source, commit, is_enough), (followed or {}).get(source)
+        if status == 0 and id is not None and (example := _example(data, id)):
+            print(example, flush=True)
+        return status
+
+    return shown
+
+
+def _example(data: DataDir, repository: str) -> str:
+    """A completion before and after the newest adapter; empty without one."""
+    from homespun_trainer.report import render_example
+
+    place = data.adapters(repository)
+    newest = registry.versions(place)[-1:]
+    return render_example(registry.read_report(place / newest[0]).get("example")) if newest else ""
 
 
 def _report(subjects: list[Subject], path: Path) -> int:
@@ -127,6 +184,15 @@ class _View:
             progress=SilentProgress(),
         )
         return Sight(repo=self._repo.id, name=self._repo.name, head=self._repo.head)
+
+    @property
+    def id(self) -> str:
+        source = self._config.source
+        return repo_id(source if is_remote(source) else repo_identity_on_disk(source))
+
+    def own_changes(self, since: str | None, authors: Sequence[str]) -> int:
+        assert self._repo is not None, "look first"
+        return own_bytes(self._repo, since, authors, author_hash(self._data))
 
     def changed(self, since: str | None) -> tuple[int, int]:
         assert self._repo is not None, "look first"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -17,7 +17,9 @@ from homespun_core.children import Children, StopRequest
 from homespun_core.cli import INTERRUPTED
 from homespun_core.errors import HomespunError, ServiceError
 from homespun_core.paths import hide_credentials
+from homespun_core.personal import owner_of, repository_of
 from homespun_core.retraining import FreshScore
+from homespun_trainer.heads import is_joined
 from homespun_trainer.retrain.policy import Action, Decision, Rules, choose, clock
 from homespun_trainer.retrain.subject import Subject
 
@@ -31,9 +33,17 @@ Train = Callable[[str, str, Callable[[], bool]], int | None]
 """(source, commit, is enough?) -> exit status; None when it was stopped because it was enough."""
 
 
-def train_in_child(children: Children) -> Train:
-    """`homespun train`, on our terminal. Raises KeyboardInterrupt when we are asked to stop; it saves a checkpoint."""
-    return lambda source, commit, is_enough: children.run_until(is_enough, "train", source, ["--commit", commit])
+def train_in_child(children: Children, sources: Mapping[str, str]) -> Train:
+    """`homespun train`, on our terminal. Raises KeyboardInterrupt when we are asked to stop; it saves a checkpoint.
+
+    `sources`: by id, for people's own adapters, which are asked for by theirs."""
+
+    def train(source: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
+        owner = owner_of(source)
+        flags = ["--commit", commit, *(["--for", owner] if owner else [])]
+        return children.run_until(is_enough, "train", sources[repository_of(source)] if owner else source, flags)
+
+    return train
 
 
 class TrainingQueue(Protocol):
@@ -55,7 +65,8 @@ def train_by_worker(queue: TrainingQueue, request: StopRequest) -> Train:
         while True:
             try:
                 if id is None:
-                    id = int(queue.ask("train", source, commit)["id"])
+                    wanted = None if is_joined(commit) else commit  # of several repositories, the newest there is
+                    id = int(queue.ask("train", source, wanted)["id"])
                 job = queue.job(id)
                 if job["state"] not in _OPEN:
                     return _status(job["state"], is_enough())
@@ -104,12 +115,13 @@ def once(subjects: Sequence[Subject], rules: Rules, train: Train, *, measures: b
     return int(failed)
 
 
-def watch(subjects: Sequence[Subject], rules: Rules, train: Train, request: StopRequest) -> None:
-    """Until we are asked to stop. What fails is tried again later; it says something when a decision changes."""
-    by_source = {subject.source: subject for subject in subjects}
+def watch(subjects: Iterable[Subject], rules: Rules, train: Train, request: StopRequest) -> None:
+    """Until we are asked to stop; who is among `subjects` is asked anew each time. What fails is tried again later; it
+    says something when a decision changes."""
     said: dict[str, str] = {}
     while not request.is_made:
-        decisions = look(subjects, time.time())
+        by_source = {subject.source: subject for subject in subjects}
+        decisions = look(list(by_source.values()), time.time())
         for source, decision in decisions.items():
             words = in_words(decision)
             if said.get(source) != words:

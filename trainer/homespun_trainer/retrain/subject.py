@@ -28,6 +28,7 @@ from homespun_core.retraining import (
     read_scores,
     write_ledger,
 )
+from homespun_trainer.heads import trained_head
 from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_measuring_due
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class _Trained:
 
 
 class Subject:
-    """For one thread."""
+    """For one thread. `source` is the word that its training is asked for by."""
 
     def __init__(self, source: str, view: View, data: DataDir, rules: Rules, recipe: str, base_digest: str) -> None:
         self.source = source
@@ -175,7 +176,7 @@ class Subject:
         """What the newest adapter of this base model was trained on."""
         versions = sorted(p.name for p in self._adapters.glob("*") if (p / storage.MANIFEST).is_file())
         adapter = self._adapter(versions[-1]) if versions else None
-        head = adapter.report.get("corpus", {}).get("head") if adapter else None
+        head = trained_head(adapter.report) if adapter else None
         return _Trained(commit=head, at=_created(adapter.path)) if adapter and head else None
 
     def _live(self) -> Adapter | None:

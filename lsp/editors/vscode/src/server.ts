@@ -29,7 +29,9 @@ export class Server {
     const run = { command, args: ["lsp"] };
     this.client = new LanguageClient("homespun", "Homespun", run, {
       documentSelector: [{ scheme: "file" }, { scheme: "untitled" }],
-      initializationOptions: { sendStatus: "on" }, // by itself the server tells only editors that it knows by name
+      // Told with the first message, so that the server needn't wait for its question to be answered. By itself it
+      // reports its status only to editors that it knows by name.
+      initializationOptions: () => ({ untilConfigured: configured({ section: "homespun" }, names), sendStatus: "on" }),
       outputChannel: log,
       revealOutputChannelOn: RevealOutputChannelOn.Never,
       // The library's own answer to trouble is a pop-up, in front of somebody who is writing.
@@ -102,7 +104,10 @@ function report(value: unknown, events: Events): void {
   }
 }
 
-function configured({ section, scopeUri }: ConfigurationParams["items"][number], names: readonly string[]): unknown {
+function configured(
+  { section, scopeUri }: ConfigurationParams["items"][number],
+  names: readonly string[],
+): Record<string, unknown> | null {
   const scope = scopeUri ? vscode.Uri.parse(scopeUri) : undefined;
   const configuration = vscode.workspace.getConfiguration(section, scope);
   return section === "homespun" ? explicit(names, (name) => configuration.inspect(name)) : null;

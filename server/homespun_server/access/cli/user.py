@@ -7,6 +7,8 @@ import sys
 from dataclasses import asdict
 
 from homespun_core.errors import ConfigError
+from homespun_core.paths import DataDir
+from homespun_core.personal import take_back
 from homespun_server.access import reading
 from homespun_server.access.changing import ROLES
 from homespun_server.access.cli import opened
@@ -136,8 +138,9 @@ def _erase(desk: Desk, args: argparse.Namespace) -> int:
         user = the_user(connection, args.name)
     if not args.yes and not _is_sure(user.name):
         raise ConfigError("nothing was erased")
+    take_back(DataDir(desk.loaded.settings.data_root), user.id)
     with desk.changing() as change:
-        number = erased(change, user)
+        number = erased(change, user, desk.data)
     return desk.say(
         {"erased": user.id, "completions": number},
         f"all that was known of {args.name} is erased, {number:,} completions with it; the audit log says {user.id}",

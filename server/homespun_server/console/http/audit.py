@@ -9,8 +9,8 @@ from itertools import islice, takewhile
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from homespun_server.access import audit, reading
-from homespun_server.console.http.web import allowed, page, runtime_of
+from homespun_server.access import audit, heads, reading
+from homespun_server.console.http.web import allowed, data_of, page, runtime_of
 from homespun_server.console.sections import PATH
 
 router = APIRouter()
@@ -46,7 +46,7 @@ def verified(request: Request) -> Response:
     """Reads all of it, so only when somebody asks."""
     allowed(request, "audit")
     with runtime_of(request).database.connect() as connection:
-        found = audit.verify(connection)
+        found = audit.verify(connection, heads=heads.read(heads.heads_file(data_of(request))))
     return page(request, "verified.html", "audit", verified=found)
 
 

@@ -15,6 +15,7 @@ from homespun_server.console.http.repositories import repositories_of
 from homespun_server.console.http.web import allowed, data_of, is_recording, page, runtime_of
 from homespun_server.console.sections import PATH, may_see, whose_usage
 from homespun_server.feedback.store import Summary
+from homespun_server.feedback.sums import DAY_S
 from homespun_server.jobs.admin import readable
 from homespun_server.jobs.http import queue_of
 from homespun_server.jobs.states import Job
@@ -42,10 +43,12 @@ def show(request: Request) -> Response:
         problems=state.get("problems", []) if may(who, "manage-repositories") else [],
         steps=overview.steps(
             [one for one in found if one.state != "none"],
-            url=str(request.base_url).rstrip("/"),
+            url=runtime.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/"),
             has_completions=bool(today and today.opportunities),
             is_owner=may_see(who, "repositories"),
+            has_accounts=runtime.lookup.has_accounts,
         ),
+        may_add=may(who, "manage-people"),
         tiles=overview.tiles(today),
         repositories=found,
         failed=_failed(request, who) if may_see(who, "jobs") else [],
@@ -58,7 +61,7 @@ def _today(request: Request, who: Principal) -> Summary | None:
     if not is_recording(request):
         return None
     user, readable = whose_usage(who)
-    wanted = usage.Wanted(since=time.time() - usage.DAY_S, user=user, repositories=readable)
+    wanted = usage.Wanted(since=time.time() - DAY_S, user=user, repositories=readable)
     return usage.total(usage.cells(runtime_of(request).database, wanted))
 
 
@@ -67,4 +70,4 @@ def _failed(request: Request, who: Principal) -> list[Job]:
     queue = queue_of(request)
     store, wanted = queue.store, readable(who, queue)
     found = store.jobs(states=("failed", "poisoned"), repositories=wanted, limit=_FAILED)
-    return [job for job in found if job.ended is not None and store.now() - job.ended < usage.DAY_S]
+    return [job for job in found if job.ended is not None and store.now() - job.ended < DAY_S]

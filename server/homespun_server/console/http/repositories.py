@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from homespun_core.errors import HomespunError
+from homespun_core.errors import ConfigError, HomespunError
+from homespun_core.paths import hide_credentials, is_remote, repo_identity_on_disk, why_unreadable
 from homespun_core.retraining import read_ledger, read_scores
+from homespun_server.access.decisions import may
 from homespun_server.access.desk import anybody
+from homespun_server.access.http import principal_of
 from homespun_server.access.principal import Principal
 from homespun_server.console.http.web import Form, allowed, data_of, not_found, page, runtime_of
 from homespun_server.console.repositories import Repository, described, disk_bytes
 from homespun_server.console.sections import PATH
 from homespun_server.jobs.admin import note
 from homespun_server.jobs.http import queue_of
-from homespun_server.jobs.states import Kind
+from homespun_server.jobs.states import Job, Kind
 from homespun_server.pages.forms import PageError
 from homespun_server.pages.http import HEADERS
 
@@ -37,8 +40,21 @@ def repositories_of(request: Request, who: Principal) -> list[Repository]:
 
 @router.get(f"{PATH}/repositories")
 def index(request: Request) -> Response:
-    who = allowed(request, "repositories")
-    return page(request, "repositories.html", "repositories", repositories=repositories_of(request, who))
+    return _listed(request)
+
+
+@router.post(f"{PATH}/repositories")
+def add(request: Request, form: Form) -> Response:
+    """Asks for a first index of one that nobody has named yet, and shows that job."""
+    if not may(allowed(request, "repositories"), "manage-people"):
+        raise PageError(403, "Not for you", "A repository that this server doesn’t know yet is added by an admin.")
+    try:
+        source = _source(form.get("source", ""))
+        note(anybody(request), "job.add", f"index {source}")
+        job = queue_of(request).ask("index", source, asked_by=principal_of(request).name, known=False)
+    except HomespunError as error:
+        return _listed(request, status=400, error=str(error), source=hide_credentials(form.get("source", "")))
+    return _to(job)
 
 
 @router.get(f"{PATH}/repositories/{{repo}}")
@@ -71,6 +87,34 @@ def work(request: Request, repo: str, form: Form) -> Response:
         job = queue_of(request).ask(kind, found.id, asked_by=who.name, known=True)
     except HomespunError as error:
         raise PageError(409, "It can’t be done", str(error)) from None
+    return _to(job)
+
+
+def _listed(request: Request, *, status: int = 200, error: str | None = None, source: str = "") -> Response:
+    who = allowed(request, "repositories")
+    shown = {"repositories": repositories_of(request, who), "may_add": may(who, "manage-people")}
+    template = "repositories.html"
+    return page(request, template, "repositories", status=status, error=error, source=source, **shown)
+
+
+def _source(text: str) -> str:
+    """A URL, or the path of a repository on the server's machine. Raises ConfigError."""
+    word = text.strip()
+    if (unreadable := why_unreadable(word)) is not None:
+        raise ConfigError(unreadable)
+    if hide_credentials(word) != word:
+        raise ConfigError(
+            "the URL has a password in it, which every page would show; put it into homespun.toml"
+            " ([[repository]], token_file)"
+        )
+    if is_remote(word):
+        return word
+    if not word.startswith(("/", "~", "file:")):
+        raise ConfigError("write a URL, or a whole path on the server’s machine, as /srv/git/shop or ~/code/shop")
+    return repo_identity_on_disk(word)
+
+
+def _to(job: Job) -> Response:
     return RedirectResponse(f"{PATH}/jobs/{job.id}", status_code=303, headers=HEADERS)
 
 

@@ -16,6 +16,7 @@ from homespun_server.console.plots import Day, acceptance, counts, kept, latency
 from homespun_server.console.sections import PATH, whose_usage
 from homespun_server.console.usage import Cell
 from homespun_server.feedback.store import Summary
+from homespun_server.feedback.sums import DAY_S
 
 router = APIRouter()
 
@@ -32,7 +33,8 @@ def show(request: Request) -> Response:
     chosen = frozenset([repo]) if repo in readable_ids else readable
     num_days = _window(request.query_params.get("days", ""))
     now = time.time()
-    wanted = usage.Wanted(since=now - (num_days - 1) * usage.DAY_S, user=user, repositories=chosen)
+    since = float((now // DAY_S - (num_days - 1)) * DAY_S)  # whole days: their sums are there
+    wanted = usage.Wanted(since=since, user=user, repositories=chosen)
     database = runtime_of(request).database
     found = usage.cells(database, wanted)
     days = _days(found, usage.latencies(database, wanted), usage.days(wanted.since, now))

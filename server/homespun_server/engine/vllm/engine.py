@@ -32,7 +32,7 @@ from homespun_server.engine.vllm.adapters import check_lora, served_name
 from homespun_server.engine.vllm.pool import Place, Visit, VllmPool
 from homespun_server.engine.vllm.server import VllmServer
 from homespun_server.engine.vllm.stream import Event, Job, VllmStream, until_end
-from homespun_server.engine.vllm.wire import RANKS, VllmError, checked_url, completion_body
+from homespun_server.engine.vllm.wire import CONCURRENCY, RANKS, VllmError, checked_url, completion_body
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class VllmEngine:
         *,
         token: str = "",
         max_queue: int = 8,
-        concurrency: int = 32,
+        concurrency: int = CONCURRENCY,
         base: Path | None = None,
         dtype: str = "auto",
         patience_s: float = 120.0,

@@ -24,7 +24,12 @@ FailureKind = Literal["busy", "missing", "refused", "broken", "gone"]
 RANKS: dict[Priority, int] = {"invoked": 0, "typed": 1, "ahead": 2, "warm": 3}
 """As vLLM counts: lower is served earlier."""
 
+CONCURRENCY = 32
+"""Requests that a server computes together, where nobody says otherwise."""
+
 # Said with each request, or a model's generation_config.json decides.
+_LEAST_TOP_P = 1e-6
+"""vLLM takes no 0; the likeliest token is always kept."""
 _PLAIN_SAMPLING = {
     "n": 1,
     "top_p": 1.0,
@@ -67,6 +72,11 @@ class Models:
     adapters: frozenset[str]
 
 
+def urls_of(setting: str) -> list[str]:
+    """Of several servers, separated by commas; not checked."""
+    return [url.strip() for url in setting.split(",") if url.strip()]
+
+
 def checked_url(url: str) -> str:
     """Raises ConfigError. Credentials belong into the token, which is never logged, as URLs are."""
     try:
@@ -97,6 +107,10 @@ def completion_body(
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if request.top_p < 1:
+        body["top_p"] = max(request.top_p, _LEAST_TOP_P)
+    if request.top_k:
+        body["top_k"] = request.top_k
     if request.seed is not None:
         body["seed"] = request.seed
     if request.num_alternatives:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,14 @@ def load(path: Path) -> Filter:
     """Raises StorageError when it is damaged or isn't a filter."""
     body = _checked(path, _FILTER)
     try:
-        filter = Filter(**{field.name: body[field.name] for field in fields(Filter)})
+        knots = tuple((x, y) for x, y in body.get("knots", ()))  # filters of before had none
+        values = {field.name: body[field.name] for field in fields(Filter) if field.name != "knots"}
+        filter = Filter(**values, knots=knots)
         numbers = [filter.intercept, filter.threshold, *filter.weights.values(), *filter.thresholds.values()]
+        numbers += [number for knot in knots for number in knot]
         is_sound = all(isinstance(number, int | float) and isfinite(number) for number in numbers)
-    except (KeyError, TypeError, AttributeError):
+        is_sound = is_sound and all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(knots))
+    except (KeyError, TypeError, AttributeError, ValueError):
         is_sound = False
     if not is_sound:
         raise StorageError(f"{path / _FILTER}: isn't a filter; delete {path} and run `homespun feedback train`")

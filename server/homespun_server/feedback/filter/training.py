@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from homespun_core.errors import HomespunError
+from homespun_server.feedback.filter import calibration
 from homespun_server.feedback.filter.examples import Example
 from homespun_server.feedback.filter.regression import (
     Array,
@@ -83,7 +84,7 @@ def train(examples: Sequence[Example], version: str) -> tuple[Filter, Report]:
     _check_enough(examples)
     n = len(examples)
     learned, calibrated, judged = examples[: n // 2], examples[n // 2 : n * 3 // 4], examples[n * 3 // 4 :]
-    filter = _with_thresholds(_fitted(learned, calibrated, version), calibrated)
+    filter = _with_thresholds(_curved(_fitted(learned, calibrated, version), calibrated), calibrated)
     report = _report(filter, examples, judged, _base_rate(learned))
     spared = {name: 0.0 for name, found in report.languages.items() if found.lost > MAX_LOST}
     return replace(filter, thresholds={**filter.thresholds, **spared}), report
@@ -120,6 +121,12 @@ def _fitted(learned: Sequence[Example], calibrated: Sequence[Example], version: 
         threshold=0.0,
         thresholds={},
     )
+
+
+def _curved(filter: Filter, calibrated: Sequence[Example]) -> Filter:
+    """With isotonic calibration behind the slope, where that foretells surely better."""
+    p = _foretold(filter, calibrated)
+    return replace(filter, knots=calibration.chosen(p, _kept(calibrated), _weights(calibrated)))
 
 
 def _with_thresholds(filter: Filter, calibrated: Sequence[Example]) -> Filter:

@@ -3,6 +3,7 @@ Pure."""
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import math
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ EXPLORED = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Logistic regression; its calibration is part of the numbers."""
+    """Logistic regression, whose slope is calibrated, and where that isn't enough a curve behind it."""
 
     version: str
     intercept: float
@@ -30,10 +31,13 @@ class Filter:
     """What is less likely to be kept is hidden. 0 hides nothing."""
     thresholds: Mapping[str, float]
     """Of languages with enough data for one of their own."""
+    knots: tuple[tuple[float, float], ...] = ()
+    """The curve: (foretold, happens), both rising; straight between them, flat beyond. None leaves it as it is."""
 
     def probability(self, features: Mapping[str, float]) -> float:
         """That something of a completion is kept."""
-        return sigmoid(self.intercept + sum(w * features.get(name, 0.0) for name, w in self.weights.items()))
+        logit = self.intercept + sum(w * features.get(name, 0.0) for name, w in self.weights.items())
+        return _on_the_curve(sigmoid(logit), self.knots)
 
     def threshold_of(self, language: str | None) -> float:
         return self.thresholds.get(language or "", self.threshold)
@@ -56,6 +60,16 @@ def is_explored(completion: str) -> bool:
     """By the id of the completion alone, so that it can be checked afterwards."""
     digest = hashlib.blake2b(completion.encode(), digest_size=8, person=b"explored").digest()
     return int.from_bytes(digest) < EXPLORED * 2**64
+
+
+def _on_the_curve(p: float, knots: tuple[tuple[float, float], ...]) -> float:
+    at = bisect.bisect_left(knots, (p,))
+    if not knots or at == 0:
+        return knots[0][1] if knots else p
+    if at == len(knots):
+        return knots[-1][1]
+    (x0, y0), (x1, y1) = knots[at - 1], knots[at]
+    return y0 + (y1 - y0) * (p - x0) / (x1 - x0)
 
 
 def sigmoid(logit: float) -> float:

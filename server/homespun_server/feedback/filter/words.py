@@ -39,6 +39,7 @@ def explained(filter: Filter) -> str:
         [
             f"filter {filter.version}: the odds that something of a completion is kept are multiplied by",
             *(lines or ["  nothing: it gives all completions the same odds"]),
+            *(["and what that foretells is mended by a curve, since a slope alone didn't fit"] if filter.knots else []),
             "hidden is what is less likely to be kept than",
             f"  {_limit(filter.threshold)} in any {'other ' if filter.thresholds else ''}language",
             *(f"  {_limit(value)} in {language}" for language, value in sorted(filter.thresholds.items())),

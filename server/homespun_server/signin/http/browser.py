@@ -34,6 +34,9 @@ router = APIRouter(include_in_schema=False)
 def choose(request: Request, next: str = "") -> Response:
     if request.state.session is not None and next:
         return _redirect(local_path(next))
+    setup = service_of(request).setup
+    if setup is not None and setup.is_open:
+        return _redirect("/setup")
     return _choices(request, local_path(next))
 
 
@@ -99,12 +102,17 @@ def with_token(request: Request, fields: Annotated[Form, Depends(form)]) -> Resp
 
 @router.post("/signout")
 def sign_out(request: Request, fields: Annotated[Form, Depends(form)]) -> Response:
-    service = service_of(request)
-    if request.state.session is not None:
-        service.sessions.end(request.state.session.id)
+    service, session = service_of(request), request.state.session
+    is_known_there = session is not None and session.user is not None and not session.is_by_token
+    if session is not None:
+        service.sessions.end(session.id)
         request.state.session = None
-    page = message_page(
-        request, "Signed out", "This browser is signed out of Homespun. At the identity provider it may still be in."
+    provider = service.provider if is_known_there else None
+    page = PAGES.page(
+        request,
+        "signed_out.html",
+        provider=urlsplit(provider.registration.issuer).hostname if provider else None,
+        goodbye=provider.goodbye() if provider else None,
     )
     drop_cookie(page, service, service.cookie_name)
     return page

@@ -22,6 +22,17 @@ _NO_STORE = {"Cache-Control": "no-store"}
 router = APIRouter(tags=["sign-in"])
 
 
+def _form(*required: str, **fields: str) -> dict[str, Any]:
+    """Described for /openapi.json: FastAPI doesn't see what `plain_form` reads."""
+    properties = {name: {"type": "string", "description": text} for name, text in fields.items()}
+    schema = {"type": "object", "properties": properties, "required": list(required)}
+    content = {"application/x-www-form-urlencoded": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_REFUSED: dict[int | str, dict[str, Any]] = {415: {"description": "What was sent is no form."}}
+
+
 @router.get("/.well-known/oauth-authorization-server")
 def metadata(request: Request) -> dict[str, Any]:
     base = base_url(request)
@@ -38,7 +49,11 @@ def metadata(request: Request) -> dict[str, Any]:
     }
 
 
-@router.post("/oauth/device/code")
+@router.post(
+    "/oauth/device/code",
+    responses=_REFUSED,
+    openapi_extra=_form("client_id", client_id=CLIENT, scope=SCOPE, device_name="What the token will be called."),
+)
 def device_code(request: Request, fields: Annotated[Form, Depends(plain_form)]) -> Response:
     """`device_name` is what the token will be called; the address that asked, if there is none."""
     service, origin = service_of(request), origin_of(request)
@@ -66,7 +81,13 @@ def device_code(request: Request, fields: Annotated[Form, Depends(plain_form)]) 
     return JSONResponse(reply, headers=_NO_STORE)
 
 
-@router.post("/oauth/token")
+@router.post(
+    "/oauth/token",
+    responses=_REFUSED,
+    openapi_extra=_form(
+        "grant_type", "device_code", grant_type=GRANT, device_code="As it was given.", client_id=CLIENT
+    ),
+)
 def token(request: Request, fields: Annotated[Form, Depends(plain_form)]) -> Response:
     """Asked again and again until somebody has decided; once more than that is too often."""
     if fields.get("grant_type") != GRANT:
@@ -85,7 +106,7 @@ def token(request: Request, fields: Annotated[Form, Depends(plain_form)]) -> Res
     return JSONResponse(reply, headers=_NO_STORE)
 
 
-@router.post("/oauth/revoke")
+@router.post("/oauth/revoke", responses=_REFUSED, openapi_extra=_form("token", token="The one to hand back."))
 def revoke(request: Request, fields: Annotated[Form, Depends(plain_form)]) -> Response:
     """Says the same of tokens that are none: who guesses learns nothing."""
     service_of(request).revoke(fields.get("token", ""), origin_of(request))

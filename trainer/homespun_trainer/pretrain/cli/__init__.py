@@ -29,7 +29,7 @@ from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer.interrupt import deferred_signals
-from homespun_trainer.lora import Placement, choose_placement
+from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.pretrain import export as exporting
 from homespun_trainer.pretrain import prepare, shards, state, text
 from homespun_trainer.pretrain.allowlist import Allowed, chosen, read_allow_list

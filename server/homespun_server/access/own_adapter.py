@@ -1,0 +1,80 @@
+"""An adapter of one's own: to ask for one, to see what became of it, and to have all of it deleted."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from homespun_core import personal, registry
+from homespun_core.errors import ConfigError
+from homespun_core.paths import DataDir
+from homespun_core.personal import Wish
+from homespun_indexer.people import author_hash
+from homespun_server.access import reading
+from homespun_server.access.desk import NOT_THERE, Desk, NotThereError, anybody
+from homespun_server.access.records import User
+
+router = APIRouter(prefix="/v1/homespun/me/adapter", tags=["oneself"], responses={404: {"description": NOT_THERE}})
+
+Me = Annotated[Desk, Depends(anybody)]
+
+
+class OwnAdapter(BaseModel):
+    wanted: bool
+    since: float | None = None
+    adapters: dict[str, str | None] = {}
+    """By repository, the version that is live."""
+
+
+class Deleted(BaseModel):
+    deleted: list[str]
+    """Repositories."""
+
+
+@router.get("")
+def seen(desk: Me) -> OwnAdapter:
+    account, data = _account(desk), _data(desk)
+    wish = next((wish for wish in personal.wishes(data) if wish.user == account), None)
+    places = personal.adapters_of(data, account)
+    live = {personal.repository_of(place.name): registry.aliases(place).champion for place in places}
+    return OwnAdapter(wanted=wish is not None, since=wish.since if wish else None, adapters=live)
+
+
+@router.put("")
+def want(desk: Me) -> OwnAdapter:
+    """Trained from now on, on lines that whoever asks has committed themselves, for them alone."""
+    account, data = _account(desk), _data(desk)
+    with desk.changing() as change:
+        user = reading.user_with(change.connection, account)
+        assert user is not None
+        personal.want(data, _wish(data, user))
+        change.note("personal.want", f"user:{account}")
+    return seen(desk)
+
+
+@router.delete("")
+def take_back(desk: Me) -> Deleted:
+    account = _account(desk)
+    gone = personal.take_back(_data(desk), account)
+    with desk.changing() as change:
+        change.note("personal.take-back", f"user:{account}")
+    return Deleted(deleted=gone)
+
+
+def _wish(data: DataDir, user: User) -> Wish:
+    if not user.email:
+        raise ConfigError(f"{user.name}: the account has no e-mail address to find commits by; an admin can set it")
+    return Wish(user=user.id, name=user.name, authors=(author_hash(data)(user.email),), since=time.time())
+
+
+def _account(desk: Desk) -> str:
+    if not desk.principal.user:
+        raise NotThereError("this token or session belongs to no account; make one: homespun user add NAME")
+    return desk.principal.user
+
+
+def _data(desk: Desk) -> DataDir:
+    return DataDir(desk.runtime.settings.data_root)

@@ -1,0 +1,81 @@
+"""How many completions may be on their way at once. More are refused before their body is read.
+
+Under ten times the load that a machine can serve, reading and looking up what will be refused took all of the event
+loop: 675 requests a second had answers after everybody had hung up, and none before (benchmarks/LOG.md). Everything
+that isn't a completion passes: the console, health and metrics answer while completions don't.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from homespun_core.config import Settings
+from homespun_server.access.principal import Principal
+from homespun_server.engine.vllm.wire import CONCURRENCY, urls_of
+from homespun_server.refused import refused
+
+_WAIT = {"Retry-After": "1"}
+
+
+def places_of(settings: Settings) -> int:
+    """Completions on their way at most: twice what is computed and waits, since as many are read and looked up."""
+    if settings.max_requests:
+        return settings.max_requests
+    running = CONCURRENCY * len(urls_of(settings.vllm_urls)) or settings.max_running
+    return 2 * (running + settings.max_queue)
+
+
+class Lane:
+    """Behind the gate, so that a place is only for somebody who may ask. `on_refused` counts.
+
+    An account may hold as many places as are free: alone half of them, and one that asks for everything leaves the
+    others theirs (dynamic thresholds, as in switches: Choudhury and Hahne, 1998). Without accounts nobody is told
+    apart: behind a proxy all have one address.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], places: int, on_refused: Callable[[], None]) -> None:
+        self._app, self._routes, self._free, self._on_refused = app, tuple(routes), places, on_refused
+        self._held = Counter[str]()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_completion(scope):
+            await self._app(scope, receive, send)
+            return
+        user = _user_of(scope)
+        if not self._has_place(user):
+            self._on_refused()
+            await _refusal(scope["path"])(scope, receive, send)
+            return
+        self._free -= 1
+        self._held[user] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._free += 1
+            self._held[user] -= 1
+            if not self._held[user]:
+                del self._held[user]
+
+    def _has_place(self, user: str) -> bool:
+        return self._free > (self._held[user] if user else 0)
+
+    def _is_completion(self, scope: Scope) -> bool:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return False
+        return any(route.matches(scope)[0] is Match.FULL for route in self._routes)
+
+
+def _user_of(scope: Scope) -> str:
+    principal = scope["state"]["principal"]
+    assert isinstance(principal, Principal)
+    return principal.user
+
+
+def _refusal(path: str) -> Response:
+    message = "too many completions are on their way; try again in a second"
+    return refused(path, 429, message, "rate_limit_error", "too_many_requests", headers=_WAIT)

@@ -1,0 +1,73 @@
+"""Asking for an adapter of one's own, and taking it back, over HTTP."""
+
+from __future__ import annotations
+
+from homespun_core import personal
+from homespun_core.paths import DataDir
+from homespun_indexer.people import author_hash
+from homespun_server.access import reading
+from homespun_server.access.changing import changing
+from tests.server.access.conftest import ADMIN, Served
+
+PLACE = "/v1/homespun/me/adapter"
+
+
+def data(served: Served) -> DataDir:
+    return DataDir(served.runtime.settings.data_root)
+
+
+async def test_on_look_and_off(served: Served) -> None:
+    with changing(served.runtime.database, ADMIN) as change:
+        ada = change.add_user("ada", email="Ada@example.com")
+    token = served.token("ada")
+    assert (await served.ask("GET", PLACE, token)).json() == {"wanted": False, "since": None, "adapters": {}}
+    assert (await served.ask("PUT", PLACE, token)).json()["wanted"] is True
+    wish = personal.wish_of(data(served), "ada")
+    assert wish.user == ada.id and wish.authors == (author_hash(data(served))("ada@example.com"),)
+    place = data(served).adapters(personal.personal_id(ada.id, "shop-1"))
+    (place / "v1").mkdir(parents=True)
+    assert (await served.ask("GET", PLACE, token)).json()["adapters"] == {"shop-1": None}
+    assert (await served.ask("DELETE", PLACE, token)).json() == {"deleted": ["shop-1"]}
+    assert not place.exists() and not personal.is_wanted(data(served), ada.id)
+
+
+async def test_nobody_sees_or_deletes_anothers(served: Served) -> None:
+    with changing(served.runtime.database, ADMIN) as change:
+        change.add_user("ada", email="ada@example.com")
+    ada, root = served.token("ada"), served.token("root", "admin", ["admin", "complete"])
+    await served.ask("PUT", PLACE, ada)
+    assert (await served.ask("GET", PLACE, root)).json()["wanted"] is False
+    await served.ask("DELETE", PLACE, root)
+    assert (await served.ask("GET", PLACE, ada)).json()["wanted"] is True
+
+
+async def test_an_account_without_an_address_is_told_why(served: Served) -> None:
+    response = await served.ask("PUT", PLACE, served.token("bob"))
+    assert response.status_code == 400 and "no e-mail address" in response.text
+    assert personal.wishes(data(served)) == []
+
+
+async def test_it_is_noted_who_wanted_what(served: Served) -> None:
+    with changing(served.runtime.database, ADMIN) as change:
+        change.add_user("ada", email="ada@example.com")
+    token, root = served.token("ada"), served.token("root", "admin", ["admin", "complete"])
+    for method in ("PUT", "DELETE"):
+        assert (await served.ask(method, PLACE, token)).status_code == 200
+    log = (await served.ask("GET", "/v1/homespun/admin/audit", root)).text
+    assert "personal.want" in log and "personal.take-back" in log
+
+
+async def test_who_is_erased_keeps_no_adapter(served: Served) -> None:
+    with changing(served.runtime.database, ADMIN) as change:
+        change.add_user("ada", email="ada@example.com")
+    root = served.token("root", "admin", ["admin", "complete"])
+    await served.ask("PUT", PLACE, served.token("ada"))
+    with served.runtime.database.connect() as connection:
+        ada = reading.user_named(connection, "ada")
+    assert ada is not None and personal.is_wanted(data(served), ada.id)
+    assert (await served.ask("DELETE", "/v1/homespun/admin/users/ada", root)).status_code == 200
+    assert not personal.is_wanted(data(served), ada.id)
+
+
+async def test_without_accounts_there_is_nobody_to_have_one(served: Served) -> None:
+    assert (await served.ask("PUT", PLACE)).status_code == 404

@@ -1,0 +1,148 @@
+"""How many completions may be on their way: over real sockets to the real application, and alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.client import HTTPResponse
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.types import Message, Receive, Scope, Send
+
+from homespun_core.config import Settings
+from homespun_core.errors import ConfigError
+from homespun_core.types import ModelFiles
+from homespun_server.access.principal import LOCAL
+from homespun_server.app import build_app
+from homespun_server.connections import Connection
+from homespun_server.engine.protocol import Engine
+from homespun_server.lane import Lane, places_of
+from homespun_server.routes import completions
+
+COMPLETION = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+BODY = b'{"prompt": "x"}'.ljust(100)
+
+
+def _no_engine(model: ModelFiles, settings: Settings) -> Engine:
+    raise ConfigError("no model in this test")
+
+
+@pytest.fixture
+def address(builtin: ModelFiles, tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """Of a server with one place."""
+    app = build_app(Settings(data_dir=str(tmp_path), max_requests=1), builtin, _no_engine)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, http=Connection))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield listener.getsockname()
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def _asking(address: tuple[str, int], sent: bytes) -> Iterator[socket.socket]:
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def _answer(connection: socket.socket) -> tuple[HTTPResponse, bytes]:
+    response = HTTPResponse(connection)
+    response.begin()
+    return response, response.read()
+
+
+def _status(connection: socket.socket) -> int:
+    return _answer(connection)[0].status
+
+
+def _asked(address: tuple[str, int], sent: bytes) -> int:
+    with _asking(address, sent) as connection:
+        return _status(connection)
+
+
+def _wait_until_taken(address: tuple[str, int]) -> None:
+    while _asked(address, COMPLETION + BODY) != 429:
+        pass
+
+
+def test_one_too_many_is_refused_before_its_body_is_there(address: tuple[str, int]) -> None:
+    with _asking(address, COMPLETION):
+        _wait_until_taken(address)
+        with _asking(address, COMPLETION) as second:
+            response, body = _answer(second)
+        assert response.status == 429 and response.getheader("Retry-After") == "1"
+        assert json.loads(body)["error"]["type"] == "rate_limit_error"
+
+
+def test_the_connection_of_a_refusal_can_be_used_again(address: tuple[str, int]) -> None:
+    with _asking(address, COMPLETION):
+        _wait_until_taken(address)
+        with _asking(address, COMPLETION + BODY) as second:
+            assert _status(second) == 429
+            second.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert _status(second) == 200
+
+
+def test_what_is_no_completion_answers_while_the_lane_is_full(address: tuple[str, int]) -> None:
+    with _asking(address, COMPLETION):
+        _wait_until_taken(address)
+        for path in (b"/healthz", b"/metrics", b"/console", b"/v1/models"):
+            assert _asked(address, b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path) != 429
+
+
+def test_who_hangs_up_leaves_the_place_to_others(address: tuple[str, int]) -> None:
+    with _asking(address, COMPLETION):
+        _wait_until_taken(address)
+    while (status := _asked(address, COMPLETION + BODY)) == 429:
+        pass
+    assert status == 503  # there is no engine in this test
+
+
+async def test_an_account_that_asks_for_everything_leaves_places_for_the_others() -> None:
+    """Of 8 places a greedy one holds 4, and the next ones find 2 and 1."""
+    inside, release = list[str](), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        inside.append(scope["state"]["principal"].user)
+        await release.wait()
+
+    lane, refused = Lane(app, completions.router.routes, 8, lambda: None), list[int]()
+
+    async def ask(user: str) -> None:
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                refused.append(message["status"])
+
+        async def receive() -> Message:
+            raise AssertionError("nothing is read of what is refused")
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}
+        await lane(scope | {"state": {"principal": replace(LOCAL, user=user)}}, receive, send)
+
+    tasks = [asyncio.create_task(ask(user)) for user in ["greedy"] * 20 + ["ada"] * 5 + ["bob"] * 5]
+    await asyncio.sleep(0)
+    assert [inside.count(user) for user in ("greedy", "ada", "bob")] == [4, 2, 1]
+    assert set(refused) == {429} and len(refused) == 23
+    release.set()
+    await asyncio.gather(*tasks)
+    release.clear()
+    again = [asyncio.create_task(ask("greedy")) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert inside[7:] == ["greedy"] * 4  # all places had come back
+    release.set()
+    await asyncio.gather(*again)
+
+
+def test_places_are_twice_what_an_engine_takes() -> None:
+    assert places_of(Settings(max_running=8, max_queue=8)) == 32
+    assert places_of(Settings(vllm_urls="http://a:1, http://b:1", max_queue=8)) == 2 * (2 * 32 + 8)
+    assert places_of(Settings(max_requests=5)) == 5

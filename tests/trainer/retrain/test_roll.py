@@ -1,0 +1,146 @@
+"""Shared adapters and people's own are trained again like repositories: real registry and wishes, git is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from homespun_core import personal, registry
+from homespun_core.errors import ConfigError
+from homespun_core.paths import DataDir
+from homespun_core.personal import Wish
+from homespun_core.repositories import RepositoryConfig
+from homespun_core.scopes import ScopeConfig
+from homespun_trainer import heads
+from homespun_trainer.retrain import loop
+from homespun_trainer.retrain.policy import Action, Rules
+from homespun_trainer.retrain.roll import Roll, Watched
+from homespun_trainer.retrain.subject import Sight, Subject
+from tests.trainer.retrain.test_subject import NOW, Repository
+
+TEAM = ScopeConfig(name="team", repositories=(RepositoryConfig(source="/shop"), RepositoryConfig(source="/web")))
+
+
+class Named(Repository):
+    def __init__(self, id: str, head: str) -> None:
+        super().__init__(head)
+        self.id = id
+        self.own = 0
+
+    def look(self) -> Sight:
+        return Sight(repo=self.id, name=self.id[:-2], head=self.head)
+
+    def own_changes(self, since: str | None, authors: Sequence[str]) -> int:
+        return 0 if since == self.head else self.own
+
+
+class Company:
+    def __init__(self, root: Path) -> None:
+        self.data = DataDir(root)
+        self.shop, self.web = Named("shop-1", "a"), Named("web-2", "b")
+        watched = [Watched(word=r.id[:-2], id=r.id, view=r, own_changes=r.own_changes) for r in (self.shop, self.web)]
+        members = lambda scope: [self.shop, self.web]  # noqa: E731
+        rules = Rules(changed=100_000, gap=0, quiet=0)
+        self.roll = Roll(watched, [TEAM], members, data=self.data, rules=rules, recipe="r", base_digest="base")
+
+    def subject(self, name: str) -> Subject:
+        return next(s for s in self.roll if s.source == name)
+
+    def action(self, name: str) -> tuple[Action, str]:
+        decision = self.subject(name).decision(NOW)
+        assert decision is not None
+        return decision.action, decision.reason
+
+    def trained(self, name: str) -> str:
+        """As a run that ended well."""
+        subject = self.subject(name)
+        decision = subject.decision(NOW)
+        assert decision is not None
+        subject.begin(decision, NOW)
+        subject.end(0, NOW)
+        return decision.commit
+
+    def publish(self, id: str, report: dict[str, object]) -> str:
+        version = registry.new_version(f"{len(list(self.data.adapters(id).glob('*'))):08d}")
+        place = self.data.adapters(id)
+        sources = {"base_model": "base", "repositories": "shop-1"}
+        with registry.publish_adapter(place / version, fingerprint="0" * 8, sources=sources, report=report) as folder:
+            (folder / "adapter_model.safetensors").write_bytes(b"")
+        registry.promote(place, version)
+        return version
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> Company:
+    return Company(tmp_path)
+
+
+def test_commits_of_several_repositories_are_one_word() -> None:
+    assert heads.joined({"web-2": "b", "shop-1": "a"}) == "shop-1=a,web-2=b"
+    assert heads.parted("shop-1=a,web-2=b") == {"shop-1": "a", "web-2": "b"}
+    with pytest.raises(ConfigError, match="write ID=COMMIT"):
+        heads.parted("abcdef")
+
+
+def test_a_shared_adapter_is_due_when_enough_has_changed_in_all_of_its_repositories_together(company: Company) -> None:
+    assert company.action("team") == (Action.TRAIN, "there is no adapter yet")
+    assert company.trained("team") == "shop-1=a,web-2=b"
+    corpora = {id: {"sources": {"head": head}} for id, head in (("shop-1", "a"), ("web-2", "b"))}
+    company.publish("@team", {"corpora": corpora})
+    assert company.action("team")[0] is Action.WAIT
+    company.shop.head, company.shop.size = "a2", 60_000
+    assert company.action("team")[0] is Action.WAIT
+    company.web.head, company.web.size = "b2", 60_000
+    action, reason = company.action("team")
+    assert action is Action.TRAIN and "120 kB" in reason
+
+
+def test_people_come_onto_the_roll_and_go(company: Company) -> None:
+    assert [s.source for s in company.roll] == ["shop", "web", "team"]
+    personal.want(company.data, Wish(user="u1", name="ada", authors=("00",), since=1.0))
+    assert [s.source for s in company.roll][3:] == ["+u1+shop-1", "+u1+web-2"]
+    assert company.subject("+u1+shop-1") is company.subject("+u1+shop-1")
+    personal.take_back(company.data, "u1")
+    assert [s.source for s in company.roll] == ["shop", "web", "team"]
+
+
+def test_somebodys_own_counts_what_they_wrote_alone(company: Company) -> None:
+    personal.want(company.data, Wish(user="u1", name="ada", authors=("00",), since=1.0))
+    word = "+u1+shop-1"
+    assert company.trained(word) == "a"
+    company.publish(word, {"corpus": {"head": "a"}})
+    company.shop.head, company.shop.size, company.shop.own = "a2", 900_000, 0
+    assert "nothing has changed since that counts" in company.action(word)[1]
+    company.shop.head, company.shop.own = "a3", 150_000
+    assert company.action(word)[0] is Action.TRAIN
+
+
+def test_another_adapter_below_makes_somebodys_own_due(company: Company) -> None:
+    """It is served on top of the one that it was trained on alone."""
+    personal.want(company.data, Wish(user="u1", name="ada", authors=("00",), since=1.0))
+    word = "+u1+shop-1"
+    company.trained(word)
+    company.publish(word, {"corpus": {"head": "a"}})
+    assert company.action(word)[0] is Action.WAIT
+    company.publish("shop-1", {"corpus": {"head": "a"}})
+    action, reason = company.action(word)
+    assert action is Action.TRAIN and "settings of training have changed" in reason
+
+
+def test_a_child_is_told_whose_adapter_it_is() -> None:
+    asked: list[tuple[object, ...]] = []
+
+    class Children:
+        def run_until(self, is_enough: object, *words: object) -> int:
+            asked.append(words)
+            return 0
+
+    train = loop.train_in_child(Children(), {"shop-1": "/srv/shop"})  # type: ignore[arg-type]
+    train("+u1+shop-1", "abc", lambda: False)
+    train("team", "shop-1=a,web-2=b", lambda: False)
+    assert asked == [
+        ("train", "/srv/shop", ["--commit", "abc", "--for", "u1"]),
+        ("train", "team", ["--commit", "shop-1=a,web-2=b"]),
+    ]

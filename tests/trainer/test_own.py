@@ -1,0 +1,114 @@
+"""Somebody's own adapter, with a tiny model: of their lines alone, on top of everybody's, gone when taken back."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homespun_core import personal, registry
+from homespun_core.personal import Wish
+from homespun_core.types import Document, ModelFiles
+from homespun_indexer.forgotten import Forgotten
+from homespun_trainer import canaries, general, memory, own, page
+from homespun_trainer.examples import ExampleStream
+from homespun_trainer.forget.effects import effects, known_repositories
+from homespun_trainer.job import Job
+from homespun_trainer.publishing import WithdrawnError
+from homespun_trainer.train import TrainingInterruptedError
+from tests.trainer.test_pipeline import corpus, make_job, run
+from tests.trainer.tiny import BUILDER, TOKENIZER, make_model, nearest
+
+ID = personal.personal_id("u1", "shop-1")
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "ALTERNATIVES", 15)
+    monkeypatch.setattr(canaries, "EVERY", 4)
+    monkeypatch.setattr(general, "general_tasks", lambda places: [])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def owned(job: Job) -> Job:
+    """The job that `homespun train shop --for ada` makes of what there is."""
+    part = job.parts[0]
+    whole = [(0, len(d.text.split("\n")) - 1) for d in part.corpus.documents]
+    documents = [dataclasses.replace(d, recent=(r,)) for d, r in zip(part.corpus.documents, whole, strict=True)]
+    part = dataclasses.replace(part, corpus=dataclasses.replace(part.corpus, documents=documents))
+    return dataclasses.replace(
+        job,
+        id=ID,
+        name="shop for ada",
+        parts=(part,),
+        mix=own.OWN_LINES,
+        beneath=own.beneath(job.data, "shop-1", job.files.digest),
+        is_wanted=lambda: personal.is_wanted(job.data, "u1"),
+    )
+
+
+def wanted(job: Job) -> Job:
+    personal.want(job.data, Wish(user="u1", name="ada", authors=("00",), since=1.0))
+    return job
+
+
+def test_nothing_but_own_lines_is_ever_a_target() -> None:
+    text = "".join(f"def other_{i}(argument):\n    return theirs(argument, {i})\n" for i in range(40))
+    text += "def own(argument):\n    return mine(argument, 7)\n" + text
+    lines = text.split("\n")
+    document = Document(path="a.py", language="python", blob="b", text=text, recent=((80, 81),))
+    assert lines[80].startswith("def own")
+    stream = ExampleStream([document], builder=BUILDER, repo="r", seed=3, retrieve=nearest, mix=own.OWN_LINES)
+    for example in stream.batch(0, 60):
+        learned = [i for i, weight in zip(example.ids, example.weights, strict=True) if weight]
+        written = TOKENIZER.decode([i for i in learned if i < 256])
+        assert written and "other" not in written and "theirs" not in written
+
+
+def test_it_stands_on_everybodys_and_has_to_beat_it(files: ModelFiles, tmp_path: Path) -> None:
+    job = make_job(files, tmp_path, corpus())
+    below = run(job)
+    outcome = run(wanted(owned(job)))
+    assert outcome.report["control"] == "live+retrieval"
+    made = registry.load_adapter(outcome.path)
+    assert outcome.path.parent == job.data.adapters(ID)
+    assert made.on_top_of == f"shop-1/{below.version}" and made.repositories == {"shop-1"}
+    (found,) = effects(job.data, [ID], Forgotten(repository="shop-1", path="m1.py"))
+    assert found.adapters == (outcome.path,), "forgetting finds it by the repository"
+    assert ID in known_repositories(job.data)
+
+
+def test_taken_back_while_it_is_trained_it_ends_without_an_adapter(files: ModelFiles, tmp_path: Path) -> None:
+    job = dataclasses.replace(owned(make_job(files, tmp_path, corpus())), is_wanted=lambda: False)
+    with pytest.raises(TrainingInterruptedError):
+        run(job)
+    assert not job.adapters.exists()
+
+
+def test_taken_back_while_it_is_judged_nothing_is_published(files: ModelFiles, tmp_path: Path) -> None:
+    job = owned(make_job(files, tmp_path, corpus()))
+
+    wrote = page.write
+
+    def write(*args: Any) -> None:
+        wrote(*args)
+        personal.take_back(job.data, "u1")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "write", write)
+        with pytest.raises(WithdrawnError, match="taken it back"):
+            run(wanted(job))
+    assert not job.adapters.exists() and not job.run.exists()
+
+
+def test_where_nothing_is_live_it_stands_on_the_base_model(files: ModelFiles, tmp_path: Path) -> None:
+    job = make_job(files, tmp_path, corpus(num_tasks=0))
+    assert own.beneath(job.data, "shop-1", files.digest) is None
+    outcome = run(wanted(owned(job)))
+    assert registry.load_adapter(outcome.path).on_top_of is None

@@ -1,0 +1,81 @@
+"""Feedback as weights of examples: a language that people work in is met more often, and learned better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from homespun_core import demand
+from homespun_core.outcomes import Outcome
+from homespun_core.paths import DataDir
+from homespun_core.types import Document, ModelFiles, SilentProgress
+from homespun_trainer.train import train_adapter
+from homespun_trainer.weighing import MIN_DEMAND, factors, weighed
+from tests.trainer.tiny import CPU, document, make_model, make_stream, recipe
+
+
+def in_language(language: str, count: int, line: str) -> list[Document]:
+    text = f"def load(self):\n    return self.session.{line}\n\n\n"
+    return [document(f"{language}{i}", f"# {i}\n" + text * 3, language) for i in range(count)]
+
+
+CODE = [*in_language("python", 4, "fetch_all(ORDERS)"), *in_language("go", 12, "QueryRow(statement)")]
+
+
+def share(documents: list[Document], language: str) -> float:
+    sizes = {d.path: len(d.text) * d.weight for d in documents}
+    return sum(size for path, size in sizes.items() if path.startswith(language)) / sum(sizes.values())
+
+
+def test_what_is_asked_for_counts_more_and_the_sum_stays() -> None:
+    by = factors({"python": 9_000, "go": 1_000}, CODE)
+    assert by["python"] == 2.0 and by["go"] == 0.5
+    after = weighed(CODE, by)
+    before = share(CODE, "python")
+    assert share(after, "python") == pytest.approx(4 * before / (1 + 3 * before), abs=0.01)
+    assert sum(len(d.text) * d.weight for d in after) == pytest.approx(sum(len(d.text) for d in CODE), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"python": MIN_DEMAND - 1}, {"rust": 50_000}], ids=["nothing", "too little", "nothing that is here"]
+)
+def test_where_little_is_known_everything_stays(asked: dict[str, int]) -> None:
+    assert factors(asked, CODE) == {}
+
+
+def test_a_little_more_demand_is_no_other_corpus() -> None:
+    assert factors({"python": 5_000, "go": 5_000}, CODE) == factors({"python": 5_150, "go": 5_000}, CODE)
+
+
+def test_simulated_users_of_one_language_get_a_model_that_knows_it_better(tmp_path: Path) -> None:
+    """The metric that it claims: the loss on lines of the language that people work in, with equal training."""
+    files: ModelFiles = make_model(tmp_path / "model")
+    outcome = Outcome(
+        completion="c", time=1.0, user="ann", repository="shop-1", language="python", adapter=None, is_shown=True,
+        is_accepted=False, accepted_characters=0, kept_characters=0, latency_ms=1.0,
+    )  # fmt: skip
+    data = DataDir(tmp_path)
+    demand.write(data, demand.counted([outcome] * 4_000 + [replace(outcome, language="golang")] * 50))
+    by = factors(demand.read(data)["shop-1"], CODE)
+    looks = make_stream(in_language("python", 3, "fetch_all(ORDERS)"), seed=9).batch(0, 8)
+    losses = [
+        train_adapter(
+            files, make_stream(documents), looks, recipe(minutes=60, max_targets=3_000), placement=CPU,
+            run=tmp_path / name, fingerprint=name, progress=SilentProgress(), should_stop=lambda: False,
+        ).state.dev_losses[-1][1]
+        for name, documents in (("plain", CODE), ("weighed", weighed(CODE, by)))
+    ]  # fmt: skip
+    assert losses[1] < losses[0] - 0.05
+
+
+def test_only_what_was_shown_in_a_known_place_counts(tmp_path: Path) -> None:
+    shown = Outcome(
+        completion="c", time=1.0, user="ann", repository="shop-1", language="typescriptreact", adapter=None,
+        is_shown=True, is_accepted=False, accepted_characters=0, kept_characters=0, latency_ms=1.0,
+    )  # fmt: skip
+    others = [replace(shown, is_shown=False), replace(shown, repository=None), replace(shown, language="klingon")]
+    assert demand.counted([shown, *others]) == {"shop-1": {"tsx": 1}}
+    (tmp_path / "demand.json").write_text("[1]")
+    assert demand.read(DataDir(tmp_path)) == {}

@@ -1,0 +1,39 @@
+"""What is special about somebody's own adapter: what it stands on, and that nothing but their lines is learned."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from homespun_core import registry
+from homespun_core.errors import StorageError
+from homespun_core.paths import DataDir
+from homespun_core.registry import Adapter
+from homespun_core.scopes import is_scope
+from homespun_trainer.examples import Mix
+
+logger = logging.getLogger(__name__)
+
+OWN_LINES = Mix(file_only=0.2, is_own=True)
+"""No example is left to right, since there the lines around are learned too, whoever wrote them."""
+
+
+def beneath(data: DataDir, repository: str, base_digest: str) -> Path | None:
+    """The adapter that is served in the repository to everybody: its own, else the closest shared one that saw it, as
+    the server lends them. None is the base model."""
+    own = _live(data.adapters(repository), base_digest)
+    if own is not None:
+        return own.path
+    root = data.adapters("any").parent
+    shared = [_live(place, base_digest) for place in sorted(root.glob("*")) if is_scope(place.name)]
+    fitting = [a for a in shared if a is not None and repository in a.repositories]
+    return min(fitting, key=lambda a: (len(a.repositories), a.path.parent.name)).path if fitting else None
+
+
+def _live(place: Path, base_digest: str) -> Adapter | None:
+    try:
+        live = registry.live(place)
+    except StorageError as error:
+        logger.warning("not trained on top of it: %s", error)
+        return None
+    return live if live is not None and live.base_digest == base_digest else None

@@ -1,0 +1,121 @@
+"""Whom retraining is about: repositories, adapters that they share, and people's own. The latter come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from homespun_core import personal, storage
+from homespun_core.paths import DataDir
+from homespun_core.personal import Wish
+from homespun_core.registry import Adapter
+from homespun_core.retraining import FreshScore
+from homespun_core.scopes import ScopeConfig
+from homespun_trainer import heads, own
+from homespun_trainer.retrain.policy import Rules
+from homespun_trainer.retrain.subject import Sight, Subject, View
+
+Changed = Callable[[str | None, Sequence[str]], int]
+"""(since, hashes of addresses) -> bytes of source that somebody added since that commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A repository."""
+
+    word: str
+    """As its training is asked for."""
+    id: str
+    view: View
+    own_changes: Changed
+
+
+class Shared:
+    """A View of several repositories whose adapter is one. There is no measure of how it does on fresh code."""
+
+    def __init__(self, scope: ScopeConfig, members: Sequence[View]) -> None:
+        self._scope, self._members = scope, members
+        self._sights: dict[str, View] = {}
+
+    def look(self) -> Sight:
+        found = [(member.look(), member) for member in self._members]
+        self._sights = {sight.repo: member for sight, member in found}
+        head = heads.joined({sight.repo: sight.head for sight, _ in found})
+        return Sight(repo=self._scope.id, name=self._scope.name, head=head)
+
+    def changed(self, since: str | None) -> tuple[int, int]:
+        before = heads.parted(since) if since else {}
+        each = [member.changed(before.get(id)) for id, member in self._sights.items()]
+        return sum(added for added, _ in each), sum(total for _, total in each)
+
+    def measure(self, adapter: Adapter) -> FreshScore | None:
+        return None
+
+
+class Owned:
+    """A View of what somebody wrote in a repository; amounts are of their lines alone."""
+
+    def __init__(self, wish: Wish, repository: Watched) -> None:
+        self._wish, self._repository = wish, repository
+
+    def look(self) -> Sight:
+        sight = self._repository.view.look()
+        id = personal.personal_id(self._wish.user, sight.repo)
+        return Sight(repo=id, name=f"{sight.name} for {self._wish.name}", head=sight.head)
+
+    def changed(self, since: str | None) -> tuple[int, int]:
+        """Without a total: what share of everybody's code somebody wrote says nothing."""
+        return self._repository.own_changes(since, self._wish.authors), 0
+
+    def measure(self, adapter: Adapter) -> FreshScore | None:
+        return None
+
+
+class Roll:
+    """Iterated anew for each look; who is on it twice is the same Subject."""
+
+    def __init__(
+        self,
+        repositories: Sequence[Watched],
+        scopes: Sequence[ScopeConfig],
+        members: Callable[[ScopeConfig], Sequence[View]],
+        *,
+        data: DataDir,
+        rules: Rules,
+        recipe: str,
+        base_digest: str,
+    ) -> None:
+        self._repositories, self._data, self._rules = repositories, data, rules
+        self._recipe, self._base_digest = recipe, base_digest
+        self._lasting = [self._subject(r.word, r.view, recipe) for r in repositories]
+        self._lasting += [self._subject(s.name, Shared(s, members(s)), recipe) for s in scopes]
+        self._owned: dict[tuple[str, str], Subject] = {}
+        self._below: dict[str, tuple[tuple[Path | None, ...], Path | None]] = {}
+
+    def __iter__(self) -> Iterator[Subject]:
+        yield from self._lasting
+        wanted = [(wish, repository) for wish in personal.wishes(self._data) for repository in self._repositories]
+        for wish, repository in wanted:
+            yield self._own(wish, repository)
+
+    def _own(self, wish: Wish, repository: Watched) -> Subject:
+        """Another adapter below makes it due, as other settings do: it is served on top of that one alone."""
+        below = self._beneath(repository.id)
+        recipe = f"{self._recipe} on {below.parent.name}/{below.name}" if below else self._recipe
+        word = personal.personal_id(wish.user, repository.id)
+        if (word, recipe) not in self._owned:
+            self._owned[word, recipe] = self._subject(word, Owned(wish, repository), recipe)
+        return self._owned[word, recipe]
+
+    def _beneath(self, repository: str) -> Path | None:
+        """Looked for again only when some pointer has changed: every byte of an adapter is checked."""
+        places = [self._data.adapters(repository), *sorted(self._data.adapters("any").parent.glob("@*"))]
+        live = tuple(storage.current(place) for place in places)
+        known = self._below.get(repository)
+        if known is None or known[0] != live:
+            known = self._below[repository] = live, own.beneath(self._data, repository, self._base_digest)
+        return known[1]
+
+    def _subject(self, word: str, view: View, recipe: str) -> Subject:
+        return Subject(word, view, self._data, self._rules, recipe, self._base_digest)

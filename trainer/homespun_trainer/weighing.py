@@ -1,0 +1,42 @@
+"""Examples where people ask for completions: a language counts for more or less than its share of the code. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from homespun_core.types import Document
+
+MIN_DEMAND = 1_000
+"""Places; fewer are some people's last days."""
+_LEAST, _MOST = 0.5, 2.0
+_STEPS_PER_DOUBLING = 2
+"""Factors are rounded, so that the same code isn't trained on again for every few completions more."""
+
+
+def factors(demand: Mapping[str, int], documents: Sequence[Document]) -> Mapping[str, float]:
+    """By language: half the way (as a power) from its share of the code to its share of what is asked for. Empty where
+    too little was asked for."""
+    sizes: Counter[str] = Counter()
+    for document in documents:
+        sizes[document.language] += round(len(document.text) * document.weight)
+    asked = {name: demand.get(name, 0) for name in sizes}
+    total, size = sum(asked.values()), sum(sizes.values())
+    if total < MIN_DEMAND or len(sizes) < 2:
+        return {}
+    return {name: _rounded(asked[name] / total, sizes[name] / size) for name in sorted(sizes)}
+
+
+def weighed(documents: Sequence[Document], by: Mapping[str, float]) -> list[Document]:
+    """All together weigh what they did before."""
+    heavier = [replace(d, weight=d.weight * by.get(d.language, 1.0)) for d in documents]
+    before, after = (sum(len(d.text) * d.weight for d in each) for each in (documents, heavier))
+    return [replace(d, weight=round(d.weight * before / after, 4)) for d in heavier] if after else list(documents)
+
+
+def _rounded(asked: float, written: float) -> float:
+    raw = math.sqrt(asked / written) if written else 1.0
+    bounded = min(_MOST, max(_LEAST, raw))
+    return float(2 ** (round(math.log2(bounded) * _STEPS_PER_DOUBLING) / _STEPS_PER_DOUBLING))
