@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
@@ -15,6 +16,8 @@ from homespun_indexer.dense import Vectors
 from homespun_indexer.embedders import Embedder
 from homespun_indexer.parts import Hit, Part, Place
 from homespun_indexer.search import USAGE, Window
+
+logger = logging.getLogger(__name__)
 
 _DIGITS = 3
 """Scores that differ less are equal."""
@@ -65,9 +68,7 @@ class Usages:
             return self._by_vector(embedder, near, own)
         except Exception as error:  # noqa: BLE001  # whatever a model raises
             if not self._has_failed:
-                logger.warning(
-                    "searched by words alone from now on where the embedder fails (%s)", type(error).__name__
-                )
+                logger.warning("searched by words alone where the embedder fails (%s)", type(error).__name__)
             self._has_failed = True
             return []
 

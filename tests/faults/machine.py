@@ -1,16 +1,12 @@
-"""Machines that are broken in one way: a small disk, a call that fails, no network, a remote that stops talking."""
+"""Machines that are broken in one way: a small disk, a call that fails, no network."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -127,53 +123,5 @@ def failing(call: str, error: str, when: str) -> list[str]:
     return ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", what]
 
 
-class Proxy:
-    """Passes on what two sides say, until it has passed on so many bytes of the answers: then it says nothing more."""
-
-    def __init__(self, port: int) -> None:
-        self._target, self.silent_after = port, 1 << 60
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def port(self) -> int:
-        return int(self._listener.getsockname()[1])
-
-    def close(self) -> None:
-        for each in self._open:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
-                self._open += [client, server]
-                threading.Thread(target=self._pass, args=(client, server, False), daemon=True).start()
-                threading.Thread(target=self._pass, args=(server, client, True), daemon=True).start()
-
-    def _pass(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
-        with contextlib.suppress(OSError):
-            while block := source.recv(65_536):
-                if is_answer:
-                    self.silent_after -= len(block)
-                    if self.silent_after < 0:
-                        return
-                target.sendall(block)
-            target.shutdown(socket.SHUT_WR)
-
-
 def open_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def processes_that_name(text: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            found += [command] if re.search(re.escape(text), command) else []
-    return found
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

@@ -66,8 +66,8 @@ def refuse_damaged(engine: Engine) -> None:
         verdict = type(error).__name__
     if verdict != "ok":
         raise StorageError(
-            f"{engine.url.database}: the database is damaged ({str(verdict).splitlines()[-1]}); restore a backup to a new"
-            " --data-dir (homespun restore), or move the file away and begin without accounts"
+            f"{engine.url.database}: the database is damaged ({str(verdict).splitlines()[-1]}); restore a backup to a"
+            " new --data-dir (homespun restore), or move the file away and begin without accounts"
         )
 
 
