@@ -199,7 +199,10 @@ class Settings:
     max_running: int = _setting(8, "completions computed at the same time", SERVE, low=1)
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
     max_requests: int = _setting(
-        0, "completions on their way; more are refused with 429 unread; 0 is twice what runs and waits", SERVE, low=0
+        0,
+        "completions on their way; more are refused with 429 unread; 0 is three a core",
+        SERVE,
+        low=0,
     )
     vllm_urls: str = _setting("", "vLLM servers to use instead of the embedded engine, separated by commas", SERVE)
     vllm_token: str = _setting("", "their --api-key (better set as HOMESPUN_VLLM_TOKEN)")

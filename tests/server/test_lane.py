@@ -142,7 +142,9 @@ async def test_an_account_that_asks_for_everything_leaves_places_for_the_others(
     await asyncio.gather(*again)
 
 
-def test_places_are_twice_what_an_engine_takes() -> None:
-    assert places_of(Settings(max_running=8, max_queue=8)) == 32
+def test_places_follow_from_cores_or_servers_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, places in ((1, 6), (2, 6), (16, 48)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: set(range(n)))
+        assert places_of(Settings()) == places
     assert places_of(Settings(vllm_urls="http://a:1, http://b:1", max_queue=8)) == 2 * (2 * 32 + 8)
     assert places_of(Settings(max_requests=5)) == 5
