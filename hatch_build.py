@@ -31,6 +31,7 @@ FLAGS = (
 )
 STATIC = ("-static-libstdc++", "-static-libgcc")
 X86_64 = {
+    "amx": ("-march=x86-64-v4", "-mavx512vnni", "-mamx-tile", "-mamx-int8"),
     "avx512vnni": ("-march=x86-64-v4", "-mavx512vnni"),
     "avxvnni": ("-march=x86-64-v3", "-mavxvnni"),
     "avx2": ("-march=x86-64-v3",),

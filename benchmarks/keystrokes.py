@@ -3,9 +3,9 @@
     python benchmarks/keystrokes.py REPO [REPO ...] [--keystrokes 600] [--tabby FOLDER]
 
 Replays recorded keystrokes (benchmarks/traces.py) with typing errors, as an editor would: a change and a request for
-each key, the request before it cancelled; ghost text that shrinks while it is typed along and is accepted where it is
-what the developer wrote. The real language server talks over stdio here and over HTTP, through a relay that takes the
-times, to a real `homespun serve` with the index as of before the recording.
+each key, the request before it cancelled; ghost text that shrinks while it is typed along and is accepted, whole or by
+words, where it is what the developer wrote. The real language server talks over stdio here and over HTTP, through a
+relay that takes the times, to a real `homespun serve` with the index as of before the recording.
 
     overhead     ms from request to answer in the editor, less what the server took; for what was answered without the
                  server all of it. It includes the pause that the language server makes on purpose
@@ -14,6 +14,8 @@ times, to a real `homespun serve` with the index as of before the recording.
     accepted     ms from the request right after an accept to its answer
     flicker      how often ghost text went away and came back although all that was typed agreed with it
     sent         requests to the server for 100 keys (completions; `ahead` those made before they are asked for)
+    connections  made to the server for 100 keys: under HTTP/1.1, each request that is cancelled costs one
+    accepts      of suggestions, whole or (`of a part`) the words at their start that are what the developer wrote
     local        share of the answers with a suggestion that needed no request
     CPU          processor time of the language server for a key, in ms: what of the overhead doesn't depend on how busy
                  the machine is
@@ -32,6 +34,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import time
@@ -53,6 +56,8 @@ _TYPO = 0.02
 """Keys that are wrong and taken back; people make errors of 1 to 3 % (uncorrected ones are fewer)."""
 _ACCEPT_CHARS = 4
 """Shorter ones are typed rather than accepted."""
+_WORD = re.compile(r"\s*(?:\w+|[^\w\s]+)")
+"""As the key goes that accepts a word."""
 _REACTION_S = 0.4
 _ACCEPTS = 0.7
 _IDLE_S = 5.0
@@ -68,6 +73,8 @@ class Seen:
     afters_ms: list[float] = field(default_factory=list)
     accepted_ms: list[float] = field(default_factory=list)
     accepts: int = 0
+    words: int = 0
+    """Of them, those of a part of what was shown."""
     flicker: int = 0
     local: int = 0
     shown: int = 0
@@ -128,24 +135,26 @@ class Session:
                 await asyncio.sleep(key.after_ms / 1e3 if key.after_ms < 1_000 else 0.2)
                 await self._press(buffer, None)
             await self._press(buffer, key.text)
-            left = "".join(k.text for k in keys)
-            rest = self._ghost.rest(buffer.before)
-            if len(rest) >= _ACCEPT_CHARS and left.startswith(rest) and self._chooser.random() < _ACCEPTS:
+            if self._wanted(buffer, keys) and self._chooser.random() < _ACCEPTS:
                 keys = await self._accept(buffer, keys)
 
     async def _accept(self, buffer: Buffer, keys: list[Any]) -> list[Any]:
         await asyncio.sleep(_REACTION_S)
-        rest, left = self._ghost.rest(buffer.before), "".join(k.text for k in keys)
-        if not rest or not left.startswith(rest):
+        wanted = rest = self._wanted(buffer, keys)
+        if not wanted:
             return keys
         self._seen.accepts += 1
+        self._seen.words += wanted != self._ghost.rest(buffer.before)
         while rest and rest.startswith(keys[0].text):
             key = keys.pop(0)
             rest = rest.removeprefix(key.text)
-        accepted = self._ghost.rest(buffer.before)[: -len(rest) or None]
+        accepted = wanted[: -len(rest) or None]
         self._change(buffer, accepted)
         self._ask(buffer, self._seen.accepted_ms)
         return keys
+
+    def _wanted(self, buffer: Buffer, keys: Sequence[Any]) -> str:
+        return worth_accepting(self._ghost.rest(buffer.before), "".join(key.text for key in keys))
 
     async def _press(self, buffer: Buffer, text: str | None) -> None:
         """None is a backspace."""
@@ -192,6 +201,13 @@ class Session:
             await asyncio.wait({self._asking}, timeout=2)
 
 
+def worth_accepting(shown: str, left: str) -> str:
+    """All that is shown, or the words at its start that are what is written next; empty if that is too short."""
+    ends = [found.end() for found in _WORD.finditer(shown)]
+    parts = (shown, *(shown[:end] for end in reversed(ends)))
+    return next((part for part in parts if len(part) >= _ACCEPT_CHARS and left.startswith(part)), "")
+
+
 def quantile(values: Sequence[float], share: float) -> float | None:
     return round(sorted(values)[min(len(values) - 1, int(len(values) * share))], 2) if values else None
 
@@ -207,8 +223,10 @@ def row(seen: Seen, relay: Relay) -> dict[str, Any]:
     return times | {
         "keys": seen.keys,
         "accepts": seen.accepts,
+        "of a part": seen.words,
         "flicker": seen.flicker,
         "sent": round(100 * relay.num_requests / seen.keys, 1),
+        "connections": round(100 * relay.num_connections / seen.keys, 1),
         "ahead": round(100 * relay.num_ahead / seen.keys, 1),
         "shown": seen.shown,
         "local": round(seen.local / max(1, seen.shown), 2),

@@ -189,6 +189,7 @@ class Relay:
     server: str
     num_requests: int = 0
     num_ahead: int = 0
+    num_connections: int = 0
     last: Served | None = None
     url: str = ""
     _open: set[asyncio.Task[None]] = field(default_factory=set)
@@ -210,6 +211,7 @@ class Relay:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
+        self.num_connections += 1
         host, _, port = self.server.partition(":")
         up_reader, up_writer = await asyncio.open_connection(host, int(port))
         try:

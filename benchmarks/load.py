@@ -1,12 +1,13 @@
 """Many developers typing at one server: how long they wait, what they get, and what breaks first.
 
-    python benchmarks/load.py REPO [REPO ...] [--developers 1,20,50] [--seconds 60] [--adapters 32]
+    python benchmarks/load.py REPO [REPO ...] [--developers 20,50,200] [--seconds 60] [--no-patience] [--adapters 32]
 
 Runs `homespun serve` with the built-in model and the repositories' indexes, and simulated developers against it. Each
 replays recorded keystrokes (benchmarks/traces.py), at the times of the recording, through the language server's own
 code: it waits for the next key as long as the language server would, sends nothing while what is typed agrees with a
-suggestion, and closes the connection of a request that the next key has overtaken. At the end of a place a developer
-reads for a second and goes on to the next one. Nobody accepts a suggestion, so there are more requests than in life.
+suggestion, closes the connection of a request that the next key has overtaken, and after a refusal stays away for as
+long as it was told. At the end of a place a developer reads for a second and goes on to the next one. Nobody accepts a
+suggestion, so there are more requests than in life.
 
     keys      typed a second, by all
     asked     requests sent a second; `typed through`: keys that a shown suggestion answered, without a request
@@ -15,9 +16,15 @@ reads for a second and goes on to the next one. Nobody accepts a suggestion, so 
     p50 km, p95 km  the same with those that were hung up on, which would have taken longer than they lasted
               (Kaplan-Meier; none where nobody waited long enough to tell)
     goodput   answers a second with something to show; `empty` had nothing
+    held back  keys for which nothing was asked, since the server had refused and said when to come back
+    loop p95  ms that /healthz takes, asked all the time: the delay of the event loop, the way there and back included
+    page p95  ms that /console takes; `unseen`: of both, not answered well, or not within ten seconds
     429 503 failed   refused, not ready; any other status, a broken connection, no answer within ten seconds
     degraded  completions that went without something, by reason, of all in the server's own count
     server    share of the machine's processor time; `here`: share of one core that the simulation itself took
+
+With `--no-patience`, each level once more with developers who ask at every key, whatever they were told: an overload
+that doesn't give way.
 
 With `--adapters N`, the same again with developers who are all served by one adapter, and then with N adapters taken
 in turns: copies of the first repository's index, with N different random LoRAs of rank 16. `x one adapter` compares.
@@ -37,194 +44,31 @@ import shutil
 import statistics
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bystander import LOOP, PAGE, Seen, look
+from developers import Connection, Developer, Tally
 from peers import HomespunServer, say_how_busy
 from traces import Recording, Trace, add_arguments, indexed_at_cut, recording_of, summary
 
 from homespun_core import registry, storage
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
-from homespun_core.types import ModelFiles, Trigger
+from homespun_core.types import ModelFiles
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_lsp.asking import File, why_not
-from homespun_lsp.context import Place, window
-from homespun_lsp.documents import Document
-from homespun_lsp.pace import Pace
-from homespun_lsp.suggest import Suggester
-from homespun_lsp.suggestions import Suggestion
 
-_TIMEOUT_S = 10.0
-"""As the language server's."""
 _READING_S = 1.0
 _WARM_S = 3.0
 """Not measured at the beginning of a level."""
 _STAGGER_S = 3.0
 _CANCELS, _IDLE_S = 40, 0.2
-_OK, _NOTHING = 200, 204
 _METRICS = ("homespun_degraded_total", "homespun_shed_total", "homespun_completions_total")
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one level saw, of requests sent while it was measured."""
-
-    keys: int = 0
-    typed_through: int = 0
-    not_worth_asking: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter[str])
-    answered_ms: list[float] = field(default_factory=list[float])
-    gone_ms: list[float] = field(default_factory=list[float])
-    is_open: bool = False
-
-
-class Connection:
-    """HTTP/1.1 by hand: the simulation runs on the machine that it measures, and httpx takes ten times the time."""
-
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Cancelling it closes the connection. A kept one that the server has closed meanwhile is made anew."""
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
-        message = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-        is_kept = self._streams is not None
-        try:
-            return await self._exchanged(message)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            self.close()
-            if not is_kept:
-                raise
-            return await self._exchanged(message)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
-            self._streams = None
-
-    async def _exchanged(self, message: bytes) -> tuple[int, bytes]:
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(self._host, self._port)
-        reader, writer = self._streams
-        writer.write(message)
-        await writer.drain()
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        status, length = int(head.split(" ", 2)[1]), 0
-        for line in head.split("\r\n")[1:]:
-            if line.startswith("content-length:"):
-                length = int(line.partition(":")[2])
-        content = await reader.readexactly(length)
-        if "connection: close" in head:
-            self.close()
-        return status, content
-
-
-class Developer:
-    """An editor with the language server's `Suggester`, and hands."""
-
-    def __init__(self, number: int, address: str, repo_of: Callable[[Trace, int], str], tally: Tally) -> None:
-        self._number, self._repo_of, self._tally = number, repo_of, tally
-        self._connection = Connection(address)
-        self._documents: dict[str, Document] = {}
-        self._pace = Pace()
-        self._suggester = Suggester(self._fetch, self._documents.get, self._pace)
-        self._repo = ""
-        self._num_sent = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def work(self, traces: Sequence[Trace]) -> None:
-        """For ever, until it is cancelled."""
-        try:
-            for turn in count():
-                trace = traces[turn % len(traces)]
-                self._repo = self._repo_of(trace, turn)
-                await self._type(trace, f"file:///{turn}/{trace.path}")
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._connection.close()
-
-    async def _type(self, trace: Trace, uri: str) -> None:
-        typed, asked = "", None
-        for version, key in enumerate(trace.keys):
-            await asyncio.sleep(key.after_ms / 1e3)
-            if asked is not None:
-                asked.cancel()
-            typed += key.text
-            self._pace.key(time.monotonic())
-            asked = asyncio.create_task(self._ask(self._place(trace, uri, typed, version)))
-            self._tasks.add(asked)
-            asked.add_done_callback(self._tasks.discard)
-        await asyncio.sleep(_READING_S)
-        self._suggester.forget(uri)
-        self._documents.pop(uri, None)
-
-    def _place(self, trace: Trace, uri: str, typed: str, version: int) -> Place:
-        text = trace.prefix + typed + trace.suffix
-        document = Document(uri=uri, language="", version=version, text=text, encoding="utf-16")
-        self._documents[uri] = document
-        return Place(document=document, text=text, offset=len(trace.prefix) + len(typed))
-
-    async def _ask(self, place: Place) -> None:
-        tally = self._tally
-        tally.keys += tally.is_open
-        if why_not(place, File(), invoked=False, is_known=self._suggester.knows(place)):
-            tally.not_worth_asking += tally.is_open
-            return
-        before = self._num_sent
-        found = await self._suggester.suggest(place, wait_ms=self._pace.wait_ms(time.monotonic(), None))
-        if found and found.completion and self._num_sent == before:
-            tally.typed_through += tally.is_open
-
-    async def _fetch(self, place: Place, trigger: Trigger) -> Suggestion:
-        text, made = await self._answer(place)
-        return Suggestion(text=place.text, offset=place.offset, completion=text, made=made)
-
-    async def _answer(self, place: Place) -> tuple[str, str | None]:
-        tally, is_counted = self._tally, self._tally.is_open
-        self._num_sent += 1
-        body, started = self._body(place), time.perf_counter()
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                status, content = await self._connection.post("/v1/completions", body)
-        except asyncio.CancelledError:
-            if is_counted:
-                tally.outcomes["gone"] += 1
-                tally.gone_ms.append((time.perf_counter() - started) * 1e3)
-            raise
-        except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-            tally.outcomes["timeout" if isinstance(error, TimeoutError) else "broken"] += is_counted
-            return "", None
-        ms = (time.perf_counter() - started) * 1e3
-        answer = json.loads(content) if status == _OK else {"id": None, "choices": [{"text": ""}]}
-        text = answer["choices"][0]["text"]
-        if is_counted:
-            outcome = ("shown" if text.strip() else "empty") if status in (_OK, _NOTHING) else str(status)
-            tally.outcomes[outcome] += 1
-            if status in (_OK, _NOTHING):
-                tally.answered_ms.append(ms)
-        return text if text.strip() else "", answer["id"]
-
-    def _body(self, place: Place) -> bytes:
-        prefix, suffix = window(place.text, place.offset)
-        path = place.document.uri.removeprefix("file:///").partition("/")[2]
-        about = {"path": path, "repo": self._repo, "client": f"developer-{self._number}"}
-        body = {"prompt": prefix, "suffix": suffix, "max_tokens": 64, "temperature": 0, "homespun": about}
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +78,7 @@ class Level:
     traces: Sequence[Trace]
     repo_of: Callable[[Trace, int, int], str]
     """By trace, developer and turn."""
+    is_patient: bool = True
 
 
 async def run(level: Level, server: HomespunServer, seconds: float, seed: int) -> dict[str, Any]:
@@ -244,19 +89,24 @@ async def run(level: Level, server: HomespunServer, seconds: float, seed: int) -
     await asyncio.sleep(_STAGGER_S + _WARM_S)
     before, started = _counters(server.address), time.perf_counter()
     server_s, here_s = server.cpu_s, time.process_time()
-    tally.is_open = True
+    tally.is_open, seen = True, Seen()
+    looking = asyncio.create_task(look(server.address, seen))
     await asyncio.sleep(seconds)
     tally.is_open = False
+    looking.cancel()
     elapsed = time.perf_counter() - started
     server_s, here_s = server.cpu_s - server_s, time.process_time() - here_s
     await asyncio.sleep(_READING_S)  # for the last answers
     for task in tasks:
         task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
+    for result in await asyncio.gather(looking, *tasks, return_exceptions=True):
         if isinstance(result, Exception):
             raise result
     server_share = server_s / elapsed / len(os.sched_getaffinity(0))
     return _row(tally, elapsed, _difference(before, _counters(server.address))) | {
+        "loop p95": _quantile(seen.ms[LOOP], [], 0.95),
+        "page p95": _quantile(seen.ms[PAGE], [], 0.95),
+        "unseen": seen.failed.total(),
         "server": round(server_share, 2),
         "here": round(here_s / elapsed, 2),
         "MB": round(server.memory_mb),
@@ -270,16 +120,20 @@ async def _begin(level: Level, number: int, address: str, tally: Tally, seed: in
     own = level.traces[number :: level.developers] or level.traces
     traces = chooser.sample(own, len(own))
     await asyncio.sleep(chooser.uniform(0, _STAGGER_S))
-    await Developer(number, address, lambda trace, turn: level.repo_of(trace, number, turn), tally).work(traces)
+    developer = Developer(
+        number, address, lambda trace, turn: level.repo_of(trace, number, turn), tally, is_patient=level.is_patient
+    )
+    await developer.work(traces)
 
 
 def _row(tally: Tally, elapsed: float, server: Mapping[str, float]) -> dict[str, Any]:
     outcomes, asked = tally.outcomes, sum(tally.outcomes.values())
-    failed = {name: n for name, n in outcomes.items() if name not in ("shown", "empty", "gone", "429", "503")}
+    failed = {name: n for name, n in outcomes.items() if n and name not in ("shown", "empty", "gone", "429", "503")}
     return {
         "keys": round(tally.keys / elapsed, 1),
         "asked": round(asked / elapsed, 1),
         "typed through": tally.typed_through,
+        "held back": tally.held_back,
         "gone": round(outcomes["gone"] / asked, 2) if asked else None,
         "p50": _quantile(tally.answered_ms, [], 0.5),
         "p95": _quantile(tally.answered_ms, [], 0.95),
@@ -444,8 +298,9 @@ def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, keystrokes=16_000, per_trace=80)
     parser.add_argument("--traces", type=Path, metavar="FILE", help="replay these; recorded there first if missing")
-    parser.add_argument("--developers", default="1,20,50", metavar="N,N", help="levels (default: %(default)s)")
+    parser.add_argument("--developers", default="20,50,200", metavar="N,N", help="levels (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=60, help="that a level lasts (default: %(default)s)")
+    parser.add_argument("--no-patience", action="store_true", help="each level also with developers who don't back off")
     parser.add_argument("--adapters", type=int, default=0, metavar="N", help="compare N adapters with one")
     parser.add_argument("--flags", default="", help="more flags of `homespun serve`")
     parser.add_argument("--base-model", default="builtin")
@@ -469,6 +324,8 @@ def main() -> None:
         }
         adapters = make_adapters(data, next(iter(repos.values())), model, args.adapters) if args.adapters else []
         chosen = list(levels([int(n) for n in args.developers.split(",")], recording, repos, adapters))
+        if args.no_patience:
+            chosen += [replace(level, name=f"{level.name}, no patience", is_patient=False) for level in chosen]
         rows, cancels = asyncio.run(_run_all(args, data.root, recording, repos, chosen))
     with_ratios(rows)
     print("\n".join(table(rows)))

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 from homespun_core import __version__
 from homespun_core.allocator import restart_with_jemalloc
-from homespun_core.errors import BusyError, HomespunError, explain_os_error
+from homespun_core.errors import BusyError, HomespunError, explain_os_error, explain_want_of_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if known is None:
             raise
         return _say(str(known), 1)
+    except (MemoryError, RuntimeError) as error:
+        wanted = explain_want_of_memory(error)
+        if wanted is None:
+            raise
+        return _say(str(wanted), 1)
 
 
 def _run(words: list[str]) -> int:

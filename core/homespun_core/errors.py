@@ -47,6 +47,8 @@ _OS_REMEDIES = {
     errno.ENOSPC: FULL_DISK,
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again, finished work is kept",
     errno.EROFS: "the file system is read-only; choose another place with --data-dir",
+    errno.EIO: "the disk failed (input/output error); nothing of this run counts, check the disk before the next one",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n 4096) and run the same command again",
     errno.EACCES: "permission denied; check who owns it or choose another place with --data-dir",
 }
 
@@ -57,3 +59,15 @@ def explain_os_error(error: OSError) -> HomespunError | None:
     if remedy is None:
         return None
     return StorageError(f"{error.filename or 'the data directory'}: {remedy}")
+
+
+def explain_want_of_memory(error: BaseException) -> HomespunError | None:
+    """The same for what Python, or a library that allocates by itself, says when there is no memory; else None."""
+    said = str(error)
+    if not isinstance(error, MemoryError) and not (
+        "memory" in said and ("allocate" in said or "out of" in said.lower())
+    ):
+        return None
+    return HomespunError(
+        "not enough memory; free some, or make the work smaller (--num-threads, --lora-rank), and run it again"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
@@ -16,6 +17,8 @@ from homespun_indexer.embedders import Embedder
 from homespun_indexer.parts import Hit, Part, Place
 from homespun_indexer.search import USAGE, Window
 
+logger = logging.getLogger(__name__)
+
 _DIGITS = 3
 """Scores that differ less are equal."""
 _MAX_BYTES = 4 * (search.SNIPPET_CHARS + 1)
@@ -27,6 +30,7 @@ class Usages:
 
     def __init__(self, parts: Sequence[Part], embedder: Embedder | None) -> None:
         self._parts, self._embedder = parts, embedder
+        self._has_failed = False
         self.num_chunks = sum(
             len(part.segment.chunks) if part.alive is None else int(part.alive.sum()) for part in parts
         )
@@ -37,7 +41,7 @@ class Usages:
         terms = search.term_weights(near)
         ranked = tails.reordered(self._by_terms(terms, own), self._text, query.prefix)
         if self._embedder is not None and time.monotonic() < until:
-            ranked = search.fuse(ranked, self._by_vector(self._embedder, near, own))
+            ranked = search.fuse(ranked, self._by_vector_if_it_can(self._embedder, near, own))
         return self._chosen(ranked, near, terms, limit, own)
 
     def _by_terms(self, terms: Mapping[str, float], own: frozenset[Place]) -> list[Hit]:
@@ -57,6 +61,16 @@ class Usages:
             chunks = _top(scores, search.CANDIDATES)
             found += map(Hit, scores[chunks].round(_DIGITS).tolist(), repeat(number), chunks.tolist())
         return self._best(found)
+
+    def _by_vector_if_it_can(self, embedder: Embedder, near: Window, own: frozenset[Place]) -> list[Hit]:
+        """An embedder is somebody else's model: where it fails, the words still find what they find."""
+        try:
+            return self._by_vector(embedder, near, own)
+        except Exception as error:  # noqa: BLE001  # whatever a model raises
+            if not self._has_failed:
+                logger.warning("searched by words alone where the embedder fails (%s)", type(error).__name__)
+            self._has_failed = True
+            return []
 
     def _by_vector(self, embedder: Embedder, near: Window, own: frozenset[Place]) -> list[Hit]:
         vector = _blended(embedder.embed(search.nested(near)))

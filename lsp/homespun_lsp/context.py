@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pygls.uris import to_fs_path
-
 from homespun_core.prompt import ANCHOR_LINES
 from homespun_core.types import Trigger
 from homespun_lsp.documents import Document
 from homespun_lsp.pieces import Piece
 from homespun_lsp.positions import plain_line_ends
 from homespun_lsp.repository import Repositories
+from homespun_lsp.uris import path_of
 
 _PREFIX_CHARS = 8_000
 _SUFFIX_CHARS = 4_000
@@ -110,7 +109,7 @@ def _window_start(text: str, offset: int) -> int:
 
 def _names(uri: str, folders: tuple[Path, ...], repositories: Repositories) -> tuple[str | None, str | None]:
     """Path and repository. Relative to the repository, else to a folder of the workspace, else absolute."""
-    name = to_fs_path(uri)
+    name = path_of(uri)
     if not name:
         return None, None
     path = Path(name)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pygls.uris import to_fs_path
-
 from homespun_core.secret_files import may_hold_secrets
 from homespun_lsp.asking import MAX_FILE_CHARS, File, is_language_off
 from homespun_lsp.documents import Document
@@ -15,6 +13,7 @@ from homespun_lsp.ignored import By, ignored_by
 from homespun_lsp.lately import Lately
 from homespun_lsp.options import Options
 from homespun_lsp.repository import Repositories, Repository
+from homespun_lsp.uris import path_of
 
 
 class Files:
@@ -62,5 +61,5 @@ class Files:
 
 
 def _path(document: Document) -> Path | None:
-    name = to_fs_path(document.uri)
+    name = path_of(document.uri)
     return Path(name) if name else None

@@ -16,7 +16,6 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol, lsp_method
-from pygls.uris import to_fs_path
 
 from homespun_core import __version__
 from homespun_core.types import Trigger
@@ -35,6 +34,7 @@ from homespun_lsp.signals import Signals
 from homespun_lsp.status import Status
 from homespun_lsp.suggest import Suggester
 from homespun_lsp.suggestions import Suggestion
+from homespun_lsp.uris import path_of
 from homespun_lsp.watch import Watch
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class HomespunServer(LanguageServer):
 
     def options_for(self, uri: str) -> options.Options:
         """Files may have servers of their own."""
-        name = to_fs_path(uri)
+        name = path_of(uri)
         file = Path(name) if name else None
         repository = self._repositories.of(file) if file else None
         paths = (file, self._repositories.real(file)) if file else ()
@@ -315,7 +315,7 @@ class HomespunServer(LanguageServer):
         return not self.options.send_events or await self.client.tell(events)
 
     def _folders(self) -> tuple[Path, ...]:
-        names = [to_fs_path(folder.uri) for folder in self.workspace.folders.values()]
+        names = [path_of(folder.uri) for folder in self.workspace.folders.values()]
         return tuple(Path(name) for name in (*names, self.workspace.root_path) if name)
 
 

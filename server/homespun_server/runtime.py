@@ -21,7 +21,7 @@ from homespun_server.access.decisions import Guarded, may
 from homespun_server.access.guarding import adapter_groups
 from homespun_server.access.lookup import Lookup
 from homespun_server.access.principal import Principal
-from homespun_server.database.opening import open_database
+from homespun_server.database.opening import open_database, refuse_damaged
 from homespun_server.engine.protocol import Engine
 from homespun_server.engine.vllm.wire import urls_of
 from homespun_server.exposure import is_loopback
@@ -59,6 +59,7 @@ class Runtime:
         self.loaded: Loaded | None = None
         self.error: str | None = None
         self.database = open_database(settings.database_url, DataDir(settings.data_root).database)
+        refuse_damaged(self.database)
         self.lookup = Lookup(
             self.database, self.guarded, is_open=settings.default_access == "everyone", api_token=settings.api_token
         )

@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 HOMESPUN = [sys.executable, "-m", "homespun_core.cli"]
 
 
-def homespun(*words: str, cwd: Path, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+def homespun(
+    *words: str, cwd: Path, timeout: float = 100, prefix: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*HOMESPUN, *words],
+        [*prefix, *HOMESPUN, *words],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -58,9 +60,10 @@ class Running:
 
 
 @contextmanager
-def running(*words: str, cwd: Path) -> Iterator[Running]:
+def running(*words: str, cwd: Path, prefix: Sequence[str] = ()) -> Iterator[Running]:
+    """`prefix`: what starts it, as `unshare` or `prlimit`."""
     process = subprocess.Popen(
-        [*HOMESPUN, *words],
+        [*prefix, *HOMESPUN, *words],
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -42,6 +42,7 @@ class FakeServer:
         self.overlapped = False
         """Whether a request was still open when the next one for its document came, and stayed so."""
         self.url = ""
+        self.num_connections = 0
         self._open: set[asyncio.Task[None]] = set()
         self._arrived = asyncio.Condition()
 
@@ -69,6 +70,7 @@ class FakeServer:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
+        self.num_connections += 1
         try:
             while request := await _read(reader):
                 if request.method == "GET" or request.path.startswith("/oauth/"):

@@ -25,6 +25,27 @@ async def test_a_superseded_request_is_cancelled_on_the_wire(fake: FakeServer) -
         assert fake.prompts == ["a", "ab"]
 
 
+async def test_a_cancelled_request_costs_one_connection_and_others_none(fake: FakeServer) -> None:
+    async with editor(serverUrl=fake.url, debounceMs=0) as session:
+        buffer = session.open("a|")
+        for count in range(1, 21):
+            fake.default = f"answer {count}"  # agrees with nothing, so that each key asks
+            assert await buffer.ghost()
+            buffer.type("b")
+        before = fake.num_connections
+        assert before == 1, "that of the first question about the server"
+        fake.replies.append(HOLD)
+        buffer.ask()
+        held = await fake.arrived(21)
+        buffer.type("c")
+        assert await buffer.ghost()
+        await asyncio.wait_for(held.closed.wait(), 20)
+        buffer.type("d")
+        assert await buffer.ghost()
+        assert fake.num_connections == before + 1
+    assert not fake.overlapped
+
+
 async def test_there_are_never_two_requests_in_flight_for_a_document(fake: FakeServer) -> None:
     fake.replies.extend([HOLD] * 5)
     async with editor(serverUrl=fake.url, debounceMs=0) as session:

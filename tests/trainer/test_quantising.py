@@ -21,7 +21,13 @@ from homespun_trainer.train import train_adapter
 from tests.trainer.test_pipeline import corpus, make_job, run
 from tests.trainer.tiny import CPU, StepClock, make_model, make_stream, recipe
 
+needs_bitsandbytes = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None,
+    reason="the extra qlora isn't there (125 MB): pip install -c constraints.txt bitsandbytes",
+)
 
+
+@needs_bitsandbytes
 def test_an_adapter_is_trained_on_four_bits_and_fits_the_whole_model(tmp_path: Path) -> None:
     files = make_model(tmp_path / "model", hidden_size=64, intermediate_size=128)
     result = train_adapter(
@@ -58,8 +64,10 @@ def test_without_bitsandbytes_the_remedy_is_said_before_anything_is_done(
         run(make_job(make_model(tmp_path / "model"), tmp_path / "data", corpus(), base_format="nf4"))
 
 
+@needs_bitsandbytes
 def test_after_a_look_at_held_out_examples_gradients_are_still_those_of_the_whole_model(tmp_path: Path) -> None:
     """bitsandbytes packs weights anew in evaluation, and had no gradients from then on."""
+    modules, functional = (pytest.importorskip(f"bitsandbytes.{name}") for name in ("nn.modules", "functional"))
     files = make_model(tmp_path, hidden_size=64, intermediate_size=128)
     batch = make_stream().batch(0, 4)
     plan = Plan(files=files, placement=CPU, method="lora", rank=4, seed=0, parent=None, base_format="nf4")

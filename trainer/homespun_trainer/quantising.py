@@ -22,12 +22,12 @@ def check_possible(base_format: str, method: str, on_top_of: object) -> None:
     """Raises ModelError, with the remedy."""
     if base_format != NF4:
         return
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("base_format: nf4 needs bitsandbytes: pip install 'homespun[qlora]'; or leave it at full")
     if method not in METHODS:
         raise ModelError(f"base_format: nf4 goes with {', '.join(METHODS)}, not with {method}")
     if on_top_of:
         raise ModelError("base_format: nothing can be merged into 4 bits, so nf4 doesn't go with an adapter below")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("base_format: nf4 needs bitsandbytes: pip install 'homespun[qlora]'; or leave it at full")
 
 
 def quantised(placement: Placement) -> dict[str, Any]:

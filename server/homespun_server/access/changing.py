@@ -37,8 +37,10 @@ def changing(engine: Engine, by: Actor) -> Iterator[Change]:
             changed(connection)
             yield Change(connection, by)
     except SQLAlchemyError as error:
+        is_full = "disk is full" in str(getattr(error, "orig", ""))
+        reason = "the disk is full" if is_full else type(error).__name__
         raise StorageError(
-            f"the database refuses the change ({type(error).__name__}), and nothing was changed; see database_url"
+            f"the database refuses the change ({reason}), and nothing was changed; see database_url"
         ) from error
 
 

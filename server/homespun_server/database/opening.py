@@ -54,6 +54,23 @@ def open_database(url: str, default: Path) -> Engine:
     return engine
 
 
+def refuse_damaged(engine: Engine) -> None:
+    """Raises StorageError where a page of SQLite's file is damaged: a server must not go on writing into it, or decide
+    by it who may read what."""
+    if engine.dialect.name != "sqlite":
+        return
+    try:
+        with engine.connect() as connection:
+            verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    except SQLAlchemyError as error:
+        verdict = type(error).__name__
+    if verdict != "ok":
+        raise StorageError(
+            f"{engine.url.database}: the database is damaged ({str(verdict).splitlines()[-1]}); restore a backup to a"
+            " new --data-dir (homespun restore), or move the file away and begin without accounts"
+        )
+
+
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that may read, decide and write: on SQLite nobody else writes between, where one that began with

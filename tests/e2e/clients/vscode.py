@@ -104,12 +104,6 @@ class VSCode:
         """Waits until the status bar says so."""
         await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=60_000)
 
-    @property
-    def log(self) -> str:
-        """What the extension's output channel holds, of all windows so far."""
-        logs = self._settings.parents[1].glob("logs/*/exthost*/homespun.homespun/*.log")
-        return "\n".join(log.read_text() for log in sorted(logs))
-
     async def reload(self) -> None:
         """The window, by which settings are read again: this VS Code doesn't notice that files change."""
         await self.page.reload()

@@ -114,7 +114,7 @@ def _loads(path: Path) -> bool:
     try:
         NativeLibrary(path, 1)
     except (OSError, AttributeError) as error:
-        logger.warning("kernels %s can't be used (%s); set Homespun up again", path.name, error)
+        logger.warning("kernels %s can't be used: %s", path.name, error)
         return False
     return True
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "native"
 _V3 = frozenset({"abm", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"})
+_AVX512 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"}
 _KINDS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("avx512vnni", _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"}),
+    ("amx", _AVX512 | {"amx_tile", "amx_int8"}),
+    ("avx512vnni", _AVX512),
     ("avxvnni", _V3 | {"avx_vnni"}),
     ("avx2", _V3),
     ("portable", frozenset()),

@@ -84,7 +84,9 @@ class NativeLibrary:
     def __init__(self, path: Path, num_threads: int) -> None:
         self._c = _bound(path)
         if self._c.hs_sources().decode() != _sources_digest():
-            raise OSError("compiled from other sources than these")
+            raise OSError("compiled from other sources than these; set Homespun up again")
+        if not self._c.hs_may_run():
+            raise OSError("the system doesn't let this process use the processor's tiles")
         self.kind: str = self._c.hs_kind().decode()
         self.padding: int = self._c.hs_padding()
         self._forward = _owned(self, self._c.hs_forward_new(num_threads), self._c.hs_forward_free)
@@ -342,6 +344,7 @@ def _bound(path: Path) -> Any:
     c = ctypes.CDLL(os.fspath(path))
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "hs_kind": (c_char_p, []),
+        "hs_may_run": (c_int, []),
         "hs_padding": (c_int, []),
         "hs_sources": (c_char_p, []),
         "hs_matrix_new": (c_void_p, [c_int, c_int, c_void_p]),

@@ -3,6 +3,7 @@
 // All threads run the whole forward side by side and take units of its stages; see `pool.h`.
 #include <new>
 
+#include "amx.h"
 #include "attention.h"
 #include "pool.h"
 
@@ -45,7 +46,7 @@ struct Segment {
 
 namespace {
 
-constexpr int ROW_CHUNK = 96;  // rows of a unit of matrix work: a multiple of ROWS_A_TILE that stays in the cache
+constexpr int ROW_CHUNK = 96;  // rows of a unit of matrix work: a multiple of ROWS_A_TILE and BLOCK that stays in the cache
 
 int padded(int n) {
     constexpr int step = TILE > GROUP ? TILE : GROUP;
@@ -349,7 +350,9 @@ class Forward {
 extern "C" {
 
 const char* hs_kind() {
-#if defined(__AVX512VNNI__)
+#if defined(__AMX_INT8__)
+    return "amx";
+#elif defined(__AVX512VNNI__)
     return "avx512-vnni";
 #elif defined(__AVX2__) && defined(__AVXVNNI__)
     return "avx-vnni";
@@ -365,6 +368,9 @@ const char* hs_kind() {
 #endif
 // Digest of what this was compiled from.
 const char* hs_sources() { return SOURCES; }
+
+// Whether the system lets this process use what the library was compiled for.
+int hs_may_run() { return may_use_tiles(); }
 
 // Padding of rows and matrix outputs, in floats: biases and rows of logits must have room for it.
 int hs_padding() { return padded(1); }

@@ -15,6 +15,7 @@
 #define GROUP 64
 #endif
 constexpr int PANELS = 4, TILE = PANELS * W;
+constexpr int BLOCK = 16;  // rows whose scales lie together, as `amx.h` takes them
 
 static inline int groups_of(int inputs) { return (inputs + GROUP - 1) / GROUP; }
 
@@ -73,23 +74,28 @@ struct Matrix {
 // Rows of a matrix's inputs as signed bytes with a scale per group, and what the weights' bias adds to a group's sum.
 struct Quantised {
     Buffer<int8_t> values;   // [row][group][GROUP]
-    Buffer<float> scales;    // [row][group]
-    Buffer<int32_t> excess;  // [row][group]
+    Buffer<float> scales;    // [row / BLOCK][group][row % BLOCK]
+    Buffer<int32_t> excess;  // the same
 
     bool reserve(int rows, int inputs) {
-        const size_t groups = (size_t)rows * groups_of(inputs);
+        const size_t groups = (size_t)(rows + BLOCK - 1) / BLOCK * BLOCK * groups_of(inputs);
         return values.at_least(groups * GROUP) && scales.at_least(groups) && excess.at_least(groups);
     }
+
+    // Where the scale of a row's first group is; those of the next groups follow at steps of BLOCK.
+    static size_t first_scale(int row, int groups) { return (size_t)(row / BLOCK) * groups * BLOCK + row % BLOCK; }
 
     // `from` has room for a multiple of GROUP floats; what is beyond `inputs` is set to 0.
     void set_row(int row, float* from, int inputs) {
         const int groups = groups_of(inputs);
         for (int k = inputs; k < groups * GROUP; k++) from[k] = 0;
-        for (int g = 0; g < groups; g++) set_group((size_t)row * groups + g, from + g * GROUP);
+        const size_t first = first_scale(row, groups);
+        for (int g = 0; g < groups; g++)
+            set_group(values.data + ((size_t)row * groups + g) * GROUP, first + (size_t)g * BLOCK, from + g * GROUP);
     }
 
    private:
-    void set_group(size_t at, const float* x) {
+    void set_group(int8_t* to, size_t at, const float* x) {
         vf biggest{};
         for (int k = 0; k < GROUP; k += W) biggest = max(biggest, absolute(load(x + k)));
         const float scale = largest(biggest) / 127, inverse = scale > 0 ? 1 / scale : 0;
@@ -97,7 +103,7 @@ struct Quantised {
         for (int k = 0; k < GROUP; k += W) {
             const vi q = __builtin_convertvector(rounded(load(x + k) * inverse), vi);
             const vb bytes = __builtin_convertvector(q, vb);
-            memcpy(values.data + at * GROUP + k, &bytes, W);
+            memcpy(to + k, &bytes, W);
             total += q;
         }
         int32_t all = 0;
@@ -114,10 +120,12 @@ static void multiply_rows(const Matrix& m, int t, const Quantised& x, int row, c
     const uint8_t* weights = m.tile(t);
     const float* scales = m.tile_scales(t);
     vf result[ROWS][PANELS] = {};
+    size_t at[ROWS];
+    for (int r = 0; r < ROWS; r++) at[r] = Quantised::first_scale(row + r, groups);
     for (int g = 0; g < groups; g++) {
         vi acc[ROWS][PANELS];
         for (int r = 0; r < ROWS; r++)
-            for (int p = 0; p < PANELS; p++) acc[r][p] = vi{} - x.excess.data[(size_t)(row + r) * groups + g];
+            for (int p = 0; p < PANELS; p++) acc[r][p] = vi{} - x.excess.data[at[r] + (size_t)g * BLOCK];
         const int8_t* values = x.values.data + ((size_t)row * groups + g) * GROUP;
         for (int k = 0; k < GROUP; k += 4) {
 #pragma GCC unroll 8
@@ -128,7 +136,7 @@ static void multiply_rows(const Matrix& m, int t, const Quantised& x, int row, c
             weights += 4 * TILE;
         }
         for (int r = 0; r < ROWS; r++) {
-            const float scale = x.scales.data[(size_t)(row + r) * groups + g];
+            const float scale = x.scales.data[at[r] + (size_t)g * BLOCK];
             for (int p = 0; p < PANELS; p++)
                 result[r][p] = fma(__builtin_convertvector(acc[r][p], vf), load(scales + p * W) * scale, result[r][p]);
         }
@@ -144,11 +152,4 @@ static void multiply_rest(const Matrix& m, int t, const Quantised& x, int row, i
         if (rest == ROWS) multiply_rows<ROWS>(m, t, x, row, emit);
         else multiply_rest<ROWS - 1>(m, t, x, row, rest, emit);
     }
-}
-
-template <typename Emit>
-static void multiply(const Matrix& m, int t, const Quantised& x, int first, int last, const Emit& emit) {
-    int row = first;
-    for (; row + ROWS_A_TILE <= last; row += ROWS_A_TILE) multiply_rows<ROWS_A_TILE>(m, t, x, row, emit);
-    multiply_rest<ROWS_A_TILE - 1>(m, t, x, row, last - row, emit);
 }

@@ -1,0 +1,78 @@
+"""Disks that are full or failing: rows 7, 8 and 10."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from homespun_core import storage
+from homespun_core.paths import DataDir, repo_id
+from tests.e2e.command import HOMESPUN, homespun
+from tests.faults.machine import Server, failing, fill, make_shop, on_a_small_disk, one_line, seen_by, serving
+from tests.repos import commit
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("disks")
+    make_shop(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(root: Path) -> Iterator[Server]:
+    """With its data on a disk of 20 MB."""
+    with serving(root, data="disk/data", prefix=on_a_small_disk(root, 20)) as server:
+        yield server
+
+
+def on_its_disk(server: Server, root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [*HOMESPUN, *words, "--data-dir=disk/data"]
+    inside = [
+        word for word in server.inside("sh", "-c", 'cd "$0" && exec "$@"', str(root), *command) if word != "--net"
+    ]
+    return subprocess.run(inside, capture_output=True, text=True, check=False, timeout=100)
+
+
+def test_a_full_disk_costs_writes_and_no_completions_and_is_over_with_the_space(server: Server, root: Path) -> None:
+    """Rows 7 and 8: what can't be indexed or written is said in one line, what is there goes on serving."""
+    expected = server.text
+    disk = seen_by(server, root / "disk")
+    parent = DataDir(disk / "data").index(repo_id(str(root / "shop")))
+    before = storage.current(parent)
+    fill(disk / "filler")
+    commit(root / "shop", {"shop/new.py": "".join(f"value_{n} = compute_{n}()\n" for n in range(9_000))})
+    assert "disk is full" in one_line(on_its_disk(server, root, "index", "shop"))
+    assert storage.current(parent) == before
+    assert "full" in one_line(on_its_disk(server, root, "user", "add", "ada"))
+    created = httpx.post(f"{server.url}/v1/homespun/admin/users", json={"name": "ada"}, timeout=30)
+    assert created.status_code in (503, 507), created.text
+    assert server.text == expected and server.is_ready
+    (disk / "filler").unlink()
+    assert on_its_disk(server, root, "index", "shop").returncode == 0
+    assert on_its_disk(server, root, "user", "list").returncode == 0
+    assert storage.current(parent) != before
+    assert server.ask().status_code == 200 and server.is_ready
+
+
+@pytest.mark.parametrize("when", ["1", "3", "9"])
+def test_a_failed_fsync_is_a_failed_run_and_the_old_index_stays(tmp_path: Path, root: Path, when: str) -> None:
+    """Row 10: what the disk didn't confirm isn't published."""
+    shop = make_shop(tmp_path)
+    parent = DataDir(tmp_path / "data").index(repo_id(str(shop)))
+    before = storage.current(parent)
+    commit(shop, {"shop/new.py": "new_value = 1\n"})
+    failed = homespun("index", "shop", "--data-dir=data", cwd=tmp_path, prefix=failing("fsync", "error=EIO", when))
+    if failed.returncode == 0:  # a cache's fsync: it is done without
+        assert storage.current(parent) != before
+        return
+    assert "the disk failed" in one_line(failed)
+    assert storage.current(parent) == before and not list(parent.glob(".tmp-*"))
+    assert homespun("index", "shop", "--data-dir=data", cwd=tmp_path).returncode == 0
+    assert storage.current(parent) != before
