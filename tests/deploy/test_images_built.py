@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
+import os
 import signal
 import subprocess
 import urllib.request
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.containers import container, image
+from tests.server.engine.vllm.fake_server import FakeVllm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 _OWN, _OPENSHIFT = 10001, 1000690000
@@ -52,9 +53,9 @@ def test_the_kernels_of_the_image_were_compiled() -> None:
 
 
 @contextlib.contextmanager
-def _serving(work: Path, uid: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in the image before a vLLM that isn't there, and its address."""
-    words = ("serve", "--host=127.0.0.1", "--port=0", "--vllm-urls=http://127.0.0.1:9")
+def _serving(work: Path, uid: int, vllm: FakeVllm) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A gateway in the image, and its address."""
+    words = ("serve", "--host=127.0.0.1", "--port=0", f"--vllm-urls={vllm.url}")
     process = subprocess.Popen(
         container("gateway", work, uid, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -63,20 +64,37 @@ def _serving(work: Path, uid: int) -> Iterator[tuple[subprocess.Popen[str], str]
         lines: list[str] = []
         for line in process.stdout:
             lines.append(line)
-            if found := re.search(r"listens on (http://\S+\d)", line):
-                yield process, found.group(1)
+            if line.startswith("homespun is ready: "):
+                yield process, line.split()[-1]
                 return
         raise AssertionError("".join(lines))
     finally:
-        process.kill()
-        process.communicate()
+        _end(process)
+
+
+def _end(runtime: subprocess.Popen[str]) -> None:
+    """The container with it: killing a runtime leaves its container running."""
+    if runtime.poll() is None:
+        for child in Path(f"/proc/{runtime.pid}/task/{runtime.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+    runtime.communicate()
+
+
+@pytest.fixture
+def vllm() -> Iterator[FakeVllm]:
+    fake = FakeVllm()
+    fake.max_context = 2048
+    yield fake
+    fake.kill()
 
 
 @pytest.mark.parametrize("uid", [_OWN, _OPENSHIFT])
-def test_the_gateway_starts_as_anybody_and_ends_in_order(uid: int, tmp_path: Path) -> None:
-    with _serving(tmp_path, uid) as (process, url):
-        with urllib.request.urlopen(f"{url}/healthz", timeout=30) as response:
-            assert response.status == 200
+def test_the_gateway_completes_as_anybody_and_ends_in_order(uid: int, tmp_path: Path, vllm: FakeVllm) -> None:
+    body = json.dumps({"prompt": "def add(a, b):\n    return", "max_tokens": 8}).encode()
+    with _serving(tmp_path, uid, vllm) as (process, url):
+        asked = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=60) as response:
+            assert json.load(response)["choices"][0]["text"]
         assert any((tmp_path / "data").iterdir())
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
