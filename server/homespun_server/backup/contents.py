@@ -15,7 +15,7 @@ from typing import Any
 from homespun_core.fences import FENCE
 from homespun_core.paths import hide_credentials
 
-FOLDERS = ("adapters", "filters", "retraining", "nudges", "evaluations")
+FOLDERS = ("adapters", "filters", "retraining", "nudges", "evaluations", "personal")
 INDEXES = "index"
 FILES = ("forgotten.json", "salt")
 SETTINGS_FILE = "homespun.toml"
@@ -24,7 +24,7 @@ NAMES = frozenset((*FOLDERS, INDEXES, *FILES, SETTINGS_FILE, SQLITE, POSTGRESQL)
 """All that stands at the top of a backup."""
 
 _SECRET = re.compile(r"(?:.*_)?(?:token|secret|password|key)|database_url")
-_KEY = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=")
+_KEY = re.compile(r"[\s#]*([A-Za-z0-9_-]+)\s*=")
 _TABLE = re.compile(r"\s*\[+\s*([A-Za-z0-9_-]+)")
 
 

@@ -14,7 +14,7 @@ from homespun_server.services import Completer
 
 logger = logging.getLogger(__name__)
 
-_BESIDE = 8
+_BESIDE = 2
 """So many of one request are computed at a time: a hundred prompts mustn't fill the queue for everybody."""
 
 News = tuple[Sequence[int], Part | Completion | Exception]

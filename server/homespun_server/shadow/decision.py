@@ -39,7 +39,7 @@ class Seen:
 
 def seen(facts: Sequence[ShadowFact]) -> Seen:
     made = [f for f in facts if not f.failed]
-    written = [f.written for f in made if f.written is not None]
+    written = [f.written for f in made if f.written is not None and f.written.bytes]  # an empty line says nothing
     size = sum(w.bytes for w in written)
     return Seen(
         places=len(facts),
@@ -57,15 +57,18 @@ def seen(facts: Sequence[ShadowFact]) -> Seen:
 def decide(facts: Sequence[ShadowFact]) -> tuple[Verdict, str]:
     """With the reason. It finds what is broken; whether people are better off only people can say."""
     found = seen(facts)
-    if found.places < MIN_PLACES or found.written < MIN_WRITTEN:
-        return "wait", (
-            f"in the shadow: {found.places} of {MIN_PLACES} places, {found.written} of {MIN_WRITTEN} lines that people"
-            " wrote there"
-        )
-    if found.failed > _MAX_FAILED * found.places:
+    waiting = (
+        f"in the shadow: {found.places} of {MIN_PLACES} places, {found.written} of {MIN_WRITTEN} lines that people"
+        " wrote there"
+    )
+    if found.places < MIN_PLACES:
+        return "wait", waiting
+    if found.failed > _MAX_FAILED * found.places:  # before the lines: where it fails, none are compared
         return "reject", f"in the shadow it failed at {found.failed} of {found.places} places"
     if found.champion_ms and found.candidate_ms and found.candidate_ms > _MAX_SLOWER * found.champion_ms:
         return "reject", f"in the shadow a token took it {found.candidate_ms:.1f} ms instead of {found.champion_ms:.1f}"
+    if found.written < MIN_WRITTEN:
+        return "wait", waiting
     if _is_surely_worse([f.written for f in facts if f.written is not None]):
         return "reject", f"what people wrote costs {found.bits_per_byte:+.3f} bits per byte with it"
     return "go on", "nothing was found against it in the shadow"
@@ -73,8 +76,6 @@ def decide(facts: Sequence[ShadowFact]) -> tuple[Verdict, str]:
 
 def _is_surely_worse(written: Sequence[Written]) -> bool:
     gains = [(w.candidate_bits - w.champion_bits) / w.bytes for w in written if w.bytes]
-    if len(gains) < MIN_WRITTEN:
-        return False
     return fmean(gains) > _SIGMAS * stdev(gains) / math.sqrt(len(gains))
 
 

@@ -20,7 +20,7 @@ from homespun_core.errors import HomespunError
 from homespun_core.paths import DataDir
 from homespun_core.prompt import Prompt
 from homespun_core.types import Completion, Tokenizer
-from homespun_server.engine.protocol import Engine
+from homespun_server.engine.protocol import Engine, EngineBusyError
 from homespun_server.shadow import facts
 from homespun_server.shadow.facts import ShadowFact, Written
 from homespun_server.shadow.typed import line_typed
@@ -129,6 +129,8 @@ class Shadow:
         fact = ShadowFact(time=time.time(), candidate=version, champion=champion)
         try:
             made = await silently(work, repository.candidate)
+        except EngineBusyError:  # nothing about the candidate
+            return
         except HomespunError as error:
             logger.info("the candidate %s failed in the shadow: %s", version, error)
             await self._keep(place, replace(fact, failed=True))

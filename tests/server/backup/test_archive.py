@@ -142,3 +142,8 @@ token = 'hunter2'
 )
 def test_settings_whose_secrets_cannot_be_told_apart_stay_out(toml: str) -> None:
     assert without_secrets(toml) is None
+
+
+def test_a_secret_that_is_commented_out_stays_out_too() -> None:
+    kept = without_secrets('# api_token = "hunter2"\nport = 9000\n')
+    assert kept is not None and "hunter2" not in kept and "port = 9000" in kept

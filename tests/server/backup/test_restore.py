@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from homespun_core import fences, registry
+from homespun_core import fences, personal, registry
 from homespun_core.cli import main
 from homespun_core.errors import StorageError
 from homespun_core.fences import Lease
 from homespun_core.paths import DataDir
+from homespun_core.personal import Wish
 from homespun_server.access import reading
 from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
@@ -65,6 +66,7 @@ def data(tmp_path: Path) -> DataDir:
         make_version(data.adapters("shop-1"), version)
         registry.promote(data.adapters("shop-1"), version)
     fences.raise_fence(data.adapters("shop-1"), Lease("train", 7))
+    personal.want(data, Wish(user="u1", name="ada", authors=("00",), since=1.0))
     for name in ("locks/x", "cache/blobs", "logs/up.log", "repos/shop-1.git/HEAD", "index/shop-1/CURRENT", "salt"):
         (data.root / name).parent.mkdir(parents=True, exist_ok=True)
         (data.root / name).write_text("ab" * 16)
@@ -102,7 +104,8 @@ def test_accounts_adapters_and_names_come_back_and_nothing_of_the_old_machine(da
     live = registry.live(new.adapters("shop-1"))
     assert live is not None and live.version == "2"
     assert registry.history(new.adapters("shop-1")) == registry.history(data.adapters("shop-1"))
-    assert {path.name for path in new.root.iterdir()} == {"adapters", "homespun.db", "salt"}
+    assert personal.wishes(new) == personal.wishes(data)  # without them the next start would delete their adapters
+    assert {path.name for path in new.root.iterdir()} == {"adapters", "homespun.db", "personal", "salt"}
     assert not (new.adapters("shop-1") / fences.FENCE).exists()
     assert new.database.stat().st_mode & 0o77 == 0
 

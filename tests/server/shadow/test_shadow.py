@@ -57,6 +57,9 @@ def test_where_it_cannot_be_written_nothing_else_suffers(tmp_path: Path) -> None
     assert facts.read(tmp_path / "gone", "v2") == []
 
 
+NOTHING = Written(champion_right=True, candidate_right=True, champion_bits=0.0, candidate_bits=0.0, bytes=0)
+
+
 def lived(change: float, *, slower: float = 1.0, failed: float = 0.0, places: int = 300) -> list[ShadowFact]:
     """People's lines cost `change` bits per byte more with the candidate, on average; a good deal of noise."""
     rng = random.Random(7)
@@ -88,6 +91,8 @@ def lived(change: float, *, slower: float = 1.0, failed: float = 0.0, places: in
         (lived(0.0, failed=0.1), "reject", "failed at"),
         (lived(+0.3, places=MIN_PLACES - 1), "wait", "99 of 100 places"),
         ([fact(agrees=True)] * 500, "wait", "0 of 40 lines"),
+        ([fact(failed=True)] * 500, "reject", "failed at 500 of 500"),
+        (lived(+0.3, places=39) + [fact(written=NOTHING)] * 100, "wait", "39 of 40 lines"),
         ([], "wait", "0 of 100"),
     ],
 )
