@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -157,7 +158,16 @@ def image(target: str) -> Path:
     digest = hashlib.sha256(wheels.name.encode() + (_DOCKER / "Dockerfile").read_bytes())
     for path in _sources():
         digest.update(path.encode() + (ROOT / path).read_bytes())
-    return kept(f"image-{target}-{digest.hexdigest()[:12]}", lambda folder: _build(folder, tree, wheels, target))
+    made = kept(f"image-{target}-{digest.hexdigest()[:12]}", lambda folder: _build(folder, tree, wheels, target))
+    _forget_older(made, target)
+    return made
+
+
+def _forget_older(made: Path, target: str) -> None:
+    """Images of other code, 0.6 GB each; an hour's are kept, since another checkout may be testing with one."""
+    for old in made.parent.glob(f"image-{target}-*[0-9a-f]"):
+        if old.is_dir() and old != made and time.time() - old.stat().st_mtime > 3600:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _sources() -> list[str]:
@@ -168,11 +178,12 @@ def _sources() -> list[str]:
 def _build(folder: Path, tree: Path, wheels: Path, target: str) -> None:
     script = f"""
 cd /src
-buildah bud --quiet --layers --pull-never --build-arg PYTHON_IMAGE={BASE_IMAGE} --build-arg PIP_NO_INDEX=1 \
+buildah bud --quiet --pull-never --build-arg PYTHON_IMAGE={BASE_IMAGE} --build-arg PIP_NO_INDEX=1 \
     --build-context wheels=/wheels --target {target} --tag localhost/{target} --file deploy/docker/Dockerfile . >&2
 buildah push --quiet localhost/{target} oci:/made/oci:{target}
 umoci unpack --image /made/oci:{target} /made/bundle >&2
 rm -rf /made/oci
+buildah rmi --force localhost/{target} >&2; buildah rmi --prune --force >&2; buildah images >&2
 """
     inside(tree, script, mounts={"/src": ROOT, "/wheels": wheels, "/made": folder})
 
