@@ -38,6 +38,8 @@ from homespun_server.tracing import Trace, tracer
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_S = 5.0
+
 EngineLoader = Callable[[ModelFiles, Settings], Engine]
 
 
@@ -79,7 +81,8 @@ class Runtime:
 
     def close(self) -> None:
         if self._thread is not None:
-            self._thread.join()
+            # It may be waiting for a vLLM server that doesn't come, for longer than a pod has to end.
+            self._thread.join(_PATIENCE_S if self.settings.vllm_urls else None)
         if self.rollout is not None:
             self.rollout.close()
         if self.loaded is not None:

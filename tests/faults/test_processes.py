@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.command import running
 from tests.faults.machine import BODY, make_shop, open_files, serving, without_a_network
 
 pytestmark = pytest.mark.e2e
@@ -87,3 +88,11 @@ def test_without_any_network_a_server_starts_and_completes(root: Path) -> None:
         assert text == expected and rest, done.stdout + done.stderr
         server.running.process.send_signal(signal.SIGTERM)
         assert server.running.process.wait(30) == 0
+
+
+def test_a_gateway_that_waits_for_a_vllm_ends_when_it_is_told_to(root: Path) -> None:
+    """It once took as long as it had patience for the vLLM, two minutes, and a pod has one."""
+    with running("serve", "--port=0", "--data-dir=data", "--vllm-urls=http://127.0.0.1:9", cwd=root) as waiting:
+        waiting.wait_for("the model is loading", timeout=60)
+        waiting.process.send_signal(signal.SIGTERM)
+        assert waiting.process.wait(40) == 0
