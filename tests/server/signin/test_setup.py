@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from homespun_core.errors import ConfigError
 from homespun_server.access import audit, reading
+from homespun_server.access.audit import Actor
+from homespun_server.access.changing import changing
 from homespun_server.signin.setup import CODE_FILE, LASTS_S, SetUp
 from tests.server.signin.conftest import MakeApp
 
@@ -122,3 +124,15 @@ async def test_on_loopback_too_set_up_asks_everybody(make_app: MakeApp) -> None:
 def test_a_server_that_asks_nobody_and_is_no_new_one_is_still_refused(make_app: MakeApp) -> None:
     with pytest.raises(ConfigError, match="--setup"):
         make_app(host="0.0.0.0")
+
+
+async def test_an_admin_made_elsewhere_ends_the_set_up(make_app: MakeApp, tmp_path: Path) -> None:
+    """By another server, the command line or the identity provider: people then find the page to sign in."""
+    app = make_app(host="0.0.0.0", setup=True)
+    async with browser(app) as one:
+        assert (await one.get("/signin")).headers["location"] == "/setup"
+        with changing(app.state.runtime.database, Actor(id="cli:test", origin="cli")) as change:
+            change.add_user("ada", role="admin")
+        assert (await one.get("/signin")).status_code == 200
+        assert "Set up Homespun" not in (await one.get("/setup")).text
+    assert not (tmp_path / CODE_FILE).exists()
