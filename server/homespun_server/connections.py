@@ -65,7 +65,7 @@ class BoundedBodies:
             )
             await response(scope, receive, send)
         else:
-            await self._app(scope, _bounded(receive), send)
+            await self._app(scope, within(BODY_S, at_most(MAX_BODY_BYTES, receive)), send)
 
 
 def at_most(number: int, receive: Receive) -> Receive:
@@ -83,10 +83,9 @@ def at_most(number: int, receive: Receive) -> Receive:
     return counted
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Once the body is there, waiting (for the client to hang up) has no limit."""
-    end = asyncio.get_running_loop().time() + BODY_S
-    receive, is_whole = at_most(MAX_BODY_BYTES, receive), False
+def within(seconds: float, receive: Receive) -> Receive:
+    """Refuses a body that isn't there by then. After it, waiting (for the client to hang up) has no limit."""
+    end, is_whole = asyncio.get_running_loop().time() + seconds, False
 
     async def bounded() -> Message:
         nonlocal is_whole
@@ -97,7 +96,7 @@ def _bounded(receive: Receive) -> Receive:
                 message = await receive()
         except TimeoutError:
             raise BadRequestError(
-                f"the body didn't come within {BODY_S:.0f} seconds", code="body_too_slow", status=408
+                f"the body didn't come within {seconds:.0f} seconds", code="body_too_slow", status=408
             ) from None
         is_whole = message["type"] != "http.request" or not message.get("more_body", False)
         return message

@@ -17,9 +17,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homespun_core.config import Settings
 from homespun_server.access.principal import Principal
+from homespun_server.connections import within
 from homespun_server.engine.vllm.wire import CONCURRENCY, urls_of
 from homespun_server.refused import refused
 
+BODY_S = 3.0
+"""For a completion's body: who holds a place and sends nothing keeps somebody else out."""
 _WAIT = {"Retry-After": "1"}
 
 
@@ -61,7 +64,7 @@ class Lane:
         self._free -= 1
         self._held[user] += 1
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, within(BODY_S, receive), send)
         finally:
             self._free += 1
             self._held[user] -= 1

@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError
 from homespun_core.types import ModelFiles
+from homespun_server import connections, lane
 from homespun_server.access.principal import LOCAL
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
@@ -35,8 +36,10 @@ def _no_engine(model: ModelFiles, settings: Settings) -> Engine:
 
 
 @pytest.fixture
-def address(builtin: ModelFiles, tmp_path: Path) -> Iterator[tuple[str, int]]:
-    """Of a server with one place."""
+def address(builtin: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """Of a server with one place, which a body that doesn't come holds for as long as a test takes."""
+    monkeypatch.setattr(lane, "BODY_S", 60.0)
+    monkeypatch.setattr(connections, "BODY_S", 60.0)
     app = build_app(Settings(data_dir=str(tmp_path), max_requests=1), builtin, _no_engine)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, http=Connection))
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -99,6 +102,15 @@ def test_what_is_no_completion_answers_while_the_lane_is_full(address: tuple[str
             assert _asked(address, b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path) != 429
 
 
+def test_who_holds_a_place_and_sends_nothing_loses_it(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "BODY_S", 0.2)
+    with _asking(address, COMPLETION) as stalled:
+        assert _status(stalled) == 408
+        assert _asked(address, COMPLETION + BODY) == 503  # the place is free; there is no engine in this test
+
+
 def test_who_hangs_up_leaves_the_place_to_others(address: tuple[str, int]) -> None:
     with _asking(address, COMPLETION):
         _wait_until_taken(address)
@@ -115,7 +127,7 @@ async def test_an_account_that_asks_for_everything_leaves_places_for_the_others(
         inside.append(scope["state"]["principal"].user)
         await release.wait()
 
-    lane, refused = Lane(app, completions.router.routes, 8, lambda: None), list[int]()
+    tested, refused = Lane(app, completions.router.routes, 8, lambda: None), list[int]()
 
     async def ask(user: str) -> None:
         async def send(message: Message) -> None:
@@ -126,7 +138,7 @@ async def test_an_account_that_asks_for_everything_leaves_places_for_the_others(
             raise AssertionError("nothing is read of what is refused")
 
         scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}
-        await lane(scope | {"state": {"principal": replace(LOCAL, user=user)}}, receive, send)
+        await tested(scope | {"state": {"principal": replace(LOCAL, user=user)}}, receive, send)
 
     tasks = [asyncio.create_task(ask(user)) for user in ["greedy"] * 20 + ["ada"] * 5 + ["bob"] * 5]
     await asyncio.sleep(0)
