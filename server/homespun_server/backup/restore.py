@@ -8,6 +8,7 @@ the same command begins anew.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -61,8 +62,7 @@ def restore(file: Path, data: DataDir, database: Database) -> Summary:
     with storage.locked(workshop / "lock", "`homespun restore`"):
         _forget_half(data, database, workshop)
         unpacked = _unpacked(file, workshop)
-        (workshop / _MOVING).touch()
-        _sync(workshop)
+        storage.write_atomic(workshop / _MOVING, _address(database))
         _move_up(unpacked, data, database)
     storage.remove(workshop)  # by a rename: the moment at which it is done
     return summary
@@ -84,12 +84,21 @@ def _unpacked(file: Path, workshop: Path) -> Path:
 
 def _refuse_used(data: DataDir, database: Database, workshop: Path) -> None:
     if (workshop / _MOVING).exists():  # one that was killed while it moved: what is here is from it
+        if (workshop / _MOVING).read_text(encoding="utf-8") != _address(database):
+            raise StorageError(
+                f"{data.root}: a restore to another database was cut off; set database_url as it was then"
+            )
         return
     there = [p.name for p in data.root.iterdir()] if data.root.is_dir() else []
     used = sorted(name for name in there if name not in _OF_VOLUMES and not name.startswith(storage.TMP_PREFIX))
     if used:
         raise StorageError(f"{data.root}: not empty ({used[0]}); restore to a new --data-dir, or move this one away")
     databases.refuse_used(database)
+
+
+def _address(database: Database) -> str:
+    """Stands for the database; no password goes into it, which may change."""
+    return hashlib.sha256(str(database.url.set(password=None)).encode()).hexdigest()
 
 
 def _forget_half(data: DataDir, database: Database, workshop: Path) -> None:

@@ -23,7 +23,7 @@ from homespun_server.access import reading
 from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
 from homespun_server.backup import archive, staging
-from homespun_server.database.opening import open_database
+from homespun_server.database.opening import RESTORING, open_database
 from tests.core.adapters import make_version
 from tests.postgres import Cluster
 
@@ -253,3 +253,18 @@ def test_postgresql_is_saved_and_restored_into_an_empty_database_only(
     assert main(["restore", str(file), "--data-dir", str(other.root)]) == 0
     assert users(new, other) == ["ada"]
     assert make_url(new).database not in (None, make_url(old).database)
+
+
+def test_a_restore_that_was_cut_off_does_not_go_on_over_another_database(
+    data: DataDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, new = tmp_path / "b.tar.gz", DataDir(tmp_path / "new")
+    assert main(["backup", str(file), "--data-dir", str(data.root)]) == 0
+    (new.root / RESTORING).mkdir(parents=True)
+    (new.root / RESTORING / "moving").write_text("of another one")
+    other = DataDir(tmp_path / "other")
+    add_user("", other, "precious")
+    monkeypatch.setenv("HOMESPUN_DATABASE_URL", f"sqlite:///{other.database}")
+    assert "set database_url as it was then" in said(f"restore {file} --data-dir {new.root}", capsys)
+    monkeypatch.delenv("HOMESPUN_DATABASE_URL")
+    assert users("", other) == ["precious"]
