@@ -16,6 +16,15 @@ import pytest
 from tests.deploy.containers import container, image
 from tests.server.engine.vllm.fake_server import FakeVllm
 
+
+@pytest.fixture(scope="module", autouse=True)
+def ordinary_umask() -> Iterator[None]:
+    """Tests that call the command in this process leave it at 077, and an image made so is its builder's alone."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 _OWN, _OPENSHIFT = 10001, 1000690000
 """The user of the image, and one that OpenShift makes up."""

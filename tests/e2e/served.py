@@ -58,7 +58,8 @@ def served(root: Path) -> Iterator[Served]:
     company(root)
     done = homespun("index", "loomworks", "--data-dir=data", cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
-    with running("serve", "--port=0", "--data-dir=data", "--retrieve-deadline-ms=5000", cwd=root) as server:
+    words = ("serve", "--port=0", "--data-dir=data", "--retrieve-deadline-ms=5000", "--max-requests=64")
+    with running(*words, cwd=root) as server:
         line = server.wait_for("http://")
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found, line
