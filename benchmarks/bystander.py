@@ -22,9 +22,9 @@ class Seen:
     """By path: another status, a broken connection, or nothing within ten seconds, which counts as that in `ms`."""
 
 
-async def look(address: str, seen: Seen) -> None:
+async def look(address: str, seen: Seen, token: str = "") -> None:
     """Both, in turn, for ever, until it is cancelled."""
-    connection = Connection(address)
+    connection = Connection(address, token)
     try:
         while True:
             for path in (LOOP, PAGE):

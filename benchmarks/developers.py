@@ -41,6 +41,8 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter[str])
     answered_ms: list[float] = field(default_factory=list[float])
     gone_ms: list[float] = field(default_factory=list[float])
+    served: set[int] = field(default_factory=set[int])
+    """Developers who got something to see."""
     is_open: bool = False
 
 
@@ -55,17 +57,18 @@ class Answer:
 class Connection:
     """HTTP/1.1 by hand: the simulation runs on the machine that it measures, and httpx takes ten times the time."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: str = "") -> None:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
+        self._bearer = f"Authorization: Bearer {token}\r\n" if token else ""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: bytes) -> Answer:
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._bearer}Content-Type: application/json\r\n"
         return await self._asked(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     async def get(self, path: str) -> Answer:
-        return await self._asked(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
+        return await self._asked(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._bearer}\r\n".encode())
 
     async def _asked(self, message: bytes) -> Answer:
         """Cancelling it closes the connection. A kept one that the server has closed meanwhile is made anew."""
@@ -112,10 +115,11 @@ class Developer:
         repo_of: Callable[[Trace, int], str],
         tally: Tally,
         *,
+        token: str = "",
         is_patient: bool = True,
     ) -> None:
         self._number, self._repo_of, self._tally = number, repo_of, tally
-        self._connection = Connection(address)
+        self._connection = Connection(address, token)
         self._documents: dict[str, Document] = {}
         self._backoff = Backoff() if is_patient else None
         self._pace = Pace()
@@ -214,6 +218,7 @@ class Developer:
         self._tally.outcomes[("shown" if text else "empty") if is_answer else str(status)] += 1
         if is_answer:
             self._tally.answered_ms.append(ms)
+            self._tally.served |= {self._number} if text else set()
 
     def _body(self, place: Place) -> bytes:
         prefix, suffix = window(place.text, place.offset)

@@ -1,6 +1,7 @@
 """Many developers typing at one server: how long they wait, what they get, and what breaks first.
 
     python benchmarks/load.py REPO [REPO ...] [--developers 20,50,200] [--seconds 60] [--no-patience] [--adapters 32]
+        [--accounts]
 
 Runs `homespun serve` with the built-in model and the repositories' indexes, and simulated developers against it. Each
 replays recorded keystrokes (benchmarks/traces.py), at the times of the recording, through the language server's own
@@ -15,7 +16,7 @@ suggestion, so there are more requests than in life.
     p50 p95   ms from the request to the answer, of those that were answered
     p50 km, p95 km  the same with those that were hung up on, which would have taken longer than they lasted
               (Kaplan-Meier; none where nobody waited long enough to tell)
-    goodput   answers a second with something to show; `empty` had nothing
+    goodput   answers a second with something to show; `served`: developers who got one; `empty` had nothing
     held back  keys for which nothing was asked, since the server had refused and said when to come back
     loop p95  ms that /healthz takes, asked all the time: the delay of the event loop, the way there and back included
     page p95  ms that /console takes; `unseen`: of both, not answered well, or not within ten seconds
@@ -25,6 +26,9 @@ suggestion, so there are more requests than in life.
 
 With `--no-patience`, each level once more with developers who ask at every key, whatever they were told: an overload
 that doesn't give way.
+
+With `--accounts`, each developer has an account and shows its token, as in a company, so that the server can tell them
+apart. They are in SQLite, or where HOMESPUN_DATABASE_URL says: an empty PostgreSQL database.
 
 With `--adapters N`, the same again with developers who are all served by one adapter, and then with N adapters taken
 in turns: copies of the first repository's index, with N different random LoRAs of rank 16. `x one adapter` compares.
@@ -54,6 +58,7 @@ from typing import Any
 from bystander import LOOP, PAGE, Seen, look
 from developers import Connection, Developer, Tally
 from peers import HomespunServer, say_how_busy
+from people import with_accounts
 from traces import Recording, Trace, add_arguments, indexed_at_cut, recording_of, summary
 
 from homespun_core import registry, storage
@@ -68,6 +73,7 @@ _WARM_S = 3.0
 """Not measured at the beginning of a level."""
 _STAGGER_S = 3.0
 _CANCELS, _IDLE_S = 40, 0.2
+_DATABASE = "HOMESPUN_DATABASE_URL"
 _METRICS = ("homespun_degraded_total", "homespun_shed_total", "homespun_completions_total")
 
 
@@ -81,16 +87,28 @@ class Level:
     is_patient: bool = True
 
 
-async def run(level: Level, server: HomespunServer, seconds: float, seed: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Empty where there are no accounts."""
+
+    admin: str = ""
+    developers: Sequence[str] = ()
+
+    def of(self, number: int) -> str:
+        return self.developers[number] if self.developers else ""
+
+
+async def run(level: Level, server: HomespunServer, tokens: Tokens, seconds: float, seed: int) -> dict[str, Any]:
     tally = Tally()
     tasks = [
-        asyncio.create_task(_begin(level, number, server.address, tally, seed)) for number in range(level.developers)
+        asyncio.create_task(_begin(level, number, server.address, tokens.of(number), tally, seed))
+        for number in range(level.developers)
     ]
     await asyncio.sleep(_STAGGER_S + _WARM_S)
-    before, started = _counters(server.address), time.perf_counter()
+    before, started = _counters(server.address, tokens.admin), time.perf_counter()
     server_s, here_s = server.cpu_s, time.process_time()
     tally.is_open, seen = True, Seen()
-    looking = asyncio.create_task(look(server.address, seen))
+    looking = asyncio.create_task(look(server.address, seen, tokens.admin))
     await asyncio.sleep(seconds)
     tally.is_open = False
     looking.cancel()
@@ -103,7 +121,7 @@ async def run(level: Level, server: HomespunServer, seconds: float, seed: int) -
         if isinstance(result, Exception):
             raise result
     server_share = server_s / elapsed / len(os.sched_getaffinity(0))
-    return _row(tally, elapsed, _difference(before, _counters(server.address))) | {
+    return _row(tally, elapsed, _difference(before, _counters(server.address, tokens.admin))) | {
         "loop p95": _quantile(seen.ms[LOOP], [], 0.95),
         "page p95": _quantile(seen.ms[PAGE], [], 0.95),
         "unseen": seen.failed.total(),
@@ -113,7 +131,7 @@ async def run(level: Level, server: HomespunServer, seconds: float, seed: int) -
     }
 
 
-async def _begin(level: Level, number: int, address: str, tally: Tally, seed: int) -> None:
+async def _begin(level: Level, number: int, address: str, token: str, tally: Tally, seed: int) -> None:
     """Every developer has places of their own, or they would find their prompts in the cache already; and not all
     press the first key at once."""
     chooser = random.Random(f"{seed} {number}")
@@ -121,7 +139,12 @@ async def _begin(level: Level, number: int, address: str, tally: Tally, seed: in
     traces = chooser.sample(own, len(own))
     await asyncio.sleep(chooser.uniform(0, _STAGGER_S))
     developer = Developer(
-        number, address, lambda trace, turn: level.repo_of(trace, number, turn), tally, is_patient=level.is_patient
+        number,
+        address,
+        lambda trace, turn: level.repo_of(trace, number, turn),
+        tally,
+        token=token,
+        is_patient=level.is_patient,
     )
     await developer.work(traces)
 
@@ -140,6 +163,7 @@ def _row(tally: Tally, elapsed: float, server: Mapping[str, float]) -> dict[str,
         "p50 km": _quantile(tally.answered_ms, tally.gone_ms, 0.5),
         "p95 km": _quantile(tally.answered_ms, tally.gone_ms, 0.95),
         "goodput": round(outcomes["shown"] / elapsed, 1),
+        "served": len(tally.served),
         "empty": round(outcomes["empty"] / elapsed, 1),
         "429": outcomes["429"],
         "503": outcomes["503"],
@@ -160,8 +184,9 @@ def _quantile(seen: Iterable[float], at_least: Iterable[float], share: float) ->
     return None
 
 
-def _counters(address: str) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as response:
+def _counters(address: str, token: str) -> dict[str, float]:
+    request = urllib.request.Request(f"http://{address}/metrics", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=30) as response:
         lines = response.read().decode().splitlines()
     return {
         name.removeprefix("homespun_"): float(value)
@@ -262,16 +287,18 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield f"{name}: {row['degraded']}"
 
 
-async def cancel_ms(server: HomespunServer, recording: Recording, repos: Mapping[str, str]) -> dict[str, float]:
+async def cancel_ms(
+    server: HomespunServer, token: str, recording: Recording, repos: Mapping[str, str]
+) -> dict[str, float]:
     """How long somebody else waits for a short completion right after a long one was hung up on, and without that."""
     body = {"prompt": "import os\n", "max_tokens": 1, "temperature": 0, "homespun": {"raw": True}}
     short, chooser = json.dumps(body).encode(), random.Random(0)
     idle, after = list[float](), list[float]()
-    other = Connection(server.address)
+    other = Connection(server.address, token)
     for trace in (recording.traces * 20)[:_CANCELS]:
         await asyncio.sleep(_IDLE_S)
         idle.append(await _asked_ms(other, short))
-        developer = Developer(0, server.address, lambda _trace, _turn: "", Tally())
+        developer = Developer(0, server.address, lambda _trace, _turn: "", Tally(), token=token)
         place = developer._place(trace, f"file:///0/{trace.path}", f"{chooser.random()}", 0)
         developer._repo = repos[trace.repo]
         task = asyncio.create_task(developer._fetch(place, "typed"))
@@ -302,6 +329,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60, help="that a level lasts (default: %(default)s)")
     parser.add_argument("--no-patience", action="store_true", help="each level also with developers who don't back off")
     parser.add_argument("--adapters", type=int, default=0, metavar="N", help="compare N adapters with one")
+    parser.add_argument("--accounts", action="store_true", help="each developer has one, and shows its token")
     parser.add_argument("--flags", default="", help="more flags of `homespun serve`")
     parser.add_argument("--base-model", default="builtin")
     return parser.parse_args()
@@ -315,7 +343,9 @@ def main() -> None:
     )
     print(summary(recording))
     with TemporaryDirectory() as folder:
-        settings = Settings(data_dir=f"{folder}/data", base_model=args.base_model)
+        settings = Settings(
+            data_dir=f"{folder}/data", base_model=args.base_model, database_url=os.environ.get(_DATABASE, "")
+        )
         model = resolve_base_model(args.base_model, "auto")
         tokenizer, data = load_tokenizer(model), DataDir(settings.data_root)
         repos = {
@@ -326,7 +356,8 @@ def main() -> None:
         chosen = list(levels([int(n) for n in args.developers.split(",")], recording, repos, adapters))
         if args.no_patience:
             chosen += [replace(level, name=f"{level.name}, no patience", is_patient=False) for level in chosen]
-        rows, cancels = asyncio.run(_run_all(args, data.root, recording, repos, chosen))
+        tokens = _tokens(settings, max(level.developers for level in chosen)) if args.accounts else Tokens()
+        rows, cancels = asyncio.run(_run_all(args, data.root, tokens, recording, repos, chosen))
     with_ratios(rows)
     print("\n".join(table(rows)))
     print("somebody else's one token over HTTP: " + ", ".join(f"{n} {ms:.1f} ms" for n, ms in cancels.items()))
@@ -337,16 +368,27 @@ def main() -> None:
     )
 
 
+def _tokens(settings: Settings, number: int) -> Tokens:
+    admin, developers = with_accounts(settings, number)
+    return Tokens(admin=admin, developers=developers)
+
+
 async def _run_all(
-    args: argparse.Namespace, root: Path, recording: Recording, repos: Mapping[str, str], chosen: Sequence[Level]
+    args: argparse.Namespace,
+    root: Path,
+    tokens: Tokens,
+    recording: Recording,
+    repos: Mapping[str, str],
+    chosen: Sequence[Level],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
-    server = HomespunServer(root, "--base-model", args.base_model, *shlex.split(args.flags))
+    flags = ["--base-model", args.base_model, "--default-access", "everyone"]
+    server = HomespunServer(root, *flags, *shlex.split(args.flags))
     try:
         rows = dict[str, dict[str, Any]]()
         for level in chosen:
-            rows[level.name] = await run(level, server, args.seconds, args.seed)
+            rows[level.name] = await run(level, server, tokens, args.seconds, args.seed)
             print(f"{level.name}: {rows[level.name]}", flush=True)
-        return rows, await cancel_ms(server, recording, repos)
+        return rows, await cancel_ms(server, tokens.of(0), recording, repos)
     finally:
         server.close()
 

@@ -8,6 +8,7 @@ that isn't a completion passes: the console, health and metrics answer while com
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -24,6 +25,8 @@ from homespun_server.refused import refused
 BODY_S = 3.0
 """For a completion's body: who holds a place and sends nothing keeps somebody else out."""
 _WAIT = {"Retry-After": "1"}
+_PAUSE_S = 10.0
+_TURN_S = 60.0
 
 
 def places_of(settings: Settings) -> int:
@@ -40,17 +43,48 @@ def places_of(settings: Settings) -> int:
     return max(6, 3 * len(os.sched_getaffinity(0)))
 
 
+class Turns:
+    """Accounts whose turn it is: who was let in, until they pause, or somebody else has waited long enough.
+
+    What they type next costs a few tokens, since their prompt is in the engine's cache; anybody else's is computed
+    from its first token. Letting in whoever comes at random would make nearly all of them somebody else.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._turns: dict[str, tuple[float, float]] = {}
+        """When it began and when they were last let in."""
+
+    def __contains__(self, user: str) -> bool:
+        began, last = self._turns.get(user, (-_TURN_S, -_PAUSE_S))
+        now = self._clock()
+        return now < began + _TURN_S and now < last + _PAUSE_S
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def let_in(self, user: str) -> None:
+        now = self._clock()
+        if user in self:
+            self._turns[user] = (self._turns[user][0], now)
+        else:
+            self._turns = {other: turn for other, turn in self._turns.items() if other in self} | {user: (now, now)}
+
+
 class Lane:
     """Behind the gate, so that a place is only for somebody who may ask. `on_refused` counts.
 
     An account may hold as many places as are free: alone half of them, and one that asks for everything leaves the
-    others theirs (dynamic thresholds, as in switches: Choudhury and Hahne, 1998). Without accounts nobody is told
-    apart: behind a proxy all have one address.
+    others theirs (dynamic thresholds, as in switches: Choudhury and Hahne, 1998). Whose turn it isn't comes in while
+    a third as many accounts as there are places are inside. Without accounts nobody is told apart: behind a proxy all
+    have one address.
     """
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], places: int, on_refused: Callable[[], None]) -> None:
         self._app, self._routes, self._free, self._on_refused = app, tuple(routes), places, on_refused
+        self._few = max(1, places // 3)
         self._held = Counter[str]()
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._is_completion(scope):
@@ -63,6 +97,7 @@ class Lane:
             return
         self._free -= 1
         self._held[user] += 1
+        self._turns.let_in(user)
         try:
             await self._app(scope, within(BODY_S, receive), send)
         finally:
@@ -72,7 +107,9 @@ class Lane:
                 del self._held[user]
 
     def _has_place(self, user: str) -> bool:
-        return self._free > (self._held[user] if user else 0)
+        if not user:
+            return self._free > 0
+        return self._free > self._held[user] and (len(self._held) < self._few or user in self._turns)
 
     def _is_completion(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] != "POST":

@@ -24,7 +24,7 @@ from homespun_server.access.principal import LOCAL
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
 from homespun_server.engine.protocol import Engine
-from homespun_server.lane import Lane, places_of
+from homespun_server.lane import Lane, Turns, places_of
 from homespun_server.routes import completions
 
 COMPLETION = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
@@ -119,39 +119,99 @@ def test_who_hangs_up_leaves_the_place_to_others(address: tuple[str, int]) -> No
     assert status == 503  # there is no engine in this test
 
 
-async def test_an_account_that_asks_for_everything_leaves_places_for_the_others() -> None:
-    """Of 8 places a greedy one holds 4, and the next ones find 2 and 1."""
-    inside, release = list[str](), asyncio.Event()
+class Inside:
+    """An application that keeps whoever is let in until they are released."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        inside.append(scope["state"]["principal"].user)
-        await release.wait()
+    def __init__(self, places: int) -> None:
+        self.users, self.refused = list[str](), list[str]()
+        self._release = asyncio.Event()
+        self._lane = Lane(self._app, completions.router.routes, places, lambda: None)
+        self._asking = list[asyncio.Task[None]]()
 
-    tested, refused = Lane(app, completions.router.routes, 8, lambda: None), list[int]()
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.users.append(scope["state"]["principal"].user)
+        await self._release.wait()
 
-    async def ask(user: str) -> None:
+    async def ask(self, *users: str) -> None:
+        self._asking += [asyncio.create_task(self._ask(user)) for user in users]
+        await asyncio.sleep(0)
+
+    async def release(self) -> None:
+        self._release.set()
+        await asyncio.gather(*self._asking)
+        self._release.clear()
+        self._asking.clear()
+        self.users.clear()
+        self.refused.clear()
+
+    async def _ask(self, user: str) -> None:
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                refused.append(message["status"])
+                assert message["status"] == 429
+                self.refused.append(user)
 
         async def receive() -> Message:
             raise AssertionError("nothing is read of what is refused")
 
         scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}
-        await tested(scope | {"state": {"principal": replace(LOCAL, user=user)}}, receive, send)
+        await self._lane(scope | {"state": {"principal": replace(LOCAL, user=user)}}, receive, send)
 
-    tasks = [asyncio.create_task(ask(user)) for user in ["greedy"] * 20 + ["ada"] * 5 + ["bob"] * 5]
-    await asyncio.sleep(0)
-    assert [inside.count(user) for user in ("greedy", "ada", "bob")] == [4, 2, 1]
-    assert set(refused) == {429} and len(refused) == 23
-    release.set()
-    await asyncio.gather(*tasks)
-    release.clear()
-    again = [asyncio.create_task(ask("greedy")) for _ in range(20)]
-    await asyncio.sleep(0)
-    assert inside[7:] == ["greedy"] * 4  # all places had come back
-    release.set()
-    await asyncio.gather(*again)
+
+async def test_an_account_that_asks_for_everything_leaves_places_for_the_others() -> None:
+    """Of 16 places a greedy one holds 8, and the next ones find 4 and 2."""
+    inside = Inside(places=16)
+    await inside.ask(*["greedy"] * 20, *["ada"] * 5, *["bob"] * 5)
+    assert [inside.users.count(user) for user in ("greedy", "ada", "bob")] == [8, 4, 2]
+    assert len(inside.refused) == 16
+    await inside.release()
+    await inside.ask(*["greedy"] * 20)
+    assert inside.users == ["greedy"] * 8  # all places had come back
+    await inside.release()
+
+
+async def test_who_was_let_in_lately_comes_in_before_who_was_not() -> None:
+    """Two of six places are for anybody; the others are for those whose prompts are in the engine's cache."""
+    inside = Inside(places=6)
+    await inside.ask("ada", "bob", "eve")
+    assert (inside.users, inside.refused) == (["ada", "bob"], ["eve"])
+    await inside.release()
+    await inside.ask("eve")
+    await inside.release()
+    await inside.ask("ada", "bob", "max", "eve")
+    assert (inside.users, inside.refused) == (["ada", "bob", "eve"], ["max"])
+    await inside.release()
+
+
+async def test_without_accounts_every_place_is_for_anybody() -> None:
+    inside = Inside(places=6)
+    await inside.ask(*[""] * 7)
+    assert len(inside.users) == 6
+    await inside.release()
+
+
+@pytest.mark.parametrize(("each_s", "lasts_s"), [(9, 54), (11, 0)], ids=["typing", "with pauses"])
+def test_a_turn_ends_with_a_pause_or_after_a_minute(each_s: int, lasts_s: int) -> None:
+    now = 0.0
+    turns = Turns(lambda: now)
+    assert "ada" not in turns
+    turns.let_in("ada")
+    held = [0.0]
+    while "ada" in turns:
+        held.append(now)
+        turns.let_in("ada")
+        now += each_s
+    assert held[-1] == lasts_s
+    turns.let_in("ada")
+    assert "ada" in turns
+
+
+def test_turns_that_ended_take_no_memory() -> None:
+    now = 0.0
+    turns = Turns(lambda: now)
+    for user in range(100):
+        turns.let_in(str(user))
+        now += 1
+    assert len(turns) == 10
 
 
 def test_places_follow_from_cores_or_servers_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
