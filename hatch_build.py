@@ -52,10 +52,15 @@ class KernelsHook(BuildHookInterface[Any]):
 
 
 def compile_all(root: Path) -> list[Path]:
-    """The libraries that could be compiled; those of an earlier time are replaced."""
+    """The libraries that could be compiled; all others of an earlier time go."""
     folder = root / NATIVE
-    for old in folder.glob("kernels-*.so*"):
+    built = _compiled(folder)
+    for old in {*folder.glob("kernels-*.so*")} - {*built}:
         old.unlink()
+    return built
+
+
+def _compiled(folder: Path) -> list[Path]:
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
     if compiler is None:
         print(
