@@ -209,6 +209,9 @@ class Settings:
     feedback_days: float = _setting(
         90.0, "what became of completions (counts, no code) is kept so long; 0 keeps nothing", SERVE, low=0
     )
+    keep_completions_days: float = _setting(
+        30.0, "completions of a [[repository]] with keep_completions, and their prompts, are kept so long", SERVE, low=0
+    )
     database_url: str = _setting("", "the server's database (default: SQLite in data_dir); may be PostgreSQL")
 
     show_filter: str = _setting(

@@ -54,12 +54,15 @@ class RepositoryConfig:
     """Environment variable with the token. At most one of the two is set."""
     user: str = "oauth2"
     """Goes with the token: GitLab wants this name for OAuth tokens; it, GitHub and Gitea take any for the others."""
+    keep_completions: bool = False
+    """Whether the server keeps completions that were shown, with their prompts: code, in its database."""
 
 
 _TEXTS = ("languages", "include", "exclude", "groups")
 _NUMBERS = ("max_repo_mb", "max_clone_mb", "timeout_s")
+_SWITCHES = ("keep_completions",)
 _RULES = tuple(f.name for f in fields(SourceRules))
-KEYS = ("source", "name", "branch", *_TEXTS, *_NUMBERS, "token_file", "token_env", "user")
+KEYS = ("source", "name", "branch", *_TEXTS, *_NUMBERS, *_SWITCHES, "token_file", "token_env", "user")
 
 
 def parse_repositories(value: object, origin: str, base: Path) -> tuple[RepositoryConfig, ...]:
@@ -126,6 +129,8 @@ def _checked(key: str, value: object, where: str) -> object:
         raise ConfigError(f"{where}: {unreadable}")
     if key in _NUMBERS:
         return _number(value, where)
+    if key in _SWITCHES:
+        return _switch(value, where)
     if key not in _TEXTS:
         text = _text(value, where)
         if key == "token_env" and not _VARIABLE.fullmatch(text):
@@ -142,6 +147,12 @@ def _number(value: object, where: str) -> int:
         raise ConfigError(f"{where}: {value!r} is not a whole number")
     if value < 1:
         raise ConfigError(f"{where}: {value} is below 1")
+    return value
+
+
+def _switch(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: {value!r} is not true or false")
     return value
 
 

@@ -46,7 +46,15 @@ class Account:
 
     def status(self) -> _Reply:
         connection = self._client.current
-        about = {"backend": connection.backend, "isSignedIn": connection.has_token} if connection else {}
+        about = (
+            {
+                "backend": connection.backend,
+                "isSignedIn": connection.has_token,
+                "keepsCompletions": list(connection.keeps),
+            }
+            if connection
+            else {}
+        )
         return self._client.status.as_json() | about | {"servers": [s.as_json() for s in self._client.standings()]}
 
     def check(self) -> _Reply:

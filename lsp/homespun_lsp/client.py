@@ -13,6 +13,7 @@ from homespun_lsp.connection import NOTHING, Connection
 from homespun_lsp.context import Query
 from homespun_lsp.options import Options
 from homespun_lsp.servers import Server, server_of
+from homespun_lsp.signin.place import notice
 from homespun_lsp.status import PAUSED, State, Status
 from homespun_lsp.user import user_id
 
@@ -33,6 +34,7 @@ class CompletionClient:
         self._connections: OrderedDict[Server, Connection] = OrderedDict()
         """The one used last is the last."""
         self._told: dict[Server, Status] = {}
+        self._noticed: dict[Server, tuple[str, ...]] = {}
         self._makers: OrderedDict[str, Connection] = OrderedDict()
         """Who made a completion, by its id."""
         self._closing: set[asyncio.Task[None]] = set()
@@ -119,6 +121,9 @@ class CompletionClient:
             self._say(f"Homespun: {status.message}.{_PATIENCE if status.state in _PASSING else ''}", True)
         elif before is not None and before.state is not State.CONNECTING:
             self._say(f"Homespun: {status.server} answers again.", False)
+        if connection.keeps and self._noticed.get(connection.server) != connection.keeps:
+            self._noticed[connection.server] = connection.keeps
+            self._say(f"Homespun: {notice(str(status.server), connection.keeps)}.", False)
         if connection is self.current and self.status.state is not State.PAUSED:
             self._show(status)
 

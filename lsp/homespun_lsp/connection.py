@@ -21,6 +21,7 @@ from homespun_lsp.network import CONNECT_S, client_for, explain
 from homespun_lsp.options import token_problem
 from homespun_lsp.servers import Server
 from homespun_lsp.signin import tokens
+from homespun_lsp.signin.place import kept_in
 from homespun_lsp.status import State, Status
 from homespun_lsp.verdicts import NONSENSE, Trouble, verdict
 
@@ -52,6 +53,8 @@ class Connection:
         self._mending: asyncio.Task[None] | None = None
         self._is_closed = False
         self.status = Status(state=State.CONNECTING, server=origin_of(server.url))
+        self.keeps: tuple[str, ...] = ()
+        """Repositories whose completions the server keeps, with their prompts."""
 
     @property
     def backend(self) -> str:
@@ -157,6 +160,8 @@ class Connection:
             self._backend = found.backend if self.server.backend == backends.AUTO else self.server.backend
             self._model = self.server.model or found.model
         trouble = verdict(status, headers, path=_PROBE, has_token=bool(self._token))
+        if found is not None and found.backend == backends.HOMESPUN:
+            self.keeps = kept_in(models)
         self._settle(trouble if trouble and trouble.state in (*_WATCHED, State.NOT_PERMITTED) else None)
 
     async def _mend(self) -> None:

@@ -70,7 +70,7 @@ def build_app(
     says where settings come from that aren't at their defaults, `forges` are asked who may read what. Raises
     ConfigError when the settings would open the server to a network without asking who is there.
     """
-    runtime = Runtime(settings, model, load_engine, scopes)
+    runtime = Runtime(settings, model, load_engine, scopes, targets.keeping if targets else frozenset())
     try:
         check_exposure(settings, has_accounts=runtime.lookup.has_accounts)
         service = SignIn(settings, runtime.database, runtime.lookup)

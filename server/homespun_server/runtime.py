@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from homespun_server.engine.protocol import Engine
 from homespun_server.engine.vllm.wire import urls_of
 from homespun_server.exposure import is_loopback
 from homespun_server.feedback.filter.live import LiveFilter
+from homespun_server.feedback.keeping import Keeping, kept
+from homespun_server.feedback.kept import announced
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore, days_ago
 from homespun_server.metrics import Metrics
@@ -55,8 +58,14 @@ class Runtime:
     """`loaded` is None until the engine is ready, and stays None when loading failed: `error` says why."""
 
     def __init__(
-        self, settings: Settings, model: ModelFiles, load_engine: EngineLoader, scopes: Sequence[ScopeConfig] = ()
+        self,
+        settings: Settings,
+        model: ModelFiles,
+        load_engine: EngineLoader,
+        scopes: Sequence[ScopeConfig] = (),
+        keeping: frozenset[str] = frozenset(),
     ) -> None:
+        """`keeping`: ids of the repositories whose completions are kept with their prompts."""
         self.settings, self.model, self.metrics = settings, model, Metrics()
         self.loaded: Loaded | None = None
         self.error: str | None = None
@@ -70,7 +79,7 @@ class Runtime:
         self.rollout: RolloutFollower | None = None
         """None where a person decides."""
         self._trace, self._end_traces = _traces(settings, model)
-        self._load_engine, self._scopes = load_engine, scopes
+        self._load_engine, self._scopes, self._keeping = load_engine, scopes, keeping
         self._thread: threading.Thread | None = None
 
     def start(self, on_loaded: Callable[[Runtime], None]) -> None:
@@ -105,15 +114,25 @@ class Runtime:
             state["error"] = self.error
         if self.loaded is not None:
             engine, watcher = self.loaded.engine, self.loaded.watcher
+            num_kept = self.recorder.num_kept if self.recorder else {}
+            seen = watcher.visible_to(reader.readable)
             state |= {
                 "family": self.loaded.family,
                 "dtype": engine.dtype,
                 "device": engine.device,
                 "max_context": engine.max_context,
-                "repositories": [r.state() for r in watcher.visible_to(reader.readable)],
+                "repositories": [
+                    r.state() | ({"kept_completions": num_kept.get(r.id, 0)} if r.id in self._keeping else {})
+                    for r in seen
+                ],
                 "problems": watcher.problems if may(reader, "manage-people") else [],
             }
         return state
+
+    def keeps_of(self, reader: Principal) -> list[str]:
+        """Names of the repositories whose completions are kept with their prompts, of those that somebody may read."""
+        seen = self.loaded.watcher.visible_to(reader.readable) if self.loaded else ()
+        return sorted(r.name or r.id for r in seen if r.id in self._keeping)
 
     def guarded(self) -> tuple[Guarded, ...]:
         """What there is to read; nothing until it is loaded."""
@@ -157,6 +176,7 @@ class Runtime:
             record=self.recorder.record if self.recorder else None,
             trace=self._trace,
             shadow=self._shadow(engine, tokenizer),
+            keeping=Keeping(self._keeping, model.digest, self.recorder.hold) if self.recorder else None,
             judged=LiveFilter(DataDir(settings.data_root).filters, may_hide=settings.show_filter == "auto").judged,
         )
         self._gauges(engine, watcher)
@@ -186,7 +206,10 @@ class Runtime:
 
     def _opened_recorder(self) -> Recorder | None:
         settings = self.settings
+        announced(self.database, self._keeping)
         if settings.feedback_days <= 0:
+            if self._keeping:
+                raise ConfigError("keep_completions: is about what becomes of them too; set feedback_days above 0")
             if settings.rollout == "automatic":
                 raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or it to manual")
             return None
@@ -195,10 +218,12 @@ class Runtime:
             store,
             keep_days=settings.feedback_days,
             on_lost=lambda reason, number: self.metrics.lost_facts.labels(reason).inc(number),
-            on_sweep=self._count_demand,
+            on_sweep=self._swept,
+            kept=partial(kept, DataDir(settings.data_root)),
         )
 
-    def _count_demand(self, store: FeedbackStore) -> None:
+    def _swept(self, store: FeedbackStore) -> None:
+        store.keep_only(self._keeping, self.settings.keep_completions_days)
         demand.write(DataDir(self.settings.data_root), demand.counted(store.outcomes(None, days_ago(demand.DAYS))))
 
     def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:

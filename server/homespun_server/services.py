@@ -38,6 +38,7 @@ from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, Engi
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
+from homespun_server.feedback.keeping import Keeping
 from homespun_server.metrics import Metrics, outcome_of
 from homespun_server.retrieval import Retriever
 from homespun_server.shadow.shadowing import Shadow, Silent, ms_per_token
@@ -84,14 +85,17 @@ class Completer:
         judged: Callable[[CompletionFact], CompletionFact] = lambda fact: fact,
         trace: Trace = lambda fields: None,
         shadow: Shadow | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         """`record` takes what is remembered of each completion, after `judged` added what the show/hide filter says;
-        `trace` what is logged of it; `shadow` has a candidate complete the same, for nobody to see.
+        `trace` what is logged of it; `shadow` has a candidate complete the same, for nobody to see;
+        `keeping` is where an admin wants whole completions kept.
 
         Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
         self._repositories, self._settings, self._metrics = repositories, settings, metrics
         self._record, self._judged, self._trace, self._shadow = record, judged, trace, shadow
+        self._keeping = keeping
         room = engine.max_context - settings.max_new_tokens
         if room < _MIN_PROMPT_TOKENS:
             raise ConfigError(
@@ -406,4 +410,8 @@ class Completer:
         fact = self._judged(fact_of(request_id, work, completion))
         if self._record is not None:
             self._record(fact)
-        return replace(completion, text="", tokens=(), hidden_by="filter") if fact.verdict == "hide" else completion
+        if fact.verdict == "hide":
+            return replace(completion, text="", tokens=(), hidden_by="filter")
+        if self._keeping is not None:
+            self._keeping.consider(fact, work, completion, self._builder)
+        return completion

@@ -141,6 +141,11 @@ def render(state: dict[str, Any]) -> str:
     server = state["server"]
     lines = [f"data directory  {state['data_dir']}", f"server          {_server_line(server)}"]
     lines += [f"  problem: {problem}" for problem in (server or {}).get("problems", ())]
+    lines += [
+        f"  keeps: {r['kept_completions']:,} completions of {r['repository']} with their prompts (keep_completions)"
+        for r in (server or {}).get("repositories", ())
+        if "kept_completions" in r
+    ]
     if not state["repositories"]:
         lines.append("repositories    none yet; start with: homespun up REPO")
     for name, repo in state["repositories"].items():

@@ -71,6 +71,7 @@ def test_relative_paths_count_from_the_settings_file(source: str, place: str) ->
     [
         ("[repository]\nsource = 'a'", "is not a list of tables; write [[repository]]"),
         ("repository = ['a']", "is not a list of tables"),
+        ("[[repository]]\nsource = 'a'\nkeep_completions = 'no'", "keep_completions: 'no' is not true or false"),
         ("[[repository]]\nname = 'a'", "repository 1: source is missing; give the directory or URL"),
         ("[[repository]]\nsource = 'a'\nlangauges = []", "langauges: unknown key; did you mean 'languages'?"),
         ("[[repository]]\nsource = 'a'\nxyzzy = 1", "xyzzy: unknown key; the keys are source, name,"),

@@ -33,6 +33,18 @@ def test_too_little_code_is_said_below_what_there_is_and_no_failure(
     assert not (tmp_path / "data" / "adapters").exists()
 
 
+def test_too_few_completions_to_tune_by_are_said_and_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop").mkdir()
+    words = ["train", str(make_repository(tmp_path / "shop")), "--preferences", "--data-dir", str(tmp_path / "data")]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "0 completions that were taken and 0 that were dismissed" in said and "keep_completions" in said
+    assert main([*words, "--on-top-of", "v1"]) == 1
+    assert "--preferences" in capsys.readouterr().err
+
+
 def test_a_directory_that_is_no_repository_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path), "--data-dir", str(tmp_path / "data")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
@@ -42,9 +54,8 @@ def test_every_training_setting_is_a_flag() -> None:
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     args = parser.parse_args(["repo", "--train-minutes", "2", "--lora-rank", "4", "--max-file-kb", "9"])
-    settings = load_settings(
-        {k: v for k, v in vars(args).items() if k not in ("repository", "commit", "config", "lease", "owner")}, {}
-    ).settings
+    others = ("repository", "commit", "config", "lease", "owner", "preferences")
+    settings = load_settings({k: v for k, v in vars(args).items() if k not in others}, {}).settings
     assert (settings.train_minutes, settings.lora_rank, settings.max_file_kb) == (2.0, 4, 9)
 
 

@@ -34,19 +34,25 @@ from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, at_commit, open_repository
 from homespun_indexer.secrets import redact
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.database.opening import open_database
 from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest, Ids, Tree
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
+from homespun_server.feedback.store import FeedbackStore
 from homespun_trainer import heads, launched, own, page, report, weighing
 from homespun_trainer.evaluate import Written
 from homespun_trainer.examples import Mix
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.pipeline import TooLittleCode, train_repository
+from homespun_trainer.preferences.rows import Shown
+from homespun_trainer.preferences.tuning import tune_by_preference
 from homespun_trainer.publishing import Outcome, WithdrawnError
 from homespun_trainer.train import TrainingInterruptedError
 
 logger = logging.getLogger(__name__)
+
+_GOES_ON = "the checkpoint is saved, the same command goes on from it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="owner",
         metavar="USER",
         help="an adapter for this person alone, who asked for one, of their lines",
+    )
+    parser.add_argument(
+        "--preferences",
+        action="store_true",
+        help="tune the live adapter by what people took and dismissed of the completions that the server keeps"
+        " (keep_completions), on this machine or with its database_url",
     )
     parser.add_argument("--lease", type=int, metavar="N", help=LEASE_HELP)
     add_flags(parser, (TRAIN, INDEX))
@@ -84,17 +96,21 @@ def _run(args: argparse.Namespace) -> int:
     wanted = scope or loaded.chosen([args.repository])[0]
     if args.owner and (scope is not None or settings.on_top_of):
         raise ConfigError("--for: somebody's own adapter is of one repository, on top of what everybody has there")
+    if args.preferences and (scope is not None or args.owner or settings.on_top_of):
+        raise ConfigError("--preferences: is about one repository, on top of what everybody has there")
     wish = personal.wish_of(DataDir(settings.data_root), args.owner) if args.owner else None
     configure_logging(settings.log_level, settings.log_format)
     if args.lease is not None:
         work_under(Lease("train", args.lease))
     try:
-        outcome = train(wanted, settings, progress_for_terminal(settings.progress), args.commit, wish)
+        progress = progress_for_terminal(settings.progress)
+        outcome = train(wanted, settings, progress, args.commit, wish, by_preference=args.preferences)
     except TooLittleCode as reason:
         print(f"homespun: {reason}", flush=True)
         return 0
     except TrainingInterruptedError:
-        print("homespun: stopped; the checkpoint is saved, the same command goes on from it", file=sys.stderr)
+        how = "the same command begins anew" if args.preferences else _GOES_ON
+        print(f"homespun: stopped; {how}", file=sys.stderr)
         return INTERRUPTED
     print(summary(outcome, with_example=settings.progress != "json"), flush=True)
     return 0
@@ -106,6 +122,8 @@ def train(
     progress: Progress,
     commit: str | None = None,
     wish: Wish | None = None,
+    *,
+    by_preference: bool = False,
 ) -> Outcome:
     """Corpora, indexes as of their cuts, adapter, gate, registry. A `commit` is looked for in what was fetched before.
 
@@ -126,7 +144,38 @@ def train(
     ):
         for part in job.parts:
             print(*([f"{part.name}:"] if scope else []), corpus_summary(part.corpus.report), flush=True)
+        if by_preference:
+            beneath = own.beneath(data, job.id, files.digest)
+            return tune_by_preference(
+                replace(job, beneath=beneath),
+                shown(settings, data, job.id),
+                open_engine=lambda: opened_engine(files, settings),
+                progress=progress,
+            )
         return train_repository(job, open_engine=lambda: opened_engine(files, settings), progress=progress)
+
+
+def shown(settings: Settings, data: DataDir, repository: str) -> Sequence[Shown]:
+    """What the server keeps of completions there, with what became of them."""
+    store = FeedbackStore(open_database(settings.database_url, data.database))
+    try:
+        told = store.told(repository)
+    finally:
+        store.close()
+    return [
+        Shown(
+            id=each.kept.completion,
+            base=each.kept.base,
+            paths=each.kept.paths,
+            ids=each.kept.ids,
+            opening=each.kept.opening,
+            text=each.kept.text,
+            accepted_characters=each.outcome.accepted_characters,
+            kept_characters=each.outcome.kept_characters,
+            is_dismissed=each.is_dismissed,
+        )
+        for each in told
+    ]
 
 
 def _called(repos: Sequence[Repository], scope: ScopeConfig | None, wish: Wish | None) -> tuple[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -51,18 +51,39 @@ async def way_to(server: Server) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
-async def known_as(http: httpx.AsyncClient, url: str, token: str) -> str | None:
-    """What the server calls who has this token; None where it doesn't let them in. Raises ServiceError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a server says of who has a token."""
+
+    name: str = "somebody"
+    """A stock server knows no names."""
+    keeps: tuple[str, ...] = ()
+    """Repositories whose completions it keeps, with their prompts."""
+
+
+async def known_as(http: httpx.AsyncClient, url: str, token: str) -> Known | None:
+    """None where it doesn't let them in. Raises ServiceError."""
     if not await is_accepted(http, url, token):
         return None
     try:
         response = await http.get(f"{url}/v1/homespun/me", headers=_headers(token))
-        match response.json() if response.status_code == httpx.codes.OK else None:
-            case {"name": str(name), "role": str(role)} if name.isprintable() and role.isprintable():
-                return f"{name}, {role}"
+        body = response.json() if response.status_code == httpx.codes.OK else None
     except (httpx.HTTPError, ValueError, RecursionError):
-        pass
-    return "somebody"  # a stock server knows no names
+        return Known()
+    match body:
+        case {"name": str(name), "role": str(role)} if name.isprintable() and role.isprintable():
+            return Known(name=f"{name}, {role}", keeps=kept_in(body))
+    return Known()
+
+
+def kept_in(body: object) -> tuple[str, ...]:
+    """Where a server says, about somebody or with its models, in which repositories completions are kept."""
+    names = body.get("keeps_completions") if isinstance(body, Mapping) else None
+    return tuple(n for n in names if isinstance(n, str) and n.isprintable()) if isinstance(names, list) else ()
+
+
+def notice(server: str, keeps: Sequence[str]) -> str:
+    return f"{server} keeps completions that were shown in {', '.join(keeps)}, with their prompts"
 
 
 async def is_accepted(http: httpx.AsyncClient, url: str, token: str) -> bool:

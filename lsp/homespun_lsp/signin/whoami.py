@@ -9,7 +9,7 @@ import os
 from homespun_core.errors import ServiceError
 from homespun_lsp.servers import Server
 from homespun_lsp.signin import tokens
-from homespun_lsp.signin.place import add_server, known_as, server_named, way_to
+from homespun_lsp.signin.place import Known, add_server, known_as, notice, server_named, way_to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,14 +21,16 @@ def run(args: argparse.Namespace) -> int:
     """Raises ConfigError and ServiceError; the latter also when the server doesn't let us in."""
     server = server_named(args.server)
     token, place = token_for(server)
-    name = asyncio.run(_name(server, token))
-    if name is None:
+    known = asyncio.run(_known(server, token))
+    if known is None:
         raise ServiceError(f"{server.url} doesn't let you in ({place}); sign in with: homespun login {server.url}")
-    print(f"{server.url} lets you in as {name} ({place}).")
+    print(f"{server.url} lets you in as {known.name} ({place}).")
+    if known.keeps:
+        print(f"{notice(server.url, known.keeps)}.")
     return 0
 
 
-async def _name(server: Server, token: str) -> str | None:
+async def _known(server: Server, token: str) -> Known | None:
     async with way_to(server) as http:
         return await known_as(http, server.url, token)
 

@@ -36,6 +36,7 @@ def whoami(desk: Annotated[Desk, Depends(anybody)]) -> wire.Whoami:
         role=me.role,
         scopes=sorted(me.scopes),
         repositories=None if me.readable is None else sorted(me.readable),
+        keeps_completions=desk.runtime.keeps_of(me),
     )
 
 

@@ -106,6 +106,8 @@ class Whoami(BaseModel):
     scopes: list[str]
     repositories: list[str] | None
     """Ids of those that may be read; null is all."""
+    keeps_completions: list[str]
+    """Names of the repositories whose completions are kept here, with their prompts."""
 
 
 class Checked(BaseModel):

@@ -7,17 +7,22 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_server.feedback.facts import CompletionFact, Event, Fact
+from homespun_server.feedback.keeping import Whole
+from homespun_server.feedback.kept import Kept
 from homespun_server.feedback.store import FeedbackStore, days_ago
 
 logger = logging.getLogger(__name__)
 
 _MAX_WAITING = 10_000
 _MAX_HELD = 2_000
+_MAX_WHOLE = 1_000
+"""Some 40 MB; editors tell within seconds what they show."""
 _MAX_BATCH = 500
 _GATHER_S = 0.2
 """Facts of so long are written together: a transaction waits for the disk."""
@@ -32,11 +37,17 @@ class Recorder:
         keep_days: float,
         on_lost: Callable[[str, int], None],
         on_sweep: Callable[[FeedbackStore], None] = lambda store: None,
+        kept: Callable[[Whole], Kept | None] = lambda whole: None,
     ) -> None:
         """`on_lost(reason, number)` is called for facts that are not written: `full`, `failed`, `unknown`; `on_sweep`
-        each hour, in its thread."""
+        each hour, in its thread, and there too `kept`, which says what is written of a whole completion."""
         self.store, self._keep_days, self._on_lost, self._on_sweep = store, keep_days, on_lost, on_sweep
-        self._waiting: queue.Queue[Fact] = queue.Queue(_MAX_WAITING)
+        self._kept = kept
+        self.num_kept: Mapping[str, int] = {}
+        """Whole completions in the database, by repository."""
+        self._whole: OrderedDict[str, Whole] = OrderedDict()
+        """Those that nobody is known to have seen yet, oldest first."""
+        self._waiting: queue.Queue[Fact | Whole] = queue.Queue(_MAX_WAITING)
         self._held: dict[str, CompletionFact] = {}
         """What was made ahead and nobody has told of yet, oldest first."""
         self._is_closing = threading.Event()
@@ -52,13 +63,23 @@ class Recorder:
         if isinstance(fact, Event) and (held := self._held.pop(fact.completion, None)):
             self._put(held)
         self._put(fact)
+        if isinstance(fact, Event) and fact.kind in ("shown", "accepted"):
+            whole = self._whole.get(fact.completion)
+            if whole is not None and fact.user in ("", whole.user):
+                self._put(self._whole.pop(fact.completion))
+
+    def hold(self, whole: Whole) -> None:
+        """Written once somebody is known to have seen it; else it is gone when others need the room."""
+        self._whole[whole.id] = whole
+        if len(self._whole) > _MAX_WHOLE:
+            self._whole.popitem(last=False)
 
     def _hold(self, fact: CompletionFact) -> None:
         self._held[fact.id] = fact
         if len(self._held) > _MAX_HELD:
             self._held.pop(next(iter(self._held)), None)
 
-    def _put(self, fact: Fact) -> None:
+    def _put(self, fact: Fact | Whole) -> None:
         try:
             self._waiting.put_nowait(fact)
         except queue.Full:
@@ -75,19 +96,23 @@ class Recorder:
             self._sweep()
             self._write(self._batch())
 
-    def _batch(self) -> list[Fact]:
+    def _batch(self) -> list[Fact | Whole]:
         self._is_closing.wait(_GATHER_S)
-        facts: list[Fact] = []
+        facts: list[Fact | Whole] = []
         while len(facts) < _MAX_BATCH and not self._waiting.empty():
             facts.append(self._waiting.get_nowait())
         return facts
 
-    def _write(self, facts: Sequence[Fact]) -> None:
-        if not facts:
+    def _write(self, found: Sequence[Fact | Whole]) -> None:
+        if not found:
             return
+        facts = [fact for fact in found if not isinstance(fact, Whole)]
+        whole = [row for fact in found if isinstance(fact, Whole) and (row := self._kept(fact))]
         try:
-            if num_unknown := self.store.write(facts):
+            if num_unknown := self.store.write(facts, whole):
                 self._on_lost("unknown", num_unknown)
+            if whole:
+                self.num_kept = self.store.num_kept()
         except SQLAlchemyError as error:
             logger.warning("%d facts are lost: the database fails (%s)", len(facts), type(error).__name__)
             self._on_lost("failed", len(facts))
@@ -100,5 +125,6 @@ class Recorder:
             self.store.forget_before(days_ago(self._keep_days))
             self.store.sum_up()
             self._on_sweep(self.store)
+            self.num_kept = self.store.num_kept()
         except (SQLAlchemyError, OSError) as error:
             logger.warning("feedback can't be swept (%s)", type(error).__name__)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from homespun_core.outcomes import Outcome
+from homespun_server.feedback import kept as whole
 from homespun_server.feedback import sums
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
+from homespun_server.feedback.kept import Kept, Told
 from homespun_server.feedback.sums import SETTLED_S
-from homespun_server.feedback.tables import completions, events
+from homespun_server.feedback.tables import completions, events, kept_completions
 
 _DAY_S = 86_400.0
 
@@ -24,12 +26,13 @@ class FeedbackStore:
     def close(self) -> None:
         self._engine.dispose()
 
-    def write(self, facts: Sequence[Fact]) -> int:
+    def write(self, facts: Sequence[Fact], kept: Sequence[Kept] = ()) -> int:
         """In one transaction; returns how many events were left out since nothing is known of their completion. The
         same fact twice is one fact; of two counts of characters the larger stands."""
         with self._engine.begin() as connection:
             sums.unsettle(connection, map(sums.day_of, _times(connection, facts)))
             _write_completions(connection, {f.id: f for f in facts if isinstance(f, CompletionFact)})
+            whole.write(connection, kept)
             return _write_events(connection, [f for f in facts if isinstance(f, Event)])
 
     def outcomes(self, repository: str | None, since: float, until: float | None = None) -> Sequence[Outcome]:
@@ -62,6 +65,31 @@ class FeedbackStore:
         with self._engine.begin() as connection:
             sums.forget_before(connection, limit)
             return connection.execute(delete(completions).where(completions.c.time < limit)).rowcount
+
+    def keep_only(self, named: Collection[str], days: float) -> None:
+        """Of whole completions those of these repositories, for so long."""
+        with self._engine.begin() as connection:
+            whole.forget_outside(connection, named, days_ago(days))
+
+    def num_kept(self) -> Mapping[str, int]:
+        with self._engine.connect() as connection:
+            return whole.counted(connection)
+
+    def told(self, repository: str) -> Sequence[Told]:
+        """Whole completions with what became of them, by time; without those that may still change."""
+        outcomes = {outcome.completion: outcome for outcome in self.outcomes(repository, 0.0)}
+        mine = kept_completions.c.repository == repository
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(kept_completions).where(mine).order_by(kept_completions.c.time)).all()
+            of_these = events.c.completion.in_(select(kept_completions.c.completion).where(mine))
+            gone = select(events.c.completion).where(of_these, events.c.kind == "dismissed")
+            dismissed = set(connection.execute(gone).scalars())
+        found = [Kept(**(row._asdict() | {"paths": tuple(row.paths), "ids": tuple(row.ids)})) for row in rows]
+        return [
+            Told(kept=row, outcome=outcomes[row.completion], is_dismissed=row.completion in dismissed)
+            for row in found
+            if row.completion in outcomes
+        ]
 
     def sum_up(self) -> int:
         """The days that are over; how many there were to do."""

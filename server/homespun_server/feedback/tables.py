@@ -1,8 +1,9 @@
-"""What is remembered of completions: one row for each, and one for each thing that became of it."""
+"""What is remembered of completions: one row for each, and one for each thing that became of it. No code, but in
+`kept_completions`, where an admin wants that."""
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, Text
 
 from homespun_server.database.schema import metadata
 
@@ -32,6 +33,21 @@ events = Table(
     Column("time", Float, nullable=False),
     Column("characters", Integer, nullable=False),
 )
+kept_completions = Table(
+    "kept_completions",
+    metadata,
+    Column("completion", String(64), ForeignKey("completions.id", ondelete="CASCADE"), primary_key=True),
+    Column("time", Float, nullable=False, index=True),
+    Column("repository", String(64), nullable=False, index=True),
+    Column("paths", JSON, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("ids", JSON, nullable=False),
+    Column("opening", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("base", String(64), nullable=False),
+    Column("adapter", String(256)),
+)
+"""The one table with code in it: see `keeping`."""
 usage_days = Table(
     "usage_days",
     metadata,

@@ -44,6 +44,11 @@ class Targets:
             for config in self._repositories
         ]
 
+    @property
+    def keeping(self) -> frozenset[str]:
+        """Ids of those whose completions are kept with their prompts."""
+        return frozenset(_id_of(config.source) for config in self._repositories if config.keep_completions)
+
     def parts(self, id: str) -> frozenset[str]:
         """Ids of all that a job about it is about: a shared adapter's repositories, and itself."""
         scopes = (scope for scope in self._scopes if scope.id == id)

@@ -41,7 +41,9 @@ async def metrics_page(request: Request) -> Response:
 
 @router.get("/v1/models", **asking("The model, as OpenAI lists models", schemas.MODELS))
 async def openai_models(request: Request) -> dict[str, Any]:
-    return openai.models(_facts(request))
+    """And where completions are kept: this is what an editor asks first, so nobody can miss it."""
+    keeps = runtime_of(request).keeps_of(principal_of(request))
+    return openai.models(_facts(request)) | ({"keeps_completions": keeps} if keeps else {})
 
 
 @router.get("/v1/models/{id:path}", **asking("A model, as OpenAI has it", schemas.MODEL))

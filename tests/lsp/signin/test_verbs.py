@@ -81,6 +81,18 @@ async def test_a_token_of_an_administrator_is_read_from_standard_input_and_tried
     assert (await terminal.run("login", fake.url, "--token", stdin=""))[0] == 1
 
 
+async def test_people_are_told_where_a_server_keeps_their_completions(fake: FakeServer, terminal: Terminal) -> None:
+    keeps = {"keeps_completions": ["shop", "web"]}
+    fake.pages["/v1/models"] = {"data": [{"id": "m", "owned_by": "homespun"}]} | keeps
+    fake.pages["/v1/homespun/me"] = {"name": "ada", "role": "developer"} | keeps
+    said = f"{fake.url} keeps completions that were shown in shop, web, with their prompts."
+    assert said in (await terminal.run("whoami", fake.url))[1]
+    async with editor(serverUrl=fake.url, environ=terminal.environ) as session:
+        assert await session.open("x = |").ghost()
+        assert await session.open("y = |").ghost()
+        assert session.log.count(f"Homespun: {said}") == 1
+
+
 async def test_the_server_may_stand_in_the_users_own_file(fake: FakeServer, terminal: Terminal) -> None:
     own = terminal.home / "config" / "homespun" / "editor.toml"
     own.parent.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,13 @@ from homespun_core.paths import DataDir, repo_id
 from homespun_core.types import Document
 from homespun_indexer import forgotten
 from homespun_indexer.people import author_hash
+from homespun_server.database.opening import open_database
+from homespun_server.feedback.store import FeedbackStore
 from homespun_trainer import trained_on
 from homespun_trainer.forget import cli
 from tests.repos import make_repo
+from tests.server.feedback.test_keeping import row
+from tests.server.feedback.test_store import fact
 
 
 @pytest.fixture
@@ -48,6 +53,18 @@ def test_what_knew_it_is_deleted_and_the_request_remembered(data: DataDir, shop:
     (request,) = forgotten.load(data)
     assert request.repository == repo_id(str(shop))
     assert "ada@" not in data.forgotten.read_text().lower()
+
+
+def test_completions_that_the_server_kept_of_it_go_with_it(
+    data: DataDir, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FeedbackStore(open_database("", data.database))
+    facts, rows = [fact("a"), fact("b")], [row("a", paths=("pay.py",)), row("b", paths=("basket.py",))]
+    store.write(facts, [replace(kept, repository=repo_id(str(shop))) for kept in rows])
+    assert run(data, str(shop), "--path", "pay.py", "--yes", "--no-train") == 0
+    assert "1 kept completions are deleted" in capsys.readouterr().out
+    assert store.num_kept() == {repo_id(str(shop)): 1}
+    store.close()
 
 
 def test_what_is_trained_while_it_asks_goes_too(data: DataDir, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

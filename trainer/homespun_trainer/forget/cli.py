@@ -18,6 +18,8 @@ from homespun_indexer import forgotten
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.people import author_hash
 from homespun_indexer.progress import progress_for_terminal
+from homespun_server.database.opening import open_database
+from homespun_server.feedback import kept
 from homespun_trainer.cli import summary, train
 from homespun_trainer.forget.effects import Effect, effects, known_repositories, source_of, take_away
 from homespun_trainer.pipeline import TooLittleCode
@@ -32,8 +34,9 @@ examples:
   homespun forget --undo 2                                     learn number 2 again, at the next training
 
 What it does, at once: remembers the request, so that every later corpus leaves these files out; takes adapters that
-were trained on any of them out of service and deletes them, with corpora and unfinished training runs; trains anew
-without them. Deleting adapters can't be undone; --undo only lets later training use the files again.
+were trained on any of them out of service and deletes them, with corpora, unfinished training runs and completions that
+the server kept (keep_completions; with --author all of the repository, since none of them says who wrote what); trains
+anew without them. Deleting adapters can't be undone; --undo only lets later training use the files again.
 
 --author leaves out every file that the person ever changed (by e-mail address, renames followed), not only their
 lines: what others wrote in these files is left out as well. Lines that moved from there to other files can't be found,
@@ -89,11 +92,29 @@ def run(args: argparse.Namespace) -> int:
         return 1
     forgotten.add(data, wish.request)
     found = _effects(data, wish.request)  # again: a training run may have ended while we asked
-    if [effect for effect in found if not _is_taken_away(data, effect)]:
+    is_clean = _forget_completions(loaded, data, wish.request)
+    if [effect for effect in found if not _is_taken_away(data, effect)] or not is_clean:
         print("homespun: it is remembered, but not gone everywhere; run the same command again", file=sys.stderr)
         return 1
     print(f"forgotten: {described(wish.request)}", flush=True)
     return 0 if wish.is_whole or args.no_train else _train_anew(wish, found, loaded)
+
+
+def _forget_completions(loaded: LoadedSettings, data: DataDir, request: Forgotten) -> bool:
+    """Those that the server has kept with their prompts."""
+    url = loaded.settings.database_url
+    if not url and not data.database.exists():
+        return True
+    try:
+        engine = open_database(url, data.database)
+    except StorageError as error:
+        print(f"homespun: {error}", file=sys.stderr, flush=True)
+        return False
+    number = kept.forget(engine, request)
+    engine.dispose()
+    if number:
+        print(f"  {number:,} kept completions are deleted", flush=True)
+    return True
 
 
 def _is_taken_away(data: DataDir, effect: Effect) -> bool:
