@@ -102,6 +102,7 @@ def test_a_disk_that_becomes_read_only_under_a_server_costs_writes_and_no_comple
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(600)
 def test_what_lies_on_a_read_only_disk_is_served_where_the_database_is_elsewhere(
     server: Server, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

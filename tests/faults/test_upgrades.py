@@ -18,7 +18,7 @@ from tests.e2e.command import homespun
 from tests.faults.machine import make_shop, one_line, serving
 from tests.server.database.test_opening import filled, upgraded
 
-pytestmark = [pytest.mark.faults, pytest.mark.e2e]
+pytestmark = [pytest.mark.faults, pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def test_a_data_directory_of_the_first_version_serves_and_that_of_a_later_one_is_refused(tmp_path: Path) -> None:
