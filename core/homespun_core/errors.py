@@ -12,6 +12,11 @@ HomespunError             one line: the thing, its value, the remedy
 from __future__ import annotations
 
 import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
 
 
 class HomespunError(Exception):
@@ -59,6 +64,17 @@ def explain_os_error(error: OSError) -> HomespunError | None:
     if remedy is None:
         return None
     return StorageError(f"{error.filename or 'the data directory'}: {remedy}")
+
+
+@contextmanager
+def unless_read_only(what: str) -> Iterator[None]:
+    """For what a server can do without where it serves a read-only file system; `what` it does without is logged."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        logger.warning("the file system is read-only: %s", what)
 
 
 def explain_want_of_memory(error: BaseException) -> HomespunError | None:

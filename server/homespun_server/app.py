@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
-from homespun_server import routes
+from homespun_server import open_files, routes
 from homespun_server.access import admin, own, own_adapter
 from homespun_server.access.desk import NotThereError
 from homespun_server.access.forges import ForgeFollower
@@ -78,6 +79,7 @@ def build_app(
     except ConfigError:
         runtime.close()
         raise
+    runtime.ask_for_index = queue.damaged
     count = counting(queue.store, runtime.metrics.jobs)
     keepers = [Keeper([queue.store.tidy, count]), *noticing(settings, runtime.database, queue.store, notify)]
     head = HeadKeeper(runtime.database, heads_file(DataDir(settings.data_root)), runtime.metrics.audit_entries.set)
@@ -86,6 +88,7 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(open_files.on_loop_error)
         runtime.start(on_loaded)
         for keeper in keepers:
             keeper.start()

@@ -18,13 +18,14 @@ import uvicorn
 
 from homespun_core import config, storage
 from homespun_core.config import Settings
-from homespun_core.errors import ServiceError
+from homespun_core.errors import ServiceError, unless_read_only
 from homespun_core.forges import ForgeConfig
 from homespun_core.logs import configure_logging
 from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_indexer.model_files import resolve_base_model
+from homespun_server import open_files
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
 from homespun_server.jobs.targets import Targets
@@ -57,6 +58,7 @@ def serve(
     forges: Sequence[ForgeConfig] = (),
 ) -> int:
     """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
+    open_files.raise_limit()
     model = resolve_base_model(settings.base_model, settings.fim_family)
     with _bound(settings) as listener:
         url = _url(settings.host, listener.getsockname()[1])
@@ -124,7 +126,8 @@ def _bind_error(settings: Settings, error: OSError) -> ServiceError:
 def _announced(data: DataDir, url: str) -> Iterator[None]:
     """The state file is there while the server is."""
     path = data.server_state
-    storage.write_atomic(path, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    with unless_read_only(f"commands don't find the server by {path}; give them --server-url"):
+        storage.write_atomic(path, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Connections that don't wait for ever: on a request's first line and headers, on its body, on a body without end.
 
-uvicorn closes a connection that is idle between two requests, but waits without limit for the rest of one that began.
+uvicorn closes a connection that is idle between two requests, but waits without limit for the rest of one that began,
+and takes as many as come.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from homespun_server import open_files
 from homespun_server.dialects import BadRequestError
 from homespun_server.refused import refused
 
@@ -19,15 +21,25 @@ BODY_S = 15.0
 """For all of it. An editor sends some 20 kB, and a forge's hook comes from a machine."""
 MAX_BODY_BYTES = 5_000_000
 """For anything; a route may take less."""
+_CROWDED = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 42\r\n\r\ntoo many connections are open; try again.\n"
+)
 
 
 class Connection(H11Protocol):
-    """Closed without an answer where headers take longer than HEADERS_S: whoever dribbles them doesn't wait for one."""
+    """Closed without an answer where headers take longer than HEADERS_S: whoever dribbles them doesn't wait for one.
+    Refused at once where too many are open."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own is
         super().connection_made(transport)
+        if len(self.connections) > open_files.max_connections():
+            open_files.refused()
+            transport.write(_CROWDED)
+            transport.close()
+            return
         self._deadline = self.loop.call_later(HEADERS_S, transport.close)
 
     def data_received(self, data: bytes) -> None:

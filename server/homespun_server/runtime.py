@@ -76,6 +76,8 @@ class Runtime:
         )
         self.recorder: Recorder | None = None
         """None until it is opened, and where feedback_days is 0."""
+        self.ask_for_index: Callable[[str], object] | None = None
+        """Told of an index that can't be used."""
         self.rollout: RolloutFollower | None = None
         """None where a person decides."""
         self._trace, self._end_traces = _traces(settings, model)
@@ -164,6 +166,7 @@ class Runtime:
             canary_percent=settings.canary_percent,
             shadow=shadow_use(settings),
             adapter_groups=adapter_groups(self._scopes),
+            ask_for_index=self.ask_for_index,
             on_index=lambda manifest: self.metrics.indexes.labels(str(manifest.info.get("state", ""))).inc(),
         )
         completer = Completer(

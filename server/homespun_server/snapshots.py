@@ -180,6 +180,7 @@ class SnapshotWatcher:
         base_digest: str,
         is_private: bool = True,
         on_index: Callable[[Manifest], None] | None = None,
+        ask_for_index: Callable[[str], object] | None = None,
         canary_percent: float = 0.0,
         shadow: ShadowUse = "none",
         adapter_groups: AdapterGroups | None = None,
@@ -194,6 +195,8 @@ class SnapshotWatcher:
         self._is_private = is_private
         """Whether only the person who runs this server can reach it."""
         self._on_index = on_index
+        self._ask_for_index = ask_for_index
+        """Makes a job, for where nobody watches the repository."""
         self._canary_percent, self._shadow = canary_percent, shadow
         self._adapter_groups = adapter_groups or {}
         self.guarded: tuple[Guarded, ...] = ()
@@ -291,9 +294,15 @@ class SnapshotWatcher:
                 logger.warning("%s", line)
 
     def _follow(self) -> None:
+        said = ""
         while not self._stop.wait(self._poll_s):
             try:
                 self.scan()
+                said = ""
+            except OSError as error:  # of a machine that lacks something: one line, not ten tracebacks a second
+                if str(error) != said:
+                    logger.error("looking for new snapshots failed: %s", error)
+                said = str(error)
             except Exception:  # a job loop: one bad round must not end the following
                 logger.exception("looking for new snapshots failed")
 
@@ -425,9 +434,12 @@ class SnapshotWatcher:
 
     def _ask_for_another(self, path: Path) -> None:
         """Whoever indexes this repository looks at once, and builds again what is damaged."""
+        repo = path.parent.name
         if path.parent.parent == self._data.index_root:
             with suppress(OSError):  # a disk that is full or read-only keeps nobody from being served
-                nudges.nudge(self._data, path.parent.name)
+                nudges.nudge(self._data, repo)
+                if self._ask_for_index is not None and not nudges.is_read(self._data, repo):
+                    self._ask_for_index(repo)
 
     def _retire(self, old: LiveRepository, new: LiveRepository) -> None:
         due = time.monotonic() + self._grace_s

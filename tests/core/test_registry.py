@@ -61,6 +61,15 @@ def test_a_damaged_version_does_not_go_live(adapters: Path) -> None:
     assert registry.aliases(adapters).champion == "2"
 
 
+def test_an_adapter_of_a_newer_homespun_does_not_go_live_and_stays_as_it_is(adapters: Path) -> None:
+    manifest = adapters / "3" / storage.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 2'))
+    newer = manifest.read_text()
+    with pytest.raises(StorageError, match="format 2, this Homespun reads 1; use the version that wrote it"):
+        registry.promote(adapters, "3", by="ann")
+    assert registry.aliases(adapters).champion == "2" and manifest.read_text() == newer
+
+
 def test_a_retired_version_is_out_of_service_and_deleted(adapters: Path) -> None:
     registry.pin(adapters, by="ann")
     assert registry.retire(adapters, ["2"], by="ann", why="forgotten") == Aliases(champion="1")

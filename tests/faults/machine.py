@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -84,12 +85,13 @@ def _can(*words: str) -> bool:
     )
 
 
-def on_a_small_disk(root: Path, megabytes: int) -> list[str]:
+def on_a_small_disk(root: Path, megabytes: int, *, is_read_only: bool = False) -> list[str]:
     """What starts a command with `root/disk` on a file system of its own, which holds a copy of `root/data`."""
     if not _can("unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"):
         pytest.skip("no user namespaces here, so no file system of a test's own")
     (root / "disk").mkdir(exist_ok=True)
-    script = f'mount -t tmpfs -o size={megabytes}m tmpfs disk && cp -r data disk/ && exec "$@"'
+    end = "mount -o remount,ro disk && " if is_read_only else ""
+    script = f'mount -t tmpfs -o size={megabytes}m tmpfs disk && cp -r data disk/ && {end}exec "$@"'
     return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
 
 
@@ -121,6 +123,27 @@ def failing(call: str, error: str, when: str) -> list[str]:
         pytest.skip("strace isn't here or may not trace; on Debian: apt-get install strace")
     what = f"inject={call}:{error}:when={when}"
     return ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", what]
+
+
+@contextmanager
+def failing_within(pid: int, calls: str, error: str) -> Iterator[None]:
+    """While in this block, these system calls of a process that runs already fail."""
+    words = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={calls}"]
+    with subprocess.Popen([*words, "-e", f"inject={calls}:{error}"], stderr=subprocess.DEVNULL) as tracer:
+        try:
+            while not is_traced(pid):
+                if tracer.poll() is not None:
+                    pytest.skip("strace may not trace what runs already; see kernel.yama.ptrace_scope")
+                time.sleep(0.01)
+            yield
+        finally:
+            tracer.terminate()
+
+
+def is_traced(pid: int) -> bool:
+    """In each of its threads."""
+    statuses = [task / "status" for task in Path(f"/proc/{pid}/task").iterdir()]
+    return all("TracerPid:\t0\n" not in status.read_text() for status in statuses)
 
 
 def open_files(pid: int) -> int:

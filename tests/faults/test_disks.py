@@ -1,4 +1,4 @@
-"""Disks that are full or failing: rows 7, 8 and 10."""
+"""Disks that are full, failing or read-only, and a database that one of them damaged: rows 7, 8, 10, 12 and 17."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ import pytest
 from homespun_core import storage
 from homespun_core.paths import DataDir, repo_id
 from tests.e2e.command import HOMESPUN, homespun
-from tests.faults.machine import Server, failing, fill, make_shop, on_a_small_disk, one_line, seen_by, serving
+from tests.faults.machine import (
+    Server,
+    failing,
+    failing_within,
+    fill,
+    make_shop,
+    on_a_small_disk,
+    one_line,
+    seen_by,
+    serving,
+)
 from tests.repos import commit
 
 pytestmark = pytest.mark.e2e
@@ -76,3 +86,43 @@ def test_a_failed_fsync_is_a_failed_run_and_the_old_index_stays(tmp_path: Path, 
     assert storage.current(parent) == before and not list(parent.glob(".tmp-*"))
     assert homespun("index", "shop", "--data-dir=data", cwd=tmp_path).returncode == 0
     assert storage.current(parent) != before
+
+
+def test_a_disk_that_becomes_read_only_under_a_server_costs_writes_and_no_completions(
+    server: Server, root: Path
+) -> None:
+    """Row 12, as ext4 does it after an error: files that are open for writing stay open, and take nothing."""
+    expected = server.text
+    with failing_within(server.pid, "pwrite64,ftruncate,fsync,fdatasync", "error=EROFS"):
+        created = httpx.post(f"{server.url}/v1/homespun/admin/users", json={"name": "eve"}, timeout=30)
+        assert created.status_code in (503, 507), created.text
+        assert server.text == expected and server.is_ready
+    assert httpx.post(f"{server.url}/v1/homespun/admin/teams", json={"name": "t"}, timeout=30).status_code == 201
+    assert server.text == expected
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_what_lies_on_a_read_only_disk_is_served_where_the_database_is_elsewhere(
+    server: Server, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 12 from the start; what wants to write there says why it can't."""
+    read_only = on_a_small_disk(root, 20, is_read_only=True)
+    for words in (("index", "shop"), ("user", "add", "ada")):
+        refused = one_line(homespun(*words, "--data-dir=disk/data", cwd=root, prefix=read_only))
+        assert "is read-only" in refused or "can't be written to; where it is to be served" in refused
+    monkeypatch.setenv("HOMESPUN_DATABASE_URL", f"sqlite:///{root / 'elsewhere.db'}")
+    with serving(root, data="disk/data", prefix=read_only) as reader:
+        assert reader.text == server.text and reader.is_ready
+        assert sum("the file system is read-only" in line for line in reader.running.lines) == 2
+
+
+def test_a_server_does_not_start_on_a_damaged_database_and_says_how_to_get_it_back(root: Path, tmp_path: Path) -> None:
+    """Row 17, as the command; every third page is tried in tests/server/database/test_opening.py."""
+    assert homespun("user", "list", "--data-dir=data", cwd=tmp_path).returncode == 0
+    database = tmp_path / "data" / "homespun.db"
+    whole = database.read_bytes()
+    database.write_bytes(whole[: 4096 * 9] + b"\xa5" * 4096 + whole[4096 * 10 :])
+    said = one_line(homespun("serve", "--port=0", "--data-dir=data", cwd=tmp_path))
+    assert "the database is damaged (" in said and "restore a backup to a new --data-dir (homespun restore)" in said
+    assert database.read_bytes() == whole[: 4096 * 9] + b"\xa5" * 4096 + whole[4096 * 10 :]

@@ -176,6 +176,24 @@ def test_a_damaged_index_is_built_again(shop: Path, indexer: Indexer) -> None:
     assert segments(path) == good
 
 
+def test_an_index_of_a_newer_version_is_refused_and_left_there_and_ours_goes_beside_it(
+    shop: Path, indexer: Indexer
+) -> None:
+    """After a way back to an earlier version; the newer one finds its own index again."""
+    newer = indexer.index(shop)
+    newer = newer.rename(newer.with_name("0123456789abcdef"))
+    manifest = newer / storage.MANIFEST
+    manifest.write_text(manifest.read_text().replace(f'"format_version": {FORMAT}', f'"format_version": {FORMAT + 1}'))
+    storage.set_current(newer.parent, newer.name)
+    before = {path: path.read_bytes() for path in newer.iterdir()}
+    with pytest.raises(StorageError, match=f"format {FORMAT + 1}, this Homespun reads {FORMAT}"):
+        IndexReader.open(newer)
+    ours = indexer.index(shop)
+    assert storage.current(newer.parent) == ours != newer
+    IndexReader.open(ours).close()
+    assert {path: path.read_bytes() for path in newer.iterdir()} == before
+
+
 def test_a_damaged_index_is_not_built_upon(shop: Path, indexer: Indexer) -> None:
     damage(indexer.index(shop))
     write(shop, {"new.py": "value_of_new = 1\n"})

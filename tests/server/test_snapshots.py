@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from homespun_core import nudges, registry, storage
 from homespun_core.paths import DataDir
@@ -33,13 +37,14 @@ def make_watcher(
 ) -> Iterator[MakeWatcher]:
     made: list[SnapshotWatcher] = []
 
-    def make(canary_percent: float = 0.0) -> SnapshotWatcher:
+    def make(canary_percent: float = 0.0, asked: list[str] | None = None) -> SnapshotWatcher:
         watcher = SnapshotWatcher(
             data,
             tokenizer=tokenizer,
             engine=engine,
             base_digest=builtin.digest,
             canary_percent=canary_percent,
+            ask_for_index=None if asked is None else asked.append,
             poll_s=0.02,
             grace_s=0.0,
         )
@@ -351,19 +356,34 @@ def _wait_until(is_true: Callable[[], bool], timeout_s: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+def _cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 1)
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip])
 def test_where_the_current_index_is_damaged_at_start_the_one_before_serves_and_another_is_asked_for(
-    make_watcher: MakeWatcher, data: DataDir, indexed: Indexed
+    make_watcher: MakeWatcher, data: DataDir, damage: Callable[[Path], None]
 ) -> None:
     (index,) = data.index_root.iterdir()
-    good = storage.current(index)
+    good, asked = storage.current(index), list[str]()
     assert good is not None
     broken = shutil.copytree(good, index / "0123456789abcdef")
-    (broken / "segments.json").write_bytes(b"[]")
+    damage(_segment(broken))
     storage.set_current(index, broken.name)
-    watcher = make_watcher()
+    watcher = make_watcher(asked=asked)
+    watcher.scan()
     watcher.scan()
     assert _only(watcher).index_path == good and len(watcher.problems) == 1
-    assert nudges.stamp(data, index.name) is not None
+    assert nudges.stamp(data, index.name) is not None and asked == [index.name]
+    with nudges.reading(data, index.name):  # whoever watches it builds it again without a job
+        make_watcher(asked=asked).scan()
+    assert asked == [index.name]
     manifest = json.loads((good / storage.MANIFEST).read_text())
     manifest["sources"]["groups"] = "others"
     (good / storage.MANIFEST).write_text(json.dumps(manifest))
@@ -372,18 +392,55 @@ def test_where_the_current_index_is_damaged_at_start_the_one_before_serves_and_a
     assert strict.repositories == ()
 
 
-def test_where_the_live_adapter_is_damaged_at_start_the_champion_before_serves(
-    make_watcher: MakeWatcher, data: DataDir, builtin: ModelFiles, tmp_path: Path, make_lora: Callable[..., Path]
+def _nan(lora: Path) -> None:
+    file = lora / "adapter_model.safetensors"
+    save_file({name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(file).items()}, file)
+
+
+def _other_rank(lora: Path) -> None:
+    config = lora / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"r": 2}))
+
+
+@pytest.mark.parametrize("is_at_start", [True, False], ids=["at start", "while serving"])
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (None, _flip, "damaged"),
+        (None, _cut, "damaged"),
+        (_nan, None, "NaN|finite"),
+        (_other_rank, None, "shape"),
+    ],
+    ids=["a flipped bit", "cut off", "no numbers", "another rank"],
+)
+def test_an_adapter_that_cannot_be_served_leaves_the_champion_before_in_its_place(
+    make_watcher: MakeWatcher,
+    data: DataDir,
+    builtin: ModelFiles,
+    engine: TorchEngine,
+    tmp_path: Path,
+    make_lora: Callable[..., Path],
+    before: Callable[[Path], None] | None,
+    after: Callable[[Path], None] | None,
+    why: str,
+    is_at_start: bool,
 ) -> None:
+    """What was damaged before it was published has the checksums that its manifest says: the engine refuses it."""
     lora = make_lora(Path(builtin.path), tmp_path / "lora")
     (repo,) = (path.name for path in data.index_root.iterdir())
-    first, second = (publish(data.adapters(repo), lora, base=builtin.digest, mark=mark) for mark in "ab")
-    with (data.adapters(repo) / second / "adapter_model.safetensors").open("r+b") as weights:
-        weights.seek(1_000)
-        weights.write(b"\xff")
+    first = publish(data.adapters(repo), lora, base=builtin.digest, mark="a")
     watcher = make_watcher()
+    if not is_at_start:
+        watcher.scan()
+    if before is not None:
+        before(lora)
+    second = publish(data.adapters(repo), lora, base=builtin.digest, mark="b")
+    if after is not None:
+        after(data.adapters(repo) / second / "adapter_model.safetensors")
     watcher.scan()
     live = _only(watcher)
-    assert live.adapter == f"{repo}/{first}" and len(watcher.problems) == 1
+    assert live.adapter == f"{repo}/{first}" and engine.adapters == {live.adapter}
+    (problem,) = watcher.problems
+    assert re.search(why, problem) and "\n" not in problem
     watcher.scan()
     assert _only(watcher) == live

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,7 +14,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from homespun_core.errors import ConfigError, StorageError
 
@@ -45,13 +46,31 @@ def open_database(url: str, default: Path) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
     try:
         _migrate(engine)
-    except (SQLAlchemyError, CommandError) as error:  # the second: a newer Homespun's tables
+    except (SQLAlchemyError, CommandError) as error:
         engine.dispose()
-        shown = address.render_as_string(hide_password=True)
-        raise StorageError(
-            f"{shown}: the database can't be opened ({type(error).__name__}); check database_url, or move it away"
-        ) from error
+        raise StorageError(f"{address.render_as_string(hide_password=True)}: {_explained(engine, error)}") from error
     return engine
+
+
+def _explained(engine: Engine, error: SQLAlchemyError | CommandError) -> str:
+    if isinstance(error, CommandError):  # the revision that it is at is none of ours
+        return (
+            "a newer Homespun has written this database, and nothing was changed in it; use that version, or restore a"
+            " backup of before to a new --data-dir (homespun restore)"
+        )
+    if engine.dialect.name == "sqlite" and type(error) is DatabaseError:  # its subclasses say what is around the file
+        return _damaged("not a database, or a damaged one")
+    folder = Path(engine.url.database or "").parent
+    if engine.dialect.name == "sqlite" and not os.access(folder, os.W_OK):
+        return f"{folder} can't be written to; where it is to be served as it is, set database_url to another place"
+    return f"the database can't be opened ({type(error).__name__}); check database_url, or move it away"
+
+
+def _damaged(verdict: str) -> str:
+    return (
+        f"the database is damaged ({verdict}); restore a backup to a new --data-dir (homespun restore), or move the"
+        " file away and begin without accounts"
+    )
 
 
 def refuse_damaged(engine: Engine) -> None:
@@ -65,10 +84,7 @@ def refuse_damaged(engine: Engine) -> None:
     except SQLAlchemyError as error:
         verdict = type(error).__name__
     if verdict != "ok":
-        raise StorageError(
-            f"{engine.url.database}: the database is damaged ({str(verdict).splitlines()[-1]}); restore a backup to a"
-            " new --data-dir (homespun restore), or move the file away and begin without accounts"
-        )
+        raise StorageError(f"{engine.url.database}: {_damaged(str(verdict).splitlines()[-1])}")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from homespun_core import fences, storage
 from homespun_core.config import Settings
-from homespun_core.errors import ConfigError, HomespunError, StorageError
+from homespun_core.errors import ConfigError, HomespunError, StorageError, unless_read_only
 from homespun_core.fences import Lease
 from homespun_core.paths import DataDir, hide_credentials
 from homespun_server.jobs.states import Job, Kind
@@ -65,11 +65,19 @@ class Queue:
         )
 
     def pushed(self, repository: str, commit: str | None) -> None:
-        """A forge says so. What can't be asked for now is found at the next fetch, or push."""
+        """A forge says so."""
+        self._ask_if_possible(repository, commit, "push")
+
+    def damaged(self, repository: str) -> None:
+        """Its index can't be used."""
+        self._ask_if_possible(repository, None, "damage")
+
+    def _ask_if_possible(self, repository: str, commit: str | None, why: str) -> None:
+        """What can't be asked for now is found at the next fetch, or push."""
         try:
-            self.ask("index", repository, commit=commit, asked_by="push", known=True)
+            self.ask("index", repository, commit=commit, asked_by=why, known=True)
         except (HomespunError, DBAPIError) as error:
-            logger.warning("a push to %s makes no job (%s)", repository, type(error).__name__)
+            logger.warning("%s of %s makes no job (%s)", why, repository, type(error).__name__)
 
     def parts(self, repository: str) -> frozenset[str]:
         return self._targets.parts(repository)
@@ -140,8 +148,9 @@ def server_token(configured: str, data: DataDir) -> str:
         found = ""
     if not found:
         found = secrets.token_urlsafe(32)
-        storage.write_atomic(path, found + "\n")
-        path.chmod(0o600)
+        with unless_read_only(f"workers can't be told their token in {path}; set HOMESPUN_WORKER_TOKEN"):
+            storage.write_atomic(path, found + "\n")
+            path.chmod(0o600)
     return found
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import Engine, MetaData, create_engine
 import homespun_server
 from homespun_core.errors import ConfigError, StorageError
 from homespun_server.database import opening
-from homespun_server.database.opening import open_database, writing
+from homespun_server.database.opening import open_database, refuse_damaged, writing
 from homespun_server.database.schema import metadata
 
 SERVER = Path(homespun_server.__file__).parent
@@ -136,7 +136,7 @@ def test_sqlite_is_made_beside_the_data_and_lets_readers_in(tmp_path: Path) -> N
 
 def test_a_database_that_cannot_be_opened_is_one_line_without_the_password(tmp_path: Path) -> None:
     (tmp_path / "homespun.db").write_bytes(b"this is no database, whatever its name says" * 100)
-    with pytest.raises(StorageError, match="database_url"):
+    with pytest.raises(StorageError, match="homespun restore"):
         open_database("", tmp_path / "homespun.db")
     for url in ("nonsense", "cheese://ann:secret@host/name", "sqlite://ann:secret@host:port/name"):
         with pytest.raises(ConfigError, match="database_url") as caught:
@@ -144,10 +144,39 @@ def test_a_database_that_cannot_be_opened_is_one_line_without_the_password(tmp_p
         assert "secret" not in str(caught.value)
 
 
-def test_the_database_of_a_newer_version_is_one_line(tmp_path: Path) -> None:
-    engine = open_database("", tmp_path / "homespun.db")
+def test_the_database_of_a_newer_version_is_refused_and_left_as_it_is(database_url: str, tmp_path: Path) -> None:
+    engine = open_database(database_url, tmp_path / "unused.db")
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.exec_driver_sql("DROP TABLE jobs")  # it has others, which a migration of ours would make again
+    with pytest.raises(StorageError, match="a newer Homespun has written this database") as caught:
+        open_database(database_url, tmp_path / "unused.db")
+    assert "\n" not in str(caught.value) and "homespun restore" in str(caught.value)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "9999"
+        assert "jobs" not in sa.inspect(connection).get_table_names()
     engine.dispose()
-    with pytest.raises(StorageError, match="database_url"):
-        open_database("", tmp_path / "homespun.db")
+
+
+@pytest.mark.parametrize("garbage", [b"\0" * 4096, bytes(range(256)) * 16], ids=["zeros", "noise"])
+def test_a_damaged_page_is_refused_at_the_start_with_the_way_back(tmp_path: Path, garbage: bytes) -> None:
+    """Whichever page it is: the schema's and the migrations' own, or any other that is in use."""
+    database = tmp_path / "homespun.db"
+    filled(made := open_database("", database))
+    made.dispose()
+    whole, refused = database.read_bytes(), 0
+    pages = range(0, len(whole), 4096 * 3)
+    for start in (0, *pages[1:]):
+        database.write_bytes(whole[:start] + garbage + whole[start + 4096 :])
+        try:
+            engine = open_database("", database)
+        except StorageError as error:
+            said = str(error)
+        else:
+            with pytest.raises(StorageError) as caught:
+                refuse_damaged(engine)
+            engine.dispose()
+            said = str(caught.value)
+        assert "damaged (" in said and "homespun restore" in said and "\n" not in said
+        refused += 1
+    assert refused == len(pages) > 10

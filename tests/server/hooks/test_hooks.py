@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -91,6 +92,21 @@ async def test_a_replayed_one_does_nothing(site: Site, delivery: Delivery) -> No
     before = nudges.stamp(site.data, SHOP)
     assert (await site.post(delivery)).json() == {"outcome": "replayed"}
     assert nudges.stamp(site.data, SHOP) == before
+
+
+async def test_a_delivery_that_comes_a_hundred_times_at_once_is_one_job_and_a_late_one_undoes_nothing(
+    site: Site,
+) -> None:
+    """What is indexed is what the fetch finds, whichever delivery was the last to come."""
+    site.index("git.example.com/team/shop", SHOP, git_urls=CLONE)
+    newest = {"repository": {"clone_url": CLONE}, "after": "2" * 40}
+    answers = await asyncio.gather(*(site.post(deliveries.github(newest, delivery="d2")) for _ in range(100)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert [answer.json()["outcome"] for answer in answers].count("replayed") >= 90
+    older = {"repository": {"clone_url": CLONE}, "after": "1" * 40}
+    assert (await site.post(deliveries.github(older, delivery="d1"))).json() == {"outcome": "nudged"}
+    (job,) = site.queue.store.jobs()
+    assert (job.kind, job.repository) == ("index", SHOP)
 
 
 async def test_a_thousand_pushes_are_one_job_where_nobody_watches(site: Site) -> None:
