@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 from homespun_core import fences
 from homespun_core.errors import FULL_DISK, BusyError, StorageError
@@ -25,6 +26,7 @@ from homespun_core.errors import FULL_DISK, BusyError, StorageError
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
 TMP_PREFIX = ".tmp-"
+_LOOK_S = 0.05
 _FULL_BELOW = 16 << 20
 """With less free space than this, a write that failed for no stated reason failed for want of space."""
 
@@ -226,20 +228,28 @@ def sweep(parent: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, holder: str) -> Iterator[None]:
+def locked(path: Path, holder: str, patience_s: float = 0.0) -> Iterator[None]:
     """Hold an exclusive advisory lock for the time of the block; it goes with the process, so kill -9 frees it.
 
-    Raises BusyError at once when another process holds it. `holder` says in that message what is going on.
+    Raises BusyError when another process holds it, and still does after `patience_s`. `holder` says in that message
+    what is going on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + patience_s
     with path.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"{path}: {holder} is already running on this data directory; wait for it or stop it"
-            ) from None
+        while not _is_taken(handle):
+            if time.monotonic() >= until:
+                raise BusyError(f"{path}: {holder} is already running on this data directory; wait for it or stop it")
+            time.sleep(_LOOK_S)
         yield
+
+
+def _is_taken(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_full(path: Path) -> bool:

@@ -19,7 +19,7 @@ from homespun_core.errors import ConfigError
 from homespun_core.fences import LEASE_HELP, Lease, work_under
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
-from homespun_core.personal import Wish
+from homespun_core.personal import Wish, WithdrawnError
 from homespun_core.prompt import Prompt
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
@@ -43,7 +43,7 @@ from homespun_trainer.evaluate import Written
 from homespun_trainer.examples import Mix
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.pipeline import TooLittleCode, train_repository
-from homespun_trainer.publishing import Outcome, WithdrawnError
+from homespun_trainer.publishing import Outcome
 from homespun_trainer.train import TrainingInterruptedError
 
 logger = logging.getLogger(__name__)
@@ -120,8 +120,8 @@ def train(
     repos = [_opened(each, settings, data, progress, commits.get(_id(each)) or commit) for each in sources]
     id, name = _called(repos, scope, wish)
     with (
-        _swept(data, wish),
         locked(data.locks / f"train-{id}.lock", f"training on {name}"),
+        _swept(data, wish, id),
         prepared(repos, files, settings, data, progress, scope, wish) as job,
     ):
         for part in job.parts:
@@ -130,24 +130,27 @@ def train(
 
 
 def _called(repos: Sequence[Repository], scope: ScopeConfig | None, wish: Wish | None) -> tuple[str, str]:
-    """The adapter's directory name, and what people call it."""
+    """The adapter's directory name, and what it is called. Whoever reads that may not be who may know their name."""
     if scope is not None:
         return scope.id, scope.name
     repo = repos[0]
-    return (personal.personal_id(wish.user, repo.id), f"{repo.name} for {wish.name}") if wish else (repo.id, repo.name)
+    return (personal.personal_id(wish.user, repo.id), f"{repo.name} for {wish.user}") if wish else (repo.id, repo.name)
 
 
 @contextmanager
-def _swept(data: DataDir, wish: Wish | None) -> Iterator[None]:
-    """However a training ends whose owner has taken it back, nothing of it stays. Raises WithdrawnError then."""
+def _swept(data: DataDir, wish: Wish | None, id: str) -> Iterator[None]:
+    """However a training ends whose owner has taken it back, nothing of it stays. Raises WithdrawnError then. Nobody
+    else trains it meanwhile, so that what is there is of this wish or an earlier one."""
     error: Exception | None = None
+    with personal.standing(data, wish):
+        pass
     try:
         yield
     except Exception as raised:  # noqa: BLE001 - such as for files that were deleted under it; raised again below
         error = raised
-    if wish is not None and not personal.is_wanted(data, wish.user):
-        personal.sweep(data)
-        raise WithdrawnError(f"{wish.name} has taken it back; nothing is kept") from error
+    if not personal.stands(data, wish):
+        personal.remove(data, id)
+        raise WithdrawnError(f"{id}: its owner has taken it back; nothing is kept") from error
     if error is not None:
         raise error
 
@@ -195,7 +198,7 @@ def prepared(
             name=name,
             mix=own.OWN_LINES if wish else Mix(),
             beneath=own.beneath(data, parts[0].id, files.digest) if wish else None,
-            is_wanted=(lambda: personal.is_wanted(data, wish.user)) if wish else lambda: True,
+            wish=wish,
             parts=tuple(parts),
             files=files,
             tokenizer=tokenizer,

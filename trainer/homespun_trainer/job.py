@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from homespun_core import storage
+from homespun_core import personal, storage
 from homespun_core.config import Settings
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
+from homespun_core.personal import Wish
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import Document, EvalTask, ModelFiles, Tokenizer
 from homespun_trainer.examples import Mix, Retrieve
@@ -63,8 +64,12 @@ class Job:
     mix: Mix = field(default_factory=Mix)
     beneath: Path | None = None
     """The adapter that people have who don't get this one: it is trained on top of it, and has to beat it."""
-    is_wanted: Callable[[], bool] = lambda: True
-    """False once its owner has taken it back: then nothing is published any more."""
+    wish: Wish | None = None
+    """Somebody's own: once they have taken that back nothing is published any more."""
+
+    @property
+    def is_wanted(self) -> bool:
+        return personal.stands(self.data, self.wish)
 
     @property
     def adapters(self) -> Path:

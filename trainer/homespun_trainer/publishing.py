@@ -11,7 +11,7 @@ from typing import Any
 
 from homespun_core import personal, registry, storage
 from homespun_core.aliases import MANUAL
-from homespun_core.errors import HomespunError, StorageError
+from homespun_core.errors import StorageError
 from homespun_core.registry import Adapter
 from homespun_trainer import checkpoint, trained_on
 from homespun_trainer.job import Job
@@ -50,32 +50,21 @@ def publish(
 ) -> Outcome:
     """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw.
 
-    Raises WithdrawnError, and leaves nothing, when its owner has taken it back by then.
+    Raises WithdrawnError when its owner has taken it back by then.
     """
-    _check_wanted(job)
     version = registry.new_version(fingerprint)
     path, seen = job.adapters / version, _seen(job, parent)
     sources = _sources(job) | {"repositories": " ".join(_repositories(job, seen))}
-    with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
-        for file in sorted(result.path.iterdir()):
-            shutil.copy(file, folder / file.name)
-        if seen is not None:
-            trained_on.write(folder, seen)
-    _check_wanted(job)  # again: whoever took it back meanwhile saw nothing to delete
-    waits_for = offered(job, version) if facts["promote"] else None
+    with personal.standing(job.data, job.wish):
+        with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
+            for file in sorted(result.path.iterdir()):
+                shutil.copy(file, folder / file.name)
+            if seen is not None:
+                trained_on.write(folder, seen)
+        waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
     checkpoint.discard(job.run)
     return Outcome(version=version, path=path, is_new=True, report=facts, waits_for=waits_for)
-
-
-class WithdrawnError(HomespunError):
-    """Nobody wants it any more."""
-
-
-def _check_wanted(job: Job) -> None:
-    if not job.is_wanted():
-        personal.sweep(job.data)
-        raise WithdrawnError(f"{job.name}: its owner has taken it back; nothing is kept")
 
 
 def offered(job: Job, version: str) -> str | None:
