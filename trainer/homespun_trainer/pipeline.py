@@ -63,7 +63,7 @@ def train_repository(
     last = same_as_last(job.adapters, fingerprint)
     if last is not None:
         # Again, in case we were killed between publishing and promoting it.
-        with personal.standing(job.data, job.wish):
+        with personal.standing(job.data, job.wish):  # what is forgotten was there to be found
             waits_for = offered(job, last.version) if last.report.get("promote") else None
         return Outcome(version=last.version, path=last.path, is_new=False, report=last.report, waits_for=waits_for)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())

@@ -11,7 +11,7 @@ from typing import Any
 
 from homespun_core import personal, registry, storage
 from homespun_core.aliases import MANUAL
-from homespun_core.errors import StorageError
+from homespun_core.errors import HomespunError, StorageError
 from homespun_core.registry import Adapter
 from homespun_trainer import checkpoint, trained_on
 from homespun_trainer.job import Job
@@ -50,12 +50,12 @@ def publish(
 ) -> Outcome:
     """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw.
 
-    Raises WithdrawnError when its owner has taken it back by then.
+    Raises WithdrawnError when its owner has taken it back by then, ForgottenError when something of it was forgotten.
     """
     version = registry.new_version(fingerprint)
     path, seen = job.adapters / version, _seen(job, parent)
     sources = _sources(job) | {"repositories": " ".join(_repositories(job, seen))}
-    with personal.standing(job.data, job.wish):
+    with job.publishing(seen):
         with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
             for file in sorted(result.path.iterdir()):
                 shutil.copy(file, folder / file.name)
@@ -86,13 +86,21 @@ def offered(job: Job, version: str) -> str | None:
     return f"it waits for approval; {verb} approve {repo}"
 
 
+class ForgottenError(HomespunError):
+    """Somebody has forgotten what it was trained on."""
+
+
 def _seen(job: Job, parent: Path | None) -> list[Source] | None:
-    """None where the parent doesn't say what it saw: then neither can we."""
+    """None where the parent doesn't say what it saw: then neither can we. One that says files alone saw those of the
+    repository whose adapter it is, which only its place tells."""
     own = [s for part in job.parts for s in trained_on.sources_of(part.id, part.corpus.documents)]
     below = trained_on.read(parent) if parent else ()
     if parent is None or below is None:
         return None if parent else own
-    home = parent.absolute().parent.name
+    place = parent.absolute().parent
+    home = place.name
+    if place != job.data.adapters(home).absolute() and any(s.repository is None for s in below):
+        return None
     return list(dict.fromkeys([*own, *(replace(s, repository=s.repository or home) for s in below)]))
 
 
