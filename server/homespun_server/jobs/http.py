@@ -181,10 +181,15 @@ def ask(request: Request, wanted: Ask) -> dict[str, Any]:
 
 
 @router.get("/due")
-def due(request: Request, kind: Annotated[list[_WorkerKind], Query(min_length=1, max_length=3)]) -> dict[str, int]:
-    """How many jobs a worker would be given now: for whoever starts workers (`homespun dispatch`)."""
+def due(request: Request, kind: Annotated[list[_WorkerKind], Query(min_length=1, max_length=3)]) -> dict[str, Any]:
+    """How many jobs a worker would be given now, and who is at work on which: for whoever starts workers (`homespun
+    dispatch`)."""
     with explained():
-        return {"due": queue_of(request).store.num_due(kind)}
+        store = queue_of(request).store
+        running = [
+            {"repository": job.repository, "worker": job.worker} for job in store.jobs(states=("running",), kinds=kind)
+        ]
+        return {"due": store.num_due(kind), "running": running}
 
 
 @router.get("/{id}")
