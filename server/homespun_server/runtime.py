@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from homespun_core import demand, personal
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
@@ -189,6 +191,7 @@ class Runtime:
         if settings.feedback_days <= 0:
             if settings.rollout == "automatic":
                 raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or it to manual")
+            self._forget_feedback()
             return None
         store = FeedbackStore(self.database)
         return Recorder(
@@ -197,6 +200,14 @@ class Runtime:
             on_lost=lambda reason, number: self.metrics.lost_facts.labels(reason).inc(number),
             on_sweep=self._count_demand,
         )
+
+    def _forget_feedback(self) -> None:
+        """What was kept under another setting. While that can't be, completions are made all the same."""
+        try:
+            FeedbackStore(self.database).forget_before(days_ago(0))
+            DataDir(self.settings.data_root).demand.unlink(missing_ok=True)
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("feedback of before isn't deleted; restart for that (%s)", type(error).__name__)
 
     def _count_demand(self, store: FeedbackStore) -> None:
         demand.write(DataDir(self.settings.data_root), demand.counted(store.outcomes(None, days_ago(demand.DAYS))))

@@ -9,8 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from homespun_server.feedback.facts import CompletionFact, Event, Fact
 from homespun_server.feedback.store import FeedbackStore, days_ago
 
@@ -88,8 +86,9 @@ class Recorder:
         try:
             if num_unknown := self.store.write(facts):
                 self._on_lost("unknown", num_unknown)
-        except SQLAlchemyError as error:
-            logger.warning("%d facts are lost: the database fails (%s)", len(facts), type(error).__name__)
+        except Exception as error:  # a job loop: whatever it is, facts that come later are to be written
+            logger.warning("%d facts are lost: writing them fails (%s)", len(facts), type(error).__name__)
+            logger.debug("writing facts", exc_info=True)
             self._on_lost("failed", len(facts))
 
     def _sweep(self) -> None:
@@ -100,5 +99,6 @@ class Recorder:
             self.store.forget_before(days_ago(self._keep_days))
             self.store.sum_up()
             self._on_sweep(self.store)
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # the same
             logger.warning("feedback can't be swept (%s)", type(error).__name__)
+            logger.debug("sweeping", exc_info=True)

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from homespun_server.connections import at_most
 from homespun_server.dialects import BadRequestError
 from homespun_server.jobs.queue import Queue
-from homespun_server.jobs.states import Ending, Refused
+from homespun_server.jobs.states import Ending, Refused, State
 from homespun_server.jobs.store import NoSuchJob, Step
 from homespun_server.jobs.view import leased, view
 
@@ -185,9 +185,9 @@ def due(request: Request, kind: Annotated[list[_WorkerKind], Query(min_length=1,
     """How many jobs a worker would be given now, and who is at work on which: for whoever starts workers (`homespun
     dispatch`)."""
     with explained():
-        store = queue_of(request).store
+        store, is_running = queue_of(request).store, frozenset[State](("running",))
         running = [
-            {"repository": job.repository, "worker": job.worker} for job in store.jobs(states=("running",), kinds=kind)
+            {"repository": job.repository, "worker": job.worker} for job in store.jobs(states=is_running, kinds=kind)
         ]
         return {"due": store.num_due(kind), "running": running}
 
