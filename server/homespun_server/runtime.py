@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from homespun_core import demand, personal
+from homespun_core import acceptance, demand, personal
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
@@ -198,19 +198,24 @@ class Runtime:
             store,
             keep_days=settings.feedback_days,
             on_lost=lambda reason, number: self.metrics.lost_facts.labels(reason).inc(number),
-            on_sweep=self._count_demand,
+            on_sweep=self._count,
         )
 
     def _forget_feedback(self) -> None:
         """What was kept under another setting. While that can't be, completions are made all the same."""
         try:
             FeedbackStore(self.database).forget_before(days_ago(0))
-            DataDir(self.settings.data_root).demand.unlink(missing_ok=True)
+            for made_of_it in (DataDir(self.settings.data_root).demand, DataDir(self.settings.data_root).acceptance):
+                made_of_it.unlink(missing_ok=True)
         except (SQLAlchemyError, OSError) as error:
             logger.warning("feedback of before isn't deleted; restart for that (%s)", type(error).__name__)
 
-    def _count_demand(self, store: FeedbackStore) -> None:
-        demand.write(DataDir(self.settings.data_root), demand.counted(store.outcomes(None, days_ago(demand.DAYS))))
+    def _count(self, store: FeedbackStore) -> None:
+        """What training asks of feedback."""
+        data, since = DataDir(self.settings.data_root), days_ago(demand.DAYS)
+        outcomes = store.outcomes(None, days_ago(acceptance.DAYS))
+        acceptance.write(data, acceptance.counted(outcomes))
+        demand.write(data, demand.counted(o for o in outcomes if o.time >= since))
 
     def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)

@@ -152,7 +152,12 @@ def _example(data: DataDir, repository: str) -> str:
 def _report(subjects: list[Subject], path: Path) -> int:
     found = loop.look(subjects, time.time())
     chapters = [
-        Chapter(name=subject.name, now=loop.in_words(found[subject.source]), scores=subject.scores())
+        Chapter(
+            name=subject.name,
+            now=loop.in_words(found[subject.source]),
+            scores=subject.scores(),
+            acceptance={week: accepted / shown for week, (shown, accepted) in subject.acceptance().items()},
+        )
         for subject in subjects
         if subject.source in found
     ]

@@ -187,7 +187,14 @@ def score_in_words(score: FreshScore) -> str:
     drift = score.drift_percent
     beside = "" if drift is None else f", {drift:+.1f} % beside when it was judged"
     alarm = " (alarm)" if score.is_alarm else ""
-    return f"fresh code costs {score.bits_per_byte:.3f} bits per byte at {score.places} places{beside}{alarm}"
+    places = f"fresh code costs {score.bits_per_byte:.3f} bits per byte at {score.places} places{beside}"
+    return f"{places}{_accepted(score)}{alarm}"
+
+
+def _accepted(score: FreshScore) -> str:
+    if score.accepted is None or score.accepted_before is None:
+        return ""
+    return f"; of what is shown {score.accepted:.0%} is accepted, {score.accepted_before:.0%} before"
 
 
 def say(line: str) -> None:
