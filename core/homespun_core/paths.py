@@ -89,6 +89,11 @@ class DataDir:
         return self.root / "demand.json"
 
     @property
+    def acceptance(self) -> Path:
+        """How many of the shown completions were accepted, by repository and week; made of it as well."""
+        return self.root / "acceptance.json"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

@@ -1,7 +1,8 @@
 """Adapters that people have for themselves: who wants one, what it is called in the data directory, and its end.
 
 Somebody who wants one is a file here, written when they ask and deleted when they take it back. Without it nothing is
-trained, published or served, whatever else is left on the disk; so what is deleted first is that file.
+trained, published or served, whatever else is left on the disk; so what is deleted first is that file. A training is
+of one wish: what is asked for again is another, under which an earlier training publishes nothing.
 """
 
 from __future__ import annotations
@@ -9,18 +10,25 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from homespun_core import storage
-from homespun_core.errors import ConfigError
+from homespun_core.errors import ConfigError, HomespunError, StorageError
 from homespun_core.paths import DataDir
 
 logger = logging.getLogger(__name__)
 
 _MARK = "+"
 """No directory name of a repository or of a shared adapter begins with it."""
+_PATIENCE_S = 10.0
+"""Publishing takes a second, on a slow disk some."""
+
+
+class WithdrawnError(HomespunError):
+    """Nobody wants it any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,7 @@ class Wish:
     authors: tuple[str, ...]
     """Hashes of their addresses, as in corpora."""
     since: float
+    """When they asked: another one is another wish."""
 
 
 def personal_id(user: str, repository: str) -> str:
@@ -59,7 +68,40 @@ def is_wanted(data: DataDir, user: str) -> bool:
 
 
 def want(data: DataDir, wish: Wish) -> None:
-    storage.write_atomic(wish_file(data, wish.user), json.dumps(asdict(wish), indent=1) + "\n")
+    """Who wants the same already goes on wanting it. Raises BusyError when somebody is publishing, and doesn't end."""
+    with _alone(data, wish.user):
+        before = _read(wish_file(data, wish.user))
+        if before is None:
+            sweep(data)  # what a training left here that was killed after its wish had been taken back
+        elif before.authors == wish.authors:
+            wish = replace(wish, since=before.since)
+        storage.write_atomic(wish_file(data, wish.user), json.dumps(asdict(wish), indent=1) + "\n")
+
+
+def stands(data: DataDir, wish: Wish | None) -> bool:
+    """Whether it was not taken back, also if it was asked for again since; one that can't be read now was not. None is
+    everybody's, and stands."""
+    try:
+        return wish is None or _since(data, wish.user) == wish.since
+    except StorageError:
+        return True
+
+
+@contextmanager
+def standing(data: DataDir, wish: Wish | None) -> Iterator[None]:
+    """To publish under a wish in this block: it isn't taken back before the end. Raises WithdrawnError, and
+    StorageError when it can't be read."""
+    if wish is None:
+        yield
+        return
+    with _alone(data, wish.user):
+        if _since(data, wish.user) != wish.since:
+            raise WithdrawnError(f"{wish.user}: the adapter's owner has taken it back; nothing is kept")
+        yield
+
+
+def _alone(data: DataDir, user: str) -> AbstractContextManager[None]:
+    return storage.locked(data.locks / f"personal-{user}.lock", f"a change of what {user} wants", _PATIENCE_S)
 
 
 def wishes(data: DataDir) -> list[Wish]:
@@ -70,32 +112,33 @@ def wishes(data: DataDir) -> list[Wish]:
 
 def wish_of(data: DataDir, word: str) -> Wish:
     """Of the user of that name or id. Raises ConfigError when they want none."""
-    known = wishes(data)
-    found = next((wish for wish in known if word in (wish.name, wish.user)), None)
+    found = next((wish for wish in wishes(data) if word in (wish.name, wish.user)), None)
     if found is None:
-        others = f"; who does: {', '.join(wish.name for wish in known)}" if known else ""
-        raise ConfigError(f"{word}: wants no adapter of their own; they ask for it with: homespun personal on{others}")
+        raise ConfigError(f"{word}: wants no adapter of their own; they ask for it with: homespun personal on")
     return found
 
 
 def take_back(data: DataDir, user: str) -> list[str]:
     """The wish, and all that was made of it. Returns the repositories that there was an adapter for. Killed on the way,
-    `sweep` does the rest; a training run that goes on ends without an adapter."""
-    wish_file(data, user).unlink(missing_ok=True)
-    return [repository_of(id) for id in sweep(data) if owner_of(id) == user]
+    `sweep` does the rest; a training run that goes on ends without an adapter. Raises BusyError as `want` does."""
+    with _alone(data, user):
+        wish_file(data, user).unlink(missing_ok=True)
+        return [repository_of(id) for id in sweep(data) if owner_of(id) == user]
 
 
 def sweep(data: DataDir) -> list[str]:
     """Deletes what nobody wants any more: adapters, corpora, runs. Returns the ids of the adapters."""
-    gone = set()
-    for place in _places(data):
-        owner = owner_of(place.name)
-        if owner is not None and not is_wanted(data, owner):
-            (place / storage.CURRENT).unlink(missing_ok=True)  # servers let go of it at once
-            shutil.rmtree(place, ignore_errors=True)
-            if place == data.adapters(place.name):
-                gone.add(place.name)
-    return sorted(gone)
+    owned = {place.name: owner for place in _places(data) if (owner := owner_of(place.name)) is not None}
+    return [id for id, owner in sorted(owned.items()) if not is_wanted(data, owner) and remove(data, id)]
+
+
+def remove(data: DataDir, id: str) -> bool:
+    """All that was made for somebody's own adapter of a repository. Returns whether there was one."""
+    had_adapter = data.adapters(id).is_dir()
+    (data.adapters(id) / storage.CURRENT).unlink(missing_ok=True)  # servers let go of it at once
+    for of in _kinds(data):
+        shutil.rmtree(of(id), ignore_errors=True)
+    return had_adapter
 
 
 def adapters_of(data: DataDir, user: str) -> Sequence[Path]:
@@ -104,16 +147,35 @@ def adapters_of(data: DataDir, user: str) -> Sequence[Path]:
     return sorted(p for p in root.iterdir() if owner_of(p.name) == user) if root.is_dir() else []
 
 
+def _kinds(data: DataDir) -> Sequence[Callable[[str], Path]]:
+    return data.adapters, data.corpus, data.training_run, data.evaluations, data.retraining
+
+
 def _places(data: DataDir) -> Iterator[Path]:
-    for of in (data.adapters, data.corpus, data.training_run, data.evaluations, data.retraining):
+    for of in _kinds(data):
         root = of("any").parent
         yield from sorted(root.iterdir()) if root.is_dir() else ()
 
 
 def _read(path: Path) -> Wish | None:
     try:
+        return _read_or_raise(path)
+    except StorageError as error:
+        logger.warning("%s", error)
+        return None
+
+
+def _since(data: DataDir, user: str) -> float | None:
+    wish = _read_or_raise(wish_file(data, user))
+    return wish.since if wish else None
+
+
+def _read_or_raise(path: Path) -> Wish | None:
+    """None where there is none."""
+    try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return Wish(**{**raw, "authors": tuple(raw["authors"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        logger.warning("%s: unreadable, so nobody's wish (%s)", path, error)
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StorageError(f"{path}: unreadable, so nobody's wish ({error}); its owner asks again") from error

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -295,22 +295,8 @@ def _on_a_whole_one(adapters: Path, after: Aliases) -> Aliases:
     return after
 
 
-@contextmanager
-def _locked(adapters: Path) -> Iterator[None]:
-    until = time.monotonic() + _PATIENCE_S
-    while True:
-        lock = storage.locked(adapters / _LOCK, "a change of its adapters")
-        try:
-            lock.__enter__()
-            break
-        except StorageError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
+def _locked(adapters: Path) -> AbstractContextManager[None]:
+    return storage.locked(adapters / _LOCK, "a change of its adapters", _PATIENCE_S)
 
 
 def _point(adapters: Path, champion: str | None) -> None:

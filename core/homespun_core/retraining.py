@@ -75,6 +75,11 @@ class FreshScore:
     baseline: float | None
     """Bits per byte on the held-out places when the adapter was judged."""
     is_alarm: bool
+    """By that, or by what people accept."""
+    accepted: float | None = None
+    """Share of the shown completions, in the weeks before it was measured; None where too few were."""
+    accepted_before: float | None = None
+    """The same in the weeks before those."""
 
     @property
     def bits_per_byte(self) -> float:

@@ -11,13 +11,15 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 from homespun_core import fences
 from homespun_core.errors import FULL_DISK, BusyError, StorageError
@@ -25,6 +27,9 @@ from homespun_core.errors import FULL_DISK, BusyError, StorageError
 MANIFEST = "manifest.json"
 CURRENT = "CURRENT"
 TMP_PREFIX = ".tmp-"
+_LOOK_S = 0.05
+_SURELY_DEAD_S = 86_400.0
+"""Nothing is written for a day without a file more."""
 _FULL_BELOW = 16 << 20
 """With less free space than this, a write that failed for no stated reason failed for want of space."""
 
@@ -78,22 +83,44 @@ def publish_dir(
     When `final` appeared meanwhile (another process built the same thing) ours is dropped: equal names mean equal
     content. An exception inside the block leaves nothing behind.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    sweep(final.parent)
-    tmp = final.parent / f"{TMP_PREFIX}{final.name}-{os.getpid()}"
-    tmp.mkdir()
     try:
-        yield tmp
-        _complete(tmp, manifest if isinstance(manifest, Manifest) else manifest(), known or {})
-        with fences.passing(final.parent):
-            _appear(tmp, final)
+        with scratch(final) as tmp:
+            tmp.mkdir()
+            yield tmp
+            _complete(tmp, manifest if isinstance(manifest, Manifest) else manifest(), known or {})
+            with fences.passing(final.parent):
+                _appear(tmp, final)
     except (OSError, RuntimeError) as error:
         # Libraries that write files (numpy, FAISS, SQLite) say in many ways that the disk is full.
         if (isinstance(error, OSError) and error.errno) or not _is_full(final.parent):
             raise
         raise StorageError(f"{final.parent}: {FULL_DISK}") from error
+
+
+@contextmanager
+def scratch(final: Path) -> Iterator[Path]:
+    """A name beside `final` to make it under; what bears that name after the block is deleted. Others may do the same
+    meanwhile, on this machine or elsewhere."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sweep(final.parent)
+    tmp = final.parent / f"{TMP_PREFIX}{final.name}-{secrets.token_hex(4)}-{os.getpid()}"
+    with _writing(final.parent):
+        try:
+            yield tmp
+        finally:
+            shutil.rmtree(tmp, ignore_errors=True)
+
+
+@contextmanager
+def _writing(parent: Path) -> Iterator[None]:
+    """Nobody sweeps `parent` in this block: a process in another container can't tell by its id that ours runs."""
+    fd = os.open(parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        yield
     finally:
-        shutil.rmtree(tmp, ignore_errors=True)
+        os.close(fd)
 
 
 def _appear(tmp: Path, final: Path) -> None:
@@ -158,11 +185,12 @@ def write_atomic(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f"{TMP_PREFIX}{path.name}-{threading.get_ident()}-{os.getpid()}")
     try:
-        with tmp.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        tmp.replace(path)
+        with _writing(path.parent):
+            with tmp.open("w", encoding="utf-8") as handle:
+                handle.write(text)
+                handle.flush()
+                os.fsync(handle.fileno())
+            tmp.replace(path)
         _fsync(path.parent)
     finally:
         tmp.unlink(missing_ok=True)
@@ -213,11 +241,25 @@ def remove(snapshot: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what writers that no longer run left half-written. Not to be called while this process writes to `parent`
-    (locks see to that): what bears our own id is a dead process's, as containers use small ids again and again."""
+    """Remove what writers that no longer run left half-written, unless somebody writes to `parent` now. What bears our
+    own id is a dead process's then, as containers use small ids again and again."""
+    fd = os.open(parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _sweep(parent, least_age_s=0.0)
+    except BlockingIOError:
+        pass
+    except OSError:  # NFS has no such locks of directories
+        _sweep(parent, least_age_s=_SURELY_DEAD_S)
+    finally:
+        os.close(fd)
+
+
+def _sweep(parent: Path, least_age_s: float) -> None:
     for leftover in parent.glob(f"{TMP_PREFIX}*"):
         pid = leftover.name.rpartition("-")[2]
-        if pid.isdigit() and int(pid) != os.getpid() and _is_running(int(pid)):
+        is_others = pid.isdigit() and int(pid) != os.getpid() and _is_running(int(pid))
+        if is_others or not _is_older(leftover, least_age_s):
             continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -225,21 +267,36 @@ def sweep(parent: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def _is_older(path: Path, age_s: float) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime >= age_s
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
-def locked(path: Path, holder: str) -> Iterator[None]:
+def locked(path: Path, holder: str, patience_s: float = 0.0) -> Iterator[None]:
     """Hold an exclusive advisory lock for the time of the block; it goes with the process, so kill -9 frees it.
 
-    Raises BusyError at once when another process holds it. `holder` says in that message what is going on.
+    Raises BusyError when another process holds it, and still does after `patience_s`. `holder` says in that message
+    what is going on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + patience_s
     with path.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"{path}: {holder} is already running on this data directory; wait for it or stop it"
-            ) from None
+        while not _is_taken(handle):
+            if time.monotonic() >= until:
+                raise BusyError(f"{path}: {holder} is already running on this data directory; wait for it or stop it")
+            time.sleep(_LOOK_S)
         yield
+
+
+def _is_taken(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_full(path: Path) -> bool:

@@ -7,6 +7,7 @@ too short for that, whole files are held out instead, and the report says so.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -108,6 +109,7 @@ def build_corpus(
         own = own_steps(repo, owner.authors, hashed) if owner else None
         request = Request(repo=repo, settings=settings, forgotten=requests, author_hash=hashed, own_steps=own)
         _publish(request, final, fingerprint, progress)
+    os.utime(final)  # used now: the last that another training of the repository prunes
     storage.set_current(parent, final.name)
     storage.prune(parent, _KEEP)
     return final

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 
 from homespun_core import storage
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 from homespun_core.patterns import is_ignored, parse_globs
+
+_PATIENCE_S = 10.0
+"""An adapter is published in a second, on a slow disk in some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,15 @@ def remove(data: DataDir, number: int) -> Forgotten:
 
 def _locked(data: DataDir) -> AbstractContextManager[None]:
     """Of two that write at the same time, one would lose a request."""
-    return storage.locked(data.locks / "forgotten.lock", "another `homespun forget`")
+    return storage.locked(data.locks / "forgotten.lock", "another `homespun forget`", _PATIENCE_S)
+
+
+@contextmanager
+def standing(data: DataDir, before: Sequence[Forgotten]) -> Iterator[list[Forgotten]]:
+    """Requests that came since `before` was read; none comes in this block. Who publishes in it what is covered by none
+    of them has it seen by whoever forgets next."""
+    with _locked(data):
+        yield [request for request in load(data) if request not in before]
 
 
 def about(requests: Iterable[Forgotten], repository: str) -> list[Forgotten]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from homespun_indexer.history import AddedLines, Step
@@ -10,6 +10,8 @@ from homespun_indexer.history import AddedLines, Step
 STEPS = 400
 """How far back is lately."""
 _MOST_RANGES = 30
+_MOST_TRIES = 1_000
+"""Each looks through all of the file."""
 _MOST_LINES = 40
 """More at once is a new file, not an edit."""
 _MIN_CHARACTERS = 8
@@ -23,13 +25,17 @@ def recent_lines(steps: Iterable[Step], texts: Mapping[str, str]) -> dict[str, R
     A hunk is found again by its text: it counts where it stands exactly once, so changes around it don't matter.
     """
     found: defaultdict[str, dict[tuple[int, int], None]] = defaultdict(dict)
+    tried: Counter[str] = Counter()
     for step in steps:
         if step.reason is not None:
             continue
         for file in step.files:
             text, known = texts.get(file.path), found[file.path]
             for added in file.added if text is not None else ():
-                if len(known) < _MOST_RANGES and (place := _place(added, text or "")) is not None:
+                if len(known) >= _MOST_RANGES or tried[file.path] >= _MOST_TRIES:
+                    break
+                tried[file.path] += 1
+                if (place := _place(added, text or "")) is not None:
                     known.setdefault(place)
     return {path: tuple(ranges) for path, ranges in found.items() if ranges}
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identity, why_unreadable
 from homespun_core.repositories import RepositoryConfig, SourceRules
-from homespun_core.storage import sweep
+from homespun_core.storage import scratch
 from homespun_core.types import Progress
 from homespun_indexer.git import Cap, Git, GitFailed
 
@@ -313,13 +313,9 @@ def _default_branch(remote: _Remote) -> str:
 
 def _clone(remote: _Remote, branch: str, clone: Path) -> None:
     """Into a temporary directory first: a clone that was interrupted is thrown away, never mistaken for one."""
-    clone.parent.mkdir(parents=True, exist_ok=True)
-    sweep(clone.parent)
-    tmp = clone.parent / f".tmp-{clone.name}-{os.getpid()}"
-    shutil.rmtree(tmp, ignore_errors=True)
     options = ["--bare", "--no-tags", "--single-branch", f"--branch={branch}", "--no-recurse-submodules", "--template="]
-    cap = Cap(tmp, remote.max_clone_mb)
-    try:
+    with scratch(clone) as tmp:
+        cap = Cap(tmp, remote.max_clone_mb)
         remote.git.transfer(
             "clone", "--quiet", *options, "--", remote.url, str(tmp), timeout_s=remote.timeout_s, cap=cap
         )
@@ -329,8 +325,6 @@ def _clone(remote: _Remote, branch: str, clone: Path) -> None:
         except OSError:
             if not clone.is_dir():  # else another process has cloned it meanwhile, which is as good
                 raise
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)
 
 
 def _fetch(remote: _Remote, branch: str, clone: Path) -> None:

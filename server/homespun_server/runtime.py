@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from homespun_core import demand, personal
+from sqlalchemy.exc import SQLAlchemyError
+
+from homespun_core import acceptance, demand, personal
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
@@ -215,6 +217,7 @@ class Runtime:
                 raise ConfigError("keep_completions: is about what becomes of them too; set feedback_days above 0")
             if settings.rollout == "automatic":
                 raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or it to manual")
+            self._forget_feedback()
             return None
         store = FeedbackStore(self.database)
         return Recorder(
@@ -227,7 +230,23 @@ class Runtime:
 
     def _swept(self, store: FeedbackStore) -> None:
         store.keep_only(self._keeping, self.settings.keep_completions_days)
-        demand.write(DataDir(self.settings.data_root), demand.counted(store.outcomes(None, days_ago(demand.DAYS))))
+        self._count(store)
+
+    def _forget_feedback(self) -> None:
+        """What was kept under another setting. While that can't be, completions are made all the same."""
+        try:
+            FeedbackStore(self.database).forget_before(days_ago(0))
+            for made_of_it in (DataDir(self.settings.data_root).demand, DataDir(self.settings.data_root).acceptance):
+                made_of_it.unlink(missing_ok=True)
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("feedback of before isn't deleted; restart for that (%s)", type(error).__name__)
+
+    def _count(self, store: FeedbackStore) -> None:
+        """What training asks of feedback."""
+        data, since = DataDir(self.settings.data_root), days_ago(demand.DAYS)
+        outcomes = store.outcomes(None, days_ago(acceptance.DAYS))
+        acceptance.write(data, acceptance.counted(outcomes))
+        demand.write(data, demand.counted(o for o in outcomes if o.time >= since))
 
     def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)

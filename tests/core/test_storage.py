@@ -1,5 +1,7 @@
 """Snapshots appear whole or not at all, whatever happens while they are written."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -201,6 +203,34 @@ def test_litter_with_our_own_process_id_is_swept_but_not_that_of_others(tmp_path
     (tmp_path / f".tmp-CURRENT-{os.getpid()}").write_text("half")
     storage.sweep(tmp_path)
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_two_containers_write_beside_each_other(tmp_path: Path) -> None:
+    """Their processes have the same id, and none sees the other's: a worker's corpus of a repository was swept away by
+    another that trained an adapter shared with it. Here both are this process."""
+    with storage.publish_dir(tmp_path / "g1", MANIFEST) as ours, storage.publish_dir(tmp_path / "g1", MANIFEST) as tmp:
+        (ours / "data").write_text("x")
+        storage.write_atomic(tmp_path / "pointer", "x")
+        storage.sweep(tmp_path)
+        (tmp / "data").write_text("x")
+    storage.verify(tmp_path / "g1", storage.read_manifest(tmp_path / "g1", "index", 1))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["g1", "pointer"]
+
+
+def test_where_directories_have_no_locks_only_what_is_old_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "as NFS does")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".tmp-old-1").mkdir()
+    os.utime(tmp_path / ".tmp-old-1", (0, 0))
+    monkeypatch.setattr(storage, "_is_running", lambda pid: False)
+    with storage.publish_dir(tmp_path / "g1", MANIFEST) as tmp:
+        storage.sweep(tmp_path)
+        (tmp / "data").write_text("x")
+    assert [p.name for p in tmp_path.iterdir()] == ["g1"]
 
 
 def test_two_parents_are_written_at_the_same_time(tmp_path: Path) -> None:

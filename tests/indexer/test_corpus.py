@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from homespun_indexer import forgotten
 from homespun_indexer.corpus import CorpusReader, build_corpus, summary
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.people import author_hash
+from homespun_indexer.repository import at_commit
 from tests.indexer.answers import texts_of
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo
@@ -372,3 +374,31 @@ def test_the_report_says_what_went_in_and_what_did_not(long_history: Path, tmp_p
     assert report["documents"] >= 4
     assert report["tasks"] == 20
     assert json.loads(json.dumps(report)) == report
+
+
+def test_trainings_side_by_side_build_corpora_of_one_repository(tmp_path: Path, indexer: Indexer) -> None:
+    """Its own adapter, a shared one and somebody's: each under a lock of its own."""
+    path = make_repo(tmp_path / "r", {"a.py": body(0, 6), "b.py": body(1, 6)})
+    heads = [commit(path, {"a.py": body(i, 9)}, f"Change {i}", day=i) for i in range(1, 4)]
+    repo = indexer.open(path)
+
+    def build(head: str) -> CorpusReader:
+        then = at_commit(repo, head)
+        return CorpusReader.open(build_corpus(then, settings=SMALL, data=indexer.data, progress=SilentProgress()))
+
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(build, heads * 2))
+    assert [read.manifest.sources["head"] for read in made] == heads * 2
+    assert all(list(read.documents()) for read in made)
+
+
+def test_a_corpus_in_use_is_not_the_first_that_another_training_prunes(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": body(0, 6)})
+    made = [corpus(indexer, path)]
+    for i in range(1, 4):
+        commit(path, {"a.py": body(i, 9)}, f"Change {i}", day=i)
+        if i == 3:  # a training at the first commit looks for its corpus, and finds it
+            first = at_commit(indexer.open(path), str(made[0].manifest.sources["head"]))
+            build_corpus(first, settings=SMALL, data=indexer.data, progress=SilentProgress())
+        made.append(corpus(indexer, path))
+    assert [read.path.exists() for read in made] == [True, False, True, True]

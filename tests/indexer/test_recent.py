@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from homespun_indexer import recent
 from homespun_indexer.history import AddedLines, ChangedFile, Step
 from homespun_indexer.recent import recent_lines
 
@@ -27,3 +30,19 @@ def test_bots_reverts_and_other_files_give_none() -> None:
     hunk = "def a():\n    return first_value"
     steps = [step(hunk, author="dependabot[bot]"), step(hunk, subject="Revert x"), step(hunk, path="gone.py")]
     assert recent_lines(steps, {"a.py": TEXT}) == {}
+
+
+def test_a_file_of_countless_small_hunks_is_looked_through_so_often_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None of them stands any more; each cost a search through all of the file, in every step."""
+    tries = 0
+
+    def place(added: AddedLines, text: str) -> None:
+        nonlocal tries
+        tries += 1
+
+    monkeypatch.setattr(recent, "_place", place)
+    hunks = [f"    gone_{i} = value_{i}" for i in range(2_000)]
+    assert recent_lines([step(*hunks)] * 50, {"a.py": TEXT, "b.py": TEXT}) == {}
+    assert tries == recent._MOST_TRIES

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from homespun_indexer.files import SourceFile
-from homespun_indexer.tasks import MAX_TOKENS, MIN_TOKENS, cursor_column, file_places, line_reason, spread
+from homespun_indexer.history import AddedLines, ChangedFile, Step
+from homespun_indexer.tasks import MAX_TOKENS, MIN_TOKENS, cursor_column, file_places, line_reason, places, spread
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,21 @@ def test_places_are_spread_and_never_the_same_line_twice() -> None:
     kept = spread(found, seed=0)
     assert len(kept) == 5
     assert len({p.line for p in kept}) == 5
+
+
+def test_a_step_of_many_files_is_counted_once() -> None:
+    """A hundred thousand small hunks were counted again for each of their files: hours."""
+    asked: list[Step] = []
+
+    class Counted(Step):
+        @property
+        def num_added(self) -> int:
+            asked.append(self)
+            return super().num_added
+
+    line = AddedLines(start=1, lines=("total = price(item)",), old_below=1)
+    changed = [ChangedFile(path=f"a{n}.py", old_blob="0", new_blob="1", added=[line]) for n in range(5_000)]
+    refused: Counter[str] = Counter()
+    large = Counted(commit="c", parent=None, time=0, author="Ada", subject="Add", files=changed)
+    assert list(places(large, refused, lambda path: None)) == []
+    assert refused == {"large commit": 5_000} and asked == [large]

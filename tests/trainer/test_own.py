@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from homespun_core import personal, registry
-from homespun_core.personal import Wish
+from homespun_core.paths import DataDir
+from homespun_core.personal import Wish, WithdrawnError
 from homespun_core.types import Document, ModelFiles
 from homespun_indexer.forgotten import Forgotten
-from homespun_trainer import canaries, general, memory, own, page
+from homespun_trainer import canaries, cli, general, memory, own, page
 from homespun_trainer.examples import ExampleStream
 from homespun_trainer.forget.effects import effects, known_repositories
 from homespun_trainer.job import Job
-from homespun_trainer.publishing import WithdrawnError
 from homespun_trainer.train import TrainingInterruptedError
 from tests.trainer.test_pipeline import corpus, make_job, run
 from tests.trainer.tiny import BUILDER, TOKENIZER, make_model, nearest
 
+ADA = Wish(user="u1", name="ada", authors=("00",), since=1.0)
 ID = personal.personal_id("u1", "shop-1")
 
 
@@ -45,16 +47,16 @@ def owned(job: Job) -> Job:
     return dataclasses.replace(
         job,
         id=ID,
-        name="shop for ada",
+        name="shop for u1",
         parts=(part,),
         mix=own.OWN_LINES,
         beneath=own.beneath(job.data, "shop-1", job.files.digest),
-        is_wanted=lambda: personal.is_wanted(job.data, "u1"),
+        wish=ADA,
     )
 
 
 def wanted(job: Job) -> Job:
-    personal.want(job.data, Wish(user="u1", name="ada", authors=("00",), since=1.0))
+    personal.want(job.data, ADA)
     return job
 
 
@@ -85,13 +87,17 @@ def test_it_stands_on_everybodys_and_has_to_beat_it(files: ModelFiles, tmp_path:
 
 
 def test_taken_back_while_it_is_trained_it_ends_without_an_adapter(files: ModelFiles, tmp_path: Path) -> None:
-    job = dataclasses.replace(owned(make_job(files, tmp_path, corpus())), is_wanted=lambda: False)
+    job = owned(make_job(files, tmp_path, corpus()))
     with pytest.raises(TrainingInterruptedError):
         run(job)
     assert not job.adapters.exists()
 
 
-def test_taken_back_while_it_is_judged_nothing_is_published(files: ModelFiles, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_wanted_again", [False, True])
+def test_taken_back_while_it_is_judged_nothing_is_published(
+    files: ModelFiles, tmp_path: Path, is_wanted_again: bool
+) -> None:
+    """Nor if it was asked for again since: what ends then was made for a wish that is over."""
     job = owned(make_job(files, tmp_path, corpus()))
 
     wrote = page.write
@@ -99,12 +105,42 @@ def test_taken_back_while_it_is_judged_nothing_is_published(files: ModelFiles, t
     def write(*args: Any) -> None:
         wrote(*args)
         personal.take_back(job.data, "u1")
+        if is_wanted_again:
+            personal.want(job.data, dataclasses.replace(ADA, since=2.0))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "write", write)
-        with pytest.raises(WithdrawnError, match="taken it back"):
+        with pytest.raises(WithdrawnError, match="taken it back") as said:
             run(wanted(job))
     assert not job.adapters.exists() and not job.run.exists()
+    assert "ada" not in str(said.value).split()
+
+
+def test_however_a_training_ends_whose_wish_is_over_nothing_of_it_stays(tmp_path: Path) -> None:
+    """A corpus or a checkpoint that it wrote after the wish was taken back, and another one was there."""
+    data = DataDir(tmp_path)
+    personal.want(data, ADA)
+    with pytest.raises(WithdrawnError), cli._swept(data, ADA, ID):
+        personal.take_back(data, "u1")
+        personal.want(data, dataclasses.replace(ADA, since=2.0))
+        data.training_run(ID).mkdir(parents=True)
+        raise TrainingInterruptedError
+    assert not data.training_run(ID).exists()
+
+
+def test_a_training_that_begins_under_a_wish_that_is_over_touches_nothing(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    personal.want(data, dataclasses.replace(ADA, since=2.0))
+    data.adapters(ID).mkdir(parents=True)
+    with pytest.raises(WithdrawnError), cli._swept(data, ADA, ID):
+        raise AssertionError
+    assert data.adapters(ID).is_dir()
+
+
+def test_nothing_says_whose_it_is_by_name(tmp_path: Path) -> None:
+    """Progress, errors and reports go to logs and jobs, which stay when somebody is erased."""
+    repo = SimpleNamespace(id="shop-1", name="shop")
+    assert cli._called([repo], None, ADA) == (ID, "shop for u1")  # type: ignore[list-item]
 
 
 def test_where_nothing_is_live_it_stands_on_the_base_model(files: ModelFiles, tmp_path: Path) -> None:

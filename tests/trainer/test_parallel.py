@@ -37,7 +37,7 @@ def train(files: ModelFiles, run: Path, num_processes: int, should_stop: Any = l
             num_processes=num_processes,
         )
     finally:
-        torch.set_num_threads(threads)
+        assert torch.get_num_threads() == threads, "what is judged afterwards has all of them again"
 
 
 def test_two_processes_make_the_adapter_that_one_makes(files: ModelFiles, tmp_path: Path) -> None:

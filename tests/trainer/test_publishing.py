@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from homespun_core import registry
+from homespun_core import registry, storage
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
-from homespun_core.types import ModelFiles
+from homespun_core.storage import Manifest
+from homespun_core.types import Document, ModelFiles
+from homespun_indexer import forgotten
+from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import cli, trained_on
+from homespun_trainer.checkpoint import RunState
 from homespun_trainer.job import Corpus, Job, Part
-from homespun_trainer.publishing import Outcome, _seen, offered
+from homespun_trainer.publishing import ForgottenError, Outcome, _seen, offered, publish
+from homespun_trainer.train import TrainingInterruptedError, TrainResult
 from homespun_trainer.trained_on import Source
 from tests.core.adapters import make_version
 from tests.trainer.tiny import CONFIG, TOKENIZER, nearest
@@ -90,3 +96,76 @@ def test_one_on_top_of_another_has_seen_what_that_one_saw(tmp_path: Path) -> Non
     assert _seen(job, parent) is None  # it doesn't say
     trained_on.write(parent, [Source(repository=None, path="a.py", blob="0", authors=())])
     assert [s.repository for s in _seen(job, parent) or []] == ["secret-9"]
+
+
+def test_a_copy_of_an_adapter_that_names_no_repository_has_seen_nobody_knows_what(tmp_path: Path) -> None:
+    job, copy = make_job(tmp_path / "data"), tmp_path / "copied" / "v1"
+    copy.mkdir(parents=True)
+    trained_on.write(copy, [Source(repository=None, path="a.py", blob="0", authors=())])
+    assert _seen(job, copy) is None
+
+
+def trained(job: Job, parent: Path | None = None) -> str:
+    """What training publishes that saw `pay.py`."""
+    weights = job.data.root / "weights"
+    weights.mkdir(exist_ok=True)
+    (weights / "adapter_model.safetensors").write_bytes(b"")
+    result = TrainResult(path=weights, state=RunState(), learning_rate=1e-3, num_trainable=1)
+    return publish(job, "f" * 8, result, {"promote": True}, parent).version
+
+
+def paid(job: Job) -> Job:
+    document = Document(path="pay.py", language="python", blob="0", text="x = 1\n")
+    part = job.parts[0]
+    return replace(job, parts=(replace(part, corpus=replace(part.corpus, documents=[document])),))
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_refused"),
+    [
+        (Forgotten(repository="shop-1", path="pay.py"), True),
+        (Forgotten(repository="shop-1"), True),
+        (Forgotten(repository="web-2"), False),
+        (Forgotten(path="basket.py"), False),
+    ],
+)
+def test_what_is_forgotten_while_it_is_trained_on_is_not_published(
+    tmp_path: Path, request_: Forgotten, is_refused: bool
+) -> None:
+    """Of a first training nothing is on the disk when somebody forgets, so nothing could be found and deleted."""
+    job = paid(make_job(tmp_path))
+    job = replace(job, unforgotten=cli._unforgotten(job.data))
+    forgotten.add(job.data, request_)
+    if is_refused:
+        with pytest.raises(ForgottenError, match="train it again"):
+            trained(job)
+        assert registry.versions(job.adapters) == []
+    else:
+        version = trained(job)
+        assert registry.versions(job.adapters) == [version]
+
+
+def test_on_top_of_what_does_not_say_what_it_saw_any_forgetting_is_too_much(tmp_path: Path) -> None:
+    job = paid(make_job(tmp_path))
+    job, parent = replace(job, unforgotten=cli._unforgotten(job.data)), tmp_path / "elsewhere"
+    parent.mkdir()
+    forgotten.add(job.data, Forgotten(repository="web-2"))
+    with pytest.raises(ForgottenError):
+        trained(job, parent)
+
+
+def test_what_was_forgotten_before_keeps_no_training_from_publishing(tmp_path: Path) -> None:
+    job = paid(make_job(tmp_path))
+    forgotten.add(job.data, Forgotten(path="pay.py"))
+    trained(replace(job, unforgotten=cli._unforgotten(job.data)))
+
+
+def test_a_corpus_of_what_was_forgotten_meanwhile_goes_when_the_training_ends(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    manifest = Manifest(kind="corpus", format_version=3, fingerprint="c", sources={})
+    with pytest.raises(TrainingInterruptedError), cli._taken_away(data, ["@team", "shop-1"]):
+        forgotten.add(data, Forgotten(path="pay.py"))
+        with storage.publish_dir(data.corpus("shop-1") / "c", manifest) as folder:
+            (folder / "documents.jsonl").write_text('{"path": "pay.py", "authors": []}\n')
+        raise TrainingInterruptedError
+    assert not (data.corpus("shop-1") / "c").exists()

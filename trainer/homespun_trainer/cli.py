@@ -19,14 +19,16 @@ from homespun_core.errors import ConfigError
 from homespun_core.fences import LEASE_HELP, Lease, work_under
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
-from homespun_core.personal import Wish
+from homespun_core.personal import Wish, WithdrawnError
 from homespun_core.prompt import Prompt
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_core.storage import locked
 from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Tokenizer
+from homespun_indexer import forgotten
 from homespun_indexer.corpus import CorpusReader, Owner, build_corpus
 from homespun_indexer.corpus import summary as corpus_summary
+from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
@@ -43,12 +45,14 @@ from homespun_server.feedback.store import FeedbackStore
 from homespun_trainer import heads, launched, own, page, report, weighing
 from homespun_trainer.evaluate import Written
 from homespun_trainer.examples import Mix
-from homespun_trainer.job import Corpus, Job, Part
+from homespun_trainer.forget.effects import effects, take_away
+from homespun_trainer.job import Corpus, Job, Part, Unforgotten
 from homespun_trainer.pipeline import TooLittleCode, train_repository
 from homespun_trainer.preferences.rows import Shown
 from homespun_trainer.preferences.tuning import tune_by_preference
-from homespun_trainer.publishing import Outcome, WithdrawnError
+from homespun_trainer.publishing import ForgottenError, Outcome
 from homespun_trainer.train import TrainingInterruptedError
+from homespun_trainer.trained_on import Source
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +142,9 @@ def train(
     repos = [_opened(each, settings, data, progress, commits.get(_id(each)) or commit) for each in sources]
     id, name = _called(repos, scope, wish)
     with (
-        _swept(data, wish),
+        _taken_away(data, [id, *(repo.id for repo in repos)]),
         locked(data.locks / f"train-{id}.lock", f"training on {name}"),
+        _swept(data, wish, id),
         prepared(repos, files, settings, data, progress, scope, wish) as job,
     ):
         for part in job.parts:
@@ -179,26 +184,58 @@ def shown(settings: Settings, data: DataDir, repository: str) -> Sequence[Shown]
 
 
 def _called(repos: Sequence[Repository], scope: ScopeConfig | None, wish: Wish | None) -> tuple[str, str]:
-    """The adapter's directory name, and what people call it."""
+    """The adapter's directory name, and what it is called. Whoever reads that may not be who may know their name."""
     if scope is not None:
         return scope.id, scope.name
     repo = repos[0]
-    return (personal.personal_id(wish.user, repo.id), f"{repo.name} for {wish.name}") if wish else (repo.id, repo.name)
+    return (personal.personal_id(wish.user, repo.id), f"{repo.name} for {wish.user}") if wish else (repo.id, repo.name)
 
 
 @contextmanager
-def _swept(data: DataDir, wish: Wish | None) -> Iterator[None]:
-    """However a training ends whose owner has taken it back, nothing of it stays. Raises WithdrawnError then."""
+def _swept(data: DataDir, wish: Wish | None, id: str) -> Iterator[None]:
+    """However a training ends whose owner has taken it back, nothing of it stays. Raises WithdrawnError then. Nobody
+    else trains it meanwhile, so that what is there is of this wish or an earlier one."""
     error: Exception | None = None
+    with personal.standing(data, wish):
+        pass
     try:
         yield
     except Exception as raised:  # noqa: BLE001 - such as for files that were deleted under it; raised again below
         error = raised
-    if wish is not None and not personal.is_wanted(data, wish.user):
-        personal.sweep(data)
-        raise WithdrawnError(f"{wish.name} has taken it back; nothing is kept") from error
+    if not personal.stands(data, wish):
+        personal.remove(data, id)
+        raise WithdrawnError(f"{id}: its owner has taken it back; nothing is kept") from error
     if error is not None:
         raise error
+
+
+@contextmanager
+def _taken_away(data: DataDir, ids: Sequence[str]) -> Iterator[None]:
+    """However a training ends in which something was forgotten, what it left of that goes too, such as a corpus."""
+    before = forgotten.load(data)
+    try:
+        yield
+    finally:
+        for request in (r for r in forgotten.load(data) if r not in before):
+            for effect in effects(data, ids, request):
+                take_away(data, effect)
+
+
+def _unforgotten(data: DataDir) -> Unforgotten:
+    before = forgotten.load(data)
+
+    @contextmanager
+    def unforgotten(seen: Sequence[Source] | None) -> Iterator[None]:
+        with forgotten.standing(data, before) as requests:
+            if requests and (seen is None or any(_covers(request, seen) for request in requests)):
+                raise ForgottenError("something that it was trained on was forgotten meanwhile; train it again")
+            yield
+
+    return unforgotten
+
+
+def _covers(request: Forgotten, seen: Sequence[Source]) -> bool:
+    return any(request.is_about(s.repository or "") and request.covers(s.path, s.authors) for s in seen)
 
 
 def _id(source: str | RepositoryConfig) -> str:
@@ -235,7 +272,7 @@ def prepared(
     repository, and the adapter is its own, or with a `wish` somebody's."""
     tokenizer = load_tokenizer(files)
     id, name = _called(repos, scope, wish)
-    owner = Owner(place=id, authors=wish.authors) if wish else None
+    owner, unforgotten = Owner(place=id, authors=wish.authors) if wish else None, _unforgotten(data)
     with ExitStack() as stack:
         opened = [stack.enter_context(_part(repo, files, tokenizer, settings, data, progress, owner)) for repo in repos]
         parts = sorted(opened, key=lambda part: part.id)
@@ -244,7 +281,8 @@ def prepared(
             name=name,
             mix=own.OWN_LINES if wish else Mix(),
             beneath=own.beneath(data, parts[0].id, files.digest) if wish else None,
-            is_wanted=(lambda: personal.is_wanted(data, wish.user)) if wish else lambda: True,
+            wish=wish,
+            unforgotten=unforgotten,
             parts=tuple(parts),
             files=files,
             tokenizer=tokenizer,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from homespun_core import storage
+from homespun_core import personal, storage
 from homespun_core.config import Settings
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
+from homespun_core.personal import Wish
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import Document, EvalTask, ModelFiles, Tokenizer
 from homespun_trainer.examples import Mix, Retrieve
 from homespun_trainer.memory import CountSecrets
+from homespun_trainer.trained_on import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,10 @@ class Part:
         return round(sum(len(document.text) * document.weight for document in self.corpus.documents))
 
 
+Unforgotten = Callable[[Sequence[Source] | None], AbstractContextManager[None]]
+"""In its block nobody forgets anything that was seen. Raises HomespunError when somebody has, since training began."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """An adapter to train: for one repository, which is its only part, or for several that share it."""
@@ -63,8 +70,20 @@ class Job:
     mix: Mix = field(default_factory=Mix)
     beneath: Path | None = None
     """The adapter that people have who don't get this one: it is trained on top of it, and has to beat it."""
-    is_wanted: Callable[[], bool] = lambda: True
-    """False once its owner has taken it back: then nothing is published any more."""
+    wish: Wish | None = None
+    """Somebody's own: once they have taken that back nothing is published any more."""
+
+    unforgotten: Unforgotten = lambda seen: nullcontext()
+
+    @contextmanager
+    def publishing(self, seen: Sequence[Source] | None) -> Iterator[None]:
+        """To publish what saw these, None is unknown, in this block: it is wanted to the end. Raises HomespunError."""
+        with personal.standing(self.data, self.wish), self.unforgotten(seen):
+            yield
+
+    @property
+    def is_wanted(self) -> bool:
+        return personal.stands(self.data, self.wish)
 
     @property
     def adapters(self) -> Path:

@@ -45,7 +45,7 @@ class Helpers(Protocol):
 
 
 class Workers:
-    """Processes that the first one starts, on its machine. `close` ends them."""
+    """Processes that the first one starts, on its machine, and shares its threads with. `close` ends them."""
 
     def __init__(self, plan: Plan, num_processes: int) -> None:
         """Raises ModelError when there are fewer GPUs than processes."""
@@ -58,7 +58,8 @@ class Workers:
             raise ModelError(
                 f"processes: {num_processes}, but PyTorch sees {torch.cuda.device_count()} GPUs; ask for less"
             )
-        torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(max(1, self._threads_before // num_processes))
         self._store = tempfile.TemporaryDirectory(prefix="homespun-train-")  # a file of our own, and no open port
         context = multiprocessing.get_context("spawn")
         for rank in range(1, num_processes):
@@ -103,6 +104,7 @@ class Workers:
             dist.destroy_process_group()
         if self._pipes:
             self._store.cleanup()
+            torch.set_num_threads(self._threads_before)
 
 
 def _work(plan: Plan, rank: int, num_processes: int, store: str, pipe: Connection, num_threads: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from homespun_core import registry, storage
+from homespun_core import personal, registry, storage
 from homespun_core.errors import ModelError, RepositoryError
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, Progress
@@ -63,7 +63,8 @@ def train_repository(
     last = same_as_last(job.adapters, fingerprint)
     if last is not None:
         # Again, in case we were killed between publishing and promoting it.
-        waits_for = offered(job, last.version) if last.report.get("promote") else None
+        with personal.standing(job.data, job.wish):  # what is forgotten was there to be found
+            waits_for = offered(job, last.version) if last.report.get("promote") else None
         return Outcome(version=last.version, path=last.path, is_new=False, report=last.report, waits_for=waits_for)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     stream, held_out = examples_of(job, recipe, mix)
@@ -75,7 +76,7 @@ def train_repository(
     with deferred_signals() as is_asked_to:
 
         def should_stop() -> bool:
-            return is_asked_to() or not job.is_wanted()
+            return is_asked_to() or not job.is_wanted
 
         recipe, trials = run.tuned(recipe, LearnableStream(stream, job.tokenizer), should_stop)
         result = run.train(recipe, LearnableStream(planting, job.tokenizer), should_stop)
@@ -201,7 +202,10 @@ def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
         settings.max_new_tokens,
         settings.learning_rate_trials,
     ]
-    return storage.fingerprint(RECIPE_VERSION, job.fingerprint, job.files.digest, recipe.as_json(), asdict(mix), prompt)
+    wish = [job.wish.since] if job.wish else []
+    """Nothing that was made for a wish that was taken back is used again, such as a checkpoint."""
+    parts = (RECIPE_VERSION, job.fingerprint, job.files.digest, recipe.as_json(), asdict(mix), prompt, *wish)
+    return storage.fingerprint(*parts)
 
 
 def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Example]]:

@@ -50,32 +50,21 @@ def publish(
 ) -> Outcome:
     """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw.
 
-    Raises WithdrawnError, and leaves nothing, when its owner has taken it back by then.
+    Raises WithdrawnError when its owner has taken it back by then, ForgottenError when something of it was forgotten.
     """
-    _check_wanted(job)
     version = registry.new_version(fingerprint)
     path, seen = job.adapters / version, _seen(job, parent)
     sources = _sources(job) | {"repositories": " ".join(_repositories(job, seen))}
-    with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
-        for file in sorted(result.path.iterdir()):
-            shutil.copy(file, folder / file.name)
-        if seen is not None:
-            trained_on.write(folder, seen)
-    _check_wanted(job)  # again: whoever took it back meanwhile saw nothing to delete
-    waits_for = offered(job, version) if facts["promote"] else None
+    with job.publishing(seen):
+        with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
+            for file in sorted(result.path.iterdir()):
+                shutil.copy(file, folder / file.name)
+            if seen is not None:
+                trained_on.write(folder, seen)
+        waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
     checkpoint.discard(job.run)
     return Outcome(version=version, path=path, is_new=True, report=facts, waits_for=waits_for)
-
-
-class WithdrawnError(HomespunError):
-    """Nobody wants it any more."""
-
-
-def _check_wanted(job: Job) -> None:
-    if not job.is_wanted():
-        personal.sweep(job.data)
-        raise WithdrawnError(f"{job.name}: its owner has taken it back; nothing is kept")
 
 
 def offered(job: Job, version: str) -> str | None:
@@ -97,13 +86,21 @@ def offered(job: Job, version: str) -> str | None:
     return f"it waits for approval; {verb} approve {repo}"
 
 
+class ForgottenError(HomespunError):
+    """Somebody has forgotten what it was trained on."""
+
+
 def _seen(job: Job, parent: Path | None) -> list[Source] | None:
-    """None where the parent doesn't say what it saw: then neither can we."""
+    """None where the parent doesn't say what it saw: then neither can we. One that says files alone saw those of the
+    repository whose adapter it is, which only its place tells."""
     own = [s for part in job.parts for s in trained_on.sources_of(part.id, part.corpus.documents)]
     below = trained_on.read(parent) if parent else ()
     if parent is None or below is None:
         return None if parent else own
-    home = parent.absolute().parent.name
+    place = parent.absolute().parent
+    home = place.name
+    if place != job.data.adapters(home).absolute() and any(s.repository is None for s in below):
+        return None
     return list(dict.fromkeys([*own, *(replace(s, repository=s.repository or home) for s in below)]))
 
 

@@ -15,11 +15,23 @@ from homespun_core.personal import Wish
 from homespun_indexer.people import author_hash
 from homespun_server.access import reading
 from homespun_server.access.desk import NOT_THERE, Desk, NotThereError, anybody
+from homespun_server.access.http import ForbiddenError
 from homespun_server.access.records import User
 
 router = APIRouter(prefix="/v1/homespun/me/adapter", tags=["oneself"], responses={404: {"description": NOT_THERE}})
 
 Me = Annotated[Desk, Depends(anybody)]
+
+
+def _person(desk: Me) -> Desk:
+    """It is its owner's to ask for and to delete, in their editor as elsewhere: what a token that got lost can do with
+    that is delete what is trained again. One for programs that look at the index has no part in it."""
+    if desk.principal.scopes.isdisjoint(("complete", "admin")):
+        raise ForbiddenError("personal")
+    return desk
+
+
+Mine = Annotated[Desk, Depends(_person)]
 
 
 class OwnAdapter(BaseModel):
@@ -44,19 +56,20 @@ def seen(desk: Me) -> OwnAdapter:
 
 
 @router.put("")
-def want(desk: Me) -> OwnAdapter:
+def want(desk: Mine) -> OwnAdapter:
     """Trained from now on, on lines that whoever asks has committed themselves, for them alone."""
     account, data = _account(desk), _data(desk)
+    with desk.reading() as connection:
+        user = reading.user_with(connection, account)
+    assert user is not None
+    personal.want(data, _wish(data, user))
     with desk.changing() as change:
-        user = reading.user_with(change.connection, account)
-        assert user is not None
-        personal.want(data, _wish(data, user))
         change.note("personal.want", f"user:{account}")
     return seen(desk)
 
 
 @router.delete("")
-def take_back(desk: Me) -> Deleted:
+def take_back(desk: Mine) -> Deleted:
     account = _account(desk)
     gone = personal.take_back(_data(desk), account)
     with desk.changing() as change:

@@ -55,7 +55,7 @@ def save(database: Database, folder: Path) -> str | None:
     StorageError."""
     if database.path is None:
         _postgres("pg_dump", database.url, "--format=custom", "--no-owner", "--no-acl", f"--file={folder / POSTGRESQL}")
-        return _revision(database)
+        return revision_of(database)
     if not database.path.is_file():
         return None
     try:
@@ -89,7 +89,7 @@ def refuse_used(database: Database) -> None:
     if database.path is not None:
         if database.path.exists():
             raise StorageError(f"{database.path}: exists already; restore to where there is no database yet")
-    elif _tables(database):
+    elif is_used(database):
         shown = database.url.render_as_string(hide_password=True)
         raise StorageError(f"{shown}: has tables already; restore into an empty database")
 
@@ -100,10 +100,11 @@ def load(database: Database, saved: Path) -> None:
     _postgres("pg_restore", database.url, *options, str(saved))
 
 
-def _tables(database: Database) -> list[str]:
+def is_used(database: Database) -> bool:
+    """Whether a PostgreSQL database has tables. Raises StorageError."""
     engine = create_engine(database.url, connect_args={"connect_timeout": 5})
     try:
-        return inspect(engine).get_table_names()
+        return bool(inspect(engine).get_table_names())
     except SQLAlchemyError as error:
         shown = database.url.render_as_string(hide_password=True)
         raise StorageError(f"{shown}: can't be reached ({type(error).__name__}); check database_url") from error
@@ -111,7 +112,7 @@ def _tables(database: Database) -> list[str]:
         engine.dispose()
 
 
-def _revision(database: Database) -> str:
+def revision_of(database: Database) -> str:
     engine = create_engine(database.url)
     try:
         with engine.connect() as connection:

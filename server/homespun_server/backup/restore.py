@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from homespun_core import storage
@@ -60,10 +61,11 @@ def restore(file: Path, data: DataDir, database: Database) -> Summary:
     workshop = data.root / RESTORING
     _refuse_used(data, database, workshop)
     with storage.locked(workshop / "lock", "`homespun restore`"):
+        is_loaded = _is_loaded(database, workshop, summary)
         _forget_half(data, database, workshop)
         unpacked = _unpacked(file, workshop)
-        storage.write_atomic(workshop / _MOVING, _address(database))
-        _move_up(unpacked, data, database)
+        storage.write_atomic(workshop / _MOVING, f"{_address(database)} {_identity(summary)}")
+        _move_up(unpacked, data, database, is_loaded)
     storage.remove(workshop)  # by a rename: the moment at which it is done
     return summary
 
@@ -84,7 +86,7 @@ def _unpacked(file: Path, workshop: Path) -> Path:
 
 def _refuse_used(data: DataDir, database: Database, workshop: Path) -> None:
     if (workshop / _MOVING).exists():  # one that was killed while it moved: what is here is from it
-        if (workshop / _MOVING).read_text(encoding="utf-8") != _address(database):
+        if (workshop / _MOVING).read_text(encoding="utf-8").split()[:1] != [_address(database)]:
             raise StorageError(
                 f"{data.root}: a restore to another database was cut off; set database_url as it was then"
             )
@@ -101,6 +103,24 @@ def _address(database: Database) -> str:
     return hashlib.sha256(str(database.url.set(password=None)).encode()).hexdigest()
 
 
+def _identity(summary: Summary) -> str:
+    return storage.fingerprint(asdict(summary))
+
+
+def _is_loaded(database: Database, workshop: Path, summary: Summary) -> bool:
+    """Whether an earlier restore was killed behind `pg_restore`, which loads all or nothing into what was empty. Raises
+    StorageError when that was of another backup."""
+    if database.path is not None or not (workshop / _MOVING).exists() or not databases.is_used(database):
+        return False
+    known = (workshop / _MOVING).read_text(encoding="utf-8").split()[1:]
+    if known != [_identity(summary)] or databases.revision_of(database) != summary.revision:
+        raise StorageError(
+            "the database holds what a restore that was cut off loaded of another backup; run it with that one, or"
+            " empty the database (DROP SCHEMA public CASCADE; CREATE SCHEMA public;) and run this again"
+        )
+    return True
+
+
 def _forget_half(data: DataDir, database: Database, workshop: Path) -> None:
     shutil.rmtree(workshop / "data", ignore_errors=True)
     if not (workshop / _MOVING).exists():
@@ -112,17 +132,17 @@ def _forget_half(data: DataDir, database: Database, workshop: Path) -> None:
         database.path.unlink(missing_ok=True)
 
 
-def _move_up(unpacked: Path, data: DataDir, database: Database) -> None:
+def _move_up(unpacked: Path, data: DataDir, database: Database, is_loaded: bool) -> None:
     last = unpacked / database.name
     for path in sorted(unpacked.iterdir()):
         if path != last:
             path.rename(data.root / path.name)
     if not last.exists():
         return
-    if database.path is None:
-        databases.load(database, last)
-    else:
+    if database.path is not None:
         _place(last, database.path)
+    elif not is_loaded:
+        databases.load(database, last)
     _sync(data.root)
 
 

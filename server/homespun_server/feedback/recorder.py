@@ -10,8 +10,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from homespun_server.feedback.facts import CompletionFact, Event, Fact
 from homespun_server.feedback.keeping import Whole
 from homespun_server.feedback.kept import Kept
@@ -113,8 +111,9 @@ class Recorder:
                 self._on_lost("unknown", num_unknown)
             if whole:
                 self.num_kept = self.store.num_kept()
-        except SQLAlchemyError as error:
-            logger.warning("%d facts are lost: the database fails (%s)", len(facts), type(error).__name__)
+        except Exception as error:  # a job loop: whatever it is, facts that come later are to be written
+            logger.warning("%d facts are lost: writing them fails (%s)", len(facts), type(error).__name__)
+            logger.debug("writing facts", exc_info=True)
             self._on_lost("failed", len(facts))
 
     def _sweep(self) -> None:
@@ -126,5 +125,6 @@ class Recorder:
             self.store.sum_up()
             self._on_sweep(self.store)
             self.num_kept = self.store.num_kept()
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # the same
             logger.warning("feedback can't be swept (%s)", type(error).__name__)
+            logger.debug("sweeping", exc_info=True)

@@ -123,7 +123,7 @@ def _hex(header: str, prefix: str = "") -> Callable[[Hook, bytes, float], bool]:
 
     def is_genuine(hook: Hook, secret: bytes, now: float) -> bool:
         expected = prefix + hmac.new(secret, hook.body, hashlib.sha256).hexdigest()
-        return _equal(hook.headers.get(header, ""), expected)
+        return _equal(hook.headers.get(header, ""), expected.encode())
 
     return is_genuine
 
@@ -132,13 +132,13 @@ def _gitlab(hook: Hook, secret: bytes, now: float) -> bool:
     """A signature with a time where GitLab was given a signing token; else its older way, the secret itself."""
     headers = hook.headers
     if "webhook-signature" not in headers:
-        return _equal(headers.get("x-gitlab-token", ""), secret.decode("utf-8", "surrogateescape"))
+        return _equal(headers.get("x-gitlab-token", ""), secret)
     signed_at, identity = headers.get("webhook-timestamp", ""), headers.get("webhook-id", "")
     if not _SECONDS.fullmatch(signed_at) or abs(now - int(signed_at)) > TOLERANCE_S:
         return False
     message = f"{identity}.{signed_at}.".encode() + hook.body
-    made = base64.b64encode(hmac.new(_signing_key(secret), message, hashlib.sha256).digest()).decode()
-    return any(_equal(given, f"v1,{made}") for given in headers["webhook-signature"].split())
+    made = b"v1," + base64.b64encode(hmac.new(_signing_key(secret), message, hashlib.sha256).digest())
+    return any(_equal(given, made) for given in headers["webhook-signature"].split())
 
 
 def _signing_key(secret: bytes) -> bytes:
@@ -151,8 +151,9 @@ def _signing_key(secret: bytes) -> bytes:
         return secret
 
 
-def _equal(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape"))
+def _equal(given: str, expected: bytes) -> bool:
+    """Of a header as it came: HTTP's texts are bytes, which starlette reads as Latin-1."""
+    return hmac.compare_digest(given.encode("latin-1", "backslashreplace"), expected)
 
 
 FORGES = (

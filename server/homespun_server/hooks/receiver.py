@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from homespun_core import nudges, storage
@@ -25,6 +26,8 @@ from homespun_server.hooks.forges import (
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 4_096
+MAX_READ_BYTES = 40_000_000
+"""Of all hooks together: eight of the largest, or thousands of ordinary ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,36 @@ class Deliveries:
                 self._seen.popitem(last=False)
 
 
+class Room:
+    """For hooks that are read: nobody knows who sends them before their end. For one event loop."""
+
+    def __init__(self, num_bytes: int = MAX_READ_BYTES) -> None:
+        self.free = num_bytes
+
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            self.free += place.size
+
+
+class Place:
+    """One hook's."""
+
+    def __init__(self, room: Room) -> None:
+        self.size, self._room = 0, room
+
+    def takes(self, num_bytes: int) -> bool:
+        """Whether there is room for that many more."""
+        if num_bytes > self._room.free:
+            return False
+        self._room.free -= num_bytes
+        self.size += num_bytes
+        return True
+
+
 class Receiver:
     """Where `homespun index --watch` runs, it is nudged: it looks within half a second. Elsewhere `ask` makes a job for
     a worker; it raises HomespunError where it can't."""
@@ -65,6 +98,7 @@ class Receiver:
         self._data, self._secret = data, secret.encode("utf-8", "surrogateescape")
         self._ask = ask
         self._deliveries = Deliveries()
+        self.room = Room()
 
     @property
     def is_on(self) -> bool:

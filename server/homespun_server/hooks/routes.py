@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from homespun_server.dialects import error_body
 from homespun_server.hooks.forges import Hook
-from homespun_server.hooks.receiver import ACCEPTED, Answer, Receiver
+from homespun_server.hooks.receiver import ACCEPTED, Answer, Place, Receiver
 
 PATH = "/hooks"
 MAX_BODY_BYTES = 5_000_000
@@ -25,10 +25,14 @@ async def receive(request: Request) -> Response:
     """The forge is recognised by its headers; a name in the path is for people's logs."""
     receiver = request.app.state.hooks
     assert isinstance(receiver, Receiver)
-    body = await _body(request) if receiver.is_on else b""  # where no signature can be right, nothing is read
-    if body is None:
-        return _refusal(413, f"a hook larger than {MAX_BODY_BYTES:,} bytes; the next fetch finds what was pushed")
-    answer = await asyncio.to_thread(receiver.receive, _hook(request, body), time.time())
+    with receiver.room.place() as place:
+        body = (
+            await _body(request, place) if receiver.is_on else b""
+        )  # where no signature can be right, nothing is read
+        if isinstance(body, Answer):
+            answer = body
+        else:
+            answer = await asyncio.to_thread(receiver.receive, _hook(request, body), time.time())
     request.app.state.runtime.metrics.hooks.labels(answer.outcome).inc()
     return _reply(answer)
 
@@ -49,12 +53,15 @@ def _refusal(status: int, message: str) -> Response:
     return JSONResponse(error_body(message, type=kind, code="bad_hook", param=None), status_code=status)
 
 
-async def _body(request: Request) -> bytes | None:
-    """None when it is too large; it isn't read to its end then."""
-    parts, size = [], 0
+async def _body(request: Request, place: Place) -> bytes | Answer:
+    """Not read to its end when it is too large, or there is no room for more."""
+    parts = []
     async for part in request.stream():
+        if place.size + len(part) > MAX_BODY_BYTES:
+            message = f"a hook larger than {MAX_BODY_BYTES:,} bytes; the next fetch finds what was pushed"
+            return Answer(status=413, outcome="too_large", message=message)
+        if not place.takes(len(part)):
+            message = "too many large hooks at once; try again, or the next fetch finds what was pushed"
+            return Answer(status=503, outcome="busy", message=message)
         parts.append(part)
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            return None
     return b"".join(parts)

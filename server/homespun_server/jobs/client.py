@@ -90,8 +90,10 @@ class WorkerClient(_Client):
         job: dict[str, Any] = self._call("POST", "/ask", {"kind": kind, "repository": repository, "commit": commit})
         return job
 
-    def num_due(self, kinds: Collection[str]) -> int:
-        return int(self._call("GET", "/due", kind=sorted(kinds))["due"])
+    def due(self, kinds: Collection[str]) -> tuple[int, list[str]]:
+        """How many jobs a worker would be given now, and the names of those that have one."""
+        told = self._call("GET", "/due", kind=sorted(kinds))
+        return int(told["due"]), [str(job["worker"]) for job in told["running"]]
 
     def job(self, id: int) -> dict[str, Any]:
         job: dict[str, Any] = self._call("GET", f"/{id}")

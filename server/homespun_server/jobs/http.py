@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from homespun_server.connections import at_most
 from homespun_server.dialects import BadRequestError
 from homespun_server.jobs.queue import Queue
-from homespun_server.jobs.states import Ending, Refused
+from homespun_server.jobs.states import Ending, Refused, State
 from homespun_server.jobs.store import NoSuchJob, Step
 from homespun_server.jobs.view import leased, view
 
@@ -181,10 +181,15 @@ def ask(request: Request, wanted: Ask) -> dict[str, Any]:
 
 
 @router.get("/due")
-def due(request: Request, kind: Annotated[list[_WorkerKind], Query(min_length=1, max_length=3)]) -> dict[str, int]:
-    """How many jobs a worker would be given now: for whoever starts workers (`homespun dispatch`)."""
+def due(request: Request, kind: Annotated[list[_WorkerKind], Query(min_length=1, max_length=3)]) -> dict[str, Any]:
+    """How many jobs a worker would be given now, and who is at work on which: for whoever starts workers (`homespun
+    dispatch`)."""
     with explained():
-        return {"due": queue_of(request).store.num_due(kind)}
+        store, is_running = queue_of(request).store, frozenset[State](("running",))
+        running = [
+            {"repository": job.repository, "worker": job.worker} for job in store.jobs(states=is_running, kinds=kind)
+        ]
+        return {"due": store.num_due(kind), "running": running}
 
 
 @router.get("/{id}")

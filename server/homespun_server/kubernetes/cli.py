@@ -14,7 +14,7 @@ from homespun_server.jobs.client import WorkerClient
 from homespun_server.jobs.queue import own_token
 from homespun_server.jobs.states import WORKER_KINDS
 from homespun_server.jobs.worker import say
-from homespun_server.kubernetes.cluster import Address, Jobs, missing, read_template
+from homespun_server.kubernetes.cluster import Address, Jobs, missing, num_busy, read_template
 
 _EPILOG = """\
 Looks once, makes Jobs of the template for the jobs that are due and have none yet, and ends. Each Job is to run
@@ -46,10 +46,11 @@ def run(args: argparse.Namespace) -> int:
     template = read_template(args.template)
     token = own_token(settings.worker_token, DataDir(settings.data_root))
     with closing(WorkerClient(settings.server_url, token)) as server:
-        due = server.num_due(kinds)
+        due, workers = server.due(kinds)
     with closing(Jobs(Address.of_this_pod(os.environ), template)) as jobs:
         there = jobs.unfinished()
-        for _ in range(missing(due, there, args.most)):
+        busy = num_busy(there, workers)
+        for _ in range(missing(due, len(there), busy, args.most)):
             say(f"made {jobs.make()}")
-    say(f"{due} due, {there} Jobs were there")
+    say(f"{due} due, {len(there)} Jobs were there, {busy} of them at work")
     return 0

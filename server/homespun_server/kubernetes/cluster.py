@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,14 @@ from homespun_core.errors import ConfigError, ServiceError
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT_S = 15.0
 _OVER = ("Complete", "Failed")
+_NAMED = 57
+"""Characters of a Job's name that stand in those of its pods, whose own are 63 with what tells them apart."""
 _SELECTING = ("app.kubernetes.io/instance", "app.kubernetes.io/component")
 
 
-def unfinished(jobs: Iterable[Mapping[str, Any]]) -> int:
-    """Also those that Kueue holds back, since they will run."""
-    return sum(not _is_over(job) for job in jobs)
+def unfinished(jobs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names. Also of those that Kueue holds back, since they will run."""
+    return [str(job["metadata"]["name"]) for job in jobs if not _is_over(job)]
 
 
 def _is_over(job: Mapping[str, Any]) -> bool:
@@ -30,9 +32,15 @@ def _is_over(job: Mapping[str, Any]) -> bool:
     return any(each["type"] in _OVER and each["status"] == "True" for each in conditions)
 
 
-def missing(due: int, unfinished: int, most: int) -> int:
-    """How many Jobs to make: one for each job that is due, of which those that are there will take theirs."""
-    return max(0, min(due, most) - unfinished)
+def num_busy(jobs: Sequence[str], workers: Sequence[str]) -> int:
+    """How many of these Jobs have their work already, and take no more: a worker's name begins with its pod's, and that
+    with its Job's."""
+    return sum(any(worker.startswith(f"{job[:_NAMED]}-") for worker in workers) for job in jobs)
+
+
+def missing(due: int, unfinished: int, busy: int, most: int) -> int:
+    """How many Jobs to make: one for each job that is due, of which those that are there and idle will take theirs."""
+    return max(0, min(due - (unfinished - busy), most - unfinished))
 
 
 def read_template(path: Path) -> dict[str, Any]:
@@ -89,8 +97,8 @@ class Jobs:
             verify=ssl.create_default_context(cafile=str(address.ca_file)) if address.ca_file else True,
         )
 
-    def unfinished(self) -> int:
-        """Raises ServiceError."""
+    def unfinished(self) -> list[str]:
+        """Names. Raises ServiceError."""
         labels = self._template["metadata"]["labels"]
         found = self._called("GET", params={"labelSelector": ",".join(f"{key}={labels[key]}" for key in _SELECTING)})
         return unfinished(found["items"])

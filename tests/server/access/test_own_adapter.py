@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from homespun_core import personal
+from homespun_core.config import Settings
 from homespun_core.paths import DataDir
+from homespun_core.personal import Wish
+from homespun_core.types import ModelFiles, Tokenizer
 from homespun_indexer.people import author_hash
 from homespun_server.access import reading
 from homespun_server.access.changing import changing
+from homespun_server.access.principal import Scope
 from tests.server.access.conftest import ADMIN, Served
 
 PLACE = "/v1/homespun/me/adapter"
@@ -39,6 +47,36 @@ async def test_nobody_sees_or_deletes_anothers(served: Served) -> None:
     assert (await served.ask("GET", PLACE, root)).json()["wanted"] is False
     await served.ask("DELETE", PLACE, root)
     assert (await served.ask("GET", PLACE, ada)).json()["wanted"] is True
+
+
+@pytest.mark.parametrize(
+    ("scopes", "may"),
+    [(["complete"], True), (["admin"], True), (["index:read"], False)],
+    ids=["editor", "admin", "only-looks"],
+)
+async def test_an_editors_token_acts_for_its_person_and_one_that_only_looks_does_not(
+    served: Served, scopes: list[Scope], may: bool
+) -> None:
+    with changing(served.runtime.database, ADMIN) as change:
+        change.add_user("ada", email="ada@example.com")
+    token = served.token("ada", scopes=scopes)
+    for method in ("PUT", "DELETE"):
+        assert (await served.ask(method, PLACE, token)).status_code == (200 if may else 403)
+    assert (await served.ask("GET", PLACE, token)).status_code == 200
+
+
+async def test_the_token_that_everybody_shares_is_nobodys(
+    builtin: ModelFiles, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    shared = Served(Settings(data_dir=str(tmp_path / "data"), api_token="shared"), builtin, tokenizer)
+    with changing(shared.runtime.database, ADMIN) as change:
+        ada = change.add_user("ada", email="ada@example.com")
+    personal.want(data(shared), Wish(user=ada.id, name="ada", authors=("00",), since=1.0))
+    for method in ("GET", "PUT", "DELETE"):
+        answer = await shared.ask(method, PLACE, "shared")
+        assert answer.status_code == 404 and "belongs to no account" in answer.text
+    assert personal.is_wanted(data(shared), ada.id)
+    shared.runtime.close()
 
 
 async def test_an_account_without_an_address_is_told_why(served: Served) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from homespun_core import fences, personal, registry
+from homespun_core import fences, personal, registry, storage
 from homespun_core.cli import main
 from homespun_core.errors import StorageError
 from homespun_core.fences import Lease
@@ -253,6 +253,36 @@ def test_postgresql_is_saved_and_restored_into_an_empty_database_only(
     assert main(["restore", str(file), "--data-dir", str(other.root)]) == 0
     assert users(new, other) == ["ada"]
     assert make_url(new).database not in (None, make_url(old).database)
+
+
+def test_a_restore_killed_behind_pg_restore_goes_on(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What had been loaded made the next one fail, and the first check of an empty database was past."""
+    if shutil.which("pg_dump") is None:
+        monkeypatch.setenv("PATH", f"{cluster.binaries}:/usr/bin:/bin")
+    old, new = cluster.new_database(), cluster.new_database()
+    data, other = DataDir(tmp_path / "data"), DataDir(tmp_path / "other")
+    data.root.mkdir()
+    monkeypatch.setenv("HOMESPUN_DATABASE_URL", old)
+    files = [tmp_path / "a.tar.gz", tmp_path / "b.tar.gz"]
+    for file, name in zip(files, ("ada", "bob"), strict=True):
+        add_user(old, data, name)
+        assert main(["backup", str(file), "--data-dir", str(data.root)]) == 0
+    monkeypatch.setenv("HOMESPUN_DATABASE_URL", new)
+
+    def killed(path: Path) -> None:
+        raise SystemExit(9)
+
+    words = ["restore", str(files[0]), "--data-dir", str(other.root)]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(storage, "remove", killed)
+        main(words)
+    assert (other.root / RESTORING).is_dir()
+    refusal = said(f"restore {files[1]} --data-dir {other.root}", capsys)
+    assert "of another backup" in refusal and "DROP SCHEMA public CASCADE" in refusal
+    assert main(words) == 0
+    assert users(new, other) == ["ada"] and not (other.root / RESTORING).exists()
 
 
 def test_a_restore_that_was_cut_off_does_not_go_on_over_another_database(

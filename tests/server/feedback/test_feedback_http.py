@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
+from homespun_core import acceptance, demand
 from homespun_core.cli import main
 from homespun_core.config import Settings
+from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.store import FeedbackStore
+from homespun_server.feedback.tables import events, usage_days
 from tests.server.test_http import BODY, Started
 
 CODE = "def canary_secret(a, b):\n    return"
@@ -74,7 +78,31 @@ def test_feedback_says_what_came_of_completions(tmp_path: Path, capsys: pytest.C
     assert groups["language", "python"]["kept_per_opportunity"] == 2.5 and ("adapter", "v1") in groups
 
 
+def test_what_training_asks_of_feedback_is_counted_for_it(builtin: ModelFiles, tmp_path: Path) -> None:
+    from tests.server.feedback.test_store import fact, told
+
+    at = time.time() - 100
+    before = FeedbackStore(open_database("", tmp_path / "homespun.db"))
+    before.write([fact("a", at=at), fact("b", at=at), fact("c", at=at), told("a", "accepted"), told("b", "shown")])
+    before.close()
+    started = Started(Settings(data_dir=str(tmp_path)), builtin)
+    assert started.loaded.wait(60)
+    started.runtime.close()
+    assert acceptance.read(DataDir(tmp_path)) == {"shop": {acceptance.week_of(at): (2, 1)}}
+    assert demand.read(DataDir(tmp_path)) == {"shop": {"python": 2}}
+
+
 async def test_nothing_is_kept_where_feedback_days_is_0(builtin: ModelFiles, tmp_path: Path) -> None:
+    """Nor what was kept under another setting before: it stayed for ever, with nobody to sweep it."""
+    from tests.server.feedback.test_store import fact, told
+
+    before = FeedbackStore(open_database("", tmp_path / "homespun.db"))
+    before.write([fact("a", at=time.time() - 200_000), fact("b", at=time.time() - 1), told("b", "accepted")])
+    before.sum_up()
+    before.close()
+    made_of_it = (DataDir(tmp_path).demand, DataDir(tmp_path).acceptance)
+    for path in made_of_it:
+        path.write_text("{}")
     started = Started(Settings(data_dir=str(tmp_path), feedback_days=0), builtin)
     assert started.loaded.wait(60)
     async with started.client() as client:
@@ -85,6 +113,9 @@ async def test_nothing_is_kept_where_feedback_days_is_0(builtin: ModelFiles, tmp
     store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
     assert store.outcomes(None, 0, until=time.time() + 1) == []
     store.close()
+    with open_database("", tmp_path / "homespun.db").connect() as connection:
+        left = [connection.execute(select(func.count()).select_from(t)).scalar_one() for t in (events, usage_days)]
+    assert left == [0, 0] and not any(path.exists() for path in made_of_it)
 
 
 def test_feedback_says_what_was_hidden_beside_what_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from sqlalchemy import Engine, select
 
 from homespun_server.database.opening import open_database
-from homespun_server.feedback.facts import CompletionFact, Event, EventKind
+from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
+from homespun_server.feedback.kept import Kept
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore, summary
 from homespun_server.feedback.tables import events
@@ -139,3 +141,31 @@ def test_a_failing_database_loses_facts_and_nothing_else(tmp_path: Path) -> None
     recorder.record(fact("a"))
     recorder.close()
     assert lost == [("failed", 1)]
+
+
+def test_what_fails_in_another_way_than_the_database_ends_the_recorder_neither(tmp_path: Path) -> None:
+    """Its thread ended at the first error that wasn't the database's, and all that came later was lost uncounted."""
+    lost: list[tuple[str, int]] = []
+    is_short = True
+
+    class Short(FeedbackStore):
+        def write(self, facts: Sequence[Fact], kept: Sequence[Kept] = ()) -> int:
+            if is_short:
+                raise MemoryError
+            return super().write(facts, kept)
+
+    def fail(store: FeedbackStore) -> None:
+        raise RuntimeError("out of everything")
+
+    store = Short(open_database("", tmp_path / "homespun.db"))
+    recorder = Recorder(store, keep_days=1e5, on_lost=lambda why, number: lost.append((why, number)), on_sweep=fail)
+    recorder.record(fact("odd"))
+    while not lost:
+        time.sleep(0.01)
+    is_short = False
+    recorder.record(fact("later"))
+    recorder.close()
+    assert lost == [("failed", 1)]
+    again = FeedbackStore(open_database("", tmp_path / "homespun.db"))
+    assert len(again.outcomes(None, 0)) == 1
+    again.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from homespun_core.types import ModelFiles
 from homespun_indexer import snapshot
 from homespun_server.app import build_app
 from homespun_server.hooks import routes
-from homespun_server.hooks.receiver import Deliveries, matching
+from homespun_server.hooks.receiver import Deliveries, Room, matching
 from homespun_server.jobs.queue import Queue
 from tests.server.hooks import deliveries
 from tests.server.hooks.deliveries import CLONE, DELIVERIES, SECRET, Delivery
@@ -52,6 +52,15 @@ class Site:
         with storage.publish_dir(self.data.index(repo) / name, manifest):
             pass
         storage.set_current(self.data.index(repo), name)
+
+    @property
+    def room(self) -> Room:
+        room = self._app.state.hooks.room
+        assert isinstance(room, Room)
+        return room
+
+    async def post_stream(self, delivery: Delivery, body: AsyncIterator[bytes]) -> httpx.Response:
+        return await self.post(replace(delivery, body=body))  # type: ignore[arg-type]
 
     async def post(self, delivery: Delivery, path: str = "/hooks") -> httpx.Response:
         transport = httpx.ASGITransport(self._app)
@@ -169,6 +178,41 @@ async def test_a_hook_needs_no_token_and_opens_no_other_door(tmp_path: Path) -> 
 async def test_what_is_too_large_is_not_read(site: Site) -> None:
     large = replace(deliveries.github(), body=b" " * (routes.MAX_BODY_BYTES + 1))
     assert (await site.post(large)).status_code == 413
+
+
+async def test_hooks_together_take_no_more_memory_than_there_is_for_them(site: Site) -> None:
+    """A hundred of the largest at once would take half a gigabyte, from whomever."""
+    room = site.room
+    room.free = 3 * len(deliveries.github().body)
+    begun, ended = asyncio.Semaphore(0), asyncio.Event()
+
+    async def dribbled() -> AsyncIterator[bytes]:
+        yield deliveries.github().body[:-1]
+        begun.release()
+        await ended.wait()
+        yield deliveries.github().body[-1:]
+
+    waiting = [asyncio.create_task(site.post_stream(deliveries.github(), dribbled())) for _ in range(2)]
+    for _ in waiting:
+        await begun.acquire()
+    large = replace(deliveries.github(), body=b" " * 2 * len(deliveries.github().body))
+    answer = await site.post(large)
+    assert answer.status_code == 503 and "next fetch" in answer.text
+    assert (await site.post(deliveries.github())).status_code == 202, "a small one has room"
+    ended.set()
+    assert [(await task).status_code for task in waiting] == [202, 202]
+    assert room.free == 3 * len(deliveries.github().body)
+
+
+@pytest.mark.parametrize("secret", ["gehëim", "密"])
+async def test_a_token_of_gitlabs_may_have_any_letters(tmp_path: Path, secret: str) -> None:
+    """It comes as bytes, which HTTP's headers have as Latin-1."""
+    site = Site(DataDir(tmp_path / "data"), webhook_secret=secret)
+    delivery = deliveries.gitlab_token()
+    shown = [(name, value) for name, value in delivery.headers.items() if name != "x-gitlab-token"]
+    for token, status in ((secret.encode(), 202), (b"other", 401)):
+        headers = [*((name.encode(), value.encode()) for name, value in shown), (b"x-gitlab-token", token)]
+        assert (await site.post(replace(delivery, headers=headers))).status_code == status  # type: ignore[arg-type]
 
 
 def test_a_forge_may_know_itself_by_another_host() -> None:

@@ -78,8 +78,11 @@ def site(tmp_path: Path, database_url: str) -> Iterator[Site]:
 async def test_who_starts_workers_hears_how_many_jobs_are_due(site: Site) -> None:
     await site.add("train")
     answer = await site.call("GET", "/jobs/due?kind=train&kind=evaluate", token=site.token)
-    assert (answer.status_code, answer.json()) == (200, {"due": 1})
-    assert (await site.call("GET", "/jobs/due?kind=index", token=site.token)).json() == {"due": 0}
+    assert (answer.status_code, answer.json()) == (200, {"due": 1, "running": []})
+    assert (await site.call("GET", "/jobs/due?kind=index", token=site.token)).json() == {"due": 0, "running": []}
+    await site.lease()
+    answer = await site.call("GET", "/jobs/due?kind=train", token=site.token)
+    assert answer.json() == {"due": 0, "running": [{"repository": SHOP_ID, "worker": "w"}]}
     assert (await site.call("GET", "/jobs/due?kind=train")).status_code == 401
 
 

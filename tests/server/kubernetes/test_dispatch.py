@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from homespun_core.cli import main
 from homespun_core.errors import ConfigError, ServiceError
 from homespun_server.kubernetes import cluster
-from homespun_server.kubernetes.cluster import Address, Jobs, missing, read_template, unfinished
+from homespun_server.kubernetes.cluster import Address, Jobs, missing, num_busy, read_template, unfinished
 from tests.server.test_process import serving
 
 LABELS = {"app.kubernetes.io/instance": "demo", "app.kubernetes.io/component": "trainer"}
@@ -89,27 +89,39 @@ def jobs_of(api: ApiServer) -> Iterator[Jobs]:
     jobs.close()
 
 
-@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 50))
-def test_there_are_never_more_jobs_than_work_or_than_allowed_because_of_us(due: int, there: int, most: int) -> None:
-    made = missing(due, there, most)
-    assert made == 0 or (there + made == min(due, most))
-    assert there + made >= min(due, most)
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50), st.integers(1, 50))
+def test_there_are_never_more_jobs_than_work_or_than_allowed_because_of_us(
+    due: int, idle: int, busy: int, most: int
+) -> None:
+    made = missing(due, idle + busy, busy, most)
+    assert made == 0 or (idle + made <= due and idle + busy + made <= most)
+    assert idle + made >= due or idle + busy + made >= most, "and never fewer"
 
 
 def test_what_has_ended_makes_room_and_what_kueue_holds_back_does_not() -> None:
-    def job(condition: str) -> dict[str, Any]:
-        return {"status": {"conditions": [{"type": condition, "status": "True"}]}}
+    def job(name: str, **status: object) -> dict[str, Any]:
+        return {"metadata": {"name": name}, **status}
 
-    over, held = [job("Complete"), job("Failed")], [job("Suspended"), {"status": {}}, {}]
-    assert unfinished(over) == 0 and unfinished(over + held) == 3
+    def then(name: str, condition: str) -> dict[str, Any]:
+        return job(name, status={"conditions": [{"type": condition, "status": "True"}]})
+
+    over = [then("a", "Complete"), then("b", "Failed")]
+    assert unfinished(over) == []
+    assert unfinished([*over, then("c", "Suspended"), job("d", status={}), job("e")]) == ["c", "d", "e"]
+
+
+def test_a_job_is_at_work_when_a_worker_of_its_pod_is() -> None:
+    jobs = ["demo-trainer-1", "demo-trainer-2", "x" * 63]
+    assert num_busy(jobs, ["demo-trainer-1-8xkf2:7:train", "demo-trainer-22-abcde:7:train", "laptop:99:train"]) == 1
+    assert num_busy(jobs, ["x" * 57 + "-abcde:7:train"]) == 1, "pods of long names have a part of them"
 
 
 def test_a_job_is_made_in_the_pods_namespace_and_found_again_by_its_labels(api: ApiServer) -> None:
     with jobs_of(api) as jobs:
-        assert jobs.unfinished() == 0
+        assert jobs.unfinished() == []
         assert jobs.make() == "demo-trainer-0"
-        api.jobs.append({"metadata": {"labels": LABELS | {"app.kubernetes.io/instance": "another"}}})
-        assert jobs.unfinished() == 1
+        api.jobs.append({"metadata": {"name": "x", "labels": LABELS | {"app.kubernetes.io/instance": "another"}}})
+        assert jobs.unfinished() == ["demo-trainer-0"]
     assert set(api.seen) == {("Bearer a-token", "/apis/batch/v1/namespaces/code/jobs")}
 
 
@@ -180,4 +192,13 @@ def test_each_training_that_waits_gets_one_job_however_often_it_looks(
                 assert len(api.jobs) == number_made
         api.jobs[0]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
         assert main([*words, "--most", "2"]) == 0 and len(api.jobs) == 3
-    assert "3 due, 1 Jobs were there" in capfd.readouterr().err
+        at_work = {"worker": "demo-trainer-1-8xkf2:7:train", "kinds": ["train"]}
+        token = (tmp_path / "data" / "worker.token").read_text().strip()
+        leased = httpx.post(f"{url}/v1/homespun/jobs/lease", json=at_work, headers={"Authorization": f"Bearer {token}"})
+        assert leased.status_code == 200
+        for _ in range(2):  # two wait and one runs: a third Job, and no fourth
+            assert main([*words, "--most", "3"]) == 0 and len(api.jobs) == 4
+        assert main([*words, "--most", "9"]) == 0 and len(api.jobs) == 4
+    said = capfd.readouterr().err
+    assert "3 due, 1 Jobs were there, 0 of them at work" in said
+    assert "2 due, 2 Jobs were there, 1 of them at work" in said

@@ -7,11 +7,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import update
 
 from homespun_server.access import reading
 from homespun_server.access.decisions import Guarded
 from homespun_server.access.lookup import Lookup
 from homespun_server.access.tables import audit
+from homespun_server.signin.tables import identities
 from tests.server.signin.certified import OURS, CertifiedProvider
 from tests.server.signin.conftest import MakeApp, MakeBrowser
 from tests.server.signin.people import change, person, token, within_5_s
@@ -290,6 +292,21 @@ async def test_whoever_signed_in_before_keeps_their_account(
         before is not None and await IdentityProvider(app).add("ada@example.com", externalId="ada-1") == before.user.id
     )
     assert "You are signed in as ada" in (await make_browser(app).sign_in("ada-1")).text
+
+
+async def test_the_same_subject_at_the_provider_of_before_is_somebody_else(
+    certified: CertifiedProvider, oidc: dict[str, str], make_app: MakeApp, make_browser: MakeBrowser
+) -> None:
+    """Numbers begin anew at each provider: whoever came got the account of whoever had had theirs elsewhere."""
+    certified.add("ada-1", preferred_username="ada")
+    first = make_app(**oidc)
+    await make_browser(first).sign_in("ada-1")
+    before = person(first, "ada")
+    assert before is not None
+    with change(first) as changed:
+        changed.connection.execute(update(identities).values(issuer="https://before.example.com"))
+    app = make_app(**oidc, scim_token=TOKEN)
+    assert await IdentityProvider(app).add("bob@example.com", externalId="ada-1") != before.user.id
 
 
 async def test_whom_an_administrator_turned_out_the_provider_lets_in_no_more(

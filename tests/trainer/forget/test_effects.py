@@ -126,3 +126,30 @@ def test_nothing_is_taken_away_under_a_running_training(data: DataDir) -> None:
     ):
         take_away(data, effect)
     assert path.is_dir()
+
+
+@pytest.mark.parametrize(("is_own", "goes"), [(False, True), (True, False)])
+def test_one_on_top_of_an_old_adapter_from_elsewhere_may_have_seen_anything(
+    data: DataDir, is_own: bool, goes: bool
+) -> None:
+    """It was given as a folder, such as another repository's version of before adapters said what they saw."""
+    path = data.adapters(REPO) / "2"
+    if is_own:
+        publish(data, "1", document("a.py"))
+    report = {"training": {"parents": [{"name": "1", "digest": "d"}]}}
+    with registry.publish_adapter(path, fingerprint="2", sources={"base_model": "b"}, report=report):
+        pass
+    held = [e.adapters for e in effects(data, known_repositories(data), Forgotten(repository="other-9"))]
+    assert held == ([(path,)] if goes else [])
+
+
+def test_scores_and_pages_of_evaluations_go_too(data: DataDir) -> None:
+    """They hold what models wrote, and are all that there is of a repository that was never trained on."""
+    place = data.evaluations(REPO)
+    place.mkdir(parents=True)
+    (place / "ab.jsonl").write_text("{}\n")
+    assert effects(data, known_repositories(data), Forgotten(repository="other-9")) == []
+    (effect,) = found(data)
+    assert effect.evaluations == place
+    take_away(data, effect)
+    assert not place.exists()

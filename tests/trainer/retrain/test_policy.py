@@ -36,6 +36,13 @@ CASES: list[tuple[str, Scope, Rules, bool, str]] = [
     ("a paused run goes on", replace(TRAINED, running=RUN, pushed=(NOW, NOW)), Rules(), True, "goes on"),
     ("after a failure", replace(TRAINED, failures=1, failed_at=NOW - 599), Rules(), False, "failed"),
     ("a while after a failure", replace(TRAINED, failures=1, failed_at=NOW - 600), Rules(), True, "200 kB"),
+    (
+        "less that is accepted is one where drift is",
+        replace(TRAINED, changed=5, is_accepted_less=True),
+        Rules(trains_on_drift=True),
+        True,
+        "less is accepted",
+    ),
     ("drift alone is no reason", replace(TRAINED, changed=5, has_drifted=True), Rules(), False, "less than"),
     (
         "unless it is wanted",

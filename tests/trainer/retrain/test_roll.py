@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from homespun_core import personal, registry
+from homespun_core.children import StopRequest
 from homespun_core.errors import ConfigError
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish
@@ -144,3 +147,41 @@ def test_a_child_is_told_whose_adapter_it_is() -> None:
         ("train", "/srv/shop", ["--commit", "abc", "--for", "u1"]),
         ("train", "team", ["--commit", "shop-1=a,web-2=b"]),
     ]
+
+
+class Ending(StopRequest):
+    """Asks to stop once `is_over`, or after 20 s."""
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self._is_over, self._until = is_over, time.monotonic() + 20
+
+    @property
+    def is_made(self) -> bool:  # type: ignore[override]
+        return self._is_over() or time.monotonic() > self._until
+
+    def wait(self, *processes: object, timeout_s: float = 0, until: Callable[[], bool] = lambda: False) -> None:
+        time.sleep(0.01)
+
+
+def test_independent_trainings_run_side_by_side_up_to_the_limit(company: Company) -> None:
+    """Two workers were there, and one of them had nothing to do while the other trained for hours."""
+    two, lock = threading.Barrier(2, timeout=20), threading.Lock()
+    running: set[str] = set()
+    peaks: list[int] = []
+    ended: list[str] = []
+
+    def train(source: str, commit: str, is_enough: Callable[[], bool]) -> int:
+        with lock:
+            assert source not in running
+            running.add(source)
+            peaks.append(len(running))
+        if source != "team":
+            two.wait()  # ends only beside the other
+        with lock:
+            running.remove(source)
+            ended.append(source)
+        return 0
+
+    rules = Rules(changed=100_000, gap=0, quiet=0)
+    loop.watch(company.roll, rules, train, Ending(lambda: len(ended) == 3), most=2, measures=False)
+    assert sorted(ended) == ["shop", "team", "web"] and max(peaks) == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from homespun_core import registry, storage
+from homespun_core import acceptance, registry, storage
 from homespun_core.children import StopRequest
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
@@ -32,6 +32,7 @@ class Repository:
         self.head, self.size = head, changed
         self.problem: Exception | None = None
         self.measured: list[str] = []
+        self.is_alarm = True
 
     def look(self) -> Sight:
         if self.problem is not None:
@@ -52,7 +53,7 @@ class Repository:
             bits=110.0,
             low=1.05,
             baseline=1.0,
-            is_alarm=True,
+            is_alarm=self.is_alarm,
         )
 
 
@@ -190,6 +191,22 @@ def test_drift_is_kept_and_a_reason_where_that_is_wanted(scene: Scene) -> None:
     scene.restart()
     assert "less likely" in scene.decide(NOW).reason
     assert [score.head for score in scene.subject.scores()] == ["b"]
+
+
+def test_less_that_is_accepted_is_an_alarm_and_a_reason_where_that_is_wanted(scene: Scene) -> None:
+    scene.publish("a")
+    scene.rules = replace(RULES, age=1e12)
+    scene.restart()
+    scene.repository.head, scene.repository.size, scene.repository.is_alarm = "b", 10, False
+    weeks = {acceptance.week_of(NOW): (1_000, 200), acceptance.week_of(NOW - 21 * 86_400): (2_000, 600)}
+    acceptance.write(scene.data, {"shop-1": weeks})
+    assert scene.decide().action is Action.WAIT
+    scene.rules = replace(scene.rules, trains_on_drift=True)
+    scene.restart()
+    assert "less is accepted of what is shown" in scene.decide(NOW).reason
+    score = scene.subject.measure(NOW)
+    assert score is not None and score.is_alarm and scene.subject.scores() == [score]
+    assert "of what is shown 20% is accepted, 30% before (alarm)" in loop.score_in_words(score)
 
 
 def test_too_little_fresh_code_is_looked_for_once_a_push(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

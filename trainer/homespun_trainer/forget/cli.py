@@ -34,9 +34,11 @@ examples:
   homespun forget --undo 2                                     learn number 2 again, at the next training
 
 What it does, at once: remembers the request, so that every later corpus leaves these files out; takes adapters that
-were trained on any of them out of service and deletes them, with corpora, unfinished training runs and completions that
-the server kept (keep_completions; with --author all of the repository, since none of them says who wrote what); trains
-anew without them. Deleting adapters can't be undone; --undo only lets later training use the files again.
+were trained on any of them out of service and deletes them, with corpora, evaluations, unfinished training runs and
+completions that the server kept (keep_completions; with --author all of the repository, since none of them says who
+wrote what); trains anew without them. A training that goes on meanwhile publishes nothing of it. Deleting adapters
+can't be undone; --undo only lets later training use the files again. Pages that you wrote elsewhere (homespun eval
+--report) are yours.
 
 --author leaves out every file that the person ever changed (by e-mail address, renames followed), not only their
 lines: what others wrote in these files is left out as well. Lines that moved from there to other files can't be found,
@@ -171,6 +173,7 @@ def plan(request: Forgotten, found: Sequence[Effect]) -> str:
     for effect in found:
         parts = [f"{len(effect.adapters)} adapters{' (one is live)' if effect.is_live else ''}"]
         parts += [f"{len(effect.corpora)} corpora"] + (["an unfinished training run"] if effect.run else [])
+        parts += ["scores and pages of evaluations"] if effect.evaluations else []
         lines.append(f"  {effect.repository}: {', '.join(parts)} will be deleted")
     return "\n".join(lines if found else [*lines, "  nothing here was trained on it so far"])
 

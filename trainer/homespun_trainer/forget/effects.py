@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from homespun_core import registry, storage
+from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 from homespun_core.personal import repository_of
 from homespun_core.registry import REPORT
@@ -41,9 +42,11 @@ class Effect:
     corpora: tuple[Path, ...]
     run: Path | None
     """The unfinished training run: what it has seen can't be told from its weights."""
+    evaluations: Path | None = None
+    """Scores and pages of `homespun eval`: they hold what models wrote at places, without saying where those are."""
 
     def __bool__(self) -> bool:
-        return bool(self.adapters or self.corpora or self.run)
+        return bool(self.adapters or self.corpora or self.run or self.evaluations)
 
 
 def effects(data: DataDir, repositories: Iterable[str], wanted: Wanted) -> list[Effect]:
@@ -54,7 +57,7 @@ def effects(data: DataDir, repositories: Iterable[str], wanted: Wanted) -> list[
 
 def known_repositories(data: DataDir) -> list[str]:
     """Ids of all that were ever trained on here."""
-    roots = (data.adapters("any").parent, data.corpus("any").parent, data.training_run("any").parent)
+    roots = [of("any").parent for of in (data.adapters, data.corpus, data.training_run, data.evaluations)]
     return sorted({folder.name for root in roots if root.is_dir() for folder in root.iterdir() if folder.is_dir()})
 
 
@@ -64,13 +67,14 @@ def _effect(data: DataDir, repository: str, wanted: Wanted) -> Effect:
     adapters = tuple(p for p in _snapshots(data.adapters(repository)) if _adapter_holds(p, repository, wanted))
     known = _snapshots(data.corpus(repository))
     corpora = tuple(p for p in known if is_about and _corpus_holds(p, wanted))
-    run = data.training_run(repository)
+    run, evaluations = data.training_run(repository), data.evaluations(repository)
     return Effect(
         repository=repository,
         adapters=adapters,
         is_live=storage.current(data.adapters(repository)) in adapters,
         corpora=corpora,
         run=run if may_be and run.is_dir() and (adapters or corpora or not known) else None,
+        evaluations=evaluations if is_about and evaluations.is_dir() else None,
     )
 
 
@@ -84,8 +88,18 @@ def _adapter_holds(path: Path, repository: str, wanted: Wanted) -> bool:
     repository; of any repository, where several share it."""
     sources = trained_on.read(path)
     if sources is None:
-        return is_scope(repository) or wanted.is_about(repository_of(repository))
+        return is_scope(repository) or _is_on_others(path) or wanted.is_about(repository_of(repository))
     return any(wanted.is_about(s.repository or repository) and wanted.covers(s.path, s.authors) for s in sources)
+
+
+def _is_on_others(path: Path) -> bool:
+    """Whether it was trained on top of an adapter from elsewhere, which may have seen anything."""
+    try:
+        parents = [str(parent["name"]) for parent in registry.read_report(path)["training"]["parents"]]
+    except (StorageError, KeyError, TypeError):
+        return False
+    homes = (path.parent, path.parent.with_name(repository_of(path.parent.name)))
+    return not all(any((home / name).is_dir() for home in homes) for name in parents)
 
 
 def _corpus_holds(path: Path, wanted: Wanted) -> bool:
@@ -114,6 +128,9 @@ def take_away(data: DataDir, effect: Effect) -> None:
             shutil.rmtree(effect.run, ignore_errors=True)
         for path in effect.corpora:
             _drop(path)
+    if effect.evaluations is not None:
+        with locked(data.locks / f"eval-{effect.repository}.lock", f"evaluation of {effect.repository}"):
+            shutil.rmtree(effect.evaluations, ignore_errors=True)
 
 
 def _drop(snapshot: Path) -> None:

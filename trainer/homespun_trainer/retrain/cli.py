@@ -12,6 +12,7 @@ from pathlib import Path
 from homespun_core import nudges, registry
 from homespun_core.children import Children, StopRequest, sources_as_arguments
 from homespun_core.config import INDEX, RETRAIN, TRAIN, LoadedSettings, Settings, add_flags, settings_from_args
+from homespun_core.errors import ConfigError
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
 from homespun_core.registry import Adapter
@@ -58,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what is due and why, or why not")
     parser.add_argument("--no-fetch", action="store_true", help="leave fetching to `homespun index --watch`")
     parser.add_argument("--jobs", action="store_true", help="let workers train, through the server's queue")
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --jobs --watch, trainings at a time (default: %(default)s)",
+    )
     parser.add_argument("--no-drift", action="store_true", help="don't measure live adapters on fresh code")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a page of plots of that, and end")
     add_flags(parser, (RETRAIN, TRAIN, INDEX))
@@ -65,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """1 when a repository can't be read or its training failed; the others are all the same."""
+    if args.most < 1 or (args.most > 1 and not args.jobs):
+        raise ConfigError(f"--most {args.most}: must be 1 or more, and needs --jobs: here trainings share this machine")
     loaded = settings_from_args(args)
     settings = loaded.settings
     configure_logging(settings.log_level, settings.log_format)
@@ -79,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         else _here(settings, args.config, request, sources)
     )
     if args.watch and not args.dry_run:
-        loop.watch(roll, rules, train, request)
+        loop.watch(roll, rules, train, request, most=args.most, measures=not args.no_drift)
         return 0
     return loop.once(list(roll), rules, train, measures=not args.no_drift, is_dry=args.dry_run)
 
@@ -152,7 +162,12 @@ def _example(data: DataDir, repository: str) -> str:
 def _report(subjects: list[Subject], path: Path) -> int:
     found = loop.look(subjects, time.time())
     chapters = [
-        Chapter(name=subject.name, now=loop.in_words(found[subject.source]), scores=subject.scores())
+        Chapter(
+            name=subject.name,
+            now=loop.in_words(found[subject.source]),
+            scores=subject.scores(),
+            acceptance={week: accepted / shown for week, (shown, accepted) in subject.acceptance().items()},
+        )
         for subject in subjects
         if subject.source in found
     ]

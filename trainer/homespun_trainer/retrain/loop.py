@@ -1,7 +1,7 @@
 """One look at all repositories, or one after the other for ever: train what is due, in a process that can be stopped.
 
-One run at a time: they share the machine with completions. Training sees a fixed commit, so what is pushed meanwhile is
-in one run that follows, however many pushes there were.
+One run at a time where they share the machine with completions; workers may have several. Training sees a fixed commit,
+so what is pushed meanwhile is in one run that follows, however many pushes there were.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from homespun_core.children import Children, StopRequest
@@ -115,25 +117,71 @@ def once(subjects: Sequence[Subject], rules: Rules, train: Train, *, measures: b
     return int(failed)
 
 
-def watch(subjects: Iterable[Subject], rules: Rules, train: Train, request: StopRequest) -> None:
+class _Runs:
+    """Those under way. With room for one, whoever begins it waits for its end."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._pool = most, ThreadPoolExecutor(most, thread_name_prefix="runs")
+        self._under_way: dict[str, Future[int | None]] = {}
+
+    def __enter__(self) -> _Runs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def begin(self, source: str, run: Callable[[], int | None]) -> None:
+        if self._most == 1:
+            run()
+        else:
+            self._under_way[source] = self._pool.submit(run)
+
+    def sources(self) -> frozenset[str]:
+        """Raises what a run that has ended has raised."""
+        for source in [source for source, run in self._under_way.items() if run.done()]:
+            self._under_way.pop(source).result()
+        return frozenset(self._under_way)
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._under_way) < self._most
+
+
+def watch(
+    subjects: Iterable[Subject],
+    rules: Rules,
+    train: Train,
+    request: StopRequest,
+    *,
+    most: int = 1,
+    measures: bool = True,
+) -> None:
     """Until we are asked to stop; who is among `subjects` is asked anew each time. What fails is tried again later; it
-    says something when a decision changes."""
+    says something when a decision changes. At most so many runs at a time, each of another subject."""
+    with _Runs(most) as runs:
+        _watch(subjects, rules, train, request, runs, measures=measures)
+
+
+def _watch(
+    subjects: Iterable[Subject], rules: Rules, train: Train, request: StopRequest, runs: _Runs, *, measures: bool
+) -> None:
     said: dict[str, str] = {}
     while not request.is_made:
-        by_source = {subject.source: subject for subject in subjects}
+        under_way = runs.sources()
+        by_source = {subject.source: subject for subject in subjects if subject.source not in under_way}
         decisions = look(list(by_source.values()), time.time())
         for source, decision in decisions.items():
             words = in_words(decision)
             if said.get(source) != words:
                 say(f"{by_source[source].name}: {words}")
             said[source] = words
-        chosen = choose({source: d for source, d in decisions.items() if d is not None})
+        chosen = choose({source: d for source, d in decisions.items() if d is not None}) if runs.has_room else None
         if chosen is not None:
             decision = decisions[chosen]
             assert decision is not None
-            run(by_source[chosen], decision, rules, train)
+            runs.begin(chosen, partial(run, by_source[chosen], decision, rules, train))
         else:
-            for source in decisions:
+            for source in decisions if measures else ():
                 measure(by_source[source])
             request.wait(timeout_s=_LOOK_S)
 
@@ -187,7 +235,14 @@ def score_in_words(score: FreshScore) -> str:
     drift = score.drift_percent
     beside = "" if drift is None else f", {drift:+.1f} % beside when it was judged"
     alarm = " (alarm)" if score.is_alarm else ""
-    return f"fresh code costs {score.bits_per_byte:.3f} bits per byte at {score.places} places{beside}{alarm}"
+    places = f"fresh code costs {score.bits_per_byte:.3f} bits per byte at {score.places} places{beside}"
+    return f"{places}{_accepted(score)}{alarm}"
+
+
+def _accepted(score: FreshScore) -> str:
+    if score.accepted is None or score.accepted_before is None:
+        return ""
+    return f"; of what is shown {score.accepted:.0%} is accepted, {score.accepted_before:.0%} before"
 
 
 def say(line: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from homespun_core.acceptance import week_of
 from homespun_core.retraining import FreshScore
 
 _WIDTH, _HEIGHT, _LEFT, _BELOW = 720, 240, 60, 30
@@ -42,7 +42,7 @@ def weeks(scores: Sequence[FreshScore]) -> list[Week]:
     """Bits and bytes of all measurements of a week together, oldest week first."""
     found: dict[str, list[FreshScore]] = {}
     for score in sorted(scores, key=lambda s: s.at):
-        found.setdefault(time.strftime("%G-W%V", time.gmtime(score.at)), []).append(score)
+        found.setdefault(week_of(score.at), []).append(score)
     return [
         Week(
             name=name,
@@ -62,7 +62,7 @@ def page(chapters: Sequence[Chapter]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Homespun: drift</title><style>{_STYLE}</style>\n'
         "<h1>How live adapters do on fresh code</h1>\n"
         "<p>Bits per byte of lines written after the live adapter was trained: less is better. Dashed: the same on the"
-        f" places it was judged on. Red: an alarm.</p>\n{body}\n</html>\n"
+        f" places it was judged on. Red: an alarm, by that or by acceptance.</p>\n{body}\n</html>\n"
     )
 
 

@@ -59,6 +59,8 @@ class Scope:
     failures: int = 0
     failed_at: float | None = None
     has_drifted: bool = False
+    is_accepted_less: bool = False
+    """Of what is shown, than before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,8 @@ def _by_schedule(scope: Scope, trained_at: float, rules: Rules, now: float) -> D
 def _by_amount(scope: Scope, trained_at: float, rules: Rules, now: float) -> Decision:
     wanted = max(rules.changed, int(rules.changed_share * scope.total))
     amount = f"{_kb(scope.changed)} of {_kb(scope.total)} have changed since {clock(trained_at)}"
+    if scope.is_accepted_less and rules.trains_on_drift:
+        return _train(scope, f"{amount}, and less is accepted of what is shown")
     if scope.has_drifted and rules.trains_on_drift:
         return _train(scope, f"{amount}, and the live adapter finds fresh code less likely")
     if scope.changed >= wanted:

@@ -62,7 +62,7 @@ class Owned:
     def look(self) -> Sight:
         sight = self._repository.view.look()
         id = personal.personal_id(self._wish.user, sight.repo)
-        return Sight(repo=id, name=f"{sight.name} for {self._wish.name}", head=sight.head)
+        return Sight(repo=id, name=f"{sight.name} for {self._wish.user}", head=sight.head)
 
     def changed(self, since: str | None) -> tuple[int, int]:
         """Without a total: what share of everybody's code somebody wrote says nothing."""

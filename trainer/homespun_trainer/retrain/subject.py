@@ -13,7 +13,8 @@ from pathlib import Path
 from time import strptime
 from typing import Protocol
 
-from homespun_core import registry, storage
+from homespun_core import acceptance, registry, storage
+from homespun_core.acceptance import Change, Weeks
 from homespun_core.config import SETTINGS, TRAIN, Settings
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
@@ -106,7 +107,7 @@ class Subject:
         self._sight = sight
         if self._is_busy():
             return None
-        made = decide(self._scope(sight), self._rules, now)
+        made = decide(self._scope(sight, now), self._rules, now)
         self._remember(made)
         return made
 
@@ -139,18 +140,24 @@ class Subject:
         self._measured = looked_at
         score = self._view.measure(live)
         if score is not None:
+            score = _beside(score, acceptance.change(self.acceptance(), now))
             append_score(self._folder, score)
         return score
+
+    def acceptance(self) -> Weeks:
+        """Of what was shown in it, as far as a server counts that."""
+        assert self._sight is not None, "look first"
+        return acceptance.read(self._data).get(self._sight.repo, {})
 
     def scores(self) -> list[FreshScore]:
         return read_scores(self._folder)
 
-    def _scope(self, sight: Sight) -> Scope:
+    def _scope(self, sight: Sight, now: float) -> Scope:
         ledger, newest = self._ledger(), self._trained_newest()
         begun = [_Trained(commit=ledger.last.commit, at=ledger.last.started)] if ledger.last else []
         trained = max([*([newest] if newest else []), *begun], key=lambda t: t.at, default=None)
         added, total = self._changed(sight.head, trained.commit if trained else None)
-        live = self._live()
+        live, change = self._live(), acceptance.change(self.acceptance(), now)
         return Scope(
             head=sight.head,
             total=total,
@@ -164,6 +171,7 @@ class Subject:
             failures=ledger.failures,
             failed_at=ledger.failed_at,
             has_drifted=alarm(self.scores(), live.version if live else None) is not None,
+            is_accepted_less=live is not None and change is not None and change.is_fall,
         )
 
     def _changed(self, head: str, since: str | None) -> tuple[int, int]:
@@ -225,6 +233,13 @@ class Subject:
 
     def _write(self, ledger: Ledger) -> None:
         write_ledger(self._folder, ledger)
+
+
+def _beside(score: FreshScore, change: Change | None) -> FreshScore:
+    if change is None:
+        return score
+    is_alarm = score.is_alarm or change.is_fall
+    return replace(score, accepted=change.lately, accepted_before=change.before, is_alarm=is_alarm)
 
 
 def recipe_digest(settings: Settings, base_digest: str) -> str:

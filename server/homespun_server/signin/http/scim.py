@@ -58,7 +58,8 @@ class _Kind:
     """The attribute that providers look them up by, besides externalId."""
     ids: Callable[[Connection, str | None, str | None], Sequence[str]]
     find: Callable[[Connection, str], Any]
-    create: Callable[[Change, Any], str]
+    create: Callable[[Change, Any, str], str]
+    """The string is the issuer of whoever signs people in; empty where nobody does."""
     write: Callable[[Change, str, Any], None]
     remove: Callable[[Change, str], None]
 
@@ -84,7 +85,7 @@ _KINDS = {
         key="displayname",
         ids=groups.ids,
         find=groups.find,
-        create=groups.create,
+        create=lambda change, wanted, issuer: groups.create(change, wanted),
         write=groups.write,
         remove=groups.remove,
     ),
@@ -194,8 +195,9 @@ def read(request: Request, kind: Kind, id: str) -> Response:
 def create(request: Request, kind: Kind, fields: Annotated[Body, Depends(body)]) -> Response:
     found = _KINDS[kind]
     wanted = _read(found.model, fields, Context.RESOURCE_CREATION_REQUEST)
+    issuer = request.app.state.runtime.settings.oidc_issuer
     with _changing(request) as change:
-        made = _found(change.connection, found, found.create(change, wanted))
+        made = _found(change.connection, found, found.create(change, wanted, issuer))
     return _reply(request, made, kind, Context.RESOURCE_CREATION_RESPONSE, status=201)
 
 

@@ -41,14 +41,14 @@ def find(connection: Connection, id: str) -> User | None:
     return _resource(connection, row) if row else None
 
 
-def create(change: Change, wanted: User) -> str:
-    """Its id. Whoever signed in before they were announced keeps their account.
+def create(change: Change, wanted: User, issuer: str) -> str:
+    """Its id. Whoever signed in at that issuer before they were announced keeps their account.
 
     Raises UniquenessException, InvalidValueException.
     """
     _check(change.connection, wanted, None)
     assert wanted.user_name is not None
-    account = _signed_in_before(change.connection, wanted)
+    account = _signed_in_before(change.connection, wanted, issuer)
     if account is None:
         account = change.add_user(free_name(change.connection, wanted.user_name), source="scim")
     wanted.active, now = wanted.active is not False, time.time()
@@ -115,11 +115,14 @@ def _check(connection: Connection, wanted: User, own: str | None) -> None:
         raise UniquenessException(detail=f"userName {user_name} is taken")
 
 
-def _signed_in_before(connection: Connection, wanted: User) -> Account | None:
-    """The provider's externalId is most often the subject of its identity tokens."""
+def _signed_in_before(connection: Connection, wanted: User, issuer: str) -> Account | None:
+    """The provider's externalId is most often the subject of its identity tokens; at another one, such as that of
+    before, the same subject is somebody else."""
     announced = select(provisioned_users.c.user)
     query = select(identities.c.user).where(
-        identities.c.subject == (wanted.external_id or ""), identities.c.user.not_in(announced)
+        identities.c.issuer == issuer,
+        identities.c.subject == (wanted.external_id or ""),
+        identities.c.user.not_in(announced),
     )
     found = connection.execute(query).scalars().all()
     return reading.user_with(connection, found[0]) if len(found) == 1 else None
