@@ -194,9 +194,12 @@ class Connection:
 
     def _filled(self, ask: Ask) -> Ask:
         """With what the server wants to be told of its model."""
-        fim = self.server.fim
-        guessed = family_of_model(self._model) if fim == "auto" and self.backend == "openai" else None
-        return replace(ask, model=self._model, template=family_named(fim) or guessed)
+        template = family_named(self.server.fim)
+        if self.server.fim == "auto" and self.backend in ("openai", "llama.cpp"):
+            guessed = family_of_model(self._model)
+            is_needed = guessed is not None and (self.backend == "openai" or guessed.is_suffix_first)
+            template = guessed if is_needed else None
+        return replace(ask, model=self._model, template=template)
 
     def _finished(self, answer: Answer, query: Query) -> Answer:
         text = before_unseen(plain_line_ends(answer.text[:_MAX_CHARS]))

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 EDITOR = """
 import json, os, subprocess, sys, time
-server = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-quiet = subprocess.DEVNULL
+quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+server = subprocess.Popen(sys.argv[2:], stdin=pipe, stdout=pipe, stderr=quiet)
 heir = None
 if sys.argv[1] == "heir":
     heir = subprocess.Popen(["sleep", "60"], stdout=quiet, stderr=quiet, pass_fds=[server.stdin.fileno()])
@@ -27,6 +27,7 @@ body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize",
                    "params": {"processId": os.getpid(), "rootUri": None, "capabilities": {}}})
 server.stdin.write(f"Content-Length: {len(body)}\\r\\n\\r\\n{body}".encode())
 server.stdin.flush()
+server.stdout.readline()
 print(server.pid, heir.pid if heir else 0, flush=True)
 time.sleep(60)
 """
@@ -97,8 +98,6 @@ async def test_killing_the_editor_ends_it(heir: str) -> None:
     assert editor.stdout
     server, kept = map(int, (await editor.stdout.readline()).split())
     try:
-        await until(lambda: "homespun" in command_of(server))
-        await asyncio.sleep(1)  # it may read now
         editor.kill()
         await editor.wait()
         await until(lambda: not command_of(server))
