@@ -1,21 +1,26 @@
 """Typing through `homespun lsp`, key by key at human speed: how fast it answers, how quiet it is, what it costs.
 
-    python benchmarks/keystrokes.py REPO [REPO ...] [--keystrokes 600] [--tabby FOLDER]
+    python benchmarks/keystrokes.py REPO [REPO ...] [--keystrokes 600] [--tries 0.3] [--tabby FOLDER]
 
 Replays recorded keystrokes (benchmarks/traces.py) with typing errors, as an editor would: a change and a request for
 each key, the request before it cancelled; ghost text that shrinks while it is typed along and is accepted, whole or by
 words, where it is what the developer wrote. The real language server talks over stdio here and over HTTP, through a
 relay that takes the times, to a real `homespun serve` with the index as of before the recording.
 
+A small model is seldom right. With `--tries SHARE` the developer accepts that share of what is still there when the
+next key is due, in turns all of it, its first line and its first word, looks at what follows, and takes it back.
+
     overhead     ms from request to answer in the editor, less what the server took; for what was answered without the
                  server all of it. It includes the pause that the language server makes on purpose
     after        ms from the server's answer to that in the editor
     total        ms from request to answer in the editor
     accepted     ms from the request right after an accept to its answer
+    at once      of the accepts that another suggestion followed, those for which nothing was sent after the accept
     flicker      how often ghost text went away and came back although all that was typed agreed with it
     sent         requests to the server for 100 keys (completions; `ahead` those made before they are asked for)
     connections  made to the server for 100 keys: under HTTP/1.1, each request that is cancelled costs one
     accepts      of suggestions, whole or (`of a part`) the words at their start that are what the developer wrote
+    tried        accepts that were taken back
     local        share of the answers with a suggestion that needed no request
     CPU          processor time of the language server for a key, in ms: what of the overhead doesn't depend on how busy
                  the machine is
@@ -58,6 +63,8 @@ _ACCEPT_CHARS = 4
 """Shorter ones are typed rather than accepted."""
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s]+)")
 """As the key goes that accepts a word."""
+_PARTS = (re.compile(r"(?s).+"), re.compile(r".+"), _WORD)
+"""Of a suggestion: all, its first line, its first word."""
 _REACTION_S = 0.4
 _ACCEPTS = 0.7
 _IDLE_S = 5.0
@@ -75,6 +82,11 @@ class Seen:
     accepts: int = 0
     words: int = 0
     """Of them, those of a part of what was shown."""
+    tried: int = 0
+    followed: int = 0
+    """Accepts after which there was another suggestion."""
+    at_once: int = 0
+    """Of them, those for which nothing was sent after the accept."""
     flicker: int = 0
     local: int = 0
     shown: int = 0
@@ -108,8 +120,9 @@ class Ghost:
 
 
 class Session:
-    def __init__(self, editor: Editor, relay: Relay, seed: int, max_pause_s: float) -> None:
+    def __init__(self, editor: Editor, relay: Relay, seed: int, max_pause_s: float, tries: float) -> None:
         self._editor, self._relay, self._seen = editor, relay, Seen()
+        self._tries = tries
         self._chooser = random.Random(seed)
         self._max_pause_s = max_pause_s
         self._ghost = Ghost()
@@ -130,6 +143,8 @@ class Session:
         while keys:
             key = keys.pop(0)
             await asyncio.sleep(min(key.after_ms / 1e3, self._max_pause_s))
+            if self._ghost.target and self._chooser.random() < self._tries:
+                await self._try(buffer)
             if self._chooser.random() < _TYPO and key.text.strip():
                 await self._press(buffer, self._chooser.choice("etaoinshr"))
                 await asyncio.sleep(key.after_ms / 1e3 if key.after_ms < 1_000 else 0.2)
@@ -153,6 +168,20 @@ class Session:
         self._ask(buffer, self._seen.accepted_ms)
         return keys
 
+    async def _try(self, buffer: Buffer) -> None:
+        """Accepts what is shown, or a part of it, and takes it back."""
+        part = _PARTS[self._seen.tried % len(_PARTS)].match(self._ghost.rest(buffer.before))
+        if part is None or not part[0]:
+            return
+        self._seen.tried += 1
+        self._change(buffer, part[0])
+        self._ask(buffer, self._seen.accepted_ms)
+        await asyncio.sleep(_REACTION_S)
+        self._editor.take_back(buffer, len(part[0]))
+        self._ghost = Ghost()
+        self._ask(buffer, self._seen.totals_ms)
+        await asyncio.sleep(_REACTION_S)
+
     def _wanted(self, buffer: Buffer, keys: Sequence[Any]) -> str:
         return worth_accepting(self._ghost.rest(buffer.before), "".join(key.text for key in keys))
 
@@ -165,7 +194,7 @@ class Session:
 
     def _change(self, buffer: Buffer, text: str | None) -> None:
         if text is None:
-            self._editor.backspace(buffer)
+            self._editor.take_back(buffer, 1)
         else:
             self._editor.type(buffer, text)
         self._ghost.typed(buffer.before)
@@ -189,6 +218,9 @@ class Session:
         seen.overheads_ms.append((ended - began) * 1e3 - server_ms)
         if served:
             seen.afters_ms.append((ended - served.answered_at) * 1e3)
+        if found.text and times_ms is seen.accepted_ms:
+            seen.followed += 1
+            seen.at_once += is_local
         if found.text:
             seen.shown += 1
             seen.local += is_local
@@ -224,6 +256,8 @@ def row(seen: Seen, relay: Relay) -> dict[str, Any]:
         "keys": seen.keys,
         "accepts": seen.accepts,
         "of a part": seen.words,
+        "tried": seen.tried,
+        "at once": f"{seen.at_once}/{seen.followed}",
         "flicker": seen.flicker,
         "sent": round(100 * relay.num_requests / seen.keys, 1),
         "connections": round(100 * relay.num_connections / seen.keys, 1),
@@ -248,7 +282,9 @@ async def measured(
         environ = {**environ, "HOMESPUN_SERVER_URL": relay.url}
         async with Editor(command, options, environ, folder, method) as editor:
             started = editor.cpu_s
-            seen = await Session(editor, relay, args.seed, args.max_pause_s).replay(recording.traces, folder)
+            seen = await Session(editor, relay, args.seed, args.max_pause_s, args.tries).replay(
+                recording.traces, folder
+            )
             await asyncio.sleep(1.0)
             ended = editor.cpu_s
             await asyncio.sleep(_IDLE_S)
@@ -312,6 +348,9 @@ def _parsed() -> argparse.Namespace:
     add_arguments(parser, keystrokes=600, per_trace=80)
     parser.add_argument("--traces", type=Path, metavar="FILE", help="replay these; recorded there first if missing")
     parser.add_argument("--max-pause-s", type=float, default=1.5, metavar="S", help="longer pauses are cut short")
+    parser.add_argument(
+        "--tries", type=float, default=0.0, metavar="SHARE", help="of suggestions accepted, then undone"
+    )
     parser.add_argument("--tabby", type=Path, metavar="FOLDER", help="where tabby-agent is installed")
     return parser.parse_args()
 

@@ -106,9 +106,10 @@ class Editor:
         buffer.before += text
         self._changed(buffer, where, text)
 
-    def backspace(self, buffer: Buffer) -> None:
+    def take_back(self, buffer: Buffer, count: int) -> None:
+        """The last characters that were written, in one change."""
         end = buffer.position
-        buffer.before = buffer.before[:-1]
+        buffer.before = buffer.before[:-count]
         self._changed(buffer, {"start": buffer.position, "end": end}, "")
 
     async def suggestion(self, buffer: Buffer) -> Found:

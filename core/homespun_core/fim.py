@@ -42,6 +42,10 @@ class FimFamily:
     """
 
     @property
+    def is_suffix_first(self) -> bool:
+        return self.layout.index(SUFFIX) < self.layout.index(PREFIX)
+
+    @property
     def control_tokens(self) -> tuple[str, ...]:
         pieces = [t for t in self.layout if t not in (PREFIX, SUFFIX)]
         return tuple(dict.fromkeys([*pieces, *self.end, *(t for t in (self.bos, self.repo, self.file) if t)]))

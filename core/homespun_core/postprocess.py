@@ -13,9 +13,9 @@ from homespun_core.balance import before_doubled_quote, before_stray_closer, to_
 _OPENERS, _CLOSERS = "([{", ")]}"
 _CLOSING = re.compile(r"""[)\]}>'"`;,:\s]*""")
 """What editors insert by themselves right of the cursor."""
-_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
-"""What isn't shown as what it is: control characters, and those that turn the direction of text, with which code reads
-otherwise than it runs (CVE-2021-42574)."""
+_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What isn't shown as what it is: control characters, rare line ends, halves of characters, and those that turn the
+direction of text, with which code reads otherwise than it runs (CVE-2021-42574)."""
 _STUTTER = re.compile(r"(.{10,}?)\1{2,}|(.{3,}?)\2{5,}")
 """Tabby's two thresholds for a line that repeats itself: three times something long, six times something short."""
 _STUTTER_CHARS = 1_000
@@ -47,10 +47,14 @@ def finish(
     return shown
 
 
+def before_unseen(text: str) -> str:
+    return _UNSEEN.split(text, maxsplit=1)[0]
+
+
 def _cut(prefix: str, text: str, suffix: str, multi_line: bool, language: str | None, is_end: bool) -> str:
     line_before = prefix[prefix.rfind("\n") + 1 :]
     line_after = suffix.partition("\n")[0].rstrip("\r")
-    text = _UNSEEN.split(text, maxsplit=1)[0]
+    text = before_unseen(text)
     if not multi_line or not _CLOSING.fullmatch(line_after):
         text = text.partition("\n")[0].rstrip("\r")
     else:

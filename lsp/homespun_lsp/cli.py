@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     defaults = own_options(loaded)
     protocol = _claim_stdout()
     _configure_logging(loaded.settings.log_level)
-    from homespun_lsp.server import create_server
+    from homespun_lsp.handlers import create_server
 
-    create_server(defaults).start_io(sys.stdin.buffer, protocol)
+    create_server(defaults).serve(sys.stdin.buffer, protocol)
     return 0
 
 
@@ -67,8 +67,8 @@ def _claim_stdout() -> BinaryIO:
 
 def _configure_logging(level: str) -> None:
     configure_logging(level)
-    # pygls logs every message with the code in it at INFO, and as warnings what is everyday life: notifications that
-    # aren't ours, requests cancelled too late. httpx logs addresses, which may hold a password.
-    logging.getLogger("pygls").setLevel(logging.ERROR)
+    # pygls logs messages with the code in them, as errors too; `report_server_error` says what of those can be said.
+    # httpx logs addresses, which may hold a password.
+    logging.getLogger("pygls").setLevel(logging.CRITICAL)
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -11,14 +11,15 @@ from urllib.parse import urlsplit
 import httpx
 
 from homespun_core.errors import ConfigError
-from homespun_core.postprocess import finish
+from homespun_core.postprocess import before_unseen, finish
 from homespun_lsp import backends
 from homespun_lsp.backends.exchange import Answer, Ask, Call
 from homespun_lsp.backends.templates import family_named, family_of_model
 from homespun_lsp.backoff import Backoff
 from homespun_lsp.context import Query
-from homespun_lsp.network import CONNECT_S, client_for, explain
+from homespun_lsp.network import CONNECT_S, Reply, client_for, explain, reply_to
 from homespun_lsp.options import token_problem
+from homespun_lsp.positions import plain_line_ends
 from homespun_lsp.servers import Server
 from homespun_lsp.signin import tokens
 from homespun_lsp.signin.place import kept_in
@@ -30,6 +31,8 @@ _PROBE = "/v1/models"
 _PROBE_S = 5.0
 _LOOK_S = 3.0
 """How often a signed-out editor looks whether somebody signed in; that is the date of one file."""
+_MAX_CHARS = 10_000
+"""Of a completion, whatever the server thinks of the limit it was given."""
 _AWAY = frozenset((State.OFFLINE, State.STARTING))
 """Whose end a question of our own finds, so that no key is spent on it. The end of others a completion finds, now and
 then: there are servers that tell everybody their models, and completions to some."""
@@ -45,7 +48,7 @@ class Connection:
         self._note = note
         self._http: httpx.AsyncClient | None = None
         self._token = server.token
-        self._stamp: int | None = None
+        self._stamp: tuple[int, int] | None = None
         """Of the kept token when it was read."""
         self._backend, self._model = server.backend, server.model
         self._backoff = Backoff()
@@ -88,14 +91,13 @@ class Connection:
         if by_hand and self.status.state is State.SIGNED_OUT:
             await self._read_token()
         call = backends.BACKENDS[self.backend].call(self._filled(ask))
-        timeout = httpx.Timeout(timeout_ms / 1000, connect=CONNECT_S)
         try:
-            response = await self._post(self._http, call, timeout)
+            reply = await self._post(self._http, call, timeout_ms / 1000)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._settle(_trouble_of(error))
             return NOTHING
-        trouble = verdict(response.status_code, response.headers, path=call.path, has_token=bool(self._token))
-        answer = _read(response, self.backend) if trouble is None else None
+        trouble = verdict(reply.status, reply.headers, path=call.path, has_token=bool(self._token))
+        answer = _read(reply, self.backend) if trouble is None else None
         self._settle(trouble or (NONSENSE if answer is None else None))
         return self._finished(answer, ask.query) if answer else NOTHING
 
@@ -108,10 +110,10 @@ class Connection:
         if self.status.state in _AWAY:
             return False
         try:
-            response = await self._post(self._http, Call(path=path, body=body), httpx.Timeout(CONNECT_S))
+            reply = await self._post(self._http, Call(path=path, body=body), CONNECT_S)
         except (httpx.HTTPError, httpx.InvalidURL):
             return False
-        return not (response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS)
+        return not (httpx.codes.is_server_error(reply.status) or reply.status == httpx.codes.TOO_MANY_REQUESTS)
 
     async def signed_in(self) -> None:
         """Somebody signed in or out a moment ago."""
@@ -149,9 +151,9 @@ class Connection:
         """Whether the server is there and lets us in, and what kind it is. What it doesn't know of is no trouble: there
         are proxies that let completions through and nothing else."""
         try:
-            status, headers, models = await self._get(_PROBE)
-            found = backends.recognise(models) if status == httpx.codes.OK else None
-            if status == httpx.codes.NOT_FOUND and backends.is_tabby((await self._get("/v1/health"))[2]):
+            reply = await self._get(_PROBE)
+            found = backends.recognise(reply.body) if reply.status == httpx.codes.OK else None
+            if reply.status == httpx.codes.NOT_FOUND and backends.is_tabby((await self._get("/v1/health")).body):
                 found = backends.Recognised("tabby")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._settle(_trouble_of(error))
@@ -159,9 +161,9 @@ class Connection:
         if found is not None:
             self._backend = found.backend if self.server.backend == backends.AUTO else self.server.backend
             self._model = self.server.model or found.model
-        trouble = verdict(status, headers, path=_PROBE, has_token=bool(self._token))
+        trouble = verdict(reply.status, reply.headers, path=_PROBE, has_token=bool(self._token))
         if found is not None and found.backend == backends.HOMESPUN:
-            self.keeps = kept_in(models)
+            self.keeps = kept_in(reply.body)
         self._settle(trouble if trouble and trouble.state in (*_WATCHED, State.NOT_PERMITTED) else None)
 
     async def _mend(self) -> None:
@@ -197,40 +199,49 @@ class Connection:
 
     def _filled(self, ask: Ask) -> Ask:
         """With what the server wants to be told of its model."""
-        fim = self.server.fim
-        guessed = family_of_model(self._model) if fim == "auto" and self.backend == "openai" else None
-        return replace(ask, model=self._model, template=family_named(fim) or guessed)
+        template = family_named(self.server.fim)
+        if self.server.fim == "auto" and self.backend in ("openai", "llama.cpp"):
+            guessed = family_of_model(self._model)
+            is_needed = guessed is not None and (self.backend == "openai" or guessed.is_suffix_first)
+            template = guessed if is_needed else None
+        return replace(ask, model=self._model, template=template)
 
     def _finished(self, answer: Answer, query: Query) -> Answer:
+        text = before_unseen(plain_line_ends(answer.text[:_MAX_CHARS]))
         if self.backend in _OURS:
-            return answer
+            return replace(answer, text=text)
         text = finish(
             query.prefix,
-            answer.text,
+            text,
             query.suffix,
             multi_line=query.is_block,
-            truncated=answer.is_truncated,
+            truncated=answer.is_truncated or len(text) < len(answer.text),
             language=query.language,
         )
         return replace(answer, text=text)
 
-    async def _post(self, http: httpx.AsyncClient, call: Call, timeout: httpx.Timeout) -> httpx.Response:
+    async def _post(self, http: httpx.AsyncClient, call: Call, within_s: float) -> Reply:
         """Once more where the server closed an idle connection in the very moment that we used it."""
         # Half an emoji, which a JavaScript editor may send, is not valid UTF-8.
         content = json.dumps(call.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        headers = self._headers | {"content-type": "application/json"}
         try:
-            return await http.post(self.server.url + call.path, content=content, headers=headers, timeout=timeout)
+            return await self._reply(http, "POST", call.path, within_s, content)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             if self._is_closed:
                 raise
-            return await http.post(self.server.url + call.path, content=content, headers=headers, timeout=timeout)
+            return await self._reply(http, "POST", call.path, within_s, content)
 
-    async def _get(self, path: str) -> tuple[int, Mapping[str, str], object]:
+    async def _get(self, path: str) -> Reply:
         assert self._http is not None
-        timeout = httpx.Timeout(_PROBE_S, connect=CONNECT_S)
-        response = await self._http.get(self.server.url + path, headers=self._headers, timeout=timeout)
-        return response.status_code, response.headers, _json(response)
+        return await self._reply(self._http, "GET", path, _PROBE_S)
+
+    async def _reply(
+        self, http: httpx.AsyncClient, method: str, path: str, within_s: float, content: bytes | None = None
+    ) -> Reply:
+        timeout = httpx.Timeout(within_s, connect=CONNECT_S)
+        headers = self._headers | ({} if content is None else {"content-type": "application/json"})
+        request = http.build_request(method, self.server.url + path, content=content, headers=headers, timeout=timeout)
+        return await reply_to(http, request, within_s)
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -248,15 +259,8 @@ def _trouble_of(error: httpx.HTTPError | httpx.InvalidURL) -> Trouble:
     return Trouble(state=State.BUSY if is_slow else State.OFFLINE, says=explain(error))
 
 
-def _read(response: httpx.Response, backend: str) -> Answer | None:
+def _read(reply: Reply, backend: str) -> Answer | None:
     try:
-        return backends.BACKENDS[backend].answer(_json(response))
+        return backends.BACKENDS[backend].answer(reply.body)
     except (LookupError, TypeError):
-        return None
-
-
-def _json(response: httpx.Response) -> object:
-    try:
-        return response.json()
-    except (ValueError, RecursionError):
         return None

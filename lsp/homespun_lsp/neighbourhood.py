@@ -26,6 +26,8 @@ _FRESH_S = 30.0
 class _Used:
     edits: list[Span] = field(default_factory=list)
     """The latest last."""
+    neighbour: Neighbour | None = None
+    """As it was looked at last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class _Chosen:
     uri: str
     line: int
     at: float
+    among: frozenset[str]
+    """The files that were looked at."""
     pieces: Sequence[Piece]
 
 
@@ -58,6 +62,8 @@ class Neighbourhood:
 
     def closed(self, uri: str) -> None:
         self._used.pop(uri, None)
+        if self._chosen and uri in self._chosen.among | {self._chosen.uri}:
+            self._chosen = None
 
     def choose_anew(self) -> None:
         """What may be sent along has changed."""
@@ -76,11 +82,14 @@ class Neighbourhood:
         if chosen is None or not is_near:
             allowed = await paths(self.others(uri))
             found = best_pieces(self._neighbours(uri, allowed), prefix, _MAX_PIECES)
-            chosen = self._chosen = _Chosen(uri=uri, line=line, at=now, pieces=found)
+            chosen = self._chosen = _Chosen(uri=uri, line=line, at=now, among=frozenset(allowed), pieces=found)
         return chosen.pieces
 
     def _neighbours(self, uri: str, paths: dict[str, str]) -> Iterable[Neighbour]:
         for other in self.others(uri):
             if path := paths.get(other.uri):
-                edited_at = tuple(span.start for span in self._used[other.uri].edits)
-                yield Neighbour(path=path, text=other.text, edited_at=edited_at)
+                used = self._used[other.uri]
+                edited_at = tuple(span.start for span in used.edits)
+                now = Neighbour(path=path, text=other.text, edited_at=edited_at)
+                used.neighbour = used.neighbour if used.neighbour == now else now
+                yield used.neighbour

@@ -6,10 +6,12 @@ HTTP/1.1 on purpose. Giving up a request must end it on the server too: here the
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -28,6 +30,8 @@ _KEEPALIVE_S = 60.0
 that closes them sooner is noticed before the next request, or by `Connection` in the moment of it."""
 
 
+_MAX_BYTES = 2_000_000
+"""Of a reply: room for a proxy's list of hundreds of models."""
 _NO_NAME = re.compile(r"[^A-Za-z0-9 ._+-]")
 
 
@@ -42,6 +46,44 @@ class Route:
     client_cert: str = ""
     client_key: str = ""
     """Where it isn't in the same file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: object
+    """None where it is no JSON."""
+
+
+async def reply_to(http: httpx.AsyncClient, request: httpx.Request, within_s: float) -> Reply:
+    """All of it within that time: httpx limits each wait, of which there may be many, and no length. Raises
+    httpx.HTTPError."""
+    try:
+        async with asyncio.timeout(within_s):
+            response = await http.send(request, stream=True)
+            try:
+                return Reply(response.status_code, response.headers, _json(await _content(response)))
+            finally:
+                await response.aclose()
+    except TimeoutError:
+        raise httpx.ReadTimeout("") from None
+
+
+async def _content(response: httpx.Response) -> bytes:
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > _MAX_BYTES:
+            return b""
+    return bytes(content)
+
+
+def _json(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def user_agent(editor: str) -> str:

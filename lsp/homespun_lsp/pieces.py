@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 from homespun_lsp.positions import plain_line_ends
 
@@ -34,21 +34,30 @@ class Piece:
     is_edited: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """Another open file. Hashable, so that what was made of it is kept until it changes."""
+    """Another open file, and what was made of it."""
 
     path: str
     text: str
     edited_at: tuple[int, ...] = ()
     """Offsets of the latest edits."""
 
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        lines = plain_line_ends(self.text).split("\n")
+        edited = [self.text.count("\n", 0, offset) for offset in self.edited_at]
+        return tuple(
+            Piece(path=self.path, text=text, names=names_of(text), is_edited=is_edited)
+            for text, is_edited in _windows(lines, edited)
+        )
+
 
 def best_pieces(neighbours: Iterable[Neighbour], prefix: str, count: int) -> Sequence[Piece]:
     """The pieces that share most with the lines before the cursor, best first, one of each file at most; among equals
     that of the file that comes first."""
     here = names_of("\n".join(prefix.split("\n")[-_HERE_LINES:]))
-    best_of_each = (max(pieces_of(n), key=lambda p: _likeness(p, here), default=None) for n in neighbours)
+    best_of_each = (max(n.pieces, key=lambda p: _likeness(p, here), default=None) for n in neighbours)
     alike = [piece for piece in best_of_each if piece and len(piece.names & here) >= _MIN_SHARED]
     return sorted(alike, key=lambda p: -_likeness(p, here))[:count]
 
@@ -57,16 +66,6 @@ def _likeness(piece: Piece, here: frozenset[str]) -> float:
     """Share of common names among all (Jaccard), as the server's reranker has it for chunks without statistics."""
     shared = len(piece.names & here) / max(1, len(piece.names | here))
     return shared * _EDITED if piece.is_edited else shared
-
-
-@lru_cache(maxsize=32)
-def pieces_of(neighbour: Neighbour) -> tuple[Piece, ...]:
-    lines = plain_line_ends(neighbour.text).split("\n")
-    edited = [neighbour.text.count("\n", 0, offset) for offset in neighbour.edited_at]
-    return tuple(
-        Piece(path=neighbour.path, text=text, names=names_of(text), is_edited=is_edited)
-        for text, is_edited in _windows(lines, edited)
-    )
 
 
 def _windows(lines: Sequence[str], edited: Sequence[int]) -> Iterator[tuple[str, bool]]:

@@ -1,25 +1,27 @@
-"""The language server: documents and requests in, suggestions out. `create_server(options).start_io()` runs it."""
+"""The language server: one editor's documents, options and servers, and what to suggest in them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import Any, BinaryIO
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
+from pygls.io_ import StdinAsyncReader, StdoutWriter, run_async
 from pygls.lsp.server import LanguageServer
-from pygls.protocol import LanguageServerProtocol, lsp_method
 
 from homespun_core import __version__
 from homespun_core.types import Trigger
-from homespun_lsp import account, asking, items, options
+from homespun_lsp import account, asking, options
 from homespun_lsp.account import Account
 from homespun_lsp.client import CompletionClient
 from homespun_lsp.context import Place, Query, query_at
@@ -28,6 +30,7 @@ from homespun_lsp.files import Files
 from homespun_lsp.neighbourhood import Neighbourhood
 from homespun_lsp.pace import Pace
 from homespun_lsp.pieces import Piece
+from homespun_lsp.protocol import DocumentProtocol
 from homespun_lsp.repository import Repositories
 from homespun_lsp.servers import Servers, server_of, servers_of
 from homespun_lsp.signals import Signals
@@ -37,57 +40,18 @@ from homespun_lsp.suggestions import Suggestion
 from homespun_lsp.uris import path_of
 from homespun_lsp.watch import Watch
 
-if TYPE_CHECKING:
-    from cattrs import Converter
-    from pygls.protocol.json_rpc import RPCMessage
-
 logger = logging.getLogger(__name__)
 
-_TRIGGERS = [".", "(", "[", "{", ",", "="]
-_CONFIGURED_WITHIN_S = 5.0
+CONFIGURED_WITHIN_S = 5.0
 """An editor that hasn't said by then what it is set to never will; the defaults count."""
-_asked_about: ContextVar[Document | None] = ContextVar("asked_about", default=None)
-"""The document of the message being handled, as it was when the message came in. Handlers run later: over TCP, a change
-that arrived in the same packet has been applied by then."""
-
-
-class _Protocol(LanguageServerProtocol):
-    """Keeps the documents itself; what pygls does with them is replaced, not called (see `positions`)."""
-
-    def __init__(self, server: LanguageServer, converter: Converter) -> None:
-        self.documents = Documents()
-        super().__init__(server, converter)
-
-    def handle_message(self, message: RPCMessage) -> None:
-        named = getattr(getattr(message, "params", None), "text_document", None)
-        _asked_about.set(self.documents.get(named.uri) if named is not None else None)
-        super().handle_message(message)
-
-    @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
-    def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> None:
-        self.documents.open(params.text_document)
-        assert isinstance(self._server, HomespunServer)
-        self._server.opened(params.text_document.uri)
-
-    @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
-    def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> None:
-        uri, version = params.text_document.uri, params.text_document.version
-        steps = self.documents.change(uri, version, params.content_changes)
-        assert isinstance(self._server, HomespunServer)
-        self._server.changed(uri, steps)
-
-    @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
-    def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> None:
-        self.documents.close(params.text_document.uri)
-        assert isinstance(self._server, HomespunServer)
-        self._server.forget(params.text_document.uri)
 
 
 class HomespunServer(LanguageServer):
-    protocol: _Protocol
+    protocol: DocumentProtocol
 
     def __init__(self, defaults: options.Options) -> None:
-        super().__init__("homespun", __version__, protocol_cls=_Protocol)
+        super().__init__("homespun", __version__, protocol_cls=DocumentProtocol)
+        self.protocol.follower = self
         self._defaults = defaults
         self._initial: object = None
         self.editor_name = ""
@@ -109,6 +73,21 @@ class HomespunServer(LanguageServer):
         self._files = Files(self._repositories)
         self._neighbourhood = Neighbourhood(self.documents.get)
         self._with_several_cursors: set[str] = set()
+
+    def serve(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
+        """One editor, to its end, which is that of the process."""
+        self.protocol.set_writer(StdoutWriter(stdout))
+        asyncio.run(self._serve(stdin))
+
+    async def _serve(self, stdin: BinaryIO) -> None:
+        reader = StdinAsyncReader(stdin, self.thread_pool)  # one of its own: others may hang on a disk
+        try:
+            await run_async(Event(), reader, self.protocol, error_handler=self.report_server_error)
+        finally:
+            self.protocol.lsp_exit()
+
+    def end_with(self, process: int) -> None:
+        self._editor_ends = asyncio.create_task(self.protocol.end_with(process))
 
     @property
     def documents(self) -> Documents:
@@ -143,8 +122,10 @@ class HomespunServer(LanguageServer):
         return self.servers.options_for(paths, repository.name if repository else None)
 
     def report_server_error(self, error: Exception, source: Any) -> None:
-        """In place of pygls' pop-up. The kind alone: the text of an error may quote code."""
-        logger.error("%s: %s", getattr(source, "__name__", source), type(error).__name__)
+        """In place of pygls' pop-up. The kind and the place alone: the text of an error may quote code."""
+        caught = sys.exception() or error  # pygls wraps it
+        where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(caught.__traceback__)][-1:]
+        logger.error("%s: %s %s", getattr(source, "__name__", source), type(caught).__name__, *(where or [""]))
 
     def configure(self, section: object, *, initial: bool = False) -> None:
         """The section of the configuration replaces the one before; initializationOptions stay below it, but for what
@@ -215,7 +196,7 @@ class HomespunServer(LanguageServer):
         return found
 
     async def _configured_by(self, deadline_ms: int | None) -> bool:
-        within_s = _CONFIGURED_WITHIN_S if deadline_ms is None else deadline_ms / 1e3
+        within_s = CONFIGURED_WITHIN_S if deadline_ms is None else deadline_ms / 1e3
         try:
             await asyncio.wait_for(self._is_configured.wait(), within_s)
         except TimeoutError:
@@ -253,7 +234,7 @@ class HomespunServer(LanguageServer):
         if asking.is_key(steps):
             self._pace.key(time.monotonic())
 
-    def forget(self, uri: str) -> None:
+    def closed(self, uri: str) -> None:
         self.suggester.forget(uri)
         self.watch.closed(uri)
         self._neighbourhood.closed(uri)
@@ -317,107 +298,3 @@ class HomespunServer(LanguageServer):
     def _folders(self) -> tuple[Path, ...]:
         names = [path_of(folder.uri) for folder in self.workspace.folders.values()]
         return tuple(Path(name) for name in (*names, self.workspace.root_path) if name)
-
-
-def create_server(defaults: options.Options) -> HomespunServer:
-    """`defaults` are what the editor doesn't say."""
-    server = HomespunServer(defaults)
-    server.feature(types.INITIALIZE)(_initialize)
-    server.feature(types.INITIALIZED)(_initialized)
-    server.feature(types.SHUTDOWN)(_shutdown)
-    server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(_did_change_configuration)
-    # Always advertised: lsp-mode supports it and doesn't say so. Without options, pygls would advertise nothing.
-    server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())(_inline_completion)
-    server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=_TRIGGERS))(_completion)
-    server.feature(types.TEXT_DOCUMENT_DID_SAVE)(_did_save)
-    server.feature("textDocument/didShowCompletion")(_did_show)
-    server.feature("textDocument/didPartiallyAcceptCompletion")(_did_partially_accept)
-    server.command(items.ACCEPTED)(_accepted)
-    account.register(server, server.account, server.focus)
-    return server
-
-
-async def _inline_completion(
-    ls: HomespunServer, params: types.InlineCompletionParams
-) -> types.InlineCompletionList | None:
-    """Null leaves in Neovim what is shown, for requests that a newer one has overtaken; an empty list clears it."""
-    document = _asked_about.get()
-    place = items.place_of(document, params) if document else None
-    if place is None:
-        return types.InlineCompletionList(items=[])
-    invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
-    found = await ls.suggest(place, invoked=invoked)
-    if found is None:
-        return None
-    chosen = params.context.selected_completion_info
-    item = items.inline_item(place, found.completion, chosen, found.made) if found.completion else None
-    return types.InlineCompletionList(items=[item] if item else [])
-
-
-async def _completion(ls: HomespunServer, params: types.CompletionParams) -> types.CompletionList:
-    """Always incomplete, so that the editor asks again at the next key instead of filtering what it has."""
-    document = _asked_about.get()
-    if document is None or not ls.offers_menu():
-        return types.CompletionList(is_incomplete=False, items=[])
-    place = Place(document=document, text=document.text, offset=document.offset_at(params.position))
-    found = await ls.suggest(place, invoked=False, deadline_ms=ls.options.completion_deadline_ms)
-    if not found or not found.completion:
-        return types.CompletionList(is_incomplete=True, items=[])
-    item = items.menu_item(place, found.completion, markdown=ls.reads_markdown(), made=found.made)
-    return types.CompletionList(is_incomplete=True, items=[item])
-
-
-def _accepted(ls: HomespunServer, *arguments: object) -> None:
-    ls.counts["accepted"] += 1
-    match arguments:
-        case [str(made), int(characters)] | [[str(made), int(characters)]]:
-            ls.watch.told_accepted(made, max(0, characters))
-
-
-def _did_show(ls: HomespunServer, params: object) -> None:
-    if told := items.told(params):
-        ls.watch.told_shown(told.completion)
-
-
-def _did_partially_accept(ls: HomespunServer, params: object) -> None:
-    if (told := items.told(params)) and told.accepted is not None:
-        ls.watch.told_accepted(told.completion, max(0, told.accepted - ls.watch.num_given(told.completion)))
-
-
-def _did_save(ls: HomespunServer, params: types.DidSaveTextDocumentParams) -> None:
-    ls.watch.saved(params.text_document.uri)
-
-
-def _initialize(ls: HomespunServer, params: types.InitializeParams) -> None:
-    for encoding in ("utf-8", "utf-16", "utf-32"):
-        if ls.workspace.position_encoding == encoding:
-            ls.documents.encoding = encoding
-    ls.editor_name = ls.client.editor = params.client_info.name if params.client_info else ""
-    ls.configure(params.initialization_options, initial=True)
-    if ls.can_be_pulled and options.until_configured(params.initialization_options) is None:
-        asyncio.get_running_loop().call_later(_CONFIGURED_WITHIN_S, ls.take_defaults)
-    else:
-        ls.take_defaults()
-
-
-async def _initialized(ls: HomespunServer, params: types.InitializedParams) -> None:
-    await ls.pull_configuration()
-    ls.take_defaults()
-    await ls.watch_configuration()
-
-
-async def _did_change_configuration(ls: HomespunServer, params: types.DidChangeConfigurationParams) -> None:
-    """Editors send the new values, or nothing but the news that there are some."""
-    if set(options.section_of(params.settings)) & set(options.OPTIONS):
-        ls.configure(params.settings)
-    else:
-        await ls.pull_configuration()
-
-
-async def _shutdown(ls: HomespunServer, *params: object) -> None:
-    logger.debug("in all: %s", ", ".join(f"{reason} {count}" for reason, count in ls.counts.most_common()))
-    ls.suggester.forget_all()
-    ls.watch.close()
-    await ls.signals.close()
-    await ls.account.close()
-    await ls.client.close()

@@ -107,6 +107,8 @@ class Suggester:
         After a deadline the request goes on, and its answer serves the next keystroke if that agrees with it.
         Cancelling cancels the request to the server, unless it is wanted again at once.
         """
+        if self._current(place.document.uri) is None:  # closed while it was looked at whether to ask
+            return None
         desk = self._desks.setdefault(place.document.uri, _Desk())
         if found := self._recall(desk, place):
             return found

@@ -30,17 +30,21 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-async def completed(url: str, backend: str) -> tuple[str, str]:
-    connection = Connection(Server(url=url, backend=backend), lambda changed: None)
+async def completed(url: str, backend: str, fim: str = "auto") -> tuple[str, str]:
+    connection = Connection(Server(url=url, backend=backend, fim=fim), lambda changed: None)
     answer = await connection.complete(Ask(query=QUERY, max_tokens=16, client="c"), timeout_ms=60_000)
     assert connection.status.state is State.READY, connection.status.message
     await connection.close()
     return connection.backend, answer.text
 
 
-async def test_it_is_recognised_and_asked_for_infills(url: str) -> None:
+async def test_it_is_recognised_and_its_model_gets_the_prompt_in_its_own_form(url: str) -> None:
+    assert await completed(url, "auto") == ("llama.cpp", " b")
+
+
+async def test_it_is_asked_for_infills(url: str) -> None:
     """What the built-in model writes in this form, which is not its own, is another matter."""
-    backend, text = await completed(url, "auto")
+    backend, text = await completed(url, "llama.cpp", fim="suffix")
     assert backend == "llama.cpp"
     assert text.strip() and "\n" not in text
 

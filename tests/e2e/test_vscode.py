@@ -111,10 +111,26 @@ async def test_a_restart_leaves_one_server_another_one(code: VSCode) -> None:
 
 
 async def test_the_log_can_be_shown(code: VSCode) -> None:
-    """What it says is written by a native module, which isn't compiled here."""
     await code.command("Homespun: Show Log")
-    await code.page.locator(".part.panel:has-text('Homespun')").wait_for()
+    await code.page.locator(".part.panel:has-text('starting /')").wait_for()
     await code.press("Control+J")  # closes the panel
+
+
+async def test_the_log_says_what_started_what_is_wrong_and_who_signed_in_and_no_code_nor_token(
+    code: VSCode, fake: FakeServer
+) -> None:
+    """After all that was done before: restarts, signing in, completions."""
+    fake.default = 500
+    await code.open("log.py", "\n")
+    await code.type("sesame_open = ")
+    await code.press("Alt+Backslash")
+    await code.told(lambda: f"{fake.url} answers with status 500" in code.log)
+    fake.default = "sesame_shut"
+    await code.asks_until_it_shows("sesame_shut")
+    await code.told(lambda: f"{fake.url} answers again" in code.log)
+    assert f"starting {HOMESPUN} lsp" in code.log
+    assert "signed in; the token is in" in code.log
+    assert not any(secret in code.log for secret in ("sesame", "hello", "t0ken", "WDJB-MJHT"))
 
 
 async def test_the_status_bar_says_that_server_or_command_is_missing(code: VSCode, fake: FakeServer) -> None:

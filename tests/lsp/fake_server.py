@@ -55,6 +55,8 @@ class FakeServer:
         self.replies: deque[object] = deque()
         """One for each request to come: text, an HTTP status or HOLD. When they run out: `default`."""
         self.default: object = "completed"
+        self.token: str | None = None
+        """Whoever sends another one is refused; None lets everybody in."""
 
     async def arrived(self, count: int) -> Request:
         """The `count`th request (from 1), as soon as it is there."""
@@ -73,7 +75,9 @@ class FakeServer:
         self.num_connections += 1
         try:
             while request := await _read(reader):
-                if request.method == "GET" or request.path.startswith("/oauth/"):
+                if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
+                    writer.write(_response(401))
+                elif request.method == "GET" or request.path.startswith("/oauth/"):
                     self.questions.append(request)
                     writer.write(_response(self._page(request.path)))
                 else:

@@ -87,6 +87,14 @@ def test_llama_cpp_gets_the_line_before_the_cursor_by_itself() -> None:
     assert body["n_predict"] == 7
 
 
+def test_llama_cpp_gets_the_whole_prompt_of_a_model_that_wants_the_suffix_first() -> None:
+    """Its `/infill` knows one order, whatever the model learned: the built-in model answered nonsense to it."""
+    made = call("llama.cpp", template=family_named("homespun"))
+    assert made.path == "/completion"
+    assert made.body["prompt"] == f"<|fim_prefix|><|fim_suffix|>\n<|fim_middle|>{QUERY.prefix}"
+    assert made.body["stop"] == ["<|endoftext|>"] and made.body["n_predict"] == 7
+
+
 def test_tabby_gets_segments() -> None:
     segments = {"prefix": QUERY.prefix, "suffix": "\n", "filepath": "src/a.py", "git_url": "https://g.example/t/p"}
     assert call("tabby").body["segments"] == segments
@@ -126,6 +134,8 @@ def test_control_tokens_are_spelled_as_tokenizers_read_them(family: str, prompt:
     ("model", "family"),
     [
         ("homespun-builtin.gguf", "homespun"),
+        ("/home/me/homespun/qwen2.5-coder-q8_0.gguf", "qwen2.5-coder"),
+        (r"C:\codellama\other.gguf", None),
         ("Qwen/Qwen2.5-Coder-7B", "qwen2.5-coder"),
         ("qwen2.5-coder:1.5b-base", "qwen2.5-coder"),
         ("deepseek-ai/deepseek-coder-6.7b-base", "deepseek-coder"),

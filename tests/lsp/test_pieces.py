@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homespun_lsp.pieces import Neighbour, best_pieces, pieces_of
+from homespun_lsp.pieces import Neighbour, best_pieces
 
 ORDER = "def place_order(basket, customer):\n    total = basket.total(customer.discount)\n    return Order(total)\n"
 OTHER = "def render(page):\n    return template.format(page)\n"
@@ -37,12 +37,12 @@ def test_where_somebody_has_just_written_counts_more() -> None:
 def test_pieces_are_whole_lines_of_the_file_and_bounded(text: str, edits: list[int], here: str) -> None:
     neighbour = Neighbour(path="a", text=text, edited_at=tuple(min(edit, len(text)) for edit in edits))
     plain = text.replace("\r\n", "\n").replace("\r", "\n")
-    for piece in pieces_of(neighbour):
+    for piece in neighbour.pieces:
         assert f"\n{piece.text}\n" in f"\n{plain}\n" and len(piece.text) <= 2_000
     assert len(best_pieces([neighbour, neighbour], here, 1)) <= 1
 
 
 def test_a_huge_file_is_looked_at_near_its_edits_only() -> None:
     text = lines(50_000)
-    assert len(pieces_of(Neighbour(path="a", text=text))) <= 20
-    assert len(pieces_of(Neighbour(path="a", text=text, edited_at=(len(text) // 2,)))) <= 40
+    assert len(Neighbour(path="a", text=text).pieces) <= 20
+    assert len(Neighbour(path="a", text=text, edited_at=(len(text) // 2,)).pieces) <= 40

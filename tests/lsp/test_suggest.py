@@ -346,3 +346,11 @@ async def test_whatever_is_typed_there_is_one_request_and_no_stale_answer(seed: 
     results = await asyncio.gather(*tasks, return_exceptions=True)
     suggester.forget_all()
     assert not [result for result in results if result and not isinstance(result, asyncio.CancelledError)]
+
+
+async def test_a_document_that_was_closed_meanwhile_is_not_asked_about() -> None:
+    """While it was looked at whether to ask: it was asked about, and remembered for ever."""
+    desk = Desk("secret|")
+    desk.document = None
+    assert await desk.ask() is None
+    assert not desk.answers and not desk.suggester.knows(desk.place)

@@ -31,3 +31,8 @@ def test_an_option_that_nobody_thought_of_is_not_for_workspaces() -> None:
 def test_every_command_has_a_title() -> None:
     titles = {command["command"]: command["title"] for command in MANIFEST["contributes"]["commands"]}
     assert all(titles.values()) and len(titles) == len(set(titles.values()))
+
+
+def test_texts_are_sentences_that_send_nobody_elsewhere() -> None:
+    texts = [about["markdownDescription"] for about in PROPERTIES.values()]
+    assert all(text.endswith(".") and not text[0].islower() and "see " not in text for text in texts)

@@ -38,14 +38,14 @@ _COMMAND = {
     "type": "string",
     "default": "",
     "scope": "machine",
-    "markdownDescription": "the program `homespun`, if it isn't found by itself",
+    "markdownDescription": "The program `homespun`, if it isn't found by itself.",
 }
 _TRACE = {
     "type": "string",
     "enum": ["off", "messages", "verbose"],
     "default": "off",
     "scope": "window",
-    "markdownDescription": "log what the editor and the language server say to one another; verbose shows code",
+    "markdownDescription": "Log what the editor and the language server say to one another; verbose shows code.",
 }
 
 
@@ -60,10 +60,16 @@ def properties() -> dict[str, object]:
 
 
 def descriptions(readme: str) -> dict[str, str]:
-    """By option, the last column of the table, without links that lead nowhere in VS Code."""
+    """By option, the last column of the table as a sentence, without what leads nowhere in VS Code."""
     section = readme.partition("## Options\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \|.*\| (.+?) \|$", section, re.MULTILINE)
-    return {name: re.sub(r"\[([^]]+)\]\(#[^)]*\)", r"\1", text) for name, text in rows}
+    return {name: _sentence(text) for name, text in rows}
+
+
+def _sentence(text: str) -> str:
+    pointless = r"[,;] see (below|\[[^]]+\]\(#[^)]*\))"
+    plain = re.sub(r"\[([^]]+)\]\(#[^)]*\)", r"\1", re.sub(pointless, "", text))
+    return f"{plain[0].upper()}{plain[1:]}."
 
 
 def _property(name: str, option: Any, default: object, description: str) -> dict[str, object]:

@@ -5,6 +5,8 @@ All that is known of the model is its name; the tables of `core/homespun_core/fi
 
 from __future__ import annotations
 
+import re
+
 from homespun_core.fim import FAMILIES, PREFIX, SUFFIX, FimFamily
 
 _NAMED = (
@@ -29,8 +31,9 @@ def family_named(name: str) -> FimFamily | None:
 
 
 def family_of_model(model: str) -> FimFamily | None:
-    """None where the name says nothing: then the server is given prefix and suffix, and does what it can."""
-    name = model.lower()
+    """None where the name says nothing: then the server is given prefix and suffix, and does what it can. llama.cpp's
+    are paths, of which folders say nothing either."""
+    name = re.split(r"[/\\]", model.lower())[-1]
     return next((family_named(family) for part, family in _NAMED if part in name), None)
 
 

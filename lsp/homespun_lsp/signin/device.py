@@ -6,7 +6,6 @@ What the server sends is shown to people and opened by browsers, so it is looked
 from __future__ import annotations
 
 import asyncio
-import json
 import platform
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from homespun_core.errors import ServiceError
-from homespun_lsp.network import explain
+from homespun_lsp.network import explain, reply_to
 
 CLIENT_ID = "homespun-editor"
 _SCOPE = "complete"
@@ -25,6 +24,7 @@ _INTERVAL_S = 5.0
 """RFC 8628: where the server names none, and what `slow_down` adds."""
 _LONGEST_INTERVAL_S = 60.0
 _MAX_REASON = 200
+_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ async def invite(http: httpx.AsyncClient, server: str) -> Invitation:
         raise ServiceError(f"{server}: {_no_flow(status, body)}")
     try:
         return _invitation(body)
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         raise ServiceError(
             f"{server}: its answer to a sign-in makes no sense; is it a Homespun server, and up to date?"
         ) from None
@@ -105,13 +105,10 @@ async def revoke(http: httpx.AsyncClient, server: str, token: str) -> bool:
 
 async def _post(http: httpx.AsyncClient, server: str, path: str, form: Mapping[str, str]) -> tuple[int, object]:
     try:
-        response = await http.post(server + path, data=form)
+        reply = await reply_to(http, http.build_request("POST", server + path, data=form), _WITHIN_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServiceError(f"{server} {explain(error)}") from None
-    try:
-        return response.status_code, response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        return response.status_code, None
+    return reply.status, reply.body
 
 
 def _invitation(body: object) -> Invitation:

@@ -13,10 +13,12 @@ import httpx
 
 from homespun_core.config import load_settings
 from homespun_core.errors import ConfigError, ServiceError
-from homespun_lsp.network import client_for, explain
+from homespun_lsp.network import Reply, client_for, explain, reply_to
 from homespun_lsp.options import server_url_problem, token_problem
 from homespun_lsp.own import own_options
 from homespun_lsp.servers import Server, server_of, servers_of
+
+_WITHIN_S = 10.0
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
@@ -66,13 +68,12 @@ async def known_as(http: httpx.AsyncClient, url: str, token: str) -> Known | Non
     if not await is_accepted(http, url, token):
         return None
     try:
-        response = await http.get(f"{url}/v1/homespun/me", headers=_headers(token))
-        body = response.json() if response.status_code == httpx.codes.OK else None
-    except (httpx.HTTPError, ValueError, RecursionError):
-        return Known()
-    match body:
-        case {"name": str(name), "role": str(role)} if name.isprintable() and role.isprintable():
-            return Known(name=f"{name}, {role}", keeps=kept_in(body))
+        reply = await _get(http, f"{url}/v1/homespun/me", token)
+        match reply.body if reply.status == httpx.codes.OK else None:
+            case {"name": str(name), "role": str(role)} if name.isprintable() and role.isprintable():
+                return Known(name=f"{name}, {role}", keeps=kept_in(reply.body))
+    except httpx.HTTPError:
+        pass
     return Known()
 
 
@@ -89,15 +90,16 @@ def notice(server: str, keeps: Sequence[str]) -> str:
 async def is_accepted(http: httpx.AsyncClient, url: str, token: str) -> bool:
     """Whether the server lets this token in; one that is still starting has looked at it too. Raises ServiceError."""
     try:
-        response = await http.get(f"{url}/v1/models", headers=_headers(token))
+        reply = await _get(http, f"{url}/v1/models", token)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServiceError(f"{url} {explain(error)}") from None
-    if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    if reply.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return False
-    if response.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
+    if reply.status in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
         return True
-    raise ServiceError(f"{url} answers with status {response.status_code}; is it the address of a Homespun server?")
+    raise ServiceError(f"{url} answers with status {reply.status}; is it the address of a Homespun server?")
 
 
-def _headers(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"} if token else {}
+async def _get(http: httpx.AsyncClient, url: str, token: str) -> Reply:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return await reply_to(http, http.build_request("GET", url, headers=headers), _WITHIN_S)

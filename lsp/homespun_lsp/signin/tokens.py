@@ -43,10 +43,11 @@ def find(url: str) -> Kept | None:
     return None
 
 
-def stamp(url: str) -> int | None:
+def stamp(url: str) -> tuple[int, int] | None:
     """Changes when a token is kept or forgotten."""
     try:
-        return _path(url).stat().st_mtime_ns
+        found = _path(url).stat()
+        return found.st_mtime_ns, found.st_ino  # both: a clock may tick slower than somebody keeps tokens
     except (OSError, RuntimeError):
         return None
 
@@ -54,6 +55,8 @@ def stamp(url: str) -> int | None:
 def keep(url: str, token: str) -> str:
     """Where it was put. Raises OSError where nothing can be written."""
     name, path = _name(url), _path(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o700)  # before there is a token in it, for however short a time with the usual permissions
     if _keep_in_keyring(name, token):
         write_atomic(path, json.dumps({"format": _FORMAT, "server": name, "in": KEYRING}) + "\n")
         return KEYRING

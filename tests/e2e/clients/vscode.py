@@ -1,6 +1,7 @@
 """The real Visual Studio Code, served by code-server and shown in headless Chromium, with our extension installed.
 
-Nothing of it is compiled: what its native modules are for (terminals, file watching) goes without.
+Nothing of it is compiled: what its native modules are for (terminals, file watching) goes without, but for its log,
+which another module writes (`workbench/spdlog.js`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from playwright.async_api import Page, TimeoutError, async_playwright
 
+from homespun_core.storage import write_atomic
 from tests.e2e.clients import node
 from tests.e2e.clients.chromium import FLAGS, chromium
 
@@ -124,6 +126,12 @@ class VSCode:
         await _until(lambda: self.settings.get(name) == value)
 
     @property
+    def log(self) -> str:
+        """All that is in the output channel, of all windows so far."""
+        files = self._settings.parents[1].glob("logs/*/exthost*/*/*omespun*.log")
+        return "".join(file.read_text() for file in sorted(files))
+
+    @property
     def servers(self) -> set[int]:
         """The processes that are language servers of this editor's."""
         return {int(found.name) for found in Path("/proc").glob("[0-9]*") if self._is_server(found)}
@@ -173,7 +181,11 @@ async def vscode(folder: Path, vsix: Path, command: Path = HOMESPUN, **settings:
 
 class _Server:
     def __init__(self, folder: Path) -> None:
-        self._entry = node.installed(_PROJECT) / "node_modules/code-server/out/node/entry.js"
+        package = node.installed(_PROJECT) / "node_modules/code-server"
+        self._entry = package / "out/node/entry.js"
+        write_atomic(
+            package / "lib/vscode/node_modules/@vscode/spdlog/index.js", (_PROJECT / "spdlog.js").read_text("utf-8")
+        )
         self._home = folder / "home"
         self.workspace = folder / "workspace"
         self.settings = folder / "data/User/settings.json"

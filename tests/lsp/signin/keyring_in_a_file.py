@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import keyring
 from keyring.backend import KeyringBackend
 from keyring.errors import PasswordDeleteError
 
@@ -31,3 +34,13 @@ class Keyring(KeyringBackend):
 
     def _place(self) -> Path:
         return Path(os.environ["KEYRING_FILE"])
+
+
+@contextmanager
+def used(kind: type[KeyringBackend]) -> Iterator[None]:
+    before = keyring.get_keyring()
+    keyring.set_keyring(kind())
+    try:
+        yield
+    finally:
+        keyring.set_keyring(before)
