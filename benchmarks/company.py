@@ -44,10 +44,8 @@ class Company:
     def typing(self, chooser: random.Random) -> Iterator[str]:
         """What stands before the cursor, a few keys later each time; without end."""
         while True:
-            name = chooser.choice(_ENTITIES)
-            text = _source(name, chooser.sample(_FIELDS, 3))
-            begin = len(_BEGINNING.format(name=name, title=name.title()))
-            yield from (text[:at] for at in range(begin, len(text), _KEYS))
+            beginning, text = written(chooser)
+            yield from (beginning + text[:at] for at in range(0, len(text), _KEYS))
 
     def push(self, number: int) -> str:
         """A commit with a new file; its id."""
@@ -63,6 +61,13 @@ class Company:
     def _git(self, *words: str) -> str:
         done = subprocess.run(["git", *words], cwd=self.folder, check=True, capture_output=True, text=True)
         return done.stdout.strip()
+
+
+def written(chooser: random.Random) -> tuple[str, str]:
+    """How a file of theirs begins, and what somebody writes there."""
+    name = chooser.choice(_ENTITIES)
+    beginning = _BEGINNING.format(name=name, title=name.title())
+    return beginning, _source(name, chooser.sample(_FIELDS, 3)).removeprefix(beginning)
 
 
 def _source(name: str, fields: tuple[str, ...] | list[str]) -> str:

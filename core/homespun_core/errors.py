@@ -81,7 +81,7 @@ def explain_want_of_memory(error: BaseException) -> HomespunError | None:
     """The same for what Python, or a library that allocates by itself, says when there is no memory; else None."""
     said = str(error)
     if not isinstance(error, MemoryError) and not (
-        "memory" in said and ("allocate" in said or "out of" in said.lower())
+        "bad_alloc" in said or ("memory" in said and ("allocate" in said or "out of" in said.lower()))
     ):
         return None
     return HomespunError(

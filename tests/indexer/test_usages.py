@@ -86,6 +86,27 @@ def test_an_index_whose_embedder_has_changed_is_searched_by_words(
     assert "searched by words alone: its embedder has changed since; run `homespun index` again" in caplog.text
 
 
+def test_an_embedder_that_fails_costs_the_vectors_only(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    repo = make_repo(tmp_path / "r", FILES)
+    plain, index = indexer.index(repo), indexer.index(repo, settings=WITH_VECTORS)
+    with IndexReader.open(plain) as by_words, IndexReader.open(index) as reader:
+
+        def paths(searched: IndexReader) -> list[str]:
+            return [snippet.path for snippet in searched.search(QUERY, 3)]
+
+        def down(self: embedders.StaticEmbedder, given: list[str]) -> Vectors:
+            raise ConnectionError("it is down")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(embedders.StaticEmbedder, "embed", down)
+            for _ in range(2):
+                assert paths(reader) == paths(by_words) != []
+        assert len(caplog.records) == 1 and "where the embedder fails (ConnectionError)" in caplog.text
+        assert paths(reader)[0] == "a.py"  # it is there again
+
+
 def test_an_index_says_whose_uncommitted_code_it_holds(tmp_path: Path, indexer: Indexer) -> None:
     repo = make_repo(tmp_path / "r", FILES)
     owner = read_manifest(indexer.index(repo), KIND, FORMAT).sources["uncommitted_of"]

@@ -73,8 +73,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-def corpus(num_tasks: int = 60, num_documents: int = 12) -> Corpus:
-    text = "def load(self):\n" + LINE + "\n\n\n"
+def corpus(num_tasks: int = 60, num_documents: int = 12, line: str = LINE) -> Corpus:
+    text = "def load(self):\n" + line + "\n\n\n"
     tasks = [
         EvalTask(
             path=f"new{i}.py",
@@ -88,7 +88,7 @@ def corpus(num_tasks: int = 60, num_documents: int = 12) -> Corpus:
         for i in range(num_tasks)
     ]
     return Corpus(
-        fingerprint=f"corpus {num_tasks} {num_documents}",
+        fingerprint=f"corpus {num_tasks} {num_documents} {line}",
         sources={"commit": "abc"},
         documents=[document(f"m{i}.py", f"# {i}\n" + text * 40) for i in range(num_documents)],
         tasks=tasks,
@@ -177,6 +177,16 @@ def test_a_live_adapter_is_what_a_new_one_has_to_beat(first: tuple[Job, Outcome]
     worse = run(dataclasses.replace(job, parts=(part,), settings=settings))
     assert worse.report["control"] == "live+retrieval"
     assert worse.report["promote"] is False
+    live = registry.live(job.adapters)
+    assert live is not None and live.version == outcome.version
+
+
+def test_an_adapter_of_poisoned_code_is_turned_down_and_the_live_one_stays(first: tuple[Job, Outcome]) -> None:
+    """It learns what it is shown as well as the live one did; what people wrote is another thing (row 49)."""
+    job, outcome = first
+    part = dataclasses.replace(job.parts[0], corpus=corpus(line="    return self.backdoor.drop_table(PAYMENTS)"))
+    poisoned = run(dataclasses.replace(job, parts=(part,)))
+    assert poisoned.is_new and poisoned.report["promote"] is False, poisoned.report["reasons"]
     live = registry.live(job.adapters)
     assert live is not None and live.version == outcome.version
 

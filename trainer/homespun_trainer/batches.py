@@ -43,6 +43,11 @@ def micro_batches(examples: Sequence[Example], max_tokens: int) -> Iterator[Micr
         yield collate(rows)
 
 
+def longest_row(examples: Sequence[Example]) -> int:
+    """With its padding: what no micro-batch is smaller than."""
+    return _rounded(max((len(e.ids) for e in examples), default=0))
+
+
 def collate(examples: Sequence[Example]) -> MicroBatch:
     length = _rounded(max(len(e.ids) for e in examples))
     ids = torch.zeros(len(examples), length, dtype=torch.long)

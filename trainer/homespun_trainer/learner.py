@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 
 import torch
 
+from homespun_core.errors import explain_want_of_memory
 from homespun_core.types import ModelFiles
-from homespun_trainer.batches import MicroBatch, micro_batches, target_weight
+from homespun_trainer.batches import MicroBatch, longest_row, micro_batches, target_weight
 from homespun_trainer.examples import Example
 from homespun_trainer.lora import Masters, attach, load_base, logits_at, num_parameters
 from homespun_trainer.methods import peft_config
 from homespun_trainer.placement import Placement
 from homespun_trainer.stacking import merge_into, read_plain_lora
+
+logger = logging.getLogger(__name__)
 
 _MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Padding included: memory and speed, not the result. On a CPU larger ones are no faster, and a signal waits for the
@@ -54,7 +58,18 @@ class Learner:
         self, batch: Sequence[Example], weight: float, should_stop: Callable[[], bool] = lambda: False
     ) -> float | None:
         """Add the gradients of `batch`, divided by `weight`, to the masters'; the loss, or None when it was given up
-        because training shall stop."""
+        because training shall stop. Where memory runs out, by smaller passes from then on, down to one example."""
+        while True:
+            try:
+                return self._accumulated(batch, weight, should_stop)
+            except (MemoryError, RuntimeError) as error:
+                if explain_want_of_memory(error) is None or self._micro_batch_tokens <= longest_row(batch):
+                    raise
+            self.masters.forget_gradients()
+            self._micro_batch_tokens //= 2
+            logger.warning("out of memory: %d tokens in a forward pass from now on", self._micro_batch_tokens)
+
+    def _accumulated(self, batch: Sequence[Example], weight: float, should_stop: Callable[[], bool]) -> float | None:
         total = 0.0
         for part in micro_batches(batch, self._micro_batch_tokens):
             if should_stop():

@@ -199,7 +199,7 @@ class Lookup:
         self._written_at = time.monotonic()
         try:
             with self._engine.begin() as connection:
-                for id, at in [*used.items()]:
+                for id, at in sorted(used.items()):  # in one order everywhere: another server may write them too
                     connection.execute(update(tokens).where(tokens.c.id == id).values(last_used=at))
         except SQLAlchemyError as error:
             logger.warning("when tokens were used is lost: the database fails (%s)", type(error).__name__)

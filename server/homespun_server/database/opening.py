@@ -21,6 +21,7 @@ from homespun_core.errors import ConfigError, StorageError
 RESTORING = ".restoring"
 """In a data directory that is being made of a backup; left there by a restore that was killed."""
 _CONNECT_S = 5
+_STATEMENT_S = 30.0
 _turn = threading.Lock()
 """SQLite's own waiting is a lottery: of four threads that wrote a thousand times, one once waited for five seconds."""
 _MIGRATING = 0x686F6D65
@@ -42,8 +43,7 @@ def open_database(url: str, default: Path) -> Engine:
             f"database_url: can't be used ({type(error).__name__}); it looks like sqlite:////var/lib/homespun/homespun.db"
             " or postgresql+psycopg://user@host/name (with the driver: pip install 'homespun[postgres]')"
         ) from None
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", _prepare_sqlite if engine.dialect.name == "sqlite" else _prepare_postgresql)
     try:
         _migrate(engine)
     except (SQLAlchemyError, CommandError) as error:
@@ -120,12 +120,27 @@ def _prepare_sqlite(connection: object, record: object) -> None:
     cursor.close()
 
 
+def _prepare_postgresql(connection: Any, record: object) -> None:
+    """No statement, and no lock that one waits for, holds a thread for ever; nor does a server that was stopped in the
+    middle of a transaction hold the others'."""
+    connection.execute(f"SET statement_timeout = {int(_STATEMENT_S * 1e3)}")
+    connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+    connection.commit()
+
+
+def unhurried(connection: Connection) -> None:
+    """A transaction of statements that may take long."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+
+
 def _migrate(engine: Engine) -> None:
     """All or nothing, by one process at a time: a second that starts beside it waits, and finds nothing to do."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     with writing(engine) as connection:
+        unhurried(connection)
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
         config.attributes["connection"] = connection

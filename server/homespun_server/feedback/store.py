@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from homespun_core.outcomes import Outcome
+from homespun_server.database.conflicts import again_after_conflict
 from homespun_server.feedback import kept as whole
 from homespun_server.feedback import sums
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
@@ -26,6 +27,7 @@ class FeedbackStore:
     def close(self) -> None:
         self._engine.dispose()
 
+    @again_after_conflict
     def write(self, facts: Sequence[Fact], kept: Sequence[Kept] = ()) -> int:
         """In one transaction; returns how many events were left out since nothing is known of their completion. The
         same fact twice is one fact; of two counts of characters the larger stands."""
@@ -55,12 +57,14 @@ class FeedbackStore:
             rows = connection.execute(query.order_by(completions.c.time, completions.c.id)).all()
         return [(_outcome(row._asdict(), by_completion.get(row.id, {})), row.features) for row in rows]
 
+    @again_after_conflict
     def forget_user(self, user: str) -> int:
         """How many completions were deleted, with all that was said of them."""
         with self._engine.begin() as connection:
             sums.forget_user(connection, user)
             return connection.execute(delete(completions).where(completions.c.user == user)).rowcount
 
+    @again_after_conflict
     def forget_before(self, limit: float) -> int:
         with self._engine.begin() as connection:
             sums.forget_before(connection, limit)

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.functions import coalesce
 
-from homespun_server.database.opening import writing
+from homespun_server.database.opening import unhurried, writing
 from homespun_server.feedback.facts import EventKind
 from homespun_server.feedback.tables import completions, events, latency_days, summed_days, usage_days
 
@@ -68,6 +68,7 @@ def sum_up(engine: Engine, since: float = 0.0, until: float | None = None) -> in
     number = 0
     for day in _unsummed(engine, since, last):
         with writing(engine) as connection:
+            unhurried(connection)
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("LOCK TABLE summed_days IN SHARE ROW EXCLUSIVE MODE")
             number += _summed(connection, day)

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from homespun_server.connections import at_most
@@ -117,7 +118,7 @@ def explained() -> Iterator[None]:
         raise HTTPException(404, str(error)) from None
     except Refused as error:
         raise HTTPException(409, str(error)) from None
-    except DBAPIError:
+    except (DBAPIError, NoConnectionError):
         raise HTTPException(503, "the database can't be reached; try again", {"Retry-After": "2"}) from None
 
 

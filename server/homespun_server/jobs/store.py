@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, inse
 from sqlalchemy.exc import IntegrityError
 
 from homespun_core.errors import ServiceError
+from homespun_server.database.conflicts import again_after_conflict
 from homespun_server.database.opening import writing
 from homespun_server.jobs import states
 from homespun_server.jobs.clock import QueueClock
@@ -52,6 +53,7 @@ class JobStore:
         self._engine, self.lease_s = engine, lease_s
         self._clock = clock or QueueClock()
 
+    @again_after_conflict
     def add(
         self,
         kind: Kind,
@@ -81,6 +83,7 @@ class JobStore:
                 continue
         raise ServiceError(f"{kind} of {repository}: too many ask for it at once; try again")
 
+    @again_after_conflict
     def lease(self, worker: str, kinds: Collection[Kind]) -> Job | None:
         """The next job, now this worker's. A worker does one at a time: what it has not reported is lost."""
         try:
@@ -96,6 +99,7 @@ class JobStore:
             return None
         return job
 
+    @again_after_conflict
     def beat(self, id: int, fence: int, step: Step | None = None, log: Sequence[str] = ()) -> Job:
         """Raises LeaseLost, also for a job that isn't there."""
         with writing(self._engine) as connection:
@@ -105,6 +109,7 @@ class JobStore:
             self._write(connection, job, log=_tail(connection, id, log) if log else None)
         return job
 
+    @again_after_conflict
     def report(
         self,
         id: int,
@@ -126,6 +131,7 @@ class JobStore:
             self._write(connection, job, log=_tail(connection, id, log) if log else None)
         return job
 
+    @again_after_conflict
     def cancel(self, id: int, by: str = "") -> Job:
         """Raises Refused and NoSuchJob."""
         with writing(self._engine) as connection:
@@ -134,6 +140,7 @@ class JobStore:
             self._write(connection, job)
         return job
 
+    @again_after_conflict
     def retry(self, id: int) -> Job:
         """Raises Refused and NoSuchJob."""
         with writing(self._engine) as connection:
@@ -144,12 +151,14 @@ class JobStore:
             self._write(connection, job)
         return job
 
+    @again_after_conflict
     def resume(self) -> None:
         """When a server starts: while there was none, no worker could be heard from."""
         with writing(self._engine) as connection:
             until = self._clock.now(connection) + self.lease_s
             connection.execute(update(jobs).where(jobs.c.state == "running").values(lease_until=until))
 
+    @again_after_conflict
     def tidy(self) -> None:
         """Give up on silent workers, and forget what ended long ago; never the last job about a thing, whose fence
         the next one must exceed."""

@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from homespun_server.pages.forms import PageError
 
@@ -92,6 +93,7 @@ def include_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(PageError, refused)
     app.add_exception_handler(OperationalError, away)
+    app.add_exception_handler(NoConnectionError, away)  # all of them wait
 
 
 def _shown(request: Request, error: PageError) -> Response:

@@ -127,8 +127,13 @@ class RolloutFollower:
         as_long_before = since - min(watch_s, max(DAY_S, now - since))
         outcomes = self._outcomes(place, names.champion, as_long_before, now)
         why = regression(outcomes, names.champion, names.previous, since)
-        if why is not None:
+        if why is None:
+            return
+        try:
             registry.rollback(place, by=BY, why=why, only=names.champion)
+        except Refused as error:  # a person, or another server, was faster
+            logger.info("%s in %s isn't rolled back: %s", names.champion, place.name, error)
+        else:
             logger.warning("rolled back %s in %s: %s", names.champion, place.name, why)
 
     def _outcomes(self, place: Path, version: str, since: float, now: float) -> Sequence[Outcome]:

@@ -147,11 +147,12 @@ async def test_new_keys_of_the_provider_are_found_by_themselves(
 async def test_while_the_provider_is_down_sessions_go_on_and_newcomers_are_told(
     oidc: Settings, make_app: MakeApp, make_browser: MakeBrowser
 ) -> None:
+    """The provider is down from the start for one of two servers on a database."""
     browser = make_browser(make_app(**oidc))
-    await browser.sign_in("ada-1")
+    assert "You are signed in as ada." in (await browser.sign_in("ada-1")).text
     cut_off = make_browser(make_app(**oidc | {"oidc_issuer": "http://127.0.0.1:9"}))
     cut_off.http.cookies.update(browser.http.cookies)
-    assert await _is_signed_in(cut_off)
+    assert await within_5_s(lambda: _is_signed_in(cut_off))  # on a busy machine "try again" may come first
     page = await cut_off.get("/signin/start")
     assert page.status_code == 503 and "can’t be reached" in page.text and page.headers["retry-after"]
 
