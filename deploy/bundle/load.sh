@@ -10,9 +10,11 @@ if [ $# -gt 0 ] && ! have skopeo; then
 fi
 while read -r archive name; do
     echo "load: $name from $archive"
-    if [ $# -gt 0 ]; then skopeo copy "oci-archive:$archive" "docker://$1/$name"
+    if [ $# -gt 0 ]; then
+        skopeo copy --preserve-digests "oci-archive:$archive" "docker://$1/$name"
+        echo "load: $1/${name%:*}@$(skopeo inspect --format '{{.Digest}}' "oci-archive:$archive")"
     elif have podman; then podman load --input "$archive"
-    elif have ctr; then ctr --namespace k8s.io images import --base-name "${name%:*}" "$archive"
+    elif have ctr; then ctr --namespace k8s.io images import "$archive"
     elif have docker && have skopeo; then skopeo copy "oci-archive:$archive" "docker-daemon:$name"
     elif have docker; then docker load --input "$archive"
     else echo "load: none of podman, ctr, docker is here" >&2; exit 1; fi

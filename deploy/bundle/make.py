@@ -1,11 +1,12 @@
 """Makes a folder from which Homespun can be installed where no network is.
 
-    python deploy/bundle/make.py --output homespun-bundle [--extras lsp,server,trainer] [--image ARCHIVE=NAME:TAG]...
+    make bundle ARGS="--output homespun-bundle [--extras lsp,server,trainer] [--image ARCHIVE=NAME:TAG]..."
 
 It holds wheels and a requirements.txt with their hashes, the source (for `make setup`), the built-in model, the chart,
 editor plugins, images as OCI archives if given, an SBOM, SHA256SUMS, verify.sh and load.sh. Run it on a machine with a
-network, of the same kind (processor, Python) as the one that will install. The same inputs give the same bytes. What is
-made appears under its name only when it is whole; run again after an interruption, it downloads only what is missing.
+network, of the same kind (processor, Python) as the one that will install. The same inputs give the same bytes; times
+in it are those of the commit, or SOURCE_DATE_EPOCH. What is made appears under its name only when it is whole. After an
+interruption run it again: it begins anew, and pip has in its cache what it downloaded.
 """
 
 from __future__ import annotations
@@ -23,9 +24,16 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable, Sequence
+from email.message import Message
 from email.parser import HeaderParser
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+try:
+    from sbom import Wheel, sbom
+except ModuleNotFoundError as error:
+    sys.exit(f"bundle: {error}; `make bundle ARGS=...` has it")
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -59,7 +67,9 @@ def make(output: Path, extras: str, images: Sequence[str], vsix: Path | None, ke
     if output.exists():
         raise BundleError(f"{output} is there already; remove it or name another folder")
     unfinished = output.with_name(f"{output.name}.unfinished")
-    unfinished.mkdir(parents=True, exist_ok=True)
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    unfinished.mkdir(parents=True)
     _step("source, chart, editor plugins, model")
     source = unfinished / "homespun-source.tgz"
     archive(source, ROOT, _tracked(ROOT))
@@ -68,15 +78,17 @@ def make(output: Path, extras: str, images: Sequence[str], vsix: Path | None, ke
     model(unfinished / "model")
     _step("wheels")
     wheels(unfinished / "wheels", source, extras)
-    (unfinished / "requirements.txt").write_text(requirements(unfinished / "wheels", extras))
-    (unfinished / "sbom.cdx.json").write_text(sbom(unfinished / "wheels"))
+    content = [described(wheel) for wheel in sorted((unfinished / "wheels").glob("*.whl"))]
+    (unfinished / "requirements.txt").write_text(requirements(content, extras))
+    (unfinished / "sbom.cdx.json").write_text(sbom(content, epoch_s()))
     _step(f"{len(images)} images")
     copy_images(unfinished, images)
     for name in ("verify.sh", "load.sh", "README.md"):
         shutil.copy(HERE / name, unfinished)
-    (unfinished / "SHA256SUMS").write_text(checksums(unfinished))
+    sums = checksums(unfinished)
     if key is not None:
-        sign(unfinished / "SHA256SUMS", key)
+        (unfinished / "SHA256SUMS.sig").write_bytes(signature(sums, key))
+    (unfinished / "SHA256SUMS").write_text(sums)  # the last: without it verify.sh accepts nothing
     os.sync()
     unfinished.rename(output)
 
@@ -86,17 +98,23 @@ def _step(name: str) -> None:
 
 
 def wheels(folder: Path, source: Path, extras: str) -> None:
-    """All that `extras` needs, at the pinned versions. pip skips what a former run has downloaded.
+    """All that `extras` needs, at the pinned versions.
 
     Ours are built from `source`, since building compiles kernels beside the code, which may be in use.
     """
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("homespun*.whl"):
-        old.unlink()
+    folder.mkdir()
     with TemporaryDirectory() as scratch, tarfile.open(source) as content:
         content.extractall(scratch, filter="data")
         ours = Path(scratch, "homespun")
-        _pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(ours), str(ours / MODEL.relative_to(ROOT)))
+        _pip(
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            str(folder),
+            str(ours),
+            str(ours / MODEL.relative_to(ROOT)),
+        )
     torch = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert torch is not None
     if {"server", "trainer"} & set(extras.split(",")):
@@ -107,7 +125,7 @@ def wheels(folder: Path, source: Path, extras: str) -> None:
 
 
 def _pip(verb: str, *words: str) -> None:
-    environ = os.environ | {"SOURCE_DATE_EPOCH": "1700000000"}
+    environ = os.environ | {"SOURCE_DATE_EPOCH": str(epoch_s())}
     done = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", verb, "--quiet", *words],
         env=environ,
@@ -118,43 +136,35 @@ def _pip(verb: str, *words: str) -> None:
         raise BundleError(f"pip {verb} failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
 
 
-def requirements(folder: Path, extras: str) -> str:
+@cache
+def epoch_s() -> int:
+    """The time that everything in the bundle has, as reproducible-builds.org/specs/source-date-epoch says."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given is None:
+        given = subprocess.check_output(["git", "log", "-1", "--format=%ct"], cwd=ROOT, text=True)
+    return int(given)
+
+
+def requirements(wheels: Iterable[Wheel], extras: str) -> str:
     """Every wheel by name, version and digest, for `pip install --require-hashes`."""
-    lines = []
-    for wheel in sorted(folder.glob("*.whl")):
-        meta = _metadata(wheel)
-        name = f"homespun[{extras}]" if meta["name"] == "homespun" else meta["name"]
-        lines.append(f"{name}=={meta['version']} --hash=sha256:{_sha256(wheel)}\n")
-    return "".join(lines)
+    names = {"homespun": f"homespun[{extras}]"}
+    return "".join(
+        f"{names.get(each.name, each.name)}=={each.version} --hash=sha256:{each.sha256}\n" for each in wheels
+    )
 
 
-def _metadata(wheel: Path) -> dict[str, str]:
+def described(wheel: Path) -> Wheel:
     with zipfile.ZipFile(wheel) as content:
         (path,) = [n for n in content.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA")]
         headers = HeaderParser().parsestr(content.read(path).decode())
-    licence = headers.get("License-Expression") or headers.get("License") or "unknown"
-    return {"name": headers["Name"], "version": headers["Version"], "licence": licence.splitlines()[0][:120]}
+    return Wheel(headers["Name"], headers["Version"], licence(headers), _sha256(wheel))
 
 
-def sbom(folder: Path) -> str:
-    """CycloneDX 1.5: the wheels, with their digests and the licences that they declare."""
-    components = []
-    for wheel in sorted(folder.glob("*.whl")):
-        meta = _metadata(wheel)
-        purl = f"pkg:pypi/{re.sub(r'[-_.]+', '-', meta['name']).lower()}@{meta['version']}"
-        components.append(
-            {
-                "type": "library",
-                "bom-ref": purl,
-                "name": meta["name"],
-                "version": meta["version"],
-                "purl": purl,
-                "hashes": [{"alg": "SHA-256", "content": _sha256(wheel)}],
-                "licenses": [{"license": {"name": meta["licence"]}}],
-            }
-        )
-    bom = {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": components}
-    return json.dumps(bom, indent=1) + "\n"
+def licence(headers: Message) -> str | None:
+    """What the metadata of a package declares, in the order of their exactness; some put a whole text there."""
+    classified = (c.rpartition(" :: ")[2] for c in headers.get_all("Classifier", []) if c.startswith("License :: "))
+    declared = headers.get("License-Expression"), headers.get("License", "").partition("\n")[0][:120], *classified
+    return next((words for words in declared if words and words != "UNKNOWN"), None)
 
 
 def _tracked(folder: Path) -> list[str]:
@@ -171,7 +181,7 @@ def chart(folder: Path) -> None:
 
 
 def plugins(folder: Path, vsix: Path | None) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     for editor in ("neovim", "emacs"):
         archive(folder / f"{editor}.tgz", EDITORS / editor, _tracked(EDITORS / editor), prefix=f"{editor}/")
     if vsix is not None:
@@ -181,7 +191,7 @@ def plugins(folder: Path, vsix: Path | None) -> None:
 
 
 def model(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     for path in sorted([*MODEL.glob("*.json"), *MODEL.glob("*.safetensors"), MODEL / "MODEL_CARD.md"]):
         shutil.copy(path, folder)
 
@@ -190,19 +200,37 @@ def copy_images(folder: Path, images: Sequence[str]) -> None:
     """`images.txt` says for each archive under which name it is loaded."""
     lines = []
     for image in images:
-        path, equals, name = image.partition("=")
-        if not equals or not Path(path).is_file():
-            raise BundleError(f"--image {image}: expected ARCHIVE=NAME:TAG, with an OCI archive that exists")
+        path, _, name = image.partition("=")
         (folder / "images").mkdir(exist_ok=True)
         target = f"images/{re.sub(r'[^A-Za-z0-9.]+', '-', name)}.tar"
-        shutil.copy(path, folder / target)
+        refused = BundleError(f"--image {image}: expected ARCHIVE=NAME:TAG, with an OCI archive of one image")
+        if ":" not in name:
+            raise refused
+        try:
+            copy_image(Path(path), folder / target, name)
+        except (OSError, tarfile.TarError, KeyError, ValueError):
+            raise refused from None
         lines.append(f"{target} {name}\n")
     if lines:
         (folder / "images.txt").write_text("".join(lines))
 
 
+def copy_image(source: Path, target: Path, name: str) -> None:
+    """An OCI archive, with `name` in it for those who load it: podman goes by the first, containerd by the second."""
+    with tarfile.open(source) as given, tarfile.open(target, "w") as named:
+        for member in [given.getmember("index.json"), *(m for m in given if m.name != "index.json")]:
+            content = given.extractfile(member)
+            if member.name == "index.json" and content is not None:
+                index = json.load(content)
+                (manifest,) = index["manifests"]
+                manifest["annotations"] = {"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name}
+                text = json.dumps(index).encode()
+                member.size, content = len(text), io.BytesIO(text)
+            named.addfile(member, content)
+
+
 def archive(target: Path, root: Path, paths: Iterable[str], prefix: str = "homespun/") -> None:
-    """A .tgz whose bytes depend on names, contents and executable bits alone."""
+    """A .tgz whose bytes depend on names, contents, executable bits and `epoch_s` alone."""
     with (
         target.open("wb") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
@@ -212,6 +240,7 @@ def archive(target: Path, root: Path, paths: Iterable[str], prefix: str = "homes
             content = (root / path).read_bytes()
             info = tarfile.TarInfo(prefix + path)
             info.size, info.mode = len(content), 0o755 if os.access(root / path, os.X_OK) else 0o644
+            info.mtime = epoch_s()
             tar.addfile(info, io.BytesIO(content))
 
 
@@ -220,11 +249,12 @@ def checksums(folder: Path) -> str:
     return "".join(f"{_sha256(folder / path)}  ./{path}\n" for path in paths if not path.startswith("SHA256SUMS"))
 
 
-def sign(sums: Path, key: Path) -> None:
-    sums.with_suffix(".sig").unlink(missing_ok=True)
-    command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(key), "-n", "homespun-bundle", str(sums)]
-    if subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
+def signature(sums: str, key: Path) -> bytes:
+    command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(key), "-n", "homespun-bundle"]
+    done = subprocess.run(command, input=sums.encode(), capture_output=True)
+    if done.returncode:
         raise BundleError(f"--sign {key}: ssh-keygen can't sign with it; it makes one: ssh-keygen -t ed25519 -f {key}")
+    return done.stdout
 
 
 def _sha256(path: Path) -> str:

@@ -16,6 +16,6 @@ else
 fi
 sha256sum --quiet --strict --check SHA256SUMS || { echo "verify: files differ from SHA256SUMS (above); copy the bundle again" >&2; exit 1; }
 listed=$(sed 's/^[0-9a-f]*  //' SHA256SUMS)
-there=$(find . -type f ! -name 'SHA256SUMS*' | LC_ALL=C sort)
+there=$(find . ! -type d ! -path ./SHA256SUMS ! -path ./SHA256SUMS.sig | LC_ALL=C sort)
 [ "$listed" = "$there" ] || { echo "verify: there are files that SHA256SUMS doesn't list" >&2; exit 1; }
 echo "verify: every file is as it was made"

@@ -30,19 +30,32 @@ _MIRROR = "http://deb.debian.org/debian"
 _MMDEBSTRAP = "pool/main/m/mmdebstrap/mmdebstrap_1.3.5-7_all.deb"
 _MMDEBSTRAP_SHA256 = "0ecb8da772c8e5b7f73b59cb6d1f02d789f8bcd9a6b5f19ed548fe12c26a76ca"
 _MIRRORS = (_MIRROR, "http://snapshot.debian.org/archive/debian/20261128T000000Z")
-_BUILDER = ("buildah", "ca-certificates", "crun", "skopeo", "umoci")
+_BUILDER = (
+    *("aardvark-dns", "buildah", "ca-certificates", "catatonit", "containerd", "crun", "docker-registry", "iptables"),
+    *("netavark", "podman", "python3-dotenv", "python3-yaml", "skopeo", "umoci"),
+)
 _BASE = ("ca-certificates", "python3", "python3-venv")
 """What an image of Python has."""
 BASE_IMAGE = "localhost/python:test"
 """Stands for Docker Hub's python image, which no test may need."""
+_PODMAN = """
+[containers]
+cgroups = "disabled"
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+"""Without systemd, its journal, cgroups and the right to raise limits."""
 
 
 @cache
 def builder() -> Path:
     """A Debian tree with buildah and crun in it, and the base image in its storage."""
     _require_namespaces()
-    packages = (*_BUILDER, "|", *_BASE)
-    name = f"images-{hashlib.sha256(' '.join((_SUITE, *packages)).encode()).hexdigest()[:12]}"
+    inputs = (_SUITE, *_BUILDER, "|", *_BASE, _PODMAN)
+    name = f"images-{hashlib.sha256(' '.join(inputs).encode()).hexdigest()[:12]}"
     return kept(name, _make_builder)
 
 
@@ -67,7 +80,7 @@ def _make_builder(folder: Path) -> None:
     subprocess.run(["dpkg-deb", "-x", package, tools], check=True)
     package.unlink()
     _debian(tools, folder / "tree", _BUILDER)
-    (folder / "tree/w").mkdir()
+    (folder / "tree/etc/containers/containers.conf").write_text(_PODMAN)
     _debian(tools, folder / "tree/base.tar", _BASE)
     inside(
         folder,
@@ -86,13 +99,18 @@ def _debian(tools: Path, target: Path, packages: Sequence[str]) -> None:
 
 
 def inside(folder: Path, script: str, *, mounts: Mapping[str, Path] | None = None) -> subprocess.CompletedProcess[str]:
-    """What `sh` makes of `script` with the tree as its root; `mounts` are folders of ours, by their name there."""
+    """What `sh` makes of `script` with the tree as its root; `mounts` are folders of ours, by their name there.
+
+    With an ordinary umask: tests that call the command in this process leave it at 077, and an image made so is its
+    builder's alone.
+    """
     return subprocess.run(
         command(folder, script, mounts=mounts),
         capture_output=True,
         text=True,
         check=True,
-        timeout=600,
+        timeout=900,
+        umask=0o022,
     )
 
 
@@ -118,9 +136,22 @@ exec sh -ec {shlex.quote(script)}
     return ["unshare", "-m", "sh", "-ec", entry]
 
 
+def alone(command: Sequence[str]) -> list[str]:
+    """`command` in a network with a loopback and no route, whose processes all end with it."""
+    words = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-ec"]
+    return [*words, f'{shlex.join([sys.executable, "-c", _LOOPBACK])}; exec "$@"', "sh", *command]
+
+
+_LOOPBACK = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 1))"
+"""SIOCSIFFLAGS, IFF_UP: as `ip link set lo up`, which not every machine has."""
+
+
 ROOT = Path(__file__).parents[2]
 _INPUTS = ("pyproject.toml", "hatch_build.py", "constraints.txt", "core", "indexer", "trainer", "server", "lsp")
 _DOCKER = ROOT / "deploy/docker"
+_EXTRAS = {"gateway": "gateway,otel,postgres", "cpu": "server,trainer,otel,postgres"}
+"""What each target of the Dockerfile installs."""
+_TORCH_INDEX = ("--index-url", "https://download.pytorch.org/whl/cpu")
 
 
 @cache
@@ -133,11 +164,21 @@ def wheelhouse(extras: str) -> Path:
 
 
 def _download(folder: Path, extras: str) -> None:
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
-    pins = ["--constraint", str(ROOT / "constraints.txt")]
-    done = subprocess.run([*pip, *pins, *_requirements(extras), "hatchling"], capture_output=True, text=True)
+    wanted = [*_requirements(extras), "hatchling"]
+    pins = ROOT / "constraints.txt"
+    torch = next(line for line in pins.read_text().splitlines() if line.startswith("torch=="))
+    if any(each.startswith("torch") for each in wanted):
+        cpu = ("--no-deps", f"{torch}+cpu")
+        if _pip_download(folder, *cpu).returncode:  # as in the Makefile: PyPI's is for CUDA
+            _pip_download(folder, *cpu, *_TORCH_INDEX)
+    done = _pip_download(folder, "--constraint", str(pins), "--find-links", str(folder), *wanted)
     if done.returncode:
         raise Unreachable(f"pip can't download ({done.stderr.strip().splitlines()[-1]})")
+
+
+def _pip_download(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
+    return subprocess.run([*pip, *words], capture_output=True, text=True)
 
 
 def _requirements(extras: str) -> Iterator[str]:
@@ -154,7 +195,7 @@ def _requirements(extras: str) -> Iterator[str]:
 def image(target: str) -> Path:
     """The unpacked image of a target of the Dockerfile, as an OCI runtime takes it (`rootfs`, `config.json`)."""
     tree = builder()
-    wheels = wheelhouse("gateway,otel,postgres")
+    wheels = wheelhouse(_EXTRAS[target])
     digest = hashlib.sha256(wheels.name.encode() + (_DOCKER / "Dockerfile").read_bytes())
     for path in _sources():
         digest.update(path.encode() + (ROOT / path).read_bytes())
@@ -175,21 +216,26 @@ def _sources() -> list[str]:
     return [path for path in listed.stdout.splitlines() if (ROOT / path).is_file() and "lsp/editors" not in path]
 
 
+def base() -> str:
+    """The base image by its digest, as the Dockerfile wants it."""
+    asked = f"skopeo inspect --format '{{{{.Digest}}}}' containers-storage:{BASE_IMAGE}"
+    return f"{BASE_IMAGE.rpartition(':')[0]}@{inside(builder(), asked).stdout.strip()}"
+
+
 def _build(folder: Path, tree: Path, wheels: Path, target: str) -> None:
     script = f"""
 cd /src
-buildah bud --quiet --pull-never --build-arg PYTHON_IMAGE={BASE_IMAGE} --build-arg PIP_NO_INDEX=1 \
+buildah bud --quiet --pull-never --build-arg PYTHON_IMAGE={base()} --build-arg PIP_NO_INDEX=1 \
     --build-context wheels=/wheels --target {target} --tag localhost/{target} --file deploy/docker/Dockerfile . >&2
 buildah push --quiet localhost/{target} oci:/made/oci:{target}
 umoci unpack --image /made/oci:{target} /made/bundle >&2
-rm -rf /made/oci
 buildah rmi --force localhost/{target} >&2; buildah rmi --prune --force >&2; buildah images >&2
 """
     inside(tree, script, mounts={"/src": ROOT, "/wheels": wheels, "/made": folder})
 
 
-def container(target: str, work: Path, uid: int, *words: str) -> list[str]:
-    """The command that runs an image with a read-only root, no capability, and `work` as its volume.
+def container(target: str, work: Path, uid: int, *words: str, repo: Path | None = None) -> list[str]:
+    """The command that runs an image with a read-only root, no capability, `work` as its volume and `repo` at /repo.
 
     It ends as the container does and hands signals on to it. The network is the machine's.
     """
@@ -199,8 +245,11 @@ def container(target: str, work: Path, uid: int, *words: str) -> list[str]:
     os.chown(volume, uid, 0)
     made = image(target) / "bundle"
     config = hardened(json.loads((made / "config.json").read_text()), uid, words)
-    (bundle / "config.json").write_text(json.dumps(config))
     mounts = {"/bundle": bundle, "/image": made / "rootfs", "/volume": volume}
+    if repo is not None:
+        mounts["/given"] = repo
+        config["mounts"].append({"destination": "/repo", "source": "/given", "options": ["rbind", "ro"]})
+    (bundle / "config.json").write_text(json.dumps(config))
     return command(builder(), "cd /bundle; exec crun --cgroup-manager=disabled run one", mounts=mounts)
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
+from tests.deploy import oci
+from tests.deploy.containers import alone
 from tests.server.test_process import BODY
 
 ROOT = Path(__file__).parents[2]
@@ -19,10 +26,11 @@ MAKE = ROOT / "deploy/bundle/make.py"
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-def _made(folder: Path, extras: str, *words: str) -> Path:
+def _made(folder: Path, *words: str, compiler: str = "false") -> Path:
+    """Without the kernels, which take long to compile and which a laptop has no use for."""
     bundle = folder / "bundle"
-    command = [sys.executable, str(MAKE), f"--output={bundle}", f"--extras={extras}", *words]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, str(MAKE), f"--output={bundle}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"CXX": compiler})
     if "No matching distribution" in done.stderr or "Connection" in done.stderr:
         pytest.skip(f"pip can't download here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
@@ -39,16 +47,19 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Path:
-    return _made(tmp_path_factory.mktemp("made"), "lsp", f"--sign={key}")
+def inputs(tmp_path_factory: pytest.TempPathFactory, key: Path) -> list[str]:
+    image = tmp_path_factory.mktemp("images") / "tiny.tar"
+    oci.archive(image)
+    return ["--extras=lsp", f"--sign={key}", f"--image={image}=homespun:0.2"]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, inputs: list[str]) -> Path:
+    return _made(tmp_path_factory.mktemp("made"), *inputs)
 
 
 def _verified(bundle: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([bundle / "verify.sh", *words], capture_output=True, text=True)
-
-
-_LOOPBACK = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 1))"
-"""SIOCSIFFLAGS, IFF_UP: as `ip link set lo up`, which not every machine has."""
 
 
 def _offline(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -56,9 +67,8 @@ def _offline(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
         pytest.skip("a network namespace needs root")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
-    environ |= {"PIP_CONFIG_FILE": os.devnull, "PYTHON": sys.executable, "LOOPBACK": _LOOPBACK}
-    command = ["unshare", "-n", "sh", "-ec", f'"$PYTHON" -c "$LOOPBACK"\n{script}']
-    return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True)
+    environ |= {"PIP_CONFIG_FILE": os.devnull, "PYTHON": sys.executable}
+    return subprocess.run(alone(["sh", "-ec", script]), cwd=cwd, env=environ, capture_output=True, text=True)
 
 
 def test_a_bundle_verifies_with_the_key_that_signed_it_and_no_other(bundle: Path, key: Path, tmp_path: Path) -> None:
@@ -68,27 +78,118 @@ def test_a_bundle_verifies_with_the_key_that_signed_it_and_no_other(bundle: Path
     assert _verified(bundle, str(tmp_path / "other.pub")).returncode == 1
 
 
-@pytest.mark.parametrize("change", ["flipped", "missing", "added"])
-def test_a_changed_bundle_is_refused(change: str, bundle: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(bundle, tmp_path / "copy")
-    victim = copy / "model/model.safetensors"
-    if change == "flipped":
-        content = bytearray(victim.read_bytes())
-        content[len(content) // 2] ^= 1
-        victim.write_bytes(content)
-    elif change == "missing":
-        victim.unlink()
-    else:
-        victim.with_name("evil.whl").write_bytes(b"")
+@pytest.fixture
+def copy(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("name", ["model/model.safetensors", "images/homespun-0.2.tar", "requirements.txt", "load.sh"])
+def test_a_flipped_bit_is_refused(name: str, copy: Path) -> None:
+    victim = copy / name
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    assert _verified(copy).returncode == 1
+
+
+def _missing(copy: Path) -> None:
+    (copy / "model/model.safetensors").unlink()
+
+
+def _added(copy: Path) -> None:
+    (copy / "wheels/evil.whl").write_bytes(b"")
+
+
+def _linked(copy: Path) -> None:
+    (copy / "wheels/evil.whl").symlink_to("/etc/passwd")
+
+
+def _named_as_checksums(copy: Path) -> None:
+    (copy / "wheels/SHA256SUMS.whl").write_bytes(b"")
+
+
+def _cut_short(copy: Path) -> None:
+    sums = copy / "SHA256SUMS"
+    sums.write_text("".join(sums.read_text().splitlines(keepends=True)[:-1]))
+
+
+def _forgotten(copy: Path) -> None:
+    (copy / "SHA256SUMS").unlink()
+
+
+@pytest.mark.parametrize("change", [_missing, _added, _linked, _named_as_checksums, _cut_short, _forgotten])
+def test_a_changed_bundle_is_refused(change: Callable[[Path], None], copy: Path) -> None:
+    assert _verified(copy).returncode == 0
+    change(copy)
     assert _verified(copy).returncode == 1
 
 
 def test_the_bundle_lists_what_it_holds(bundle: Path) -> None:
     components = json.loads((bundle / "sbom.cdx.json").read_text())["components"]
-    wheels = list((bundle / "wheels").glob("*.whl"))
+    wheels = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (bundle / "wheels").glob("*.whl")}
+    assert {each["hashes"][0]["content"] for each in components} == wheels
     assert len(components) == len(wheels) == len((bundle / "requirements.txt").read_text().splitlines())
+    assert all(each["licenses"] for each in components)
     with tarfile.open(next(bundle.glob("homespun-[0-9]*.tgz"))) as chart:
         assert "homespun/Chart.yaml" in chart.getnames()
+
+
+def test_the_list_is_what_the_schema_of_cyclonedx_allows(bundle: Path) -> None:
+    text = (bundle / "sbom.cdx.json").read_text()
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(text) is None
+    assert validator.validate_str(text.replace('"library"', '"lib"')) is not None
+
+
+def test_the_same_inputs_give_the_same_bytes(bundle: Path, inputs: list[str], tmp_path: Path) -> None:
+    """But for the signature, of which there are many that are right."""
+    assert (_made(tmp_path, *inputs) / "SHA256SUMS").read_text() == (bundle / "SHA256SUMS").read_text()
+
+
+_KILLED = """
+import os, pathlib, shutil, signal, sys
+sys.path.insert(0, {folder!r})
+import make
+output, wheels, fatal, *words = sys.argv[1:]
+make.wheels = lambda folder, source, extras: shutil.copytree(wheels, folder)
+make.archive = lambda target, *content, **names: target.write_text("packed")
+steps = 0
+def step(event, values):
+    global steps
+    if event == "os.rename" or event == "open" and str(values[0]).startswith(output) and "w" in (values[1] or ""):
+        steps += 1
+        if steps == int(fatal):
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(step)
+code = make.main(["--output", output, *words])
+print(steps)
+sys.exit(code)
+"""
+"""Makes a bundle, without what takes long, and is killed before the given step (a file to write, the rename)."""
+
+
+def _killed(output: Path, wheels: Path, step: int, *words: str) -> subprocess.CompletedProcess[str]:
+    program = _KILLED.format(folder=str(MAKE.parent))
+    command = [sys.executable, "-c", program, str(output), str(wheels), str(step), *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_killed_make_leaves_nothing_that_verifies_and_the_next_one_is_whole(
+    bundle: Path, inputs: list[str], tmp_path: Path
+) -> None:
+    output, unfinished = tmp_path / "bundle", tmp_path / "bundle.unfinished"
+    done = _killed(tmp_path / "whole", bundle / "wheels", 0, *inputs)
+    assert done.returncode == 0, done.stderr
+    rename = int(done.stdout.split()[-1])
+    for step in (2, rename // 2, rename - 3, rename - 1):
+        assert _killed(output, bundle / "wheels", step, *inputs).returncode == -signal.SIGKILL
+        shutil.copy(MAKE.with_name("verify.sh"), unfinished)
+        assert _verified(unfinished).returncode == 1 and not output.exists()
+    assert _killed(output, bundle / "wheels", rename, *inputs).returncode == -signal.SIGKILL
+    assert not output.exists()
+    assert _killed(output, bundle / "wheels", 0, *inputs).returncode == 0
+    assert _verified(output).returncode == 0 and not unfinished.exists()
+    assert (output / "SHA256SUMS").read_text() == (tmp_path / "whole/SHA256SUMS").read_text()
 
 
 def test_a_bundle_that_is_there_is_not_overwritten(bundle: Path) -> None:
@@ -126,7 +227,7 @@ print("text:", json.load(urllib.request.urlopen(request, timeout=60))["choices"]
 
 @pytest.mark.airgap
 def test_a_server_is_set_up_without_a_network_and_completes(tmp_path: Path) -> None:
-    bundle = _made(tmp_path, "server")
+    bundle = _made(tmp_path, "--extras=server", compiler="c++")
     ask = _ASK.format(body=BODY).replace("'", '"')
     names = f"VENV={tmp_path}/venv; DATA={tmp_path}/data; ASK='{ask}'"
     done = _offline(f"{names}\n./verify.sh\n{_INSTALL}\n{_COMPLETE}", bundle)

@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.containers import container, image
+from tests.deploy.containers import ROOT, base, builder, container, image, inside
+from tests.deploy.running import OPENSHIFT, OWN, said, serving
 from tests.server.engine.vllm.fake_server import FakeVllm
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ordinary_umask() -> Iterator[None]:
-    """Tests that call the command in this process leave it at 077, and an image made so is its builder's alone."""
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
-
-
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
-_OWN, _OPENSHIFT = 10001, 1000690000
-"""The user of the image, and one that OpenShift makes up."""
 
 
-def _said(work: Path, uid: int, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(container("gateway", work, uid, *words), capture_output=True, text=True)
-
-
-@pytest.mark.parametrize("uid", [_OWN, _OPENSHIFT])
+@pytest.mark.parametrize("uid", [OWN, OPENSHIFT])
 def test_the_command_runs_as_anybody_on_a_read_only_root(uid: int, tmp_path: Path) -> None:
-    done = _said(tmp_path, uid, "--version")
+    done = said("gateway", tmp_path, uid, "--version")
     assert (done.returncode, done.stdout.split()[:1]) == (0, ["homespun"]), done.stderr
 
 
 def test_the_image_says_who_runs_it_and_has_a_name_for_them() -> None:
     made = image("gateway") / "bundle"
     user = json.loads((made / "config.json").read_text())["process"]["user"]
-    assert (user["uid"], user["gid"]) == (_OWN, 0)
-    assert f"homespun:x:{_OWN}:0:" in (made / "rootfs/etc/passwd").read_text()
+    assert (user["uid"], user["gid"]) == (OWN, 0)
+    assert f"homespun:x:{OWN}:0:" in (made / "rootfs/etc/passwd").read_text()
 
 
 def test_the_image_has_no_compiler_no_pip_no_pytorch_and_is_small() -> None:
@@ -61,34 +44,6 @@ def test_the_kernels_of_the_image_were_compiled() -> None:
     assert list(image("gateway").glob("bundle/rootfs/opt/homespun/**/native/kernels-portable.so"))
 
 
-@contextlib.contextmanager
-def _serving(work: Path, uid: int, vllm: FakeVllm) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A gateway in the image, and its address."""
-    words = ("serve", "--host=127.0.0.1", "--port=0", f"--vllm-urls={vllm.url}")
-    process = subprocess.Popen(
-        container("gateway", work, uid, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    try:
-        lines: list[str] = []
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("homespun is ready: "):
-                yield process, line.split()[-1]
-                return
-        raise AssertionError("".join(lines))
-    finally:
-        _end(process)
-
-
-def _end(runtime: subprocess.Popen[str]) -> None:
-    """The container with it: killing a runtime leaves its container running."""
-    if runtime.poll() is None:
-        for child in Path(f"/proc/{runtime.pid}/task/{runtime.pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
-    runtime.communicate()
-
-
 @pytest.fixture
 def vllm() -> Iterator[FakeVllm]:
     fake = FakeVllm()
@@ -97,13 +52,23 @@ def vllm() -> Iterator[FakeVllm]:
     fake.kill()
 
 
-@pytest.mark.parametrize("uid", [_OWN, _OPENSHIFT])
+@pytest.mark.parametrize("uid", [OWN, OPENSHIFT])
 def test_the_gateway_completes_as_anybody_and_ends_in_order(uid: int, tmp_path: Path, vllm: FakeVllm) -> None:
     body = json.dumps({"prompt": "def add(a, b):\n    return", "max_tokens": 8}).encode()
-    with _serving(tmp_path, uid, vllm) as (process, url):
+    words = ("serve", "--host=127.0.0.1", "--port=0", f"--vllm-urls={vllm.url}")
+    with serving(container("gateway", tmp_path, uid, *words)) as (process, url):
         asked = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(asked, timeout=60) as response:
             assert json.load(response)["choices"][0]["text"]
         assert any((tmp_path / "data").iterdir())
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+def test_the_base_image_of_a_digest_is_used_or_nothing_is_built() -> None:
+    other = f"{base().partition('@')[0]}@sha256:{'0' * 64}"
+    script = f"""cd /src
+if buildah bud --quiet --pull-never --build-arg PYTHON_IMAGE={other} --target gateway \\
+    --file deploy/docker/Dockerfile . 2>&1; then exit 1; fi"""
+    refused = inside(builder(), script, mounts={"/src": ROOT})
+    assert other in refused.stdout, refused.stdout
