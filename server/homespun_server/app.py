@@ -23,9 +23,9 @@ from homespun_server import routes
 from homespun_server.access import admin, own, own_adapter
 from homespun_server.access.desk import NotThereError
 from homespun_server.access.forges import ForgeFollower
-from homespun_server.access.gate import Gate
+from homespun_server.access.gate import Gate, too_many
 from homespun_server.access.heads import EVERY_S, HeadKeeper, heads_file
-from homespun_server.access.http import ForbiddenError
+from homespun_server.access.http import ForbiddenError, TooOftenError
 from homespun_server.access.noting import Noting
 from homespun_server.connections import BoundedBodies
 from homespun_server.console import http as console
@@ -129,6 +129,7 @@ def _explain_errors(app: FastAPI) -> None:
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
     app.add_exception_handler(ForbiddenError, _forbidden)
+    app.add_exception_handler(TooOftenError, _too_often)
     app.add_exception_handler(NotThereError, _not_there)
     app.add_exception_handler(ConfigError, _senseless)
     app.add_exception_handler(StorageError, _unavailable)
@@ -173,6 +174,11 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 async def _forbidden(request: Request, error: Exception) -> Response:
     return refused(request.url.path, 403, str(error), "permission_error", "forbidden")
+
+
+async def _too_often(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TooOftenError)
+    return too_many(request.url.path, error.taken)
 
 
 async def _not_there(request: Request, error: Exception) -> Response:
