@@ -209,6 +209,11 @@ class Settings:
     feedback_days: float = _setting(
         90.0, "what became of completions (counts, no code) is kept so long; 0 keeps nothing", SERVE, low=0
     )
+    feedback_days_by_class: str = _setting(
+        "",
+        "days that differ from that, as `shown: 30, accepted: 60, dismissed: 7, kept: 60, sums: 400` (numbers by day)",
+        SERVE,
+    )
     database_url: str = _setting("", "the server's database (default: SQLite in data_dir); may be PostgreSQL")
 
     show_filter: str = _setting(

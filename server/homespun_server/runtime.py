@@ -27,6 +27,7 @@ from homespun_server.engine.vllm.wire import urls_of
 from homespun_server.exposure import is_loopback
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.recorder import Recorder
+from homespun_server.feedback.retention import retention_of
 from homespun_server.feedback.store import FeedbackStore, days_ago
 from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
@@ -58,6 +59,7 @@ class Runtime:
         self, settings: Settings, model: ModelFiles, load_engine: EngineLoader, scopes: Sequence[ScopeConfig] = ()
     ) -> None:
         self.settings, self.model, self.metrics = settings, model, Metrics()
+        self._kept = retention_of(settings)
         self.loaded: Loaded | None = None
         self.error: str | None = None
         self.database = open_database(settings.database_url, DataDir(settings.data_root).database)
@@ -193,7 +195,7 @@ class Runtime:
         store = FeedbackStore(self.database)
         return Recorder(
             store,
-            keep_days=settings.feedback_days,
+            kept=self._kept,
             on_lost=lambda reason, number: self.metrics.lost_facts.labels(reason).inc(number),
             on_sweep=self._count_demand,
         )

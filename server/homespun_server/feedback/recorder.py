@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_server.feedback.facts import CompletionFact, Event, Fact
-from homespun_server.feedback.store import FeedbackStore, days_ago
+from homespun_server.feedback.retention import Retention
+from homespun_server.feedback.store import FeedbackStore
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +30,13 @@ class Recorder:
         self,
         store: FeedbackStore,
         *,
-        keep_days: float,
+        kept: Retention,
         on_lost: Callable[[str, int], None],
         on_sweep: Callable[[FeedbackStore], None] = lambda store: None,
     ) -> None:
         """`on_lost(reason, number)` is called for facts that are not written: `full`, `failed`, `unknown`; `on_sweep`
         each hour, in its thread."""
-        self.store, self._keep_days, self._on_lost, self._on_sweep = store, keep_days, on_lost, on_sweep
+        self.store, self._kept, self._on_lost, self._on_sweep = store, kept, on_lost, on_sweep
         self._waiting: queue.Queue[Fact] = queue.Queue(_MAX_WAITING)
         self._held: dict[str, CompletionFact] = {}
         """What was made ahead and nobody has told of yet, oldest first."""
@@ -97,8 +98,7 @@ class Recorder:
             return
         self._swept = time.monotonic()
         try:
-            self.store.forget_before(days_ago(self._keep_days))
-            self.store.sum_up()
+            self.store.forget_due(self._kept)
             self._on_sweep(self.store)
         except (SQLAlchemyError, OSError) as error:
             logger.warning("feedback can't be swept (%s)", type(error).__name__)
