@@ -79,7 +79,8 @@ def build_app(
         runtime.close()
         raise
     count = counting(queue.store, runtime.metrics.jobs)
-    keepers = [Keeper([queue.store.tidy, count]), *noticing(settings, runtime.database, queue.store, notify)]
+    noticed = noticing(settings, runtime.database, queue.store, notify, runtime.problems)
+    keepers = [Keeper([queue.store.tidy, count]), *noticed]
     head = HeadKeeper(runtime.database, heads_file(DataDir(settings.data_root)), runtime.metrics.audit_entries.set)
     keepers.append(Keeper([head.note], EVERY_S))
     follower = ForgeFollower(runtime.database, forges, runtime.guarded)
@@ -141,7 +142,8 @@ def _explain_errors(app: FastAPI) -> None:
 def _guard(app: FastAPI, settings: Settings, runtime: Runtime, service: SignIn) -> None:
     """What was added last comes first."""
     shed = runtime.metrics.shed.labels("crowded")
-    app.add_middleware(Lane, routes=routes.completions.router.routes, places=places_of(settings), on_refused=shed.inc)
+    paths = [*routes.completions.router.routes, *routes.explaining.router.routes]
+    app.add_middleware(Lane, routes=paths, places=places_of(settings), on_refused=shed.inc)
     app.add_middleware(
         Gate,
         settings=settings,

@@ -121,6 +121,10 @@ class Runtime:
         """What there is to read; nothing until it is loaded."""
         return self.loaded.watcher.guarded if self.loaded else ()
 
+    def problems(self) -> list[str]:
+        """A line for each snapshot that can't be served."""
+        return self.loaded.watcher.problems if self.loaded else []
+
     def _load(self, on_loaded: Callable[[Runtime], None]) -> None:
         try:
             self.loaded = self._parts()

@@ -20,7 +20,7 @@ _DAY_S = 86_400.0
 _UNCOUNTED: EventKind = "dismissed"
 """Of no use to sums and outcomes: without it, both are as they were."""
 _LATE_S = 7 * _DAY_S
-"""A client that was without a network tells what became of a completion so much later at most."""
+"""So much later a client that was without a network may tell that something was dismissed."""
 
 
 class FeedbackStore:
@@ -109,9 +109,11 @@ def _write_completions(connection: Connection, facts: Mapping[str, CompletionFac
 
 
 def _write_events(connection: Connection, facts: Sequence[Event]) -> int:
+    """Not of what is so old that some of it was deleted: nothing would count them, and nobody look for them again."""
     asked = select(completions.c.id, completions.c.user, completions.c.characters, completions.c.first_line)
     ids = sorted({f.completion for f in facts})
-    sizes = {row.id: row for row in connection.execute(asked.where(completions.c.id.in_(ids)))}
+    wanted = completions.c.id.in_(ids) & (completions.c.time >= sums.complete_since(connection))
+    sizes = {row.id: row for row in connection.execute(asked.where(wanted))}
     num_unknown = 0
     for fact in facts:
         size = sizes.get(fact.completion)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_core.config import Settings
 from homespun_core.types import ModelFiles, Tokenizer
-from homespun_server.access import limits
+from homespun_server.access import gate, limits
 from homespun_server.access.limits import Limiter, Taken, tighter
 from tests.server.access.conftest import Served
 
@@ -88,9 +90,10 @@ async def test_a_client_is_told_what_is_left_and_when_to_come_back(
 
 
 async def test_each_completion_of_a_request_counts_as_one(
-    builtin: ModelFiles, tokenizer: Tokenizer, tmp_path: Path
+    builtin: ModelFiles, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request for 256 completions was one of the 600 a minute."""
+    monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: 0.0))  # nothing fills up again meanwhile
     served = Served(Settings(data_dir=str(tmp_path), requests_per_minute=10), builtin, tokenizer)
     ada = served.token("ada")
 
