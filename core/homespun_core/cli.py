@@ -74,6 +74,15 @@ VERBS = {
         "homespun_trainer.pretrain.cli", "trainer", "make a base model like the built-in one, from permissive code only"
     ),
     "feedback": Verb("homespun_server.feedback.cli", "server", "what became of completions: shown, accepted, kept"),
+    "usage": Verb(
+        "homespun_server.console.cli.usage", "server", "completions over time: by team, language, editor, adapter"
+    ),
+    "explain": Verb(
+        "homespun_server.console.cli.explain", "server", "take one completion apart: prompt, snippets, drafts, times"
+    ),
+    "settings": Verb(
+        "homespun_server.console.cli.settings", "server", "the settings that hold, and where each is from"
+    ),
     "user": Verb("homespun_server.access.cli.user", "server", "who has an account, and what they are"),
     "team": Verb("homespun_server.access.cli.team", "server", "groups of users"),
     "token": Verb("homespun_server.access.cli.token", "server", "what editors and scripts show to be let in"),

@@ -212,6 +212,11 @@ class Settings:
     keep_completions_days: float = _setting(
         30.0, "completions of a [[repository]] with keep_completions, and their prompts, are kept so long", SERVE, low=0
     )
+    feedback_days_by_class: str = _setting(
+        "",
+        "days that differ from that, as `shown: 30, accepted: 60, dismissed: 7, kept: 60, sums: 400` (numbers by day)",
+        SERVE,
+    )
     database_url: str = _setting("", "the server's database (default: SQLite in data_dir); may be PostgreSQL")
 
     show_filter: str = _setting(

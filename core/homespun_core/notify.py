@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 from homespun_core.errors import ConfigError
@@ -13,7 +14,34 @@ from homespun_core.paths import hide_credentials
 from homespun_core.repositories import nearest
 
 NOTIFY_TABLE = "notify"
-EVENTS = ("adapter.promoted", "adapter.rolled_back", "adapter.turned_down", "job.failed", "drift.alarm")
+WORK = (
+    "adapter.promoted",
+    "adapter.candidate",
+    "adapter.rolled_back",
+    "adapter.turned_down",
+    "adapter.retired",
+    "adapter.pinned",
+    "adapter.unpinned",
+    "job.done",
+    "job.failed",
+    "job.cancelled",
+    "repository.failed",
+    "drift.alarm",
+)
+PEOPLE = (
+    "user.added",
+    "user.changed",
+    "user.activated",
+    "user.deactivated",
+    "user.erased",
+    "team.changed",
+    "access.changed",
+    "token.created",
+    "token.revoked",
+    "token.refused",
+)
+"""Told of only to whom they are named for: what people do here is nobody's news by default."""
+EVENTS = (*WORK, *PEOPLE)
 _KEYS = ("url", "events", "secret", "secret_env", "internal")
 _SHORTEST_SECRET = 16
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,7 +50,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotifyConfig:
     url: str
-    events: tuple[str, ...] = EVENTS
+    events: tuple[str, ...] = WORK
     secret: str = field(repr=False)
     """What messages are signed with: any text, or `whsec_` and base64."""
     internal: bool = False
@@ -45,7 +73,7 @@ def _notify(table: Mapping[str, object], where: str, environ: Mapping[str, str])
         raise ConfigError(f"{where}: internal: {internal!r} is not true or false")
     return NotifyConfig(
         url=_url(table.get("url"), where, internal=internal),
-        events=_events(table.get("events", list(EVENTS)), where),
+        events=_events(table.get("events", list(WORK)), where),
         secret=_secret(table, where, environ),
         internal=internal,
     )
@@ -69,10 +97,11 @@ def _url(value: object, where: str, *, internal: bool) -> str:
 def _events(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ConfigError(f"{where}: events: {value!r} is not a list of names; write it in [brackets]")
-    for name in value:
-        if name not in EVENTS:
+    meant = {name: [event for event in EVENTS if fnmatchcase(event, name)] for name in value}
+    for name, found in meant.items():
+        if not found:
             raise ConfigError(f"{where}: events: {name!r}: no such event{nearest(name, EVENTS, 'events')}")
-    return tuple(value)
+    return tuple(dict.fromkeys(event for found in meant.values() for event in found))
 
 
 def _secret(table: Mapping[str, object], where: str, environ: Mapping[str, str]) -> str:

@@ -139,7 +139,7 @@ def _forges() -> dict[str, Any]:
 
 def _notify() -> dict[str, Any]:
     """Without `secret`: what is secret doesn't stand in a ConfigMap."""
-    events = {"type": "array", "items": {"enum": list(EVENTS)}}
+    events = {"type": "array", "items": {"anyOf": [{"enum": list(EVENTS)}, {"type": "string", "pattern": r"[*?\[]"}]}}
     properties = {"url": _TEXT, "events": events, "secret_env": _TEXT, "internal": {"type": "boolean"}}
     return _tables(["url", "secret_env"], properties)
 

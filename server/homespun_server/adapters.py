@@ -35,6 +35,7 @@ examples:
 REPO is a path, a URL, or a name as `list` shows it; VERSION a name, its beginning, or champion, candidate, previous,
 newest. A running server follows each change by itself.
 """
+REPORT_PAGE = "report.html"
 _RECENT = 5
 _ALIASES = ("champion", "candidate", "previous", "newest")
 
@@ -267,6 +268,8 @@ def _shown(place: Path, version: str, *, as_json: bool) -> str:
         facts = _version(place / version, now) | {"history": [asdict(event) for event in events]}
         return json.dumps(facts | {"report": registry.read_report(place / version)}, indent=1)
     parts = [registry.model_card_of(place / version), "## Now\n", ", ".join(now.names_of(version)) or "no alias"]
+    page = place / version / REPORT_PAGE
+    parts += ["\n## Evaluation as a page\n", str(page)] if page.is_file() else []
     parts += ["\n## History\n", *(_event_line(asdict(event)) for event in events)] if events else []
     return "\n".join(parts)
 

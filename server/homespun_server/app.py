@@ -24,9 +24,9 @@ from homespun_server import open_files, routes
 from homespun_server.access import admin, own, own_adapter
 from homespun_server.access.desk import NotThereError
 from homespun_server.access.forges import ForgeFollower
-from homespun_server.access.gate import Gate
+from homespun_server.access.gate import Gate, too_many
 from homespun_server.access.heads import EVERY_S, HeadKeeper, heads_file
-from homespun_server.access.http import ForbiddenError
+from homespun_server.access.http import ForbiddenError, TooOftenError
 from homespun_server.access.noting import Noting
 from homespun_server.connections import BoundedBodies
 from homespun_server.console import http as console
@@ -81,7 +81,8 @@ def build_app(
         raise
     runtime.ask_for_index = queue.damaged
     count = counting(queue.store, runtime.metrics.jobs)
-    keepers = [Keeper([queue.store.tidy, count]), *noticing(settings, runtime.database, queue.store, notify)]
+    noticed = noticing(settings, runtime.database, queue.store, notify, runtime.problems)
+    keepers = [Keeper([queue.store.tidy, count]), *noticed]
     head = HeadKeeper(runtime.database, heads_file(DataDir(settings.data_root)), runtime.metrics.audit_entries.set)
     keepers.append(Keeper([head.note], EVERY_S))
     follower = ForgeFollower(runtime.database, forges, runtime.guarded)
@@ -132,6 +133,7 @@ def _explain_errors(app: FastAPI) -> None:
     app.add_exception_handler(EngineBusyError, _busy)
     app.add_exception_handler(ServiceError, _unavailable)
     app.add_exception_handler(ForbiddenError, _forbidden)
+    app.add_exception_handler(TooOftenError, _too_often)
     app.add_exception_handler(NotThereError, _not_there)
     app.add_exception_handler(ConfigError, _senseless)
     app.add_exception_handler(StorageError, _unavailable)
@@ -143,7 +145,8 @@ def _explain_errors(app: FastAPI) -> None:
 def _guard(app: FastAPI, settings: Settings, runtime: Runtime, service: SignIn) -> None:
     """What was added last comes first."""
     shed = runtime.metrics.shed.labels("crowded")
-    app.add_middleware(Lane, routes=routes.completions.router.routes, places=places_of(settings), on_refused=shed.inc)
+    paths = [*routes.completions.router.routes, *routes.explaining.router.routes]
+    app.add_middleware(Lane, routes=paths, places=places_of(settings), on_refused=shed.inc)
     app.add_middleware(
         Gate,
         settings=settings,
@@ -176,6 +179,11 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 async def _forbidden(request: Request, error: Exception) -> Response:
     return refused(request.url.path, 403, str(error), "permission_error", "forbidden")
+
+
+async def _too_often(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TooOftenError)
+    return too_many(request.url.path, error.taken)
 
 
 async def _not_there(request: Request, error: Exception) -> Response:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Literal
 
 from homespun_core.types import Completion
 from homespun_server.engine.protocol import EngineStats
@@ -25,6 +26,10 @@ class Layers:
         return f"with {', '.join(names)}" if names else "base model"
 
 
+Layer = Literal["snippets", "drafts", "adapter"]
+
+_FIELDS: Mapping[Layer, str] = {"snippets": "snippets", "drafts": "datastore", "adapter": "adapter"}
+
 LADDER = (
     Layers(),
     Layers(snippets=True),
@@ -32,6 +37,12 @@ LADDER = (
     Layers(snippets=True, datastore=True, adapter=True),
 )
 """Each with one layer more than the one before."""
+
+
+def ladder(without: Iterable[Layer] = ()) -> tuple[Layers, ...]:
+    """That without some of the layers."""
+    gone = {_FIELDS[layer]: False for layer in without}
+    return tuple(dict.fromkeys(replace(layers, **gone) for layers in LADDER))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,19 +71,53 @@ class Turns:
             self._turns = {other: turn for other, turn in self._turns.items() if other in self} | {user: (now, now)}
 
 
-class Lane:
-    """Behind the gate, so that a place is only for somebody who may ask. `on_refused` counts.
-
-    An account may hold as many places as are free: alone half of them, and one that asks for everything leaves the
-    others theirs (dynamic thresholds, as in switches: Choudhury and Hahne, 1998). Whose turn it isn't comes in while
-    a third as many accounts as there are places are inside. Without accounts nobody is told apart: behind a proxy all
-    have one address.
+class Places:
+    """An account may hold as many as are free: alone half of them, and one that asks for everything leaves the others
+    theirs (dynamic thresholds, as in switches: Choudhury and Hahne, 1998). Without accounts nobody is told apart:
+    behind a proxy all have one address.
     """
 
+    def __init__(self, number: int) -> None:
+        self.free, self.held = number, Counter[str]()
+
+    def has_one(self, user: str) -> bool:
+        return self.free > (self.held[user] if user else 0)
+
+    def move(self, user: str, number: int) -> None:
+        """To the user; back, where it is below zero."""
+        self.free -= number
+        self.held[user] += number
+        if not self.held[user]:
+            del self.held[user]
+
+
+class Held:
+    """The places of one request: one, and more where it has several completions made beside one another."""
+
+    def __init__(self, places: Places, user: str) -> None:
+        self._places, self._user, self._number = places, user, 0
+
+    def take(self, number: int) -> int:
+        """How many of so many there were."""
+        before = self._number
+        while self._number < before + number and self._places.has_one(self._user):
+            self._places.move(self._user, 1)
+            self._number += 1
+        return self._number - before
+
+    def release(self) -> None:
+        self._places.move(self._user, -self._number)
+        self._number = 0
+
+
+class Lane:
+    """Behind the gate, so that a place is only for somebody who may ask. `on_refused` counts. Whose turn it isn't comes
+    in while a third as many accounts as there are places are inside."""
+
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], places: int, on_refused: Callable[[], None]) -> None:
-        self._app, self._routes, self._free, self._on_refused = app, tuple(routes), places, on_refused
+        self._app, self._routes, self._on_refused = app, tuple(routes), on_refused
+        self._places = Places(places)
         self._few = max(1, places // 3)
-        self._held = Counter[str]()
         self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,25 +125,20 @@ class Lane:
             await self._app(scope, receive, send)
             return
         user = _user_of(scope)
-        if not self._has_place(user):
+        held = Held(self._places, user)
+        if not (self._may_come(user) and held.take(1)):
             self._on_refused()
             await _refusal(scope["path"])(scope, receive, send)
             return
-        self._free -= 1
-        self._held[user] += 1
         self._turns.let_in(user)
+        scope["state"]["places"] = held
         try:
             await self._app(scope, within(BODY_S, receive), send)
         finally:
-            self._free += 1
-            self._held[user] -= 1
-            if not self._held[user]:
-                del self._held[user]
+            held.release()
 
-    def _has_place(self, user: str) -> bool:
-        if not user:
-            return self._free > 0
-        return self._free > self._held[user] and (len(self._held) < self._few or user in self._turns)
+    def _may_come(self, user: str) -> bool:
+        return not user or len(self._places.held) < self._few or user in self._turns
 
     def _is_completion(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] != "POST":

@@ -32,6 +32,7 @@ from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.keeping import Keeping, kept
 from homespun_server.feedback.kept import announced
 from homespun_server.feedback.recorder import Recorder
+from homespun_server.feedback.retention import retention_of
 from homespun_server.feedback.store import FeedbackStore, days_ago
 from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
@@ -69,6 +70,7 @@ class Runtime:
     ) -> None:
         """`keeping`: ids of the repositories whose completions are kept with their prompts."""
         self.settings, self.model, self.metrics = settings, model, Metrics()
+        self._retention = retention_of(settings)
         self.loaded: Loaded | None = None
         self.error: str | None = None
         self.database = open_database(settings.database_url, DataDir(settings.data_root).database)
@@ -141,6 +143,10 @@ class Runtime:
     def guarded(self) -> tuple[Guarded, ...]:
         """What there is to read; nothing until it is loaded."""
         return self.loaded.watcher.guarded if self.loaded else ()
+
+    def problems(self) -> list[str]:
+        """A line for each snapshot that can't be served."""
+        return self.loaded.watcher.problems if self.loaded else []
 
     def _load(self, on_loaded: Callable[[Runtime], None]) -> None:
         try:
@@ -222,7 +228,7 @@ class Runtime:
         store = FeedbackStore(self.database)
         return Recorder(
             store,
-            keep_days=settings.feedback_days,
+            retention=self._retention,
             on_lost=lambda reason, number: self.metrics.lost_facts.labels(reason).inc(number),
             on_sweep=self._swept,
             kept=partial(kept, DataDir(settings.data_root)),
@@ -235,7 +241,7 @@ class Runtime:
     def _forget_feedback(self) -> None:
         """What was kept under another setting. While that can't be, completions are made all the same."""
         try:
-            FeedbackStore(self.database).forget_before(days_ago(0))
+            FeedbackStore(self.database).forget_all()
             for made_of_it in (DataDir(self.settings.data_root).demand, DataDir(self.settings.data_root).acceptance):
                 made_of_it.unlink(missing_ok=True)
         except (SQLAlchemyError, OSError) as error:

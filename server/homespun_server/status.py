@@ -11,9 +11,12 @@ from typing import Any
 
 from homespun_core import registry, retraining, storage
 from homespun_core.config import SERVE, add_flags, settings_from_args
-from homespun_core.errors import StorageError
-from homespun_core.paths import DataDir
+from homespun_core.errors import ConfigError, StorageError
+from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identity_on_disk
+from homespun_core.repositories import nearest
 from homespun_core.scopes import is_scope
+from homespun_server.console import words
+from homespun_server.disk import disk_bytes
 from homespun_server.rollout import state as rollout_state
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -21,6 +24,9 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "repository", nargs="?", metavar="REPO", help="this one only, with languages, disk and what stayed out"
+    )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     add_flags(parser, (SERVE,))
 
@@ -28,8 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     data = DataDir(settings_from_args(args).settings.data_root)
     state = collect(data)
+    if args.repository is not None:
+        name = _meant(list(state["repositories"]), args.repository)
+        state["repositories"] = {name: state["repositories"][name] | {"disk": disk_bytes(data, name)}}
     print(json.dumps(state, indent=1) if args.json else render(state))
     return 0
+
+
+def _meant(known: list[str], word: str) -> str:
+    """By the name in a listing, the readable part of it, a path or a URL. Raises ConfigError."""
+    ids = {word, repo_id(repo_identity_on_disk(word))}
+    found = [name for name in known if name in ids] or [name for name in known if name.rpartition("-")[0] == word]
+    if len(found) > 1:
+        raise ConfigError(f"{word}: several are called that; say which: {', '.join(found)}")
+    if not found:
+        raise ConfigError(f"{hide_credentials(word)}: is not known here{nearest(word, known, 'repositories')}")
+    return found[0]
 
 
 def collect(data: DataDir) -> dict[str, Any]:
@@ -163,7 +183,18 @@ def render(state: dict[str, Any]) -> str:
             lines.append(f"  next      {repo['retraining']}")
         if repo["fresh_code"]:
             lines.append(f"  drift     {_drift_line(repo['fresh_code'])}")
+        lines += _details(repo) if "disk" in repo else []
     return "\n".join(lines)
+
+
+def _details(repo: dict[str, Any]) -> list[str]:
+    index = repo["index"] or {}
+    rows = {
+        "languages": {name: words.count(number) for name, number in index.get("languages", {}).items()},
+        "left out": {why: words.count(number) for why, number in index.get("skipped", {}).items()},
+        "disk": {what: words.size(size) for what, size in repo["disk"].items()},
+    }
+    return [f"  {title:<9} {', '.join(f'{n} {v}' for n, v in row.items())}" for title, row in rows.items() if row]
 
 
 def _server_line(server: dict[str, Any] | None) -> str:

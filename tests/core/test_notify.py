@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from homespun_core.errors import ConfigError
-from homespun_core.notify import EVENTS, parse_notify
+from homespun_core.notify import WORK, parse_notify
 
 SECRET = "0123456789abcdef"
 GOOD: dict[str, Any] = {"url": "https://chat.example.com/hook", "secret": SECRET}
@@ -19,9 +19,14 @@ def test_a_table_names_where_and_what() -> None:
         "homespun.toml",
         {"S": SECRET},
     )
-    assert (one.events, one.internal) == (EVENTS, False)
+    assert (one.events, one.internal) == (WORK, False)
     assert (two.events, two.secret) == (("job.failed",), SECRET)
     assert SECRET not in repr(one)
+
+
+def test_several_events_are_named_by_a_pattern_each_once() -> None:
+    (one,) = parse_notify([GOOD | {"events": ["adapter.p*", "adapter.pinned", "user.erased"]}], "homespun.toml")
+    assert one.events == ("adapter.promoted", "adapter.pinned", "user.erased")
 
 
 @pytest.mark.parametrize(

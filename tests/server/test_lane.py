@@ -24,7 +24,7 @@ from homespun_server.access.principal import LOCAL
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
 from homespun_server.engine.protocol import Engine
-from homespun_server.lane import Lane, Turns, places_of
+from homespun_server.lane import Held, Lane, Places, Turns, places_of
 from homespun_server.routes import completions
 
 COMPLETION = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
@@ -212,6 +212,17 @@ def test_turns_that_ended_take_no_memory() -> None:
         turns.let_in(str(user))
         now += 1
     assert len(turns) == 10
+
+
+def test_a_request_for_several_holds_a_place_for_each_that_is_made_at_a_time_if_there_are() -> None:
+    places = Places(3)
+    first, second = Held(places, "ada"), Held(places, "bob")
+    assert first.take(1) == 1 and second.take(1) == 1
+    assert first.take(1) == 0  # one is left: somebody else's
+    second.release()
+    assert first.take(1) == 1 and places.free == 1
+    first.release()
+    assert places.free == 3 and not places.held
 
 
 def test_places_follow_from_cores_or_servers_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,3 +58,20 @@ def test_damage_is_shown_and_does_not_end_the_command(data: DataDir, capsys: pyt
 def test_a_server_that_is_gone_is_said_not_to_answer(data: DataDir) -> None:
     storage.write_atomic(data.server_state, json.dumps({"url": "http://127.0.0.1:9", "pid": 1}))
     assert "(does not answer)" in render(collect(data))
+
+
+def test_one_repository_has_its_languages_disk_and_what_stayed_out(
+    data: DataDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = {"files": 2, "languages": {"go": 1, "python": 1200}, "skipped": {"generated": 3}}
+    manifest = Manifest(kind="index", format_version=1, fingerprint="f", sources={"commit": "c" * 40}, info=info)
+    with storage.publish_dir(data.index("app-1") / "g2", manifest) as tmp:
+        (tmp / "x").write_text("x")
+    storage.set_current(data.index("app-1"), "g2")
+    for word in ("app-1", "app"):
+        assert main(["status", word, "--data-dir", str(data.root)]) == 0
+        shown = capsys.readouterr().out
+        assert "languages go 1, python 1,200" in shown and "left out  generated 3" in shown
+        assert "disk      index" in shown and "adapters" in shown
+    assert main(["status", "ap", "--data-dir", str(data.root)]) == 1
+    assert "is not known here" in capsys.readouterr().err

@@ -1,8 +1,11 @@
-"""Tokens that are nobody's, shown again and again: each address is told to wait longer, and a burst is noted. Pure.
+"""Tokens that are nobody's, shown again and again: each is told to wait longer, and a burst is noted. Pure.
 
 Whoever shows a good token is never kept waiting by this, whatever others at the same address do: it is looked up first.
 So it slows nobody down who could guess one (256 random bits see to that); it has editors with an old token, and whoever
 knocks, come back later, and tells the admins.
+
+A whole company may have one address. So a token waits for its own repetitions, and of an address only the different
+tokens count: somebody whose token has ended is told so at once, whatever an editor in the next room repeats.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-_FREE_OF_TOKEN, _FREE_OF_ADDRESS = 5, 20
+FREE_OF_TOKEN, FREE_OF_ADDRESS = 5, 100
+_BURST = 20
 _LONGEST_S = 60.0
 _FORGOTTEN_S = 600.0
 _MAX_KEYS = 10_000
@@ -22,8 +26,10 @@ _MAX_KEYS = 10_000
 class Failed:
     wait_s: int
     """0: nothing but a plain refusal."""
+    is_of_address: bool = False
+    """Whether the wait is for the many different tokens of its address, not for this one's repetitions."""
     burst: int | None = None
-    """So many in a row have come from this address, which is worth noting; None: nothing new."""
+    """So many different ones have come from this address, which is worth noting; None: nothing new."""
 
 
 @dataclass(slots=True)
@@ -39,12 +45,14 @@ class Failures:
 
     def failed(self, address: str, token: str, now: float) -> Failed:
         """`token`: what tells it apart, nothing that is worth keeping. `now` on a clock that never goes back."""
-        of_address = self._failed(address, _FREE_OF_ADDRESS, now)
-        of_token = self._failed(f"{address} {token}", _FREE_OF_TOKEN, now)
-        wait_s = max(of_address.until, of_token.until) - now
-        is_counted = of_address.at == now
-        burst = of_address.number if is_counted and _is_worth_noting(of_address.number) else None
-        return Failed(wait_s=math.ceil(max(0.0, wait_s)), burst=burst)
+        key = f"{address} {token}"
+        is_new = key not in self._counts
+        of_token = self._failed(key, FREE_OF_TOKEN, now)
+        if not is_new:
+            return Failed(wait_s=_until(of_token, now))
+        of_address = self._failed(address, FREE_OF_ADDRESS, now)
+        is_noted = of_address.at == now and _is_worth_noting(of_address.number)
+        return Failed(wait_s=_until(of_address, now), is_of_address=True, burst=of_address.number if is_noted else None)
 
     def _failed(self, key: str, free: int, now: float) -> _Count:
         """What comes before a wait is over isn't counted, or one that never stops would wait for ever."""
@@ -61,6 +69,10 @@ class Failures:
         return count
 
 
+def _until(count: _Count, now: float) -> int:
+    return math.ceil(max(0.0, count.until - now))
+
+
 def _is_worth_noting(number: int) -> bool:
-    """The first that has to wait, then the 32nd, the 64th and so on."""
-    return number == _FREE_OF_ADDRESS + 1 or (number > _FREE_OF_ADDRESS and number & (number - 1) == 0)
+    """The 21st, then the 32nd, the 64th and so on."""
+    return number == _BURST + 1 or (number > _BURST and number & (number - 1) == 0)

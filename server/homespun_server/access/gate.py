@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from homespun_core.config import Settings
 from homespun_core.errors import ServiceError
-from homespun_server.access.failures import Failures
-from homespun_server.access.limits import Limiter, Taken, tighter
+from homespun_server.access.failures import FREE_OF_ADDRESS, Failed, Failures
+from homespun_server.access.limits import Limiter, Tab, Taken, tighter
 from homespun_server.access.lookup import Lookup
 from homespun_server.access.noting import Noting
 from homespun_server.access.principal import LOCAL, NOBODY, Principal
@@ -83,32 +83,35 @@ class Gate:
         scope.setdefault("state", {})["session"] = None
         headers = dict(scope["headers"])
         if (shown := _bearer(headers)) is not None:
-            send = self._slowing(_address(scope), shown, send)
-        found, taken = await self._judged(scope, headers)
+            send = self._slowing(scope, shown, receive, send)
+        found = await self._judged(scope, headers)
         if isinstance(found, Response):
-            await found(scope, receive, _telling(taken, send))
+            await found(scope, receive, send)
             return
-        scope["state"]["principal"] = found
-        await self._app(scope, receive, _telling(taken, send))
+        scope["state"]["principal"], scope["state"]["tab"] = found, (tab := self._tab(found))
+        told = _telling(tab, send)
+        if (refusing := tab.add(1)) is not None:
+            await too_many(scope["path"], refusing)(scope, receive, told)
+            return
+        await self._app(scope, receive, told)
 
-    async def _judged(self, scope: Scope, headers: Headers) -> tuple[Principal | Response, Taken | None]:
-        """Whose request it is, or why it is refused; and how many more they may send."""
+    async def _judged(self, scope: Scope, headers: Headers) -> Principal | Response:
+        """Whose request it is, or why it is refused."""
         path = scope["path"]
         if _is_under(path, self._signed):
-            return NOBODY, None
+            return NOBODY
         refusal = self._foreign(path, headers) if self._is_local else None
         if refusal is not None:
-            return refusal, None
+            return refusal
         try:
             principal = await self._principal(headers) or await self._visitor(scope, headers)
         except ServiceError as error:
-            return (NOBODY if _is_under(path, self._open) else _unavailable(path, error)), None
+            return NOBODY if _is_under(path, self._open) else _unavailable(path, error)
         if principal is None:
-            return (NOBODY if _is_under(path, self._open) else _unauthorised(scope, headers)), None
+            return NOBODY if _is_under(path, self._open) else _unauthorised(scope, headers)
         if scope["state"]["session"] is not None and not self._is_ours(scope["method"], headers):
-            return refused(path, 403, "web pages of other sites may not use this server", *_FOREIGN), None
-        taken = self._taken(principal)
-        return (principal if taken is None or taken.is_allowed else _too_many(path, taken)), taken
+            return refused(path, 403, "web pages of other sites may not use this server", *_FOREIGN)
+        return principal
 
     def _foreign(self, path: str, headers: Headers) -> Response | None:
         if not self._is_name_of_ours(headers.get(b"host", b"")):
@@ -130,21 +133,28 @@ class Gate:
         shown = _bearer(headers)
         return None if shown is None else await self._lookup.bearer(shown)
 
-    def _slowing(self, address: str, shown: str, send: Send) -> Send:
+    def _slowing(self, scope: Scope, shown: str, receive: Receive, send: Send) -> Send:
         """Whoever shows a token that is nobody's too often hears when to come back instead, whoever it was that refused
         it: we, or a route that has tokens of its own."""
+        is_replaced = False
 
         async def slowing(message: Message) -> None:
+            nonlocal is_replaced
             if message["type"] == "http.response.start" and message["status"] == 401:
-                failed = self._failures.failed(address, _apart(shown), time.monotonic())
-                if self._noting is not None:
-                    self._noting.failed(address, failed)
+                failed = self._failed(_address(scope), shown)
                 if failed.wait_s:
-                    message["status"] = 429
-                    MutableHeaders(scope=message)["retry-after"] = str(failed.wait_s)
-            await send(message)
+                    is_replaced = True
+                    await _too_wrong(scope["path"], failed)(scope, receive, send)
+            if not is_replaced:
+                await send(message)
 
         return slowing
+
+    def _failed(self, address: str, shown: str) -> Failed:
+        failed = self._failures.failed(address, _apart(shown), time.monotonic())
+        if self._noting is not None:
+            self._noting.failed(address, failed)
+        return failed
 
     async def _visitor(self, scope: Scope, headers: Headers) -> Principal | None:
         """Whose browser it is. Whoever shows a token is who that says, or nobody."""
@@ -161,12 +171,15 @@ class Gate:
         """Browsers send cookies with what other sites make them ask."""
         return method in _SAFE or self._browsers is None or self._browsers.is_own(headers)
 
-    def _taken(self, principal: Principal) -> Taken | None:
+    def _tab(self, principal: Principal) -> Tab:
         """Whoever has no account is the only one, or shares a token with everybody."""
-        if not principal.user:
-            return None
-        now = time.monotonic()
-        return tighter(self._of_token.take(principal.credential, now), self._of_user.take(principal.user, now))
+
+        def take(number: int) -> Taken | None:
+            now = time.monotonic()
+            of_token = self._of_token.take(principal.credential, now, number)
+            return tighter(of_token, self._of_user.take(principal.user, now, number))
+
+        return Tab(take if principal.user else lambda number: None)
 
 
 def _is_under(path: str, doors: Sequence[str]) -> bool:
@@ -194,13 +207,12 @@ def _address(scope: Scope) -> str:
     return str(scope["client"][0]) if scope.get("client") else "unknown"
 
 
-def _telling(taken: Taken | None, send: Send) -> Send:
+def _telling(tab: Tab, send: Send) -> Send:
     """Adds what is left, under OpenAI's names."""
-    if taken is None:
-        return send
 
     async def telling(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        taken = tab.taken
+        if message["type"] == "http.response.start" and taken is not None:
             headers = MutableHeaders(scope=message)
             headers["x-ratelimit-limit-requests"] = str(taken.limit)
             headers["x-ratelimit-remaining-requests"] = str(taken.remaining)
@@ -235,7 +247,20 @@ def _unavailable(path: str, error: ServiceError) -> Response:
     return refused(path, 503, str(error), "service_unavailable_error", "not_ready", headers={"Retry-After": "5"})
 
 
-def _too_many(path: str, taken: Taken) -> Response:
+def _too_wrong(path: str, failed: Failed) -> Response:
+    what = (
+        f"more than {FREE_OF_ADDRESS} different tokens from this address are nobody's"
+        if failed.is_of_address
+        else "this token is nobody's, and was shown too often"
+    )
+    message = f"{what}; try again in {failed.wait_s} s, or with a good token at once"
+    headers = {"Retry-After": str(failed.wait_s)}
+    return refused(path, 429, message, "authentication_error", "invalid_api_key", headers=headers)
+
+
+def too_many(path: str, taken: Taken) -> Response:
     wait_s = max(1, math.ceil(taken.wait_s))
-    message = f"more than {taken.limit} requests a minute; try again in {wait_s} s"
+    message = (
+        f"more than {taken.limit} requests a minute (each completion of a request counts); try again in {wait_s} s"
+    )
     return refused(path, 429, message, "rate_limit_error", "rate_limit_exceeded", headers={"Retry-After": str(wait_s)})

@@ -8,6 +8,7 @@ from fastapi import Request
 
 from homespun_core.types import CompletionRequest
 from homespun_server.access.decisions import Action, may
+from homespun_server.access.limits import Taken
 from homespun_server.access.principal import Principal
 from homespun_server.feedback.editors import editor_of
 
@@ -17,6 +18,14 @@ class ForbiddenError(Exception):
 
     def __init__(self, action: str) -> None:
         super().__init__(f"this token or user may not do that ({action})")
+
+
+class TooOftenError(Exception):
+    """More than a minute's worth of a token or a user."""
+
+    def __init__(self, taken: Taken) -> None:
+        super().__init__("too many requests a minute")
+        self.taken = taken
 
 
 def principal_of(request: Request) -> Principal:
@@ -45,3 +54,9 @@ def demand(request: Request, action: Action) -> Principal:
     if not may(principal, action):
         raise ForbiddenError(action)
     return principal
+
+
+def charge(request: Request, number: int) -> None:
+    """Counts the completions of a request after its first, which the gate has counted. Raises TooOftenError."""
+    if number > 0 and (refusing := request.state.tab.add(number)) is not None:
+        raise TooOftenError(refusing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _MAX_KEYS = 10_000
@@ -35,8 +36,9 @@ class Limiter:
         self._size, self._rate = per_minute, per_minute / 60
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def take(self, key: str, now: float) -> Taken | None:
-        """`now` on a clock that never goes back. None without a limit."""
+    def take(self, key: str, now: float, number: int = 1) -> Taken | None:
+        """`now` on a clock that never goes back. None without a limit. More than a minute's worth takes a full bucket,
+        and what comes next waits until all of it has filled up again."""
         if self._size <= 0:
             return None
         bucket = self._buckets.setdefault(key, _Bucket(self._size, now))
@@ -45,13 +47,14 @@ class Limiter:
             self._buckets.popitem(last=False)
         bucket.level = min(self._size, bucket.level + (now - bucket.at) * self._rate)
         bucket.at = now
-        is_allowed = bucket.level >= 1
-        bucket.level -= is_allowed
+        wanted = min(number, self._size)
+        is_allowed = bucket.level >= wanted
+        bucket.level -= number if is_allowed else 0
         return Taken(
             is_allowed=is_allowed,
             limit=self._size,
-            remaining=math.floor(bucket.level),
-            wait_s=max(0.0, (1 - bucket.level) / self._rate),
+            remaining=max(0, math.floor(bucket.level)),
+            wait_s=max(0.0, ((1 if is_allowed else wanted) - bucket.level) / self._rate),
             full_s=(self._size - bucket.level) / self._rate,
         )
 
@@ -60,3 +63,17 @@ def tighter(some: Taken | None, other: Taken | None) -> Taken | None:
     """The one that refuses, or else leaves less."""
     both = [taken for taken in (some, other) if taken is not None]
     return min(both, key=lambda taken: (taken.is_allowed, taken.remaining), default=None)
+
+
+class Tab:
+    """What one request has taken: one for itself, more once it is read what it asks for."""
+
+    def __init__(self, take: Callable[[int], Taken | None]) -> None:
+        self._take = take
+        self.taken: Taken | None = None
+        """None without a limit."""
+
+    def add(self, number: int) -> Taken | None:
+        """The one that refuses it; None if it is allowed."""
+        self.taken = self._take(number)
+        return None if self.taken is None or self.taken.is_allowed else self.taken

@@ -79,7 +79,10 @@ def take_back(desk: Mine) -> Deleted:
 
 def _wish(data: DataDir, user: User) -> Wish:
     if not user.email:
-        raise ConfigError(f"{user.name}: the account has no e-mail address to find commits by; an admin can set it")
+        raise ConfigError(
+            f"{user.name}: the account has no e-mail address to find commits by (one that the identity provider hasn't"
+            f" verified is none); an admin can set it: homespun user email {user.name} ADDRESS"
+        )
     return Wish(user=user.id, name=user.name, authors=(author_hash(data)(user.email),), since=time.time())
 
 

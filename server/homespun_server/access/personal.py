@@ -19,7 +19,7 @@ from homespun_server.access.tables import audit as audit_table
 from homespun_server.access.tables import grants, members, tokens, users
 from homespun_server.database.schema import metadata
 from homespun_server.feedback import sums
-from homespun_server.feedback.tables import completions, events, kept_completions
+from homespun_server.feedback.tables import completions, events, kept_completions, usage_days
 from homespun_server.jobs.tables import jobs
 from homespun_server.signin import tables as signin_tables
 
@@ -51,6 +51,7 @@ def exported(connection: Connection, user: User) -> dict[str, Any]:
             connection,
             select(kept_completions).join(completions).where(completions.c.user == user.id),
         ),
+        "usage": _rows(connection, select(usage_days).where(usage_days.c.user == user.id)),
         "audit": [entry.as_json() for entry in audit.entries_where(connection, audit_table.c.actor == user.id)],
     }
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from homespun_core import storage
+from homespun_core.paths import DataDir
 from homespun_server.console.charts import Chart, Series, line_chart
+from homespun_server.jobs.states import Job
 
 _STATE = "state.json"
 
@@ -25,9 +27,18 @@ def of_report(training: Mapping[str, Any]) -> Chart | None:
     return chart(points, held_out)
 
 
-def of_run(run: Path) -> Chart | None:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Points are (seconds, loss)."""
+
+    points: Sequence[tuple[float, float]]
+    held_out: Sequence[tuple[float, float]]
+
+
+def running(data: DataDir, job: Job) -> Run | None:
     """Of one that goes on, from its last checkpoint; None before the first, and where the run is on another machine."""
-    path = storage.current(run)
+    is_training = job.kind == "train" and job.state == "running"
+    path = storage.current(data.training_run(job.repository)) if is_training else None
     if path is None:
         return None
     try:
@@ -37,11 +48,11 @@ def of_run(run: Path) -> Chart | None:
         held_out = [(int(step) * per_step, float(loss)) for step, loss in state["dev_losses"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return chart(points, held_out)
+    return Run(points, held_out)
 
 
 def chart(points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]]) -> Chart | None:
-    """Points are (seconds, loss). A look at held-out files stands at the point that is nearest in time."""
+    """A look at held-out files stands at the point that is nearest in time."""
     if len(points) < 2:
         return None
     beside: dict[int, float] = {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from homespun_core.languages import language_of_path
 from homespun_core.types import CompletionRequest, SearchQuery, Snippet
@@ -38,18 +39,60 @@ class Row:
     values: Sequence[str]
 
 
-def request_of(form: Mapping[str, str], *, user: str) -> CompletionRequest:
-    path = form.get("path", "").strip() or None
+def request_of(form: Mapping[str, str]) -> CompletionRequest:
+    path, repo = form.get("path", "").strip(), form.get("repository")
+    return request_at(path or None, form.get("prefix", ""), form.get("suffix", ""), repo or None)
+
+
+def request_at(path: str | None, prefix: str, suffix: str, repo: str | None) -> CompletionRequest:
     language = language_of_path(path) if path else None
     return CompletionRequest(
-        prefix=form.get("prefix", "").replace("\r\n", "\n"),
-        suffix=form.get("suffix", "").replace("\r\n", "\n"),
+        prefix=prefix.replace("\r\n", "\n"),
+        suffix=suffix.replace("\r\n", "\n"),
         path=path,
         language=language.name if language else None,
-        repo=form.get("repository") or None,
-        user=user or None,
+        repo=repo,
         trigger="invoked",
     )
+
+
+def as_json(request: CompletionRequest, ladder: Sequence[Explained]) -> dict[str, Any]:
+    """What the page shows, for programs."""
+    last = ladder[-1]
+    return {
+        "path": request.path,
+        "repository": last.repository,
+        "arms": [_arm(rung) for rung in ladder],
+        "compared": [asdict(row) for row in compared(ladder)],
+        "snippets": [
+            {
+                "path": one.snippet.path,
+                "start_line": one.snippet.start_line,
+                "score": one.snippet.score,
+                "why": one.arm,
+                "shared": list(one.shared),
+                "text": one.snippet.text,
+            }
+            for one in chosen(request, last.completion.snippets)
+        ],
+        "prompt_tokens": last.completion.prompt_tokens,
+        "prompt": [asdict(piece) for piece in last.prompt],
+        "opening": last.opening,
+    }
+
+
+def _arm(rung: Explained) -> dict[str, Any]:
+    made = rung.completion
+    return {
+        "title": rung.layers.title,
+        "layers": asdict(rung.layers),
+        "text": made.text,
+        "finish_reason": made.finish_reason,
+        "adapter": made.adapter and made.adapter.rpartition("/")[2],
+        "degraded": list(made.degraded),
+        "timings": asdict(made.timings) | {"total_ms": rung.total_ms},
+        "stats": asdict(rung.stats) if rung.stats else None,
+    }
 
 
 def chosen(request: CompletionRequest, snippets: Sequence[Snippet]) -> list[Chosen]:

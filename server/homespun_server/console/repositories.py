@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -56,12 +55,6 @@ def described(
     by_id = {r.id: r for r in live}
     found = [_described(data, id, by_id.get(id), problems, names.get(id)) for id in ids if who.may_read(id)]
     return sorted(found, key=lambda r: (r.name.lower(), r.id))
-
-
-def disk_bytes(data: DataDir, repo: str) -> Mapping[str, int]:
-    """By what it is for. Generations share segments as hard links, which count once."""
-    places = {"index": data.index(repo), "clone": data.clone(repo), "adapters": data.adapters(repo)}
-    return {what: size for what, place in places.items() if (size := _size(place))}
 
 
 def _described(
@@ -123,17 +116,3 @@ def _number(value: object) -> int:
 
 def _folders(root: Path) -> list[str]:
     return [p.name for p in root.iterdir() if p.is_dir()] if root.is_dir() else []
-
-
-def _size(place: Path) -> int:
-    return sum({(s.st_dev, s.st_ino): s.st_size for s in _files(place)}.values())
-
-
-def _files(place: Path) -> Iterator[os.stat_result]:
-    """What goes away meanwhile isn't counted."""
-    for folder, _, names in os.walk(place):
-        for name in names:
-            try:
-                yield os.lstat(os.path.join(folder, name))  # noqa: PTH118  # a Path for each file takes twice as long
-            except OSError:
-                continue

@@ -86,23 +86,40 @@ def total(found: Iterable[Cell]) -> Summary:
 
 def grouped(found: Iterable[Cell], key: Callable[[Cell], Name]) -> dict[Name, Summary]:
     """Most completions first."""
+    return added_up((key(cell), cell.summary) for cell in found)
+
+
+def added_up(found: Iterable[tuple[Name, Summary]]) -> dict[Name, Summary]:
+    """Most completions first."""
     summaries: defaultdict[Name, list[Summary]] = defaultdict(list)
-    for cell in found:
-        summaries[key(cell)].append(cell.summary)
+    for name, summary in found:
+        summaries[name].append(summary)
     return _most_first({name: _added(some) for name, some in summaries.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class TeamCell:
+    day: int
+    team: str
+    summary: Summary
 
 
 def by_team(engine: Engine, wanted: Wanted) -> dict[str, Summary]:
     """Whoever is in several teams counts for each."""
-    found: defaultdict[str, list[Summary]] = defaultdict(list)
+    return added_up((cell.team, cell.summary) for cell in team_cells(engine, wanted))
+
+
+def team_cells(engine: Engine, wanted: Wanted) -> list[TeamCell]:
+    found: defaultdict[tuple[int, str], list[Summary]] = defaultdict(list)
     in_team = select(members.c.team, members.c.user).distinct().subquery()
     with _counted(engine, wanted) as (connection, whole, rest):
         for table in (_sums(usage_days, wanted, whole), *_raw(wanted, rest)):
             joined = table.join(in_team, in_team.c.user == table.c.user).join(teams, teams.c.id == in_team.c.team)
-            for row in connection.execute(_totals(table, teams.c.name).select_from(joined).group_by(teams.c.name)):
+            common = (table.c.day, teams.c.name)
+            for row in connection.execute(_totals(table, *common).select_from(joined).group_by(*common)):
                 told = row._asdict()
-                found[told.pop("name")].append(_summary(told))
-    return _most_first({name: _added(some) for name, some in found.items()})
+                found[told.pop("day"), told.pop("name")].append(_summary(told))
+    return [TeamCell(*key, _added(some)) for key, some in found.items()]
 
 
 def latencies(engine: Engine, wanted: Wanted) -> Latencies:

@@ -25,6 +25,8 @@ from homespun_server.dialects.templates import place_of
 
 MAX_LOGPROBS = 5
 MAX_PROMPTS = 32
+MAX_COMPLETIONS = 32
+"""Prompts times choices: one request is no batch job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,9 @@ class OpenAICall(Call):
 def openai_call(body: Mapping[str, Any], settings: Settings) -> OpenAICall:
     fields = Fields(body)
     prompts, num_choices = _prompts(fields), choices_of(fields)
+    if len(prompts) * num_choices > MAX_COMPLETIONS:
+        what = f"asks for {num_choices} choices of {len(prompts)} prompts; at most {MAX_COMPLETIONS} completions"
+        raise fields.wrong("n", f"{what} are made for a request, send several")
     _refuse_unsupported(fields)
     max_tokens = fields.count("max_tokens")
     sampling = Sampling(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,20 +12,22 @@ from typing import Any
 from homespun_core import storage
 from homespun_core.config import SERVE, add_flags, settings_from_args
 from homespun_core.errors import ConfigError, StorageError
-from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
+from homespun_server.console import usage
+from homespun_server.console.usage import Cell
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter import words
 from homespun_server.feedback.filter.examples import examples
 from homespun_server.feedback.filter.publishing import load, load_report, publish
 from homespun_server.feedback.filter.training import train
-from homespun_server.feedback.store import FeedbackStore, Summary, days_ago, summary
+from homespun_server.feedback.store import FeedbackStore, Summary, days_ago
+from homespun_server.feedback.sums import DAY_S
 
 _DAYS = 7.0
-_GROUPS: Mapping[str, Callable[[Outcome], str | None]] = {
-    "language": lambda o: o.language,
-    "adapter": lambda o: o.adapter or "base model",
-    "repository": lambda o: o.repository,
+_GROUPS: Mapping[str, Callable[[Cell], str | None]] = {
+    "language": lambda cell: cell.language,
+    "adapter": lambda cell: cell.adapter or "base model",
+    "repository": lambda cell: cell.repository,
 }
 
 
@@ -57,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--forget: doesn't go with {args.action}; run `homespun feedback --forget USER` by itself")
     if args.action == "explain":
         return _explain(data, is_json=args.json)
-    store = FeedbackStore(open_database(settings.database_url, data.database))
+    engine = open_database(settings.database_url, data.database)
+    store = FeedbackStore(engine)
     try:
         if args.action == "train":
             since = 0.0 if args.days is None else days_ago(args.days)
@@ -66,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
             print(f"{store.forget_user(args.forget):,} completions of {args.forget} are forgotten")
             return 0
         days = _DAYS if args.days is None else args.days
-        outcomes = store.outcomes(None, days_ago(days))
+        cells = usage.cells(engine, usage.Wanted(since=days_ago(days) // DAY_S * DAY_S))  # whole days have sums
     finally:
         store.close()
-    table = grouped(outcomes)
+    table = grouped(cells)
     print(json.dumps(as_json(table), indent=1) if args.json else render(table, days))
     return 0
 
@@ -95,13 +97,12 @@ def _explain(data: DataDir, *, is_json: bool) -> int:
     return 0
 
 
-def grouped(outcomes: Sequence[Outcome]) -> Mapping[tuple[str, str], Summary]:
+def grouped(cells: Sequence[Cell]) -> Mapping[tuple[str, str], Summary]:
     """By (kind of group, its name), all of them together first."""
-    members: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    for kind, name in _GROUPS.items():
-        for outcome in outcomes:
-            members[kind, name(outcome) or "unknown"].append(outcome)
-    return {("all", ""): summary(outcomes)} | {key: summary(members[key]) for key in sorted(members)}
+    found = usage.added_up(
+        ((kind, name(cell) or "unknown"), cell.summary) for kind, name in _GROUPS.items() for cell in cells
+    )
+    return {("all", ""): usage.total(cells)} | dict(sorted(found.items()))
 
 
 def as_json(table: Mapping[tuple[str, str], Summary]) -> Sequence[Mapping[str, Any]]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from homespun_server.feedback.facts import CompletionFact, Event, Fact
 from homespun_server.feedback.keeping import Whole
 from homespun_server.feedback.kept import Kept
-from homespun_server.feedback.store import FeedbackStore, days_ago
+from homespun_server.feedback.retention import Retention
+from homespun_server.feedback.store import FeedbackStore
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +33,14 @@ class Recorder:
         self,
         store: FeedbackStore,
         *,
-        keep_days: float,
+        retention: Retention,
         on_lost: Callable[[str, int], None],
         on_sweep: Callable[[FeedbackStore], None] = lambda store: None,
         kept: Callable[[Whole], Kept | None] = lambda whole: None,
     ) -> None:
         """`on_lost(reason, number)` is called for facts that are not written: `full`, `failed`, `unknown`; `on_sweep`
         each hour, in its thread, and there too `kept`, which says what is written of a whole completion."""
-        self.store, self._keep_days, self._on_lost, self._on_sweep = store, keep_days, on_lost, on_sweep
+        self.store, self._retention, self._on_lost, self._on_sweep = store, retention, on_lost, on_sweep
         self._kept = kept
         self.num_kept: Mapping[str, int] = {}
         """Whole completions in the database, by repository."""
@@ -121,8 +122,7 @@ class Recorder:
             return
         self._swept = time.monotonic()
         try:
-            self.store.forget_before(days_ago(self._keep_days))
-            self.store.sum_up()
+            self.store.forget_due(self._retention)
             self._on_sweep(self.store)
             self.num_kept = self.store.num_kept()
         except Exception as error:  # the same

@@ -10,19 +10,27 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from homespun_core.outcomes import Outcome
 from homespun_server.database.conflicts import again_after_conflict
+from homespun_server.database.opening import writing
 from homespun_server.feedback import kept as whole
 from homespun_server.feedback import sums
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
 from homespun_server.feedback.kept import Kept, Told
+from homespun_server.feedback.retention import Retention
 from homespun_server.feedback.sums import SETTLED_S
 from homespun_server.feedback.tables import completions, events, kept_completions
 
 _DAY_S = 86_400.0
+_UNCOUNTED: EventKind = "dismissed"
+"""Of no use to sums and outcomes: without it, both are as they were."""
+_LATE_S = 7 * _DAY_S
+"""So much later a client that was without a network may tell that something was dismissed."""
 
 
 class FeedbackStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._looked: dict[EventKind, float] = {}
+        """How far events that are due were looked for: not all of three months once an hour."""
 
     def close(self) -> None:
         self._engine.dispose()
@@ -44,8 +52,11 @@ class FeedbackStore:
     def remembered(
         self, repository: str | None, since: float, until: float | None = None
     ) -> Sequence[tuple[Outcome, Mapping[str, float]]]:
-        """The same with the features of each."""
+        """The same with the features of each. Of days of which something was deleted for its age, none: who was shown
+        and not what was accepted would prove the wrong thing."""
         until = time.time() - SETTLED_S if until is None else until
+        with self._engine.connect() as connection:
+            since = max(since, sums.complete_since(connection))
         query = select(completions).where(completions.c.time >= since, completions.c.time < until)
         if repository is not None:
             query = query.where(completions.c.repository == repository)
@@ -65,10 +76,31 @@ class FeedbackStore:
             return connection.execute(delete(completions).where(completions.c.user == user)).rowcount
 
     @again_after_conflict
-    def forget_before(self, limit: float) -> int:
+    def forget_all(self) -> None:
         with self._engine.begin() as connection:
-            sums.forget_before(connection, limit)
-            return connection.execute(delete(completions).where(completions.c.time < limit)).rowcount
+            sums.forget_before(connection, time.time() + _DAY_S)
+            connection.execute(delete(completions))
+
+    @again_after_conflict
+    def forget_due(self, retention: Retention, now: float | None = None) -> int:
+        """What is older than it may be; how many completions that were. Their days are summed up first, and of one that
+        isn't over nothing goes. An event is as old as its completion."""
+        now = time.time() if now is None else now
+        sums.sum_up(self._engine, until=now)
+        over = float(sums.day_of(now - SETTLED_S) * sums.DAY_S)
+        due = {kind: min(over, now - days * _DAY_S) for kind, days in retention.events.items()}
+        all_due = min(over, now - retention.completions * _DAY_S)
+        with writing(self._engine) as connection:
+            is_summed = sums.make_final(connection, max([all_due, *(due[kind] for kind in due if kind != _UNCOUNTED)]))
+            for kind, limit in due.items():
+                since = self._looked.get(kind, 0.0) - _LATE_S
+                old = select(completions.c.id).where(sums.between(since, limit))
+                old = old if kind == _UNCOUNTED else old.where(is_summed)
+                connection.execute(delete(events).where((events.c.kind == kind) & events.c.completion.in_(old)))
+            gone = connection.execute(delete(completions).where((completions.c.time < all_due) & is_summed)).rowcount
+            sums.forget_before(connection, now - retention.sums * _DAY_S)
+        self._looked |= due
+        return gone
 
     def keep_only(self, named: Collection[str], days: float) -> None:
         """Of whole completions those of these repositories, for so long."""
@@ -115,9 +147,11 @@ def _write_completions(connection: Connection, facts: Mapping[str, CompletionFac
 
 
 def _write_events(connection: Connection, facts: Sequence[Event]) -> int:
+    """Not of what is so old that some of it was deleted: nothing would count them, and nobody look for them again."""
     asked = select(completions.c.id, completions.c.user, completions.c.characters, completions.c.first_line)
     ids = sorted({f.completion for f in facts})
-    sizes = {row.id: row for row in connection.execute(asked.where(completions.c.id.in_(ids)))}
+    wanted = completions.c.id.in_(ids) & (completions.c.time >= sums.complete_since(connection))
+    sizes = {row.id: row for row in connection.execute(asked.where(wanted))}
     num_unknown = 0
     for fact in facts:
         size = sizes.get(fact.completion)

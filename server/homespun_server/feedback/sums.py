@@ -20,10 +20,12 @@ from sqlalchemy import (
     case,
     cast,
     delete,
+    exists,
     func,
     insert,
     literal,
     select,
+    update,
 )
 from sqlalchemy.sql.functions import coalesce
 
@@ -45,17 +47,32 @@ def day_of(at: float) -> int:
 
 def unsettle(connection: Connection, days: Iterable[int]) -> None:
     """Their sums count no more. Also of no day it is a promise: whoever sums up waits for this transaction's end."""
-    connection.execute(delete(summed_days).where(summed_days.c.day.in_(sorted(set(days)))))
+    wanted = summed_days.c.day.in_(sorted(set(days))) & ~summed_days.c.is_final
+    connection.execute(delete(summed_days).where(wanted))
+
+
+def make_final(connection: Connection, limit: float) -> ColumnElement[bool]:
+    """The days that begin before it, if they are summed up. Returns which completions are of final days, and may go."""
+    connection.execute(update(summed_days).where(summed_days.c.day * DAY_S < limit).values(is_final=True))
+    day = summed_days.c.day
+    of_it = (completions.c.time >= day * DAY_S) & (completions.c.time < (day + 1) * DAY_S)
+    return exists().where(summed_days.c.is_final & of_it)
+
+
+def complete_since(connection: Connection) -> float:
+    """Of what is older, something was deleted for its age."""
+    last = connection.execute(select(func.max(summed_days.c.day)).where(summed_days.c.is_final)).scalar()
+    return 0.0 if last is None else float((last + 1) * DAY_S)
 
 
 def forget_before(connection: Connection, limit: float) -> None:
-    """Of what is deleted with it, the sums too; the day that is deleted in part is summed again."""
+    """Sums of days that were over by then."""
     for table in (summed_days, usage_days, latency_days):
-        connection.execute(delete(table).where(table.c.day <= day_of(limit)))
+        connection.execute(delete(table).where((table.c.day + 1) * DAY_S <= limit))
 
 
 def forget_user(connection: Connection, user: str) -> None:
-    """Before their completions are deleted; their days are summed again without them."""
+    """Before their completions are deleted; their days are summed again without them, where they can be."""
     times = connection.execute(select(completions.c.time).where(completions.c.user == user)).scalars()
     unsettle(connection, map(day_of, times))
     connection.execute(delete(usage_days).where(usage_days.c.user == user))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, false
 
 from homespun_server.database.schema import metadata
 
@@ -73,5 +73,11 @@ latency_days = Table(
     Column("ms", Integer, nullable=False),
     Column("number", Integer, nullable=False),
 )
-summed_days = Table("summed_days", metadata, Column("day", Integer, primary_key=True, autoincrement=False))
-"""Days since 1970 (UTC) whose sums stand in the two tables above; whoever changes anything of a day takes it out."""
+summed_days = Table(
+    "summed_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("is_final", Boolean, nullable=False, server_default=false()),
+)
+"""Days since 1970 (UTC) whose sums stand in the two tables above; whoever changes anything of a day takes it out. Of a
+final one something was deleted for its age: its sums are never made again."""

@@ -13,9 +13,10 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import DBAPIError
 
 from homespun_core.errors import ConfigError
-from homespun_core.paths import hide_credentials
+from homespun_core.paths import DataDir, hide_credentials
 from homespun_server.access.desk import Desk, for_those_who
 from homespun_server.access.principal import Principal
+from homespun_server.console import losses
 from homespun_server.jobs.http import Ask, apart, explained, is_stopping, queue_of, within
 from homespun_server.jobs.queue import Queue
 from homespun_server.jobs.states import WORKER_KINDS, Job, State
@@ -90,7 +91,10 @@ async def events(request: Request, desk: Manager) -> StreamingResponse:
 
 @router.get("/{id}")
 def one(request: Request, desk: Manager, id: int) -> dict[str, Any]:
-    return view(_job(request, desk.principal, id))
+    """Of a training that runs on this machine, the loss so far too: pairs of seconds and loss."""
+    job = _job(request, desk.principal, id)
+    run = losses.running(DataDir(desk.runtime.settings.data_root), job)
+    return view(job) | ({"loss": run.points, "held_out_loss": run.held_out} if run else {})
 
 
 @router.get("/{id}/log")

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = _action(actions, "list", "jobs, newest first")
     listing.add_argument("--state", choices=get_args(State), help="these only")
     listing.add_argument("--kind", choices=WORKER_KINDS, help="these only")
+    listing.add_argument("--repository", metavar="REPO", help="of this one only, by the id that `list` shows")
     listing.add_argument("--limit", type=int, default=30, metavar="N", help="at most (default: 30)")
     add = _action(actions, "add", "ask for a job")
     add.add_argument("kind", choices=WORKER_KINDS)
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     log = _action(actions, "log", "the end of what its worker printed")
     log.add_argument("--follow", action="store_true", help="go on until the job has ended")
     for name, help in (
-        ("show", "all that is known of a job"),
+        ("show", "all that is known of a job; the loss too, while it trains"),
         ("cancel", "take it out of the queue, or stop it"),
         ("retry", "try again what failed, was cancelled or poisoned"),
     ):
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_from_args(args).settings
     client = AdminClient(settings.server_url, settings.api_token)
     if args.action == "list":
-        found = client.jobs(state=args.state, kind=args.kind, limit=args.limit)
+        found = client.jobs(state=args.state, kind=args.kind, repository=args.repository, limit=args.limit)
         print(json.dumps(found, indent=1) if args.json else render(found, time.time()))
     elif args.action == "log":
         _log(client, args.id, follow=args.follow)

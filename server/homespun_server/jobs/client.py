@@ -22,7 +22,7 @@ class ServerAway(ServiceError):
     """It can't be reached or can't answer now: that may be over in a moment."""
 
 
-class _Client:
+class Client:
     def __init__(self, url: str, token: str, path: str) -> None:
         self._url, self._path = url.rstrip("/"), path
         shown = {"Authorization": f"Bearer {token}"} if token else {}
@@ -70,7 +70,7 @@ class _Client:
             ) from None
 
 
-class WorkerClient(_Client):
+class WorkerClient(Client):
     def __init__(self, url: str, token: str) -> None:
         super().__init__(url, token, _WORKERS)
 
@@ -106,12 +106,14 @@ class WorkerClient(_Client):
         self._call("POST", f"/{id}/cancel")
 
 
-class AdminClient(_Client):
+class AdminClient(Client):
     def __init__(self, url: str, token: str) -> None:
         super().__init__(url, token, _PEOPLE)
 
-    def jobs(self, *, state: str | None, kind: str | None, limit: int) -> dict[str, Any]:
-        found: dict[str, Any] = self._call("GET", "", state=state, kind=kind, limit=limit)
+    def jobs(
+        self, *, state: str | None = None, kind: str | None = None, repository: str | None = None, limit: int = 100
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = self._call("GET", "", state=state, kind=kind, repository=repository, limit=limit)
         return found
 
     def add(self, kind: str, repository: str, commit: str | None, priority: int) -> dict[str, Any]:

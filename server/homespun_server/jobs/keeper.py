@@ -58,9 +58,15 @@ def counting(store: JobStore, gauge: Gauge) -> Callable[[], None]:
     return count
 
 
-def noticing(settings: Settings, database: Engine, store: JobStore, endpoints: Sequence[NotifyConfig]) -> list[Keeper]:
+def noticing(
+    settings: Settings,
+    database: Engine,
+    store: JobStore,
+    endpoints: Sequence[NotifyConfig],
+    problems: Callable[[], Sequence[str]],
+) -> list[Keeper]:
     """Nothing where nobody wants to hear of anything. It may wait for others' servers, so it keeps nothing else up."""
     if not endpoints:
         return []
-    follower = Follower(DataDir(settings.data_root), database, store, endpoints)
+    follower = Follower(DataDir(settings.data_root), database, store, endpoints, problems)
     return [Keeper([follower.look, Sender(store, endpoints).send_due])]

@@ -14,12 +14,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from homespun_core.errors import ServiceError
 from homespun_core.types import Completion
-from homespun_server.access.http import bound
+from homespun_server.access.http import bound, charge
 from homespun_server.dialects import BadRequestError, parse_body
-from homespun_server.dialects.calls import Call, Stamp, Told, samples
-from homespun_server.routes.choices import News, together
+from homespun_server.dialects.calls import Call, Sample, Stamp, Told, samples
+from homespun_server.routes.choices import BESIDE, News, together
 from homespun_server.runtime import Loaded, Runtime
-from homespun_server.services import Completer
 
 MAX_BODY_BYTES = 2_000_000
 _CLIENT_CLOSED = 499
@@ -31,12 +30,20 @@ async def answer(request: Request, call: Call) -> Response:
     loaded = loaded_of(request)
     call = call.bounded(lambda wanted: bound(request, wanted))
     stamp = Stamp(id=_new_id(), created=time.time(), model=call.model or model_name(loaded))
+    news = together(loaded.completer, wanted := samples(call), stamp.id, _counted(request, wanted))
     if call.is_stream:
-        return await _streamed(request, loaded.completer, call, stamp)
-    completions = await _unless_gone(request, _completions(loaded.completer, call, stamp.id))
+        return await _streamed(request, news, call, stamp)
+    completions = await _unless_gone(request, _completions(news))
     if completions is None:
         return Response(status_code=_CLIENT_CLOSED)
     return JSONResponse(call.reply(completions, stamp))
+
+
+def _counted(request: Request, wanted: Sequence[Sample]) -> int:
+    """Counts each as a request, and takes places for as many as are computed at a time; how many. Raises
+    TooOftenError."""
+    charge(request, len(wanted) - 1)
+    return 1 + int(request.state.places.take(min(BESIDE, len(wanted)) - 1))
 
 
 async def body_of(request: Request) -> Mapping[str, Any]:
@@ -69,10 +76,10 @@ def model_name(loaded: Loaded) -> str:
     return "homespun" if loaded.family.startswith("homespun") else f"homespun/{loaded.family}"
 
 
-async def _completions(completer: Completer, call: Call, request_id: str) -> Sequence[Completion]:
+async def _completions(news: AsyncGenerator[News]) -> Sequence[Completion]:
     """As many as the client wants, though some may be the same one. Raises what ended any of them."""
     found: dict[int, Completion] = {}
-    async with aclosing(together(completer, samples(call), request_id)) as news:
+    async with aclosing(news):
         async for choices, part in news:
             if isinstance(part, Exception):
                 raise part
@@ -81,9 +88,8 @@ async def _completions(completer: Completer, call: Call, request_id: str) -> Seq
     return [found[choice] for choice in sorted(found)]
 
 
-async def _streamed(request: Request, completer: Completer, call: Call, stamp: Stamp) -> Response:
+async def _streamed(request: Request, news: AsyncGenerator[News], call: Call, stamp: Stamp) -> Response:
     """The first part is awaited before the status is sent, so that a full queue is a 429."""
-    news = together(completer, samples(call), stamp.id)
     first = await _unless_gone(request, anext(news))
     if first is None or isinstance(first[1], Exception):
         await news.aclose()

@@ -14,17 +14,20 @@ from homespun_server.services import Completer
 
 logger = logging.getLogger(__name__)
 
-_BESIDE = 2
-"""So many of one request are computed at a time: a hundred prompts mustn't fill the queue for everybody."""
+BESIDE = 2
+"""So many of one request are computed at a time at most: its prompts mustn't fill the queue for everybody."""
 
 News = tuple[Sequence[int], Part | Completion | Exception]
 """Of which choices; an exception ends them."""
 
 
-async def together(completer: Completer, samples: Sequence[Sample], request_id: str) -> AsyncGenerator[News]:
-    """Each sample's parts, then its completion or why there is none. Closing it cancels the work."""
+async def together(
+    completer: Completer, samples: Sequence[Sample], request_id: str, beside: int
+) -> AsyncGenerator[News]:
+    """Each sample's parts, then its completion or why there is none, so many beside one another. Closing it cancels the
+    work."""
     news: asyncio.Queue[News] = asyncio.Queue()
-    turns = asyncio.Semaphore(_BESIDE)
+    turns = asyncio.Semaphore(beside)
 
     async def follow(number: int, sample: Sample) -> None:
         id = f"{request_id}-{number}" if number else request_id

@@ -17,6 +17,7 @@ class Identity:
     """With the issuer, the only name that never goes to somebody else."""
     name: str
     email: str | None
+    """Which the provider has verified: people's commits are found by it, and a profile may have anybody's in it."""
     groups: frozenset[str]
     link: str | None
     """What SCIM knows them by."""
@@ -31,7 +32,7 @@ def identity_of(claims: Mapping[str, Any], *, groups_claim: str, link_claim: str
         issuer=str(claims["iss"]),
         subject=subject,
         name=next((name for name in names if name), None) or (email or "").partition("@")[0] or subject[:_MAX_CHARS],
-        email=email,
+        email=email if claims.get("email_verified") in (True, "true") else None,
         groups=_groups(claims.get(groups_claim)),
         link=_text(claims.get(link_claim)),
     )

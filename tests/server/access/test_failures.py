@@ -23,12 +23,24 @@ def test_the_first_ones_are_plainly_refused_then_each_waits_longer() -> None:
 
 def test_many_tokens_of_one_address_are_a_burst_that_is_noted_now_and_then() -> None:
     found, now, bursts = Failures(), 0.0, []
-    for number in range(70):
+    for number in range(140):
         failed = found.failed("10.0.0.1", f"t{number}", now)
         now += failed.wait_s
         bursts.append(failed.burst)
-    assert [burst for burst in bursts if burst] == [21, 32, 64]
+    assert [burst for burst in bursts if burst] == [21, 32, 64, 128]
     assert found.failed("10.0.0.2", "t", now).wait_s == 0
+
+
+def test_an_address_waits_for_different_tokens_only_and_who_is_known_there_does_not() -> None:
+    """Behind one address is a whole company: an editor that repeated an old token, 20 times, had everybody there told
+    to come back later instead of that their own had ended."""
+    found = Failures()
+    for _ in range(1_000):
+        found.failed("nat", "old", 0.0)
+    assert [found.failed("nat", f"t{number}", 0.0).wait_s for number in range(99)] == [0] * 99
+    over = found.failed("nat", "one too many", 0.0)
+    assert over.wait_s == 1 and over.is_of_address
+    assert found.failed("nat", "t1", 0.0).wait_s == 0
 
 
 def test_what_comes_too_early_makes_the_wait_no_longer() -> None:
@@ -68,8 +80,18 @@ async def test_a_good_token_is_never_kept_waiting_by_bad_ones(served: Served) ->
     assert statuses == [401] * 5 + [429] * 3
     answer = await served.ask("GET", "/v1/models", "homespun_abc_9")
     assert int(answer.headers["retry-after"]) >= 1 and answer.json()["error"]["code"] == "invalid_api_key"
+    assert "shown too often" in answer.json()["error"]["message"]
     assert (await served.ask("POST", "/v1/completions", good, json={"prompt": "x"})).status_code == 200
     assert (await served.ask("GET", "/v1/models", "homespun_other_1")).status_code == 401
+
+
+async def test_past_a_hundred_tokens_of_an_address_the_answer_says_so_and_a_good_one_passes(served: Served) -> None:
+    good = served.token("ada")
+    found = [(await served.ask("GET", "/v1/models", f"homespun_t{n}_x")).status_code for n in range(100)]
+    assert set(found) == {401}
+    refused = await served.ask("GET", "/v1/models", "homespun_t100_x")
+    assert refused.status_code == 429 and "100 different tokens from this address" in refused.json()["error"]["message"]
+    assert (await served.ask("POST", "/v1/completions", good, json={"prompt": "x"})).status_code == 200
 
 
 async def test_workers_and_providers_tokens_are_no_way_around_it(served: Served) -> None:
@@ -82,10 +104,10 @@ async def test_workers_and_providers_tokens_are_no_way_around_it(served: Served)
 
 async def test_a_burst_is_counted_and_in_the_audit_log_once(served: Served) -> None:
     served.token("root", "admin")
-    for number in range(40):
+    for number in range(30):
         await served.ask("GET", "/v1/models", f"homespun_t{number}_secret-canary")
     metrics = served.runtime.metrics.exposition().decode()
-    assert "homespun_refused_tokens_total 40.0" in metrics
+    assert "homespun_refused_tokens_total 30.0" in metrics
     for _ in range(100):
         with served.runtime.database.connect() as connection:
             noted = [entry for entry in audit.entries(connection) if entry.action == "token.refused"]

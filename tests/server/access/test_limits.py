@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_core.config import Settings
 from homespun_core.types import ModelFiles, Tokenizer
-from homespun_server.access import limits
+from homespun_server.access import gate, limits
 from homespun_server.access.limits import Limiter, Taken, tighter
 from tests.server.access.conftest import Served
 
@@ -28,6 +30,17 @@ def test_a_minutes_worth_comes_at_once_and_then_as_it_fills_up() -> None:
     assert found[60].wait_s == 1.0 and found[60].full_s == 60.0
     assert not _taken(limiter, "ada", 0.5).is_allowed and _taken(limiter, "ada", 1.0).is_allowed
     assert _taken(limiter, "bob", 1.0).remaining == 59
+
+
+def test_many_at_once_count_as_many_and_more_than_a_minutes_worth_wait_until_all_is_full_again() -> None:
+    limiter = Limiter(60)
+    assert [limiter.take("ada", 0.0, 25).remaining for _ in range(2)] == [35, 10]  # type: ignore[union-attr]
+    refused = limiter.take("ada", 0.0, 25)
+    assert refused is not None and not refused.is_allowed and refused.wait_s == 15.0
+    assert _taken(limiter, "ada", 0.0).remaining == 9
+    large = limiter.take("bob", 0.0, 90)
+    assert large is not None and large.is_allowed and large.remaining == 0
+    assert not _taken(limiter, "bob", 30.0).is_allowed and _taken(limiter, "bob", 31.0).is_allowed
 
 
 def test_zero_is_no_limit() -> None:
@@ -73,6 +86,26 @@ async def test_a_client_is_told_what_is_left_and_when_to_come_back(
     spent = [(await served.ask("GET", "/v1/models", other)).status_code for _ in range(3)]
     assert spent[0] == 200 and spent[-1] == 429
     assert (await served.ask("GET", "/v1/models", bob)).status_code == 200
+    served.runtime.close()
+
+
+async def test_each_completion_of_a_request_counts_as_one(
+    builtin: ModelFiles, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request for 256 completions was one of the 600 a minute."""
+    monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: 0.0))  # nothing fills up again meanwhile
+    served = Served(Settings(data_dir=str(tmp_path), requests_per_minute=10), builtin, tokenizer)
+    ada = served.token("ada")
+
+    async def ask(**body: object) -> tuple[int, str]:
+        answer = await served.ask("POST", "/v1/completions", ada, json=body)
+        return answer.status_code, answer.headers["x-ratelimit-remaining-requests"]
+
+    assert await ask(prompt=["x", "y", "z"]) == (200, "7")
+    assert await ask(prompt="x", n=2, temperature=1.0) == (200, "5")
+    assert await ask(prompt="x", n=8) == (200, "4")  # without a temperature all of them are one
+    for stream in (False, True):
+        assert (await ask(prompt=["x"] * 5, stream=stream))[0] == 429
     served.runtime.close()
 
 

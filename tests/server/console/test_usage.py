@@ -147,8 +147,6 @@ def test_sums_follow_whatever_changes_afterwards(database: Engine) -> None:
         told = Event(completion=f"c{chance.randrange(300)}", kind="kept", time=UNTIL, characters=40)
         store.write([late, told])
         assert is_right()
-    store.forget_before(7.5 * DAY_S)
-    assert is_right()
     store.forget_user("bob")
     assert is_right()
     with database.connect() as connection:

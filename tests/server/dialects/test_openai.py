@@ -84,6 +84,7 @@ def test_an_editor_sends_pieces_of_open_files_and_the_commit() -> None:
         ({"prompt": "x", "top_p": 1.5}, "top_p"),
         ({"prompt": "x", "top_p": True}, "top_p"),
         ({"prompt": "x", "n": 9}, "n"),
+        ({"prompt": ["x"] * 17, "n": 2}, "n"),
         ({"prompt": "x", "best_of": 3}, "best_of"),
         ({"prompt": "x", "logprobs": 6}, "logprobs"),
         ({"prompt": "x", "logprobs": 0, "echo": True}, "logprobs"),

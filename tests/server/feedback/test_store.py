@@ -6,16 +6,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from sqlalchemy import Engine, select
 
+from homespun_core.config import Settings
+from homespun_core.errors import ConfigError
+from homespun_server.console import usage
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
 from homespun_server.feedback.kept import Kept
 from homespun_server.feedback.recorder import Recorder
+from homespun_server.feedback.retention import Retention, retention_of
 from homespun_server.feedback.store import FeedbackStore, summary
-from homespun_server.feedback.tables import events
+from homespun_server.feedback.sums import DAY_S
+from homespun_server.feedback.tables import completions, events, usage_days
 
 
 def fact(
@@ -93,16 +99,93 @@ def test_a_user_is_forgotten_with_everything_said_of_the_completions(store: Feed
         assert connection.execute(select(events.c.completion)).scalars().all() == ["b"]
 
 
-def test_old_completions_are_forgotten(store: FeedbackStore) -> None:
-    store.write([fact("a", at=10), fact("b", at=30)])
-    assert store.forget_before(20) == 1
-    assert [o.completion for o in store.outcomes(None, 0)] == ["b"]
+KEPT = Retention(completions=1e5, events={}, sums=1e5)
+KINDS: tuple[EventKind, ...] = get_args(EventKind)
+
+
+def of_days(number: int) -> list[Fact]:
+    """One completion at noon of each day, with all that can become of one."""
+    facts = list[Fact]()
+    for day in range(number):
+        facts += [fact(f"c{day:02}", at=(day + 0.5) * DAY_S), *(told(f"c{day:02}", kind) for kind in KINDS)]
+    return facts
+
+
+def left(database: Engine) -> dict[str, list[int]]:
+    """The days of completions, of each kind of event, and of sums."""
+    with database.connect() as connection:
+        found: dict[str, Sequence[str]] = {
+            kind: connection.execute(select(events.c.completion).where(events.c.kind == kind)).scalars().all()
+            for kind in KINDS
+        }
+        found["completions"] = connection.execute(select(completions.c.id)).scalars().all()
+        days = sorted(connection.execute(select(usage_days.c.day)).scalars())
+    return {name: sorted(int(id[1:]) for id in ids) for name, ids in found.items()} | {"sums": days}
+
+
+def test_of_each_class_exactly_what_is_due_is_deleted(store: FeedbackStore, database: Engine) -> None:
+    store.write(of_days(20))
+    kept = retention_of(
+        Settings(feedback_days=15, feedback_days_by_class="shown: 10, dismissed:2, accepted: 12.25, kept: 5, sums: 18")
+    )
+    assert store.forget_due(kept, now=20 * DAY_S + 3600) == 5
+    expected = {"completions": 5, "shown": 10, "dismissed": 18, "accepted": 8, "kept": 15, "saved": 15, "sums": 2}
+    assert left(database) == {name: list(range(first, 20)) for name, first in expected.items()}
+    assert store.forget_due(kept, now=20 * DAY_S + 3600) == 0
+    store.forget_due(kept, now=21 * DAY_S)
+    assert left(database)["shown"] == list(range(11, 20)) and left(database)["sums"] == list(range(3, 20))
+
+
+def test_sums_outlive_what_they_are_made_of_whatever_comes_later(store: FeedbackStore, database: Engine) -> None:
+    store.write(of_days(20))
+    store.write([fact("bob", user="bob", at=3.5 * DAY_S), told("bob", "shown")])
+    before = usage.cells(database, usage.Wanted(since=0, until=20 * DAY_S))
+    kept = Retention(completions=10, events={"shown": 5, "accepted": 5}, sums=400)
+    for _ in range(2):
+        store.forget_due(kept, now=20 * DAY_S + 60)
+        assert store.write([told("c12", "shown")]) == 1  # too late: of that day some of it is gone
+        assert 12 not in left(database)["shown"]
+        assert usage.cells(database, usage.Wanted(since=0, until=20 * DAY_S)) == before
+    store.forget_user("bob")
+    found = usage.cells(database, usage.Wanted(since=0, until=20 * DAY_S))
+    assert usage.total(found).opportunities == 20 and usage.total(found).accepted == 20
+
+
+def test_nobody_decides_by_days_of_which_something_is_gone(store: FeedbackStore) -> None:
+    store.write(of_days(20))
+    store.forget_due(Retention(completions=15, events={"accepted": 7, "dismissed": 1}, sums=15), now=20 * DAY_S + 60)
+    assert [o.completion for o in store.outcomes(None, 0)] == [f"c{day:02}" for day in range(14, 20)]
+    assert all(o.is_accepted for o in store.outcomes(None, 0))
+
+
+def test_of_a_day_that_is_not_over_nothing_goes(store: FeedbackStore, database: Engine) -> None:
+    store.write(of_days(3))
+    store.forget_due(Retention(completions=0.1, events={}, sums=9), now=2.9 * DAY_S)
+    assert left(database)["completions"] == [2] and left(database)["sums"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("days", "by_class", "said"),
+    [
+        (90, "seen: 3", "'seen': no such class"),
+        (90, "shown: 91", "91 is above feedback_days"),
+        (90, "sums: 30", "30 is below feedback_days"),
+        *((90, f"shown: {wrong}", "no number of days") for wrong in ("0", "-1", "x", "nan", "inf", "")),
+    ],
+)
+def test_a_class_that_makes_no_sense_is_refused_with_a_remedy(days: float, by_class: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        retention_of(Settings(feedback_days=days, feedback_days_by_class=by_class))
+
+
+def test_without_classes_all_is_kept_as_long_as_the_completions() -> None:
+    assert retention_of(Settings(feedback_days=30)) == Retention(completions=30, events={}, sums=30)
 
 
 def test_what_was_recorded_before_closing_is_written(tmp_path: Path) -> None:
     lost: list[tuple[str, int]] = []
     store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
-    recorder = Recorder(store, keep_days=1e5, on_lost=lambda reason, number: lost.append((reason, number)))
+    recorder = Recorder(store, retention=KEPT, on_lost=lambda reason, number: lost.append((reason, number)))
     for n in range(1_200):
         recorder.record(fact(str(n)))
     recorder.record(told("nobody", "shown", 0))
@@ -116,7 +199,7 @@ def test_what_was_recorded_before_closing_is_written(tmp_path: Path) -> None:
 def test_what_was_made_ahead_counts_only_once_it_is_shown(tmp_path: Path) -> None:
     """Otherwise each suggestion would be two opportunities, one of which nobody saw."""
     store = FeedbackStore(open_database("", tmp_path / "homespun.db"))
-    recorder = Recorder(store, keep_days=1e5, on_lost=lambda reason, number: None)
+    recorder = Recorder(store, retention=KEPT, on_lost=lambda reason, number: None)
     for n in range(3_000):
         recorder.record(replace(fact(f"ahead-{n}"), is_ahead=True))
     recorder.record(fact("typed"))
@@ -136,7 +219,7 @@ def test_a_failing_database_loses_facts_and_nothing_else(tmp_path: Path) -> None
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE completions")
     recorder = Recorder(
-        FeedbackStore(engine), keep_days=9, on_lost=lambda reason, number: lost.append((reason, number))
+        FeedbackStore(engine), retention=KEPT, on_lost=lambda reason, number: lost.append((reason, number))
     )
     recorder.record(fact("a"))
     recorder.close()
@@ -158,7 +241,7 @@ def test_what_fails_in_another_way_than_the_database_ends_the_recorder_neither(t
         raise RuntimeError("out of everything")
 
     store = Short(open_database("", tmp_path / "homespun.db"))
-    recorder = Recorder(store, keep_days=1e5, on_lost=lambda why, number: lost.append((why, number)), on_sweep=fail)
+    recorder = Recorder(store, retention=KEPT, on_lost=lambda why, number: lost.append((why, number)), on_sweep=fail)
     recorder.record(fact("odd"))
     while not lost:
         time.sleep(0.01)

@@ -17,7 +17,8 @@ Settings = dict[str, str]
 
 @pytest.fixture(autouse=True)
 def ada(certified: CertifiedProvider) -> None:
-    certified.add("ada-1", preferred_username="Ada", email="ada@example.com", groups=["shop-developers"])
+    address = {"email": "ada@example.com", "email_verified": True}
+    certified.add("ada-1", preferred_username="Ada", **address, groups=["shop-developers"])
 
 
 async def _is_signed_in(browser: Browser) -> bool:
@@ -47,11 +48,13 @@ async def test_the_next_sign_in_finds_the_same_account_and_follows_groups(
     with change(app) as made:
         assert before is not None
         made.add_member(made.add_team("by-hand"), before.user)
-    certified.add("ada-1", preferred_username="Renamed", groups=["web", "platform"])
+    claims = {"email": "eve@example.com", "email_verified": False, "groups": ["web", "platform"]}
+    certified.add("ada-1", preferred_username="Renamed", **claims)
     await make_browser(app).sign_in("ada-1")
     after = person(app, "ada")
     assert after is not None and after.user.id == before.user.id
     assert after.teams == {"web", "platform", "by-hand"} and after.user.role == "admin"
+    assert after.user.email == "ada@example.com"
 
 
 async def test_whoever_leaves_the_admin_group_is_no_admin(

@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     role = add_action(actions, "role", "make somebody a developer, repo-admin, auditor or admin", _role)
     role.add_argument("name", metavar="NAME")
     role.add_argument("role", choices=ROLES)
+    email = add_action(actions, "email", "set the e-mail address that their commits are found by", _email)
+    email.add_argument("name", metavar="NAME")
+    email.add_argument("address", nargs="?", metavar="ADDRESS", help="none: what is there is deleted")
     erase = add_action(actions, "erase", "delete all that is known of them, feedback included", _erase)
     erase.add_argument("name", metavar="NAME")
     erase.add_argument("--yes", action="store_true", help="don't ask")
@@ -105,6 +108,14 @@ def _role(desk: Desk, args: argparse.Namespace) -> int:
     with desk.changing() as change:
         change.set_role(user := the_user(change.connection, args.name), args.role)
     return desk.say({"name": user.name, "role": args.role}, f"{user.name} is {args.role} now")
+
+
+def _email(desk: Desk, args: argparse.Namespace) -> int:
+    with desk.changing() as change:
+        change.set_email(user := the_user(change.connection, args.name), args.address)
+    return desk.say(
+        {"name": user.name, "email": args.address}, f"{user.name}: {args.address or 'no e-mail address any more'}"
+    )
 
 
 def _deactivate(desk: Desk, args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, Response
 from homespun_core import registry
 from homespun_core.errors import HomespunError
 from homespun_server.access.changing import changing
+from homespun_server.adapters import REPORT_PAGE
 from homespun_server.console import adapters, losses
 from homespun_server.console.http.web import (
     Form,
@@ -31,7 +32,6 @@ from homespun_server.rollout import showing
 
 router = APIRouter()
 
-_REPORT_PAGE = "report.html"
 _SANDBOX = {
     # A page that training wrote: it may have its own style and nothing else, and is a stranger to the console.
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -91,13 +91,13 @@ def show_version(request: Request, repo: str, version: str) -> Response:
         card=card,
         history=[event for event in facts["history"] if event["version"] == version],
         promote=adapters.DECISIONS["promote"],
-        has_page=(place / _REPORT_PAGE).is_file(),
+        has_page=(place / REPORT_PAGE).is_file(),
     )
 
 
 @router.get(f"{PATH}/adapters/{{repo}}/{{version}}/report")
 def report(request: Request, repo: str, version: str) -> Response:
-    place = _version(request, repo, version) / _REPORT_PAGE
+    place = _version(request, repo, version) / REPORT_PAGE
     if not place.is_file():
         raise not_found("report")
     return FileResponse(place, media_type="text/html", headers=_SANDBOX)

@@ -65,8 +65,7 @@ def _job(request: Request, id: str) -> Job:
 
 
 def _shown(request: Request, job: Job, *, status: int = 200, error: str | None = None) -> Response:
-    store, data = queue_of(request).store, data_of(request)
-    is_training = job.kind == "train" and job.state == "running"
+    store, run = queue_of(request).store, losses.running(data_of(request), job)
     return page(
         request,
         "job.html",
@@ -76,5 +75,5 @@ def _shown(request: Request, job: Job, *, status: int = 200, error: str | None =
         job=job,
         log=store.log(job.id),
         now=store.now(),
-        loss=losses.of_run(data.training_run(job.repository)) if is_training else None,
+        loss=losses.chart(run.points, run.held_out) if run else None,
     )

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from homespun_core.errors import HomespunError
-from homespun_server.access.http import bound
+from homespun_server.access.http import TooOftenError, bound, charge
 from homespun_server.console import playground
 from homespun_server.console.http.repositories import repositories_of
 from homespun_server.console.http.web import Form, allowed, page, runtime_of
@@ -26,16 +26,19 @@ def show(request: Request) -> Response:
 
 @router.post(f"{PATH}/playground")
 async def explain(request: Request, form: Form) -> Response:
-    who = allowed(request, "playground")
+    allowed(request, "playground")
     loaded = runtime_of(request).loaded
     if loaded is None:
         return _shown(request, form, status=503, error="The base model is still loading; try again in a moment.")
-    wanted = bound(request, playground.request_of(form, user=who.user))
+    wanted = bound(request, playground.request_of(form))
     try:
+        charge(request, len(LADDER) - 1)
         # One after the other: side by side they would share the machine, and no time would mean anything.
         ladder = [await loaded.completer.explain(wanted, layers) for layers in LADDER]
     except HomespunError as error:
         return _shown(request, form, status=503, error=str(error))
+    except TooOftenError:
+        return _shown(request, form, status=429, error="That were too many completions in a minute; try again in one.")
     last = ladder[-1]
     return _shown(
         request,

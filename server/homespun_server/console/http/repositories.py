@@ -15,8 +15,9 @@ from homespun_server.access.desk import anybody
 from homespun_server.access.http import principal_of
 from homespun_server.access.principal import Principal
 from homespun_server.console.http.web import Form, allowed, data_of, not_found, page, runtime_of
-from homespun_server.console.repositories import Repository, described, disk_bytes
+from homespun_server.console.repositories import Repository, described
 from homespun_server.console.sections import PATH
+from homespun_server.disk import disk_bytes
 from homespun_server.jobs.admin import note
 from homespun_server.jobs.http import queue_of
 from homespun_server.jobs.states import Job, Kind

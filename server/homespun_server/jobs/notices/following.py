@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from sqlalchemy import Engine, insert, select, update
 
@@ -12,15 +13,18 @@ from homespun_core.errors import StorageError
 from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
 from homespun_core.retraining import read_scores
+from homespun_server.access import audit
 from homespun_server.database.opening import writing
 from homespun_server.jobs.notices import happened
 from homespun_server.jobs.notices.happened import Notice
+from homespun_server.jobs.states import WORKER_KINDS, Kind, State
 from homespun_server.jobs.store import JobStore
 from homespun_server.jobs.tables import positions
 
 logger = logging.getLogger(__name__)
 
 _OVERLAP_MS = 60_000
+_AT_ONCE = 500
 
 
 class Follower:
@@ -30,11 +34,23 @@ class Follower:
     same id, and never not at all.
     """
 
-    def __init__(self, data: DataDir, database: Engine, store: JobStore, endpoints: Sequence[NotifyConfig]) -> None:
+    def __init__(
+        self,
+        data: DataDir,
+        database: Engine,
+        store: JobStore,
+        endpoints: Sequence[NotifyConfig],
+        problems: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """`problems` has a line for each snapshot that can't be served."""
         self._data, self._database, self._store, self._endpoints = data, database, store, endpoints
+        self._problems = problems
 
     def look(self) -> None:
-        self._jobs()
+        self._ended("jobs", ("failed", "poisoned"), WORKER_KINDS)
+        self._ended("jobs/ended", ("done", "cancelled"), ("train", "evaluate"))
+        self._audit()
+        self._tell("problems", [happened.of_problem(line) for line in self._problems()], 0, 0)
         for repository in self._folders("adapters"):
             self._history(repository)
             self._reports(repository)
@@ -70,14 +86,24 @@ class Follower:
         fresh = [score for score in scores if int(score.at) > seen]
         self._tell(f"drift/{repository}", happened.of_drift(repository, fresh), seen, newest)
 
-    def _jobs(self) -> None:
+    def _ended(self, place: str, states: Sequence[State], kinds: Sequence[Kind]) -> None:
         """By the time of their end, in milliseconds. One that was written a moment later than another may have ended
         before it, so the last minute is looked at again."""
-        bad = {job: int((job.ended or 0) * 1_000) for job in self._store.jobs(states=["failed", "poisoned"])}
-        newest = max(bad.values(), default=0)
-        seen = self._position("jobs", newest)
-        fresh = [happened.of_job(job) for job, ended in bad.items() if ended > seen - _OVERLAP_MS]
-        self._tell("jobs", [notice for notice in fresh if notice], seen, newest)
+        ends = {job: int((job.ended or 0) * 1_000) for job in self._store.jobs(states=states, kinds=kinds)}
+        newest = max(ends.values(), default=0)
+        seen = self._position(place, newest)
+        fresh = [happened.of_job(job) for job, ended in ends.items() if ended > seen - _OVERLAP_MS]
+        self._tell(place, [notice for notice in fresh if notice], seen, newest)
+
+    def _audit(self) -> None:
+        """Some at a time, so that a company that comes by SCIM keeps nothing up."""
+        with self._database.connect() as connection:
+            newest = next(audit.entries(connection, newest=1), None)
+        seen = self._position("audit", newest.number if newest else 0)
+        with self._database.connect() as connection:
+            found = list(islice(audit.entries(connection, seen), _AT_ONCE))
+        notices = [notice for notice in map(happened.of_entry, found) if notice]
+        self._tell("audit", notices, seen, found[-1].number if found else seen)
 
     def _tell(self, place: str, notices: Sequence[Notice], seen: int, now: int) -> None:
         for notice in notices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,40 @@ from typing import Any
 
 from homespun_core.registry import Event
 from homespun_core.retraining import FreshScore
+from homespun_server.access.audit import Entry
 from homespun_server.jobs.states import Job
 
 _PROMOTING = ("promote", "offer", "approve")
+_DECIDED = {
+    "offer": "adapter.candidate",
+    "rollback": "adapter.rolled_back",
+    "reject": "adapter.turned_down",
+    "retire": "adapter.retired",
+    "pin": "adapter.pinned",
+    "unpin": "adapter.unpinned",
+}
+_ENDED = {"done": "job.done", "failed": "job.failed", "poisoned": "job.failed", "cancelled": "job.cancelled"}
+_ROUTINE = "index"
+"""Done at every push, which is no news; that it failed is."""
+_DONE_TO_PEOPLE = {
+    "user.add": "user.added",
+    "user.role": "user.changed",
+    "user.email": "user.changed",
+    "user.activate": "user.activated",
+    "user.deactivate": "user.deactivated",
+    "user.erase": "user.erased",
+    "team.add": "team.changed",
+    "team.rename": "team.changed",
+    "team.remove": "team.changed",
+    "team.join": "team.changed",
+    "team.leave": "team.changed",
+    "access.grant": "access.changed",
+    "access.revoke": "access.changed",
+    "token.create": "token.created",
+    "token.revoke": "token.revoked",
+    "token.refused": "token.refused",
+}
+"""Of the audit log's actions."""
 _CHARACTERS = 500
 
 
@@ -49,7 +81,7 @@ def of_history(repository: str, events: Sequence[Event], seen: int) -> list[Noti
 def _type_of(event: Event) -> str | None:
     if event.what in _PROMOTING and event.version == event.champion:
         return "adapter.promoted"
-    return {"rollback": "adapter.rolled_back", "reject": "adapter.turned_down"}.get(event.what)
+    return _DECIDED.get(event.what)
 
 
 def of_report(repository: str, version: str, report: Mapping[str, Any]) -> Notice | None:
@@ -82,7 +114,8 @@ def of_drift(repository: str, scores: Iterable[FreshScore]) -> list[Notice]:
 
 
 def of_job(job: Job) -> Notice | None:
-    if job.state not in ("failed", "poisoned") or job.ended is None:
+    type = _ENDED.get(job.state)
+    if type is None or job.ended is None or (type == "job.done" and job.kind == _ROUTINE):
         return None
     data = {
         "job": job.id,
@@ -93,7 +126,25 @@ def of_job(job: Job) -> Notice | None:
         "why": job.reason[:_CHARACTERS],
     }
     time = _iso(datetime.fromtimestamp(job.ended, UTC))
-    return Notice(id=f"job-{job.id}-{job.fence}", type="job.failed", time=time, data=data)
+    return Notice(id=f"job-{job.id}-{job.fence}", type=type, time=time, data=data)
+
+
+def of_problem(problem: str) -> Notice:
+    """A snapshot that can't be served, as the console says it."""
+    id = hashlib.sha256(problem.encode()).hexdigest()[:16]
+    data = {"why": problem[:_CHARACTERS]}
+    return Notice(id=f"problem-{id}", type="repository.failed", time=_iso(datetime.now(UTC)), data=data)
+
+
+def of_entry(entry: Entry) -> Notice | None:
+    """Ids of people, as in the audit log: no names, no addresses, and not where from."""
+    type = _DONE_TO_PEOPLE.get(entry.action)
+    if type is None:
+        return None
+    told = {"entry": entry.number, "action": entry.action, "object": entry.object, "by": entry.actor}
+    time = _iso(datetime.fromtimestamp(entry.time_ms / 1e3, UTC))
+    data = told | {"details": json.loads(entry.details)}
+    return Notice(id=f"audit-{entry.number}", type=type, time=time, data=data)
 
 
 def _iso(time: datetime) -> str:

@@ -21,6 +21,8 @@ from homespun_core import registry
 from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
 from homespun_core.retraining import FreshScore, append_score
+from homespun_server.access.audit import Actor
+from homespun_server.access.changing import changing
 from homespun_server.jobs.notices import sending
 from homespun_server.jobs.notices.following import Follower
 from homespun_server.jobs.notices.sending import Sender, post, signed
@@ -229,3 +231,66 @@ def test_one_that_dribbles_its_answer_holds_nothing_up(monkeypatch: pytest.Monke
         assert post(NotifyConfig(url=url, secret=SECRET, internal=True), b"{}", {}).ending == "failed"
         stop.set()
         thread.join()
+
+
+def test_what_a_person_decides_and_what_ends_is_told_of(site: Site, listener: Listener) -> None:
+    for version in ("20261101-000000-aaaaaaaa", "20261102-000000-bbbbbbbb"):
+        site.publish(version, promote=True)
+    site.go()
+    place = site.data.adapters("shop")
+    registry.pin(place, by="ann")
+    site.publish("20261103-000000-cccccccc", promote=True)  # waits: the champion is pinned
+    registry.unpin(place, by="ann")
+    registry.approve(place, by="ann")
+    registry.retire(place, ["20261101-000000-aaaaaaaa"], by="ann")
+    for kind, repository, ending in (
+        ("train", "shop", "done"),
+        ("index", "shop", "done"),
+        ("index", "web", "impossible"),
+    ):
+        job = site.store.add(kind, repository, repository)  # type: ignore[arg-type]
+        lease = site.store.lease("w", [kind])  # type: ignore[list-item]
+        assert lease is not None and lease.id == job.id
+        site.store.report(job.id, lease.fence, ending, reason="")  # type: ignore[arg-type]
+    site.store.cancel(site.store.add("train", "web", "web").id, "ann")
+    site.go()
+    adapters = [type for type in listener.types if type.startswith("adapter.")]
+    assert adapters == [f"adapter.{what}" for what in ("pinned", "candidate", "unpinned", "promoted", "retired")]
+    assert sorted(type for type in listener.types if type.startswith("job.")) == [
+        "job.cancelled",
+        "job.done",
+        "job.failed",
+    ]
+
+
+def test_a_repository_that_can_not_be_served_is_told_of_once(
+    tmp_path: Path, database: Engine, endpoint: NotifyConfig, listener: Listener
+) -> None:
+    site, problems = Site(DataDir(tmp_path), database, endpoint), list[str]()
+    site.follower = Follower(site.data, database, site.store, [endpoint], lambda: problems)
+    site.go()
+    problems.append("shop-1: the index is damaged")
+    for _ in range(3):
+        site.go()
+    assert listener.types == ["repository.failed"]
+    assert json.loads(listener.heard[0][1])["data"] == {"why": "shop-1: the index is damaged"}
+
+
+def test_people_are_told_of_by_their_ids_and_only_where_they_are_named(
+    tmp_path: Path, database: Engine, endpoint: NotifyConfig, listener: Listener
+) -> None:
+    wanting = Site(DataDir(tmp_path), database, replace(endpoint, events=("user.deactivated", "access.changed")))
+    other = Follower(DataDir(tmp_path), database, JobStore(database, clock=wanting.clock), [endpoint])
+    with changing(database, Actor(id="cli:root", origin="cli")) as change:
+        bob = change.add_user("bob", email="bob@example.com")
+    wanting.go()
+    with changing(database, Actor(id="u1", origin="10.0.0.7")) as change:
+        change.grant(bob, "shop")
+        change.set_active(bob, False)
+    wanting.go()
+    other.look()
+    wanting.go()
+    assert listener.types == ["access.changed", "user.deactivated"]
+    told = json.loads(listener.heard[1][1])["data"]
+    assert (told["action"], told["object"], told["by"]) == ("user.deactivate", f"user:{bob.id}", "u1")
+    assert not any(word in body for _, body in listener.heard for word in (b"bob", b"10.0.0.7"))

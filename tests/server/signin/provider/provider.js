@@ -17,7 +17,7 @@ function newProvider(issuer, client) {
   const provider = new Provider(issuer, {
     clients: [client],
     jwks: { keys: [newKey()] },
-    claims: { openid: ['sub'], profile: ['preferred_username', 'name'], email: ['email'], groups: ['groups'] },
+    claims: { openid: ['sub'], profile: ['preferred_username', 'name'], email: ['email', 'email_verified'], groups: ['groups'] },
     scopes: ['openid', 'profile', 'email', 'groups'],
     cookies: { keys: [randomUUID()] },
     pkce: { required: () => true },
