@@ -20,7 +20,7 @@ from tests.e2e.company import make_company
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-TRAINING = ("--train-minutes=0.75", "--eval-tasks=60", "--port=0")
+TRAINING = ("--train-minutes=1.5", "--eval-tasks=60", "--port=0")
 
 
 @pytest.fixture(scope="module")

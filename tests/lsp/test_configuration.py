@@ -173,7 +173,7 @@ def run(*arguments: str, cwd: Path, environ: dict[str, str] | None = None) -> su
 def test_a_repository_cannot_say_where_code_and_token_are_sent(tmp_path: Path) -> None:
     """Editors start the language server in the repository that is open; its homespun.toml is not the developer's."""
     (tmp_path / "homespun.toml").write_text('server_url = "not even an address"\n')
-    assert run(cwd=tmp_path).returncode == 0
+    assert run(cwd=tmp_path).stderr == ""
     refused = run("--config", "homespun.toml", cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "server_url: is not an http:// or https:// address" in refused.stderr
