@@ -39,10 +39,10 @@ from homespun_server.engine.spelling import Vocabulary
 from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.keeping import Keeping
+from homespun_server.live import LiveRepository, pick
 from homespun_server.metrics import Metrics, outcome_of
 from homespun_server.retrieval import Retriever
 from homespun_server.shadow.shadowing import Shadow, Silent, ms_per_token
-from homespun_server.snapshots import LiveRepository, pick
 from homespun_server.snippets import merged
 from homespun_server.telling import Telling
 from homespun_server.tracing import Trace

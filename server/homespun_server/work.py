@@ -16,7 +16,7 @@ from homespun_server.engine.protocol import EngineRequest, EngineStats, Priority
 from homespun_server.explained import Layers
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.features import features
-from homespun_server.snapshots import LiveRepository
+from homespun_server.live import LiveRepository
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from homespun_indexer.reader import IndexReader
-from homespun_server.snapshots import LiveRepository, lent, pick
+from homespun_server.live import LiveRepository, lent, pick
 
 READER = cast(IndexReader, object())  # only whether there is one counts here
 SHOP, WEB = (LiveRepository(id=id, name=id[:-2], reader=READER) for id in ("shop-1", "web-2"))

@@ -13,8 +13,8 @@ from homespun_core.paths import DataDir
 from homespun_core.personal import Wish
 from homespun_core.types import ModelFiles
 from homespun_server.engine.torch_engine import TorchEngine
+from homespun_server.live import LiveRepository
 from homespun_server.own_adapters import Owned, own_adapter
-from homespun_server.snapshots import LiveRepository
 from tests.server.conftest import Indexed
 from tests.server.test_snapshots import MakeWatcher, data, make_watcher, publish  # noqa: F401
 

@@ -22,9 +22,9 @@ from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineR
 from homespun_server.engine.torch_engine import TorchEngine
 from homespun_server.explained import LADDER
 from homespun_server.feedback.facts import CompletionFact
+from homespun_server.live import LiveRepository
 from homespun_server.metrics import Metrics
 from homespun_server.services import Completer
-from homespun_server.snapshots import LiveRepository
 from tests.server.conftest import Indexed
 
 PREFIX = """from loomworks.spans import span

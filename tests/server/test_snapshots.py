@@ -18,7 +18,8 @@ from homespun_core import nudges, registry, storage
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles, SearchQuery, Tokenizer
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_server.snapshots import LiveRepository, SnapshotWatcher, pick
+from homespun_server.live import LiveRepository, pick
+from homespun_server.snapshots import SnapshotWatcher
 from tests.server.conftest import Indexed
 
 MakeWatcher = Callable[..., SnapshotWatcher]

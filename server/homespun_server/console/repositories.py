@@ -13,7 +13,7 @@ from homespun_core import storage
 from homespun_core.paths import DataDir, hide_credentials
 from homespun_server.access.principal import Principal
 from homespun_server.console.words import age_s
-from homespun_server.snapshots import LiveRepository
+from homespun_server.live import LiveRepository
 
 State = Literal["served", "waits", "damaged", "none"]
 """`waits`: there is an index, but it isn't the one that is served (yet)."""

@@ -15,11 +15,11 @@ from homespun_core.fim import FimFormat
 from homespun_core.paths import DataDir
 from homespun_core.types import CompletionRequest, ModelFiles, Tokenizer
 from homespun_server.engine.torch_engine import TorchEngine
+from homespun_server.live import LiveRepository
 from homespun_server.metrics import Metrics
 from homespun_server.services import Completer
 from homespun_server.shadow import facts, shadowing
 from homespun_server.shadow.shadowing import Shadow
-from homespun_server.snapshots import LiveRepository
 from tests.server.test_services import PREFIX, Live
 
 ASKED = CompletionRequest(
