@@ -83,18 +83,19 @@ def publish_dir(
     When `final` appeared meanwhile (another process built the same thing) ours is dropped: equal names mean equal
     content. An exception inside the block leaves nothing behind.
     """
-    try:
-        with scratch(final) as tmp:
+    with scratch(final) as tmp:
+        try:
             tmp.mkdir()
             yield tmp
             _complete(tmp, manifest if isinstance(manifest, Manifest) else manifest(), known or {})
             with fences.passing(final.parent):
                 _appear(tmp, final)
-    except (OSError, RuntimeError) as error:
-        # Libraries that write files (numpy, FAISS, SQLite) say in many ways that the disk is full.
-        if (isinstance(error, OSError) and error.errno) or not _is_full(final.parent):
-            raise
-        raise StorageError(f"{final.parent}: {FULL_DISK}") from error
+        except (OSError, RuntimeError) as error:
+            # Libraries that write files (numpy, FAISS, SQLite) say in many ways that the disk is full; asked while what
+            # fills it is still there.
+            if (isinstance(error, OSError) and error.errno) or not _is_full(final.parent):
+                raise
+            raise StorageError(f"{final.parent}: {FULL_DISK}") from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles, Tokenizer
+from homespun_indexer import forgotten
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.access.decisions import Guarded, may
 from homespun_server.access.guarding import adapter_groups
@@ -31,6 +32,7 @@ from homespun_server.exposure import is_loopback
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.keeping import Keeping, kept
 from homespun_server.feedback.kept import announced
+from homespun_server.feedback.kept import forget as forget_kept
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.retention import retention_of
 from homespun_server.feedback.store import FeedbackStore, days_ago
@@ -236,6 +238,8 @@ class Runtime:
 
     def _swept(self, store: FeedbackStore) -> None:
         store.keep_only(self._keeping, self.settings.keep_completions_days)
+        for request in forgotten.load(DataDir(self.settings.data_root)):  # what was being written meanwhile
+            forget_kept(self.database, request)
         self._count(store)
 
     def _forget_feedback(self) -> None:

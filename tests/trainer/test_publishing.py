@@ -111,7 +111,7 @@ def trained(job: Job, parent: Path | None = None) -> str:
     weights.mkdir(exist_ok=True)
     (weights / "adapter_model.safetensors").write_bytes(b"")
     result = TrainResult(path=weights, state=RunState(), learning_rate=1e-3, num_trainable=1)
-    return publish(job, "f" * 8, result, {"promote": True}, parent).version
+    return publish(job, "f" * 8, result, {"promote": True}, parent, job.run).version
 
 
 def paid(job: Job) -> Job:

@@ -95,7 +95,7 @@ def train_repository(
         **report.corpus_facts(job.parts),
     }
     page.write(result.path, job.name, facts)
-    return publish(job, fingerprint, result, facts, parent)
+    return publish(job, fingerprint, result, facts, parent, job.run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

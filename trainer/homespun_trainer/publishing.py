@@ -46,9 +46,10 @@ def same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
 
 
 def publish(
-    job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any], parent: Path | None = None
+    job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any], parent: Path | None, run: Path
 ) -> Outcome:
-    """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw.
+    """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw. `run` is what it
+    was made in, and goes.
 
     Raises WithdrawnError when its owner has taken it back by then, ForgottenError when something of it was forgotten.
     """
@@ -63,7 +64,7 @@ def publish(
                 trained_on.write(folder, seen)
         waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
-    checkpoint.discard(job.run)
+    checkpoint.discard(run)
     return Outcome(version=version, path=path, is_new=True, report=facts, waits_for=waits_for)
 
 

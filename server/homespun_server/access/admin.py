@@ -74,10 +74,11 @@ def change_user(desk: People, name: str, changes: wire.UserChanges) -> wire.User
 @router.delete("/users/{name}")
 def erase_user(desk: People, name: str) -> wire.Erased:
     """All that is known of them, feedback included. It can't be undone."""
+    data = DataDir(desk.runtime.settings.data_root)
+    with desk.reading() as connection:
+        found = the_user(connection, name)
+    take_back(data, found.id)  # waits for who is publishing it: not while everybody else waits for the database
     with desk.changing() as change:
-        found = the_user(change.connection, name)
-        data = DataDir(desk.runtime.settings.data_root)
-        take_back(data, found.id)
         return wire.Erased(erased=found.id, completions=erased(change, found, data))
 
 

@@ -47,7 +47,7 @@ class Limiter:
             self._buckets.popitem(last=False)
         bucket.level = min(self._size, bucket.level + (now - bucket.at) * self._rate)
         bucket.at = now
-        wanted = min(number, self._size)
+        wanted = min(number, max(1, self._size - 1))  # the request itself has taken one before
         is_allowed = bucket.level >= wanted
         bucket.level -= number if is_allowed else 0
         return Taken(

@@ -17,6 +17,7 @@ from homespun_server.access.changing import Change
 from homespun_server.access.records import User
 from homespun_server.access.tables import audit as audit_table
 from homespun_server.access.tables import grants, members, tokens, users
+from homespun_server.database.opening import unhurried
 from homespun_server.database.schema import metadata
 from homespun_server.feedback import sums
 from homespun_server.feedback.tables import completions, events, kept_completions, usage_days
@@ -59,6 +60,7 @@ def exported(connection: Connection, user: User) -> dict[str, Any]:
 def erased(change: Change, user: User, data: DataDir) -> int:
     """How many completions went with them. Raises StorageError: then it is to be done again."""
     connection = change.connection
+    unhurried(connection)
     for folder in _folders(data.adapters("any").parent):
         registry.rename(folder, user.name, user.id)
     change.set_active(user, False)

@@ -112,7 +112,7 @@ def kept(data: DataDir, whole: Whole) -> Kept | None:
         return None
     prompt, text = found
     spelled = "".join(p.text for p in pieces(prompt.ids, whole.builder.tokenizer.spelled, whole.builder.format.ids))
-    if "\0" in spelled + text + "".join(paths):  # PostgreSQL has no place for it
+    if "\0" in spelled + prompt.opening + text + "".join(paths):  # PostgreSQL has no place for it
         return None
     return Kept(
         completion=whole.id,

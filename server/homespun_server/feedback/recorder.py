@@ -106,8 +106,8 @@ class Recorder:
         if not found:
             return
         facts = [fact for fact in found if not isinstance(fact, Whole)]
-        whole = [row for fact in found if isinstance(fact, Whole) and (row := self._kept(fact))]
         try:
+            whole = [row for fact in found if isinstance(fact, Whole) and (row := self._kept(fact))]
             if num_unknown := self.store.write(facts, whole):
                 self._on_lost("unknown", num_unknown)
             if whole:
@@ -122,9 +122,9 @@ class Recorder:
             return
         self._swept = time.monotonic()
         try:
-            self.store.forget_due(self._retention)
             self._on_sweep(self.store)
             self.num_kept = self.store.num_kept()
+            self.store.forget_due(self._retention)
         except Exception as error:  # the same
             logger.warning("feedback can't be swept (%s)", type(error).__name__)
             logger.debug("sweeping", exc_info=True)

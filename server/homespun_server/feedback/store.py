@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from homespun_core.outcomes import Outcome
 from homespun_server.database.conflicts import again_after_conflict
-from homespun_server.database.opening import writing
+from homespun_server.database.opening import unhurried, writing
 from homespun_server.feedback import kept as whole
 from homespun_server.feedback import sums
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
@@ -72,12 +72,14 @@ class FeedbackStore:
     def forget_user(self, user: str) -> int:
         """How many completions were deleted, with all that was said of them."""
         with self._engine.begin() as connection:
+            unhurried(connection)
             sums.forget_user(connection, user)
             return connection.execute(delete(completions).where(completions.c.user == user)).rowcount
 
     @again_after_conflict
     def forget_all(self) -> None:
         with self._engine.begin() as connection:
+            unhurried(connection)
             sums.forget_before(connection, time.time() + _DAY_S)
             connection.execute(delete(completions))
 
@@ -91,6 +93,7 @@ class FeedbackStore:
         due = {kind: min(over, now - days * _DAY_S) for kind, days in retention.events.items()}
         all_due = min(over, now - retention.completions * _DAY_S)
         with writing(self._engine) as connection:
+            unhurried(connection)
             is_summed = sums.make_final(connection, max([all_due, *(due[kind] for kind in due if kind != _UNCOUNTED)]))
             for kind, limit in due.items():
                 since = self._looked.get(kind, 0.0) - _LATE_S

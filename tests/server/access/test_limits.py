@@ -43,6 +43,14 @@ def test_many_at_once_count_as_many_and_more_than_a_minutes_worth_wait_until_all
     assert not _taken(limiter, "bob", 30.0).is_allowed and _taken(limiter, "bob", 31.0).is_allowed
 
 
+def test_as_many_as_the_limit_are_not_too_many_for_ever() -> None:
+    """A request takes one when it comes, and the others when it is read."""
+    limiter = Limiter(30)
+    assert _taken(limiter, "ada", 0.0).is_allowed
+    others = limiter.take("ada", 0.0, 31)
+    assert others is not None and others.is_allowed
+
+
 def test_zero_is_no_limit() -> None:
     assert Limiter(0).take("ada", 0.0) is None
 

@@ -116,6 +116,7 @@ def first(files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     with registry.publish_adapter(job.adapters / BELOW, fingerprint="f", sources=sources, report={}) as folder:
         save_adapter(learner.model, weights, files.name, folder)
     registry.promote(job.adapters, BELOW)
+    (job.run / "of a training that was interrupted").mkdir(parents=True)
     return job, tuned(job, remembered(files, job.data, 180))
 
 
@@ -136,6 +137,10 @@ def test_it_stands_on_the_live_adapter_and_goes_live_by_the_gate_alone(first: tu
     assert below["name"] == BELOW and read_plain_lora(outcome.path).rank == 4 + 8
     live = registry.live(job.adapters)
     assert live is not None and live.version == (outcome.version if outcome.report["promote"] else BELOW)
+
+
+def test_a_training_that_was_interrupted_can_still_go_on(first: tuple[Job, Outcome]) -> None:
+    assert [path.name for path in first[0].run.iterdir()] == ["of a training that was interrupted"]
 
 
 def test_the_same_rows_make_no_second_adapter(first: tuple[Job, Outcome]) -> None:

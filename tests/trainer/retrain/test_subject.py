@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -75,11 +76,11 @@ class Scene:
         assert decision is not None
         return decision
 
-    def publish(self, commit: str, *, base: str = "base", is_live: bool = True) -> str:
+    def publish(self, commit: str, *, base: str = "base", is_live: bool = True, **facts: object) -> str:
         """What `homespun train` leaves in the registry."""
         version = registry.new_version(f"{len(list(self.data.adapters('shop-1').glob('*'))):08d}")
         path = self.data.adapters("shop-1") / version
-        report = {"corpus": {"head": commit, "commit": commit}}
+        report = {"corpus": {"head": commit, "commit": commit}, **facts}
         with registry.publish_adapter(path, fingerprint="f", sources={"base_model": base}, report=report) as tmp:
             (tmp / "adapter_model.safetensors").write_bytes(b"w")
         if is_live:
@@ -130,6 +131,13 @@ def test_a_lost_ledger_is_made_up_for_by_the_registry(scene: Scene) -> None:
     scene.publish("a", is_live=False)
     assert scene.decide().action is Action.WAIT
     scene.repository.head = "b"
+    assert "200 kB of 1,000 kB" in scene.decide(NOW + 100).reason
+
+
+def test_tuning_by_preference_learns_no_new_code(scene: Scene) -> None:
+    scene.publish("a", is_live=False)
+    scene.repository.head = "b"
+    scene.publish("b", is_live=False, preferences={"taken": 200})
     assert "200 kB of 1,000 kB" in scene.decide(NOW + 100).reason
 
 
@@ -207,6 +215,18 @@ def test_less_that_is_accepted_is_an_alarm_and_a_reason_where_that_is_wanted(sce
     score = scene.subject.measure(NOW)
     assert score is not None and score.is_alarm and scene.subject.scores() == [score]
     assert "of what is shown 20% is accepted, 30% before (alarm)" in loop.score_in_words(score)
+
+
+def test_what_was_accepted_of_another_adapter_is_no_reason(scene: Scene) -> None:
+    scene.publish("a")
+    scene.rules = replace(RULES, age=1e12, trains_on_drift=True)
+    scene.restart()
+    scene.repository.head, scene.repository.size = "b", 10
+    for age, is_reason in ((86_400, False), (15 * 86_400, True)):
+        now = time.time() + age
+        weeks = {acceptance.week_of(now): (1_000, 200), acceptance.week_of(now - 21 * 86_400): (2_000, 600)}
+        acceptance.write(scene.data, {"shop-1": weeks})
+        assert ("less is accepted" in scene.decide(now).reason) is is_reason
 
 
 def test_too_little_fresh_code_is_looked_for_once_a_push(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

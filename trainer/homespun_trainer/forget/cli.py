@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from homespun_core import personal
 from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settings_from_args
 from homespun_core.errors import ConfigError, HomespunError, StorageError
@@ -94,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
         return 1
     forgotten.add(data, wish.request)
     found = _effects(data, wish.request)  # again: a training run may have ended while we asked
-    is_clean = _forget_completions(loaded, data, wish.request)
-    if [effect for effect in found if not _is_taken_away(data, effect)] or not is_clean:
+    left = [effect for effect in found if not _is_taken_away(data, effect)]
+    if not _forget_completions(loaded, data, wish.request) or left:
         print("homespun: it is remembered, but not gone everywhere; run the same command again", file=sys.stderr)
         return 1
     print(f"forgotten: {described(wish.request)}", flush=True)
@@ -109,11 +111,16 @@ def _forget_completions(loaded: LoadedSettings, data: DataDir, request: Forgotte
         return True
     try:
         engine = open_database(url, data.database)
-    except StorageError as error:
+    except HomespunError as error:
         print(f"homespun: {error}", file=sys.stderr, flush=True)
         return False
-    number = kept.forget(engine, request)
-    engine.dispose()
+    try:
+        number = kept.forget(engine, request)
+    except SQLAlchemyError as error:
+        print(f"homespun: the database fails ({type(error).__name__})", file=sys.stderr, flush=True)
+        return False
+    finally:
+        engine.dispose()
     if number:
         print(f"  {number:,} kept completions are deleted", flush=True)
     return True

@@ -90,7 +90,12 @@ def tune_by_preference(
         **report.corpus_facts(job.parts),
     }
     page.write(result.path, job.name, facts)
-    return publish(job, fingerprint, result, facts, parent)
+    return publish(job, fingerprint, result, facts, parent, _run(job))
+
+
+def _run(job: Job) -> Path:
+    """Apart from the checkpoint of an ordinary training, which may have been interrupted."""
+    return job.run / "preferences"
 
 
 def with_margin(verdict: dict[str, Any], margin: Estimate) -> dict[str, Any]:
@@ -162,10 +167,10 @@ def tune(
         state.is_done = state.step >= num_steps or state.elapsed_s >= 60 * recipe.minutes
         progress.advance(state.step, f"loss {loss:.3f}")
     progress.finish(f"{state.step} steps, {state.tokens:,} tokens")
-    path = job.run / "adapter"
+    path = _run(job) / "adapter"
     save_adapter(tuner.learner.model, masters.copy(), job.files.name, path)
     if parent is not None:
-        compose([parent, path], path := job.run / "composed", job.files.name)
+        compose([parent, path], path := _run(job) / "composed", job.files.name)
     count = sum(tensor.numel() for tensor in masters.parameters)
     return TrainResult(path=path, state=state, learning_rate=peak, num_trainable=count), margin_of(tuner, held_out)
 

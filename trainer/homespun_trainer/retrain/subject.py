@@ -140,9 +140,14 @@ class Subject:
         self._measured = looked_at
         score = self._view.measure(live)
         if score is not None:
-            score = _beside(score, acceptance.change(self.acceptance(), now))
+            score = _beside(score, self._change(live, now))
             append_score(self._folder, score)
         return score
+
+    def _change(self, live: Adapter, now: float) -> Change | None:
+        """None while the weeks that count are another adapter's too."""
+        is_its_own = now - _created(live.path) >= acceptance.LATELY_S
+        return acceptance.change(self.acceptance(), now) if is_its_own else None
 
     def acceptance(self) -> Weeks:
         """Of what was shown in it, as far as a server counts that."""
@@ -157,7 +162,8 @@ class Subject:
         begun = [_Trained(commit=ledger.last.commit, at=ledger.last.started)] if ledger.last else []
         trained = max([*([newest] if newest else []), *begun], key=lambda t: t.at, default=None)
         added, total = self._changed(sight.head, trained.commit if trained else None)
-        live, change = self._live(), acceptance.change(self.acceptance(), now)
+        live = self._live()
+        change = self._change(live, now) if live else None
         return Scope(
             head=sight.head,
             total=total,
@@ -171,7 +177,7 @@ class Subject:
             failures=ledger.failures,
             failed_at=ledger.failed_at,
             has_drifted=alarm(self.scores(), live.version if live else None) is not None,
-            is_accepted_less=live is not None and change is not None and change.is_fall,
+            is_accepted_less=change is not None and change.is_fall,
         )
 
     def _changed(self, head: str, since: str | None) -> tuple[int, int]:
@@ -181,9 +187,11 @@ class Subject:
         return self._counted[1]
 
     def _trained_newest(self) -> _Trained | None:
-        """What the newest adapter of this base model was trained on."""
+        """What the newest adapter of this base model was trained on. One that was tuned by preference learned no new
+        code."""
         versions = sorted(p.name for p in self._adapters.glob("*") if (p / storage.MANIFEST).is_file())
-        adapter = self._adapter(versions[-1]) if versions else None
+        adapters = map(self._adapter, reversed(versions))
+        adapter = next((a for a in adapters if a is None or "preferences" not in a.report), None)
         head = trained_head(adapter.report) if adapter else None
         return _Trained(commit=head, at=_created(adapter.path)) if adapter and head else None
 
