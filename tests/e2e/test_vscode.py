@@ -123,8 +123,7 @@ async def test_the_log_says_what_started_what_is_wrong_and_who_signed_in_and_no_
     fake.default = 500
     await code.open("log.py", "\n")
     await code.type("sesame_open = ")
-    await code.press("Alt+Backslash")
-    await code.told(lambda: f"{fake.url} answers with status 500" in code.log)
+    await code.asks_until(lambda: f"{fake.url} answers with status 500" in code.log)
     fake.default = "sesame_shut"
     await code.asks_until_it_shows("sesame_shut")
     await code.told(lambda: f"{fake.url} answers again" in code.log)

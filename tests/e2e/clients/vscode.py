@@ -99,8 +99,19 @@ class VSCode:
         """By its key, again and again: new settings reach the language server a moment after somebody sees them."""
         async with asyncio.timeout(60):
             while not await self.page.evaluate(_GHOST, ghost):
-                await self.press("Alt+Backslash")
-                await asyncio.sleep(0.3)
+                await self._ask()
+
+    async def asks_until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not holds():
+                await self._ask()
+
+    async def _ask(self) -> None:
+        """From elsewhere each time: VS Code doesn't ask twice by hand at one place, even where the answer was nothing."""
+        await self.press("ArrowLeft")
+        await self.press("ArrowRight")
+        await self.press("Alt+Backslash")
+        await asyncio.sleep(1)
 
     async def status(self, text: str) -> None:
         """Waits until the status bar says so."""
