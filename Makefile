@@ -59,7 +59,7 @@ up: repo-given $(READY)
 	@exec $(BIN)/homespun up "$$REPO" $${DATA:+--data-dir "$$DATA"} $${TRAIN_MINUTES:+--train-minutes "$$TRAIN_MINUTES"} $(ARGS)
 
 test: check
-	$(BIN)/python -m pytest -q -rs -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -rs -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-faults: $(DEV)
 	$(BIN)/python -m pytest -q -rs -n 0 -m 'not vllm' tests/faults $(ARGS)

@@ -25,7 +25,10 @@ def _own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests skip themselves without one."""
+    """Files that last minutes come first, so that no process is left alone with one of them at the end; GPU tests skip
+    themselves without one."""
+    long = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in long)
     wanted = [item for item in items if item.get_closest_marker("gpu")]
     if wanted and not _has_cuda():
         for item in wanted:

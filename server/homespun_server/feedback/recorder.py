@@ -107,7 +107,7 @@ class Recorder:
             return
         facts = [fact for fact in found if not isinstance(fact, Whole)]
         try:
-            whole = [row for fact in found if isinstance(fact, Whole) and (row := self._kept(fact))]
+            whole = [row for fact in found if isinstance(fact, Whole) and (row := self._row(fact))]
             if num_unknown := self.store.write(facts, whole):
                 self._on_lost("unknown", num_unknown)
             if whole:
@@ -116,6 +116,16 @@ class Recorder:
             logger.warning("%d facts are lost: writing them fails (%s)", len(facts), type(error).__name__)
             logger.debug("writing facts", exc_info=True)
             self._on_lost("failed", len(facts))
+
+    def _row(self, whole: Whole) -> Kept | None:
+        """A completion that can't be made fit to be written, whatever its text does, takes nothing else with it."""
+        try:
+            return self._kept(whole)
+        except Exception as error:  # the same
+            logger.warning("completion %s isn't kept: %s", whole.id, type(error).__name__)
+            logger.debug("keeping a completion", exc_info=True)
+            self._on_lost("failed", 1)
+            return None
 
     def _sweep(self) -> None:
         if time.monotonic() - self._swept < _SWEEP_S:

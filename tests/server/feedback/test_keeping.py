@@ -30,6 +30,7 @@ from homespun_server.feedback import kept
 from homespun_server.feedback.keeping import Whole, redacted
 from homespun_server.feedback.keeping import kept as written
 from homespun_server.feedback.kept import Kept
+from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.feedback.tables import kept_completions
 from homespun_server.jobs.targets import Targets
@@ -37,7 +38,7 @@ from homespun_server.runtime import Runtime
 from homespun_server.status import render
 from tests.server.access.gossip import GossipEngine, GossipStream
 from tests.server.conftest import Indexed
-from tests.server.feedback.test_store import fact, told
+from tests.server.feedback.test_store import KEPT, fact, told
 
 TOKEN = "sk_" + "live_4eC39HqLyjWDarjtT1zdp7dc"
 
@@ -271,6 +272,28 @@ def test_secrets_in_file_and_snippets_are_placeholders_as_in_training(
 @pytest.mark.parametrize(("prefix", "text"), [('key = "', f'{TOKEN}"'), (f'key = "{TOKEN[:12]}', f'{TOKEN[12:]}"')])
 def test_a_secret_that_is_completed_is_not_kept(whole: Whole, prefix: str, text: str) -> None:
     assert redacted(replace(whole, prefix=prefix, text=text)) is None
+
+
+def test_a_completion_that_cannot_be_redacted_takes_nothing_else_with_it(database: Engine, whole: Whole) -> None:
+    store = FeedbackStore(database)
+    lost: list[tuple[str, int]] = []
+
+    def fails_for_one(found: Whole) -> Kept:
+        if found.id == "odd":
+            raise RecursionError
+        return row(found.id)
+
+    recorder = Recorder(
+        store, retention=KEPT, on_lost=lambda why, number: lost.append((why, number)), kept=fails_for_one
+    )
+    for id in ("odd", "a"):
+        recorder.hold(replace(whole, id=id))
+        recorder.record(fact(id))
+        recorder.record(told(id, "shown", 0))
+    while recorder.num_kept != {"shop": 1}:
+        time.sleep(0.01)
+    assert ids(store) == ["a"] and len(store.outcomes(None, 0)) == 2 and lost == [("failed", 1)]
+    recorder.close()
 
 
 def test_nothing_is_kept_where_what_is_to_be_forgotten_cannot_be_read(whole: Whole, tmp_path: Path) -> None:
