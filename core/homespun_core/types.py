@@ -132,8 +132,9 @@ class Completion:
     """Version of the adapter that wrote it; None is the base model."""
     timings: Timings
     degraded: tuple[str, ...] = ()
-    """What it went without: `fewer_snippets`, `shorter`, `draft_only` (no model) under load; `retrieval_timeout`,
-    `retrieval_error`, `speculation`, `adapter`, `engine` where something failed."""
+    """What it went without: `fewer_snippets`, `shorter`, `draft_only` (no model) under load; `retrieval_partial`,
+    `retrieval_timeout` where searching took too long; `retrieval_error`, `speculation`, `adapter`, `engine` where
+    something failed."""
     hidden_by: str | None = None
     """`filter`: there was a text, but it was too unlikely to be kept."""
     tokens: tuple[ScoredToken, ...] = ()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,13 @@ logger = logging.getLogger(__name__)
 _NAMES_KEPT = 1_000
 _MAX_SIGNATURE_CHARS = 500
 """About 150 tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    snippets: list[Snippet]
+    is_whole: bool
+    """Whether all arms were asked."""
 
 
 class IndexReader:
@@ -124,20 +133,25 @@ class IndexReader:
                 best = length
         return best, found
 
-    def search(
-        self, query: SearchQuery, limit: int, *, arms: Collection[str] = search.ARMS, deadline_s: float = 60.0
-    ) -> list[Snippet]:
-        """At most `limit` usages, best first, then definitions of names in reach; none from the file at `query.path`,
-        nor of the place being written. An arm that the deadline leaves no time for isn't asked.
-        """
+    def search_within(
+        self, deadline_s: float, query: SearchQuery, limit: int, *, arms: Collection[str] = search.ARMS
+    ) -> Searched:
+        """As `search`, but that an arm that the deadline leaves no time for isn't asked."""
         until = time.monotonic() + deadline_s
         if limit <= 0 or not (query.prefix.strip() or query.suffix.strip()):
-            return []
+            return Searched([], is_whole=True)
         own = self._own_files(query.path)
         found = self._usages.find(query, limit, own, until) if USAGE in arms else []
-        if DEFINITION in arms and time.monotonic() < until:
+        if time.monotonic() >= until:
+            return Searched(found, is_whole=False)
+        if DEFINITION in arms:
             found += self._definitions_for(query, own)
-        return found
+        return Searched(found, is_whole=True)
+
+    def search(self, query: SearchQuery, limit: int, *, arms: Collection[str] = search.ARMS) -> list[Snippet]:
+        """At most `limit` usages, best first, then definitions of names in reach; none from the file at `query.path`,
+        nor of the place being written."""
+        return self.search_within(math.inf, query, limit, arms=arms).snippets
 
     def _own_files(self, path: str | None) -> frozenset[Place]:
         """The file at `path`. An editor's root may lie above or below the repository's: then the paths end alike."""

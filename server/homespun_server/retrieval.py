@@ -7,13 +7,13 @@ import logging
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 from weakref import ReferenceType, ref
 
 from homespun_core.types import SearchQuery, Snippet
-from homespun_indexer.reader import IndexReader
+from homespun_indexer.reader import IndexReader, Searched
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ _NUM_THREADS = 2
 @dataclass(frozen=True, slots=True)
 class Found:
     snippets: tuple[Snippet, ...]
-    outcome: Literal["found", "kept", "timeout", "error"]
+    outcome: Literal["found", "kept", "partial", "timeout", "error"]
+    """`partial`: the deadline left an arm no time, now or when what is kept was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class _Place:
     """Weak, or every place would keep the index it was found in, long after that was replaced."""
     line: int
     at: float
-    snippets: tuple[Snippet, ...]
+    found: Found
 
 
 class Retriever:
@@ -57,19 +58,19 @@ class Retriever:
         line = query.prefix.count("\n")
         place = self._places.get(key)
         if place is not None and place.reader() is reader and _is_near(place, line):
-            return Found(place.snippets, "kept")
+            return replace(place.found, outcome="kept") if place.found.outcome == "found" else place.found
         if limit <= 0:
             return Found((), "kept")
         found = await self._within_deadline(reader, query, limit)
-        if found.outcome == "found":
-            self._places[key] = _Place(ref(reader), line, time.monotonic(), found.snippets)
+        if found.outcome in ("found", "partial"):
+            self._places[key] = _Place(ref(reader), line, time.monotonic(), found)
             self._places.move_to_end(key)
             if len(self._places) > _MAX_PLACES:
                 self._places.popitem(last=False)
         return found
 
     async def _within_deadline(self, reader: IndexReader, query: SearchQuery, limit: int) -> Found:
-        search = partial(reader.search, query, limit, deadline_s=self._deadline_s)
+        search = partial(reader.search_within, self._deadline_s, query, limit)
         future = asyncio.get_running_loop().run_in_executor(self._threads, search)
         future.add_done_callback(_log_failure)
         try:
@@ -80,14 +81,15 @@ class Retriever:
             return Found((), "timeout")
         if future.exception() is not None:
             return Found((), "error")
-        return Found(tuple(future.result()), "found")
+        searched = future.result()
+        return Found(tuple(searched.snippets), "found" if searched.is_whole else "partial")
 
 
 def _is_near(place: _Place, line: int) -> bool:
     return abs(place.line - line) <= _NEAR_LINES and time.monotonic() - place.at < _FRESH_S
 
 
-def _log_failure(future: asyncio.Future[list[Snippet]]) -> None:
+def _log_failure(future: asyncio.Future[Searched]) -> None:
     error = None if future.cancelled() else future.exception()
     if error is not None:
         logger.error("a search failed (%s)", type(error).__name__, exc_info=error)

@@ -254,7 +254,7 @@ class Completer:
             limit = work.allowed.snippets if work.explains.snippets else 0
             return tuple(await asyncio.to_thread(repository.reader.search, query, limit)) if limit else ()
         found = await self._retriever.search(work.tenant, repository.reader, query, work.allowed.snippets)
-        if found.outcome in ("timeout", "error"):
+        if found.outcome in ("partial", "timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
         return merged(request.snippets, found.snippets, work.allowed.snippets)
 

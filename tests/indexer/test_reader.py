@@ -90,11 +90,15 @@ def test_the_limit_holds_and_nothing_is_found_for_nothing(shop: IndexReader) -> 
     assert shop.search(query("zzz_unknown_name"), 3) == []
 
 
-def test_an_arm_that_the_deadline_leaves_no_time_for_is_not_asked(tmp_path: Path, indexer: Indexer) -> None:
+def test_an_arm_that_the_deadline_leaves_no_time_for_is_not_asked_and_that_is_said(
+    tmp_path: Path, indexer: Indexer
+) -> None:
     with IndexReader.open(indexer.index(make_repo(tmp_path / "shop", SHOP))) as reader:
         ask = query("from shop.prices import discounted_price\n\ncost = discounted_price(", path="new.py")
         assert {s.source for s in reader.search(ask, 3)} == {USAGE, DEFINITION}
-        assert {s.source for s in reader.search(ask, 3, deadline_s=0.0)} == {USAGE}
+        whole, late = reader.search_within(60.0, ask, 3), reader.search_within(0.0, ask, 3)
+        assert whole.is_whole and whole.snippets == reader.search(ask, 3)
+        assert not late.is_whole and {s.source for s in late.snippets} == {USAGE}
 
 
 def test_drafts_continue_what_stands_in_the_repository(shop: IndexReader, tokenizer: GuardedTokenizer) -> None:

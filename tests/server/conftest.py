@@ -31,6 +31,7 @@ from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.database.opening import open_database
+from homespun_server.engine.budget import StepCosts
 from homespun_server.engine.torch_engine import TorchEngine
 from tests.postgres import Cluster, Unavailable
 
@@ -109,10 +110,14 @@ def fim(builtin: ModelFiles, tokenizer: Tokenizer) -> FimFormat:
     return resolve_family(tokenizer, builtin.config)
 
 
+COSTS = StepCosts(rows=((1, 0.6), (2, 0.7), (4, 0.9), (8, 1.4), (16, 2.4), (32, 4.4)), prefill=((64, 6.0), (256, 20.0)))
+"""As on an idle machine: on a busy one no drafts may seem worth it, and tests about drafts would say nothing."""
+
+
 @pytest.fixture(scope="session")
 def engine(builtin: ModelFiles) -> Iterator[TorchEngine]:
     """The built-in model; shared, so tests leave no adapters behind."""
-    made = TorchEngine(Path(builtin.path), dtype="int8", device="cpu")
+    made = TorchEngine(Path(builtin.path), dtype="int8", device="cpu", costs=COSTS)
     yield made
     made.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from homespun_core.types import SearchQuery, Snippet
-from homespun_indexer.reader import IndexReader
+from homespun_indexer.reader import IndexReader, Searched
 from homespun_server.retrieval import Found, Retriever
 
 Search = Callable[[SearchQuery, int], list[Snippet]]
@@ -16,15 +16,15 @@ Search = Callable[[SearchQuery, int], list[Snippet]]
 class Reader:
     """A search as a test wants it, and what it was asked."""
 
-    def __init__(self, search: Search) -> None:
-        self._search = search
+    def __init__(self, search: Search, *, is_whole: bool = True) -> None:
+        self._search, self._is_whole = search, is_whole
         self.asked: list[SearchQuery] = []
         self.deadline_s = 0.0
 
-    def search(self, query: SearchQuery, limit: int, *, deadline_s: float) -> list[Snippet]:
+    def search_within(self, deadline_s: float, query: SearchQuery, limit: int) -> Searched:
         self.asked.append(query)
         self.deadline_s = deadline_s
-        return self._search(query, limit)
+        return Searched(self._search(query, limit), self._is_whole)
 
 
 def _snippets(query: SearchQuery, limit: int) -> list[Snippet]:
@@ -81,6 +81,14 @@ async def test_a_slow_search_costs_the_deadline_and_the_snippets_only() -> None:
     assert time.monotonic() - started < 0.2
     assert reader.deadline_s == 0.02  # so that it doesn't begin what nobody waits for
     retriever.close()
+
+
+async def test_a_search_that_ended_early_says_so_for_as_long_as_its_snippets_stay() -> None:
+    retriever, reader = Retriever(deadline_ms=5_000), Reader(_snippets, is_whole=False)
+    first = await _search(retriever, reader, _query("a"))
+    assert first.outcome == "partial" and len(first.snippets) == 2
+    assert await _search(retriever, reader, _query("ab")) == first
+    assert len(reader.asked) == 1
 
 
 async def test_a_failing_search_is_logged_without_what_was_searched(caplog: Any) -> None:

@@ -15,8 +15,8 @@ from homespun_core.errors import ConfigError
 from homespun_core.fim import FimFormat
 from homespun_core.logs import JsonLines, TextLines
 from homespun_core.postprocess import finish
-from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Snippet, Tokenizer
-from homespun_indexer.reader import IndexReader
+from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Tokenizer
+from homespun_indexer.reader import IndexReader, Searched
 from homespun_server import services
 from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine
@@ -177,14 +177,25 @@ async def test_the_line_ends_of_the_file_are_kept(make_completer: MakeCompleter)
 async def test_a_retrieval_timeout_still_completes(
     make_completer: MakeCompleter, loom: LiveRepository, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(query: object, limit: int, deadline_s: float) -> list[Snippet]:
+    def slow(deadline_s: float, query: object, limit: int) -> Searched:
         time.sleep(0.5)
-        return []
+        return Searched([], is_whole=True)
 
-    monkeypatch.setattr(loom.reader, "search", slow)
+    monkeypatch.setattr(loom.reader, "search_within", slow)
     completion = await make_completer(loom, retrieve_deadline_ms=10).complete(REQUEST, "id")
     assert completion.snippets == () and completion.completion_tokens > 0
     assert b'homespun_degraded_total{reason="retrieval_timeout"} 1.0' in metrics.exposition()
+
+
+async def test_a_completion_whose_search_ended_early_says_so(
+    make_completer: MakeCompleter, loom: LiveRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be another text than with all snippets."""
+    assert loom.reader is not None
+    within = loom.reader.search_within
+    monkeypatch.setattr(loom.reader, "search_within", lambda deadline_s, query, limit: within(0.0, query, limit))
+    completion = await make_completer(loom).complete(REQUEST, "id")
+    assert completion.degraded == ("retrieval_partial",) and completion.completion_tokens > 0
 
 
 async def test_an_adapter_that_is_gone_falls_back_to_the_base_model(

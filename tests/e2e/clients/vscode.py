@@ -107,7 +107,7 @@ class VSCode:
                 await self._ask()
 
     async def _ask(self) -> None:
-        """From elsewhere each time: VS Code doesn't ask twice by hand at one place, even where the answer was nothing."""
+        """From elsewhere each time: VS Code doesn't ask twice by hand at one place, whatever it was told there."""
         await self.press("ArrowLeft")
         await self.press("ArrowRight")
         await self.press("Alt+Backslash")
