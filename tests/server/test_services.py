@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -194,7 +194,8 @@ async def test_a_completion_whose_search_ended_early_says_so(
     assert loom.reader is not None
     within = loom.reader.search_within
     monkeypatch.setattr(loom.reader, "search_within", lambda deadline_s, query, limit: within(0.0, query, limit))
-    completion = await make_completer(loom).complete(REQUEST, "id")
+    request = replace(REQUEST, prefix="# another file\n" + REQUEST.prefix)
+    completion = await make_completer(loom).complete(request, "id")
     assert completion.degraded == ("retrieval_partial",) and completion.completion_tokens > 0
 
 
