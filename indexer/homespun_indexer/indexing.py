@@ -135,11 +135,11 @@ class _Indexing:
     def run(self, settings: Settings, exclude: frozenset[str]) -> Path:
         plan = self._plan(settings, exclude)
         state, found = self._state(plan)
-        logger.debug("index of %s: %s", self.repo.name, state)
+        logger.log(logging.INFO if found is None else logging.DEBUG, "index of %s: %s", self.repo.name, state)
         if found is not None:
             return self._use(found)
         current = storage.current(self.parent) if state is IndexState.CONTENT else None
-        base = self._base(current) if current and self._is_whole(current) else None
+        base = self._base(current) if current else None
         return self._compacted(plan, self._use(self._publish(plan, state, base, frozenset())))
 
     def _plan(self, settings: Settings, exclude: frozenset[str]) -> _Plan:
@@ -164,8 +164,8 @@ class _Indexing:
         return RepositoryError(f"{self.repo.identity}: no source files to index ({skipped})")
 
     def _state(self, plan: _Plan) -> tuple[IndexState, Path | None]:
-        """Why a snapshot has to be built; or the one there is, every byte of which is checked before it is called
-        equal."""
+        """Why a snapshot has to be built; or the one there is. Every byte is checked before one is called equal, or
+        only its content old."""
         for name in (plan.generation + _COMPACTED, plan.generation):
             path = self.parent / name
             if not (path / storage.MANIFEST).is_file():
@@ -175,7 +175,11 @@ class _Indexing:
             shutil.rmtree(path, ignore_errors=True)
             self.memory.verified.discard(path)
             return IndexState.CORRUPT, None
-        return why_new(storage.current(self.parent), plan.options), None
+        current = storage.current(self.parent)
+        state = why_new(current, plan.options)
+        if state is IndexState.CONTENT and current is not None and not self._is_whole(current):
+            return IndexState.CORRUPT, None
+        return state, None
 
     def _is_whole(self, path: Path) -> bool:
         if path not in self.memory.verified:

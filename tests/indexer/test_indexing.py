@@ -145,8 +145,10 @@ def test_the_state_says_why_an_index_is_built(
     def state() -> str:
         caplog.clear()
         indexer.index(shop)
-        (message,) = [m for m in caplog.messages if m.startswith("index of shop: ")]
-        return message.rpartition(" ")[2]
+        (record,) = [r for r in caplog.records if r.getMessage().startswith("index of shop: ")]
+        said = record.getMessage().rpartition(" ")[2]
+        assert record.levelname == ("DEBUG" if said == "equal" else "INFO")
+        return said
 
     assert state() == "missing"
     assert state() == "equal"
@@ -194,10 +196,14 @@ def test_an_index_of_a_newer_version_is_refused_and_left_there_and_ours_goes_bes
     assert {path: path.read_bytes() for path in newer.iterdir()} == before
 
 
-def test_a_damaged_index_is_not_built_upon(shop: Path, indexer: Indexer) -> None:
+def test_a_damaged_index_is_not_built_upon(shop: Path, indexer: Indexer, caplog: pytest.LogCaptureFixture) -> None:
+    """And the log and the manifest, which metrics are made of, say that it was damaged."""
     damage(indexer.index(shop))
     write(shop, {"new.py": "value_of_new = 1\n"})
-    second = indexer.index(shop)
+    with caplog.at_level("INFO", logger="homespun_indexer.indexing"):
+        second = indexer.index(shop)
+    assert "index of shop: corrupt" in caplog.messages
+    assert read_manifest(second, KIND, FORMAT).info["state"] == "corrupt"
     IndexReader.open(second).close()
     assert "discounted_price" in texts_of(second) and "value_of_new" in texts_of(second)
 
