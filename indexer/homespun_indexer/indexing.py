@@ -137,6 +137,7 @@ class _Indexing:
         state, found = self._state(plan)
         logger.log(logging.INFO if found is None else logging.DEBUG, "index of %s: %s", self.repo.name, state)
         if found is not None:
+            files.log_skipped(self.repo, _refused(self._living_of(found)))
             return self._use(found)
         current = storage.current(self.parent) if state is IndexState.CONTENT else None
         base = self._base(current) if current else None
@@ -192,10 +193,13 @@ class _Indexing:
 
     def _is_repaired(self, plan: _Plan, path: Path) -> bool:
         """Whether something can be read now that couldn't be when this snapshot was built."""
-        tables = [_living(self._table(path, segment), segment.dead) for segment in read_segments(path)]
-        damaged = {file.path for table in tables for file in table if file.reason == filters.DAMAGED}
+        damaged = {p for p, reason in _refused(self._living_of(path)).items() if reason == filters.DAMAGED}
         again = [c for c in plan.selection.candidates if c.path in damaged]
         return any(raw is not None for _, raw in files.read_contents(self.repo, again))
+
+    def _living_of(self, path: Path) -> list[IndexedFile]:
+        """The files of a snapshot."""
+        return [file for s in read_segments(path) for file in _living(self._table(path, s), s.dead)]
 
     def _base(self, path: Path) -> _Base:
         digests = storage.read_manifest(path, KIND, FORMAT).files
@@ -282,7 +286,9 @@ class _Indexing:
 
     def _manifest(self, plan: _Plan, state: IndexState, segments: Sequence[LiveSegment]) -> Manifest:
         live = [file for s in segments for file in _living(self.memory.tables[s.name], s.dead)]
-        refused = {file.path: file.reason for file in live if file.reason is not None}
+        refused = _refused(live)
+        if state is not IndexState.WORN:  # else they were named a moment ago
+            files.log_skipped(self.repo, refused)
         reasons = files.count_reasons({**plan.selection.skipped, **refused})
         if len(refused) == len(live):
             raise self._nothing(reasons)
@@ -355,6 +361,11 @@ def _dead(table: Sequence[IndexedFile], segment: LiveSegment, wanted: Mapping[st
 
 def _living(table: Sequence[IndexedFile], dead: frozenset[int]) -> list[IndexedFile]:
     return [file for number, file in enumerate(table) if number not in dead]
+
+
+def _refused(table: Sequence[IndexedFile]) -> dict[str, str]:
+    """Path -> reason, of those whose text doesn't count."""
+    return {file.path: file.reason for file in table if file.reason is not None}
 
 
 def _size(table: Sequence[IndexedFile]) -> int:

@@ -232,6 +232,31 @@ def test_excluded_paths_are_not_in_the_index(shop: Path, indexer: Indexer) -> No
     assert path != indexer.index(shop, commit=head)
 
 
+def test_every_file_that_is_left_out_is_named_with_its_reason_for_those_who_ask(
+    tmp_path: Path, indexer: Indexer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether the index is built or was there; and a path can't pretend to be a line of the log."""
+    left_out: dict[str, tuple[str | bytes, str]] = {
+        "notes.txt": ("canary", "unknown language"),
+        "bad.py": (b"canary\0", "binary"),
+        "latin.py": ("canary = 'é'\n".encode("latin-1"), "not UTF-8"),
+        "app.js": ("canary();" * 1_000, "minified or long lines"),
+        "a\nINFO b.py": ("\n", "empty"),
+    }
+    path = make_repo(tmp_path / "r", {name: content for name, (content, _) in left_out.items()} | {"a.py": "x = 1\n"})
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("DEBUG", logger="homespun_indexer"):
+            indexer.index(path)
+        named = [message for message in caplog.messages if "skipped" in message]
+        assert sorted(named) == sorted(f"r: skipped {name!r}: {reason}" for name, (_, reason) in left_out.items())
+        assert "canary" not in caplog.text
+    with caplog.at_level("INFO", logger="homespun_indexer"):
+        caplog.clear()
+        indexer.index(path)
+    assert not caplog.messages
+
+
 def test_nothing_to_index_says_what_was_skipped(tmp_path: Path, indexer: Indexer) -> None:
     path = make_repo(tmp_path / "r", {"README.md": "hello\n", "logo.png": b"\x89PNG", "empty.py": "\n"})
     with pytest.raises(RepositoryError, match=r"no source files to index \(2 unknown language, 1 empty\)"):
