@@ -108,3 +108,8 @@ export const lineTotal = (line: CartLine, price: number): number => {
     "README.md": "# Shop\n",
 }
 """A small program in two languages, with uses of what it defines."""
+LFS_POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+)
+"""What git holds of a file whose content is elsewhere."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 _EVERY_S = 5.0
@@ -14,8 +15,9 @@ _JSON_EVERY_S = 1.0
 class PlainProgress:
     """A line when a step starts, one every few seconds, and one when it ends with the time it took."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream or sys.stderr
+        self._clock = clock
         self._label = ""
         self._total: int | None = None
         self._unit = ""
@@ -23,18 +25,18 @@ class PlainProgress:
 
     def start(self, label: str, total: int | None = None, unit: str = "") -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._started = self._shown = time.monotonic()
+        self._started = self._shown = self._clock()
         self._say(f"{label} ...")
 
     def advance(self, done: int, note: str = "") -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._shown < _EVERY_S:
             return
         self._shown = now
         self._say(f"{self._label}: {self._amount(done)}{self._left(done, now)}{' ' + note if note else ''}")
 
     def finish(self, note: str = "") -> None:
-        took = time.monotonic() - self._started
+        took = self._clock() - self._started
         self._say(f"{self._label}: {note + ', ' if note else ''}{took:.1f} s")
 
     def _amount(self, done: int) -> str:
@@ -54,18 +56,19 @@ class JsonProgress:
     """A line when a step starts, at most one a second, and one when it ends: {"step", "done", "total", "unit", "note"},
     with "eta_s" in between and "took_s" at the end."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream or sys.stderr
+        self._clock = clock
         self._step: dict[str, Any] = {}
         self._started = self._said = 0.0
 
     def start(self, label: str, total: int | None = None, unit: str = "") -> None:
         self._step = {"step": label, "total": total, "unit": unit}
-        self._started = self._said = time.monotonic()
+        self._started = self._said = self._clock()
         self._say(done=0, note="")
 
     def advance(self, done: int, note: str = "") -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._said < _JSON_EVERY_S:
             return
         self._said = now
@@ -74,7 +77,7 @@ class JsonProgress:
         self._say(done=done, note=note, eta_s=eta_s)
 
     def finish(self, note: str = "") -> None:
-        self._say(done=self._step["total"], note=note, took_s=time.monotonic() - self._started)
+        self._say(done=self._step["total"], note=note, took_s=self._clock() - self._started)
 
     def _say(self, **more: Any) -> None:
         print(json.dumps(self._step | more), file=self._stream, flush=True)

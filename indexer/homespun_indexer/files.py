@@ -82,6 +82,7 @@ def read_sources(
             found.append(SourceFile(path=candidate.path, language=candidate.language, blob=candidate.blob, text=text))
         else:
             refused[candidate.path] = reason
+    log_skipped(repo, refused)
     return selection, found, refused
 
 
@@ -102,13 +103,20 @@ def select(
             reason = filters.REPOSITORY_LIMIT
         if reason is not None or language is None:
             skipped[entry.path] = reason or filters.UNKNOWN_LANGUAGE
-            logger.debug("skipped %s: %s", entry.path, skipped[entry.path])
             continue
         room -= entry.size
         candidates.append(
             Candidate(path=entry.path, language=language.name, blob=entry.blob, size=entry.size, content=entry.content)
         )
+    log_skipped(repo, skipped)
     return Selection(candidates=tuple(candidates), skipped=skipped)
+
+
+def log_skipped(repo: Repository, reasons: Mapping[str, str]) -> None:
+    """For whoever misses a file. Paths are quoted: one may hold a line break, and what looks like a line of ours."""
+    if logger.isEnabledFor(logging.DEBUG):
+        for path, reason in reasons.items():
+            logger.debug("%s: skipped %r: %s", repo.name, path, reason)
 
 
 def read_contents(repo: Repository, wanted: Iterable[Candidate]) -> Iterator[tuple[Candidate, bytes | None]]:

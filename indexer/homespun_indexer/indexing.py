@@ -135,11 +135,12 @@ class _Indexing:
     def run(self, settings: Settings, exclude: frozenset[str]) -> Path:
         plan = self._plan(settings, exclude)
         state, found = self._state(plan)
-        logger.debug("index of %s: %s", self.repo.name, state)
+        logger.log(logging.INFO if found is None else logging.DEBUG, "index of %s: %s", self.repo.name, state)
         if found is not None:
+            files.log_skipped(self.repo, _refused(self._living_of(found)))
             return self._use(found)
         current = storage.current(self.parent) if state is IndexState.CONTENT else None
-        base = self._base(current) if current and self._is_whole(current) else None
+        base = self._base(current) if current else None
         return self._compacted(plan, self._use(self._publish(plan, state, base, frozenset())))
 
     def _plan(self, settings: Settings, exclude: frozenset[str]) -> _Plan:
@@ -164,8 +165,8 @@ class _Indexing:
         return RepositoryError(f"{self.repo.identity}: no source files to index ({skipped})")
 
     def _state(self, plan: _Plan) -> tuple[IndexState, Path | None]:
-        """Why a snapshot has to be built; or the one there is, every byte of which is checked before it is called
-        equal."""
+        """Why a snapshot has to be built; or the one there is. Every byte is checked before one is called equal, or
+        only its content old."""
         for name in (plan.generation + _COMPACTED, plan.generation):
             path = self.parent / name
             if not (path / storage.MANIFEST).is_file():
@@ -175,7 +176,11 @@ class _Indexing:
             shutil.rmtree(path, ignore_errors=True)
             self.memory.verified.discard(path)
             return IndexState.CORRUPT, None
-        return why_new(storage.current(self.parent), plan.options), None
+        current = storage.current(self.parent)
+        state = why_new(current, plan.options)
+        if state is IndexState.CONTENT and current is not None and not self._is_whole(current):
+            return IndexState.CORRUPT, None
+        return state, None
 
     def _is_whole(self, path: Path) -> bool:
         if path not in self.memory.verified:
@@ -188,10 +193,13 @@ class _Indexing:
 
     def _is_repaired(self, plan: _Plan, path: Path) -> bool:
         """Whether something can be read now that couldn't be when this snapshot was built."""
-        tables = [_living(self._table(path, segment), segment.dead) for segment in read_segments(path)]
-        damaged = {file.path for table in tables for file in table if file.reason == filters.DAMAGED}
+        damaged = {p for p, reason in _refused(self._living_of(path)).items() if reason == filters.DAMAGED}
         again = [c for c in plan.selection.candidates if c.path in damaged]
         return any(raw is not None for _, raw in files.read_contents(self.repo, again))
+
+    def _living_of(self, path: Path) -> list[IndexedFile]:
+        """The files of a snapshot."""
+        return [file for s in read_segments(path) for file in _living(self._table(path, s), s.dead)]
 
     def _base(self, path: Path) -> _Base:
         digests = storage.read_manifest(path, KIND, FORMAT).files
@@ -278,7 +286,9 @@ class _Indexing:
 
     def _manifest(self, plan: _Plan, state: IndexState, segments: Sequence[LiveSegment]) -> Manifest:
         live = [file for s in segments for file in _living(self.memory.tables[s.name], s.dead)]
-        refused = {file.path: file.reason for file in live if file.reason is not None}
+        refused = _refused(live)
+        if state is not IndexState.WORN:  # else they were named a moment ago
+            files.log_skipped(self.repo, refused)
         reasons = files.count_reasons({**plan.selection.skipped, **refused})
         if len(refused) == len(live):
             raise self._nothing(reasons)
@@ -351,6 +361,11 @@ def _dead(table: Sequence[IndexedFile], segment: LiveSegment, wanted: Mapping[st
 
 def _living(table: Sequence[IndexedFile], dead: frozenset[int]) -> list[IndexedFile]:
     return [file for number, file in enumerate(table) if number not in dead]
+
+
+def _refused(table: Sequence[IndexedFile]) -> dict[str, str]:
+    """Path -> reason, of those whose text doesn't count."""
+    return {file.path: file.reason for file in table if file.reason is not None}
 
 
 def _size(table: Sequence[IndexedFile]) -> int:

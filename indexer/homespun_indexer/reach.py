@@ -67,7 +67,7 @@ class Reach:
 def names_in_reach(prefix: str, suffix: str, language: str) -> tuple[Reach, ...]:
     """Best first, at most MAX_NAMES: what the cursor hangs on, then calls and types, the nearer line first. The word
     that is being written is left out."""
-    words = _WORDS.get(language, _OTHER_WORDS) | _CONTAINERS
+    words = own_words(language) | _CONTAINERS
     declared = _without_last_word(prefix[-_MAX_READ:])
     found: dict[Reach, None] = {}
     for reach in joined(_receiver(declared), _around(declared, suffix, language)):
@@ -76,6 +76,11 @@ def names_in_reach(prefix: str, suffix: str, language: str) -> tuple[Reach, ...]
             if len(found) == MAX_NAMES:
                 break
     return tuple(found)
+
+
+def own_words(language: str) -> frozenset[str]:
+    """Keywords and built-in names: nothing that a repository defines."""
+    return _WORDS.get(language, _OTHER_WORDS)
 
 
 def _without_last_word(text: str) -> str:

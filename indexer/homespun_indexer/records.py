@@ -10,8 +10,9 @@ from typing import Any
 from homespun_indexer.chunks import ChunkedFile, Piece, Symbol
 from homespun_indexer.imports import Import
 
-FORMAT = 4
-"""Raise it when the meaning or the order of the fields changes. 3: imports, ends of definitions, nesting judged."""
+FORMAT = 5
+"""Raise it when the meaning or the order of the fields changes. 3: imports, ends of definitions, nesting judged.
+5: LFS pointers judged."""
 
 
 def _names(kind: type[Any]) -> tuple[str, ...]:

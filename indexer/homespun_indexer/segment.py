@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homespun_indexer import arrays, records
+from homespun_indexer import arrays, reach, records
 from homespun_indexer.analysis import AnalysedFile
 from homespun_indexer.chunks import ChunkedFile
 from homespun_indexer.datastore import Datastore
@@ -63,9 +63,12 @@ class Chunk:
     text: str
     scope: tuple[str, ...]
     """The definitions around it, outermost first."""
+    signature: str
+    """Of the innermost of them, as `Symbol` has it; "" at top level."""
     defines: tuple[str, ...]
     references: tuple[str, ...]
-    """Names that stand in it and that it doesn't define, in order."""
+    """Words of two letters or more that stand in it, comments and strings included, in order; none of the language's
+    own, and none that it defines."""
     imports: tuple[Import, ...]
     """Of its file."""
     changed: int
@@ -167,10 +170,11 @@ class Segment:
         file, start_line, end_line, start, end = self.chunks[number].tolist()
         own = self.chunks_of(file)
         details, text = self.details(file), self.chunk_text(number)
-        piece = details.pieces[number - own.start]
+        piece, language = details.pieces[number - own.start], self.files[file].language
+        not_references = {*piece.defines, *reach.own_words(language)}
         return Chunk(
             path=self.files[file].path,
-            language=self.files[file].language,
+            language=language,
             blob=self.files[file].blob,
             start_line=start_line,
             end_line=end_line,
@@ -178,8 +182,9 @@ class Segment:
             end_byte=end,
             text=text,
             scope=piece.scope,
+            signature=_signature_around(details, start_line),
             defines=piece.defines,
-            references=tuple(dict.fromkeys(word for word in words(text) if word not in piece.defines)),
+            references=tuple(dict.fromkeys(word for word in words(text) if word not in not_references)),
             imports=details.imports,
             changed=changed,
             previous=number - 1 if number > own.start else None,
@@ -206,6 +211,12 @@ def _unpacked(held: Mapping[str, NDArray[Any]], name: str, number: int) -> bytes
 
 def _details(held: Mapping[str, NDArray[Any]], file: int) -> ChunkedFile:
     return records.unpack(_unpacked(held, "details", file))
+
+
+def _signature_around(details: ChunkedFile, line: int) -> str:
+    """Of those that start before a line and end behind, the last to start is the innermost."""
+    around = (symbol.signature for symbol in reversed(details.symbols) if symbol.line < line <= symbol.end_line)
+    return next(around, "")
 
 
 def counts_of(files: Sequence[IndexedFile]) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """System calls that kill an indexing, or fail in it, one after the other: rows 1, 2 and 9.
 
-tests/indexer/test_interrupted.py does the same inside of Python, in a second; here nothing that reaches the kernel is
-left out, SQLite's and git's own calls among it.
+tests/indexer/test_interrupted.py does the same inside of Python, in a second; here nothing that the indexer's own
+thread asks of the kernel is left out, SQLite's calls among it. git, a process of its own that only reads, isn't traced.
 """
 
 from __future__ import annotations

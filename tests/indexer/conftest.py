@@ -36,12 +36,12 @@ class Indexer:
     def __init__(self, data: DataDir, model: ModelFiles, tokenizer: GuardedTokenizer) -> None:
         self.data, self.model, self.tokenizer = data, model, tokenizer
 
-    def open(self, path: Path, branch: str = "") -> Repository:
+    def open(self, path: Path | str, branch: str = "") -> Repository:
         return open_repository(str(path), self.data, branch=branch, timeout_s=20, progress=SilentProgress())
 
     def index(
         self,
-        path: Path,
+        path: Path | str,
         *,
         settings: Settings | None = None,
         commit: str | None = None,

@@ -23,7 +23,7 @@ from homespun_indexer.files import source_files
 from homespun_indexer.repository import open_repository
 from homespun_indexer.snapshot import FORMAT, KIND
 from tests.indexer.conftest import Indexer
-from tests.repos import commit, git, make_repo, write
+from tests.repos import LFS_POINTER, commit, git, make_repo, write
 
 CODE = "def total(items):\n    return sum(items)\n"
 GOOD = {"good.py": CODE, "src/fine.py": CODE + "answer = total([1, 2, 39])\n"}
@@ -48,9 +48,10 @@ def report(indexer: Indexer, path: Path) -> Report:
         ("bad.js", b"function a(){return 1};" * 200, filters.LONG_LINES),
         ("bad.py", b"x = '\xff\xfe'\n", filters.NOT_UTF8),
         ("bad.py", "x = 'zażółć'\n".encode("utf-16"), filters.BINARY),
+        ("bad.sql", LFS_POINTER.encode(), filters.LFS_POINTER),
         ("bad.js", b"[" * 100_000 + b"]" * 100_000, filters.LONG_LINES),
     ],
-    ids=["binary", "minified", "invalid UTF-8", "UTF-16", "brackets in a line"],
+    ids=["binary", "minified", "invalid UTF-8", "UTF-16", "LFS", "brackets in a line"],
 )
 def test_a_file_that_is_no_source_is_left_out(
     tmp_path: Path, indexer: Indexer, name: str, content: bytes, reason: str

@@ -23,7 +23,7 @@ from homespun_indexer.people import author_hash
 from homespun_indexer.repository import at_commit
 from tests.indexer.answers import texts_of
 from tests.indexer.conftest import Indexer
-from tests.repos import commit, git, make_repo
+from tests.repos import LFS_POINTER, commit, git, make_repo
 
 SMALL = replace(Settings(), eval_tasks=20)
 
@@ -366,11 +366,11 @@ def test_tasks_are_in_files_that_count_at_the_head(
 def test_the_report_says_what_went_in_and_what_did_not(long_history: Path, tmp_path: Path, indexer: Indexer) -> None:
     path = tmp_path / "copy"
     shutil.copytree(long_history, path)
-    commit(path, {"gen_pb2.py": "x = 1\n", "notes.txt": "x\n"}, day=90)
+    commit(path, {"gen_pb2.py": "x = 1\n", "notes.txt": "x\n", "data.py": LFS_POINTER}, day=90)
     for i in range(30):
         commit(path, {f"late_{i}.py": body(900 + i, 6)}, day=100 + i)
     report = corpus(indexer, path).report
-    assert report["skipped"] == {"generated": 1, "unknown language": 1}
+    assert report["skipped"] == {"generated": 1, "unknown language": 1, "LFS pointer": 1}
     assert report["documents"] >= 4
     assert report["tasks"] == 20
     assert json.loads(json.dumps(report)) == report

@@ -105,7 +105,7 @@ def test_the_configuration_says_what_counts(tmp_path: Path, data: DataDir, caplo
         "src/legacy/e.py": filters.VENDORED,
         "src/old/b.py": filters.EXCLUDED,
     }
-    assert "skipped lib/d.py: not in include" in caplog.text
+    assert "r: skipped 'lib/d.py': not in include" in caplog.text
 
 
 def test_a_repository_can_have_a_size_limit_of_its_own(tmp_path: Path, data: DataDir) -> None:

@@ -145,8 +145,10 @@ def test_the_state_says_why_an_index_is_built(
     def state() -> str:
         caplog.clear()
         indexer.index(shop)
-        (message,) = [m for m in caplog.messages if m.startswith("index of shop: ")]
-        return message.rpartition(" ")[2]
+        (record,) = [r for r in caplog.records if r.getMessage().startswith("index of shop: ")]
+        said = record.getMessage().rpartition(" ")[2]
+        assert record.levelname == ("DEBUG" if said == "equal" else "INFO")
+        return said
 
     assert state() == "missing"
     assert state() == "equal"
@@ -194,10 +196,14 @@ def test_an_index_of_a_newer_version_is_refused_and_left_there_and_ours_goes_bes
     assert {path: path.read_bytes() for path in newer.iterdir()} == before
 
 
-def test_a_damaged_index_is_not_built_upon(shop: Path, indexer: Indexer) -> None:
+def test_a_damaged_index_is_not_built_upon(shop: Path, indexer: Indexer, caplog: pytest.LogCaptureFixture) -> None:
+    """And the log and the manifest, which metrics are made of, say that it was damaged."""
     damage(indexer.index(shop))
     write(shop, {"new.py": "value_of_new = 1\n"})
-    second = indexer.index(shop)
+    with caplog.at_level("INFO", logger="homespun_indexer.indexing"):
+        second = indexer.index(shop)
+    assert "index of shop: corrupt" in caplog.messages
+    assert read_manifest(second, KIND, FORMAT).info["state"] == "corrupt"
     IndexReader.open(second).close()
     assert "discounted_price" in texts_of(second) and "value_of_new" in texts_of(second)
 
@@ -224,6 +230,31 @@ def test_excluded_paths_are_not_in_the_index(shop: Path, indexer: Indexer) -> No
     path = indexer.index(shop, commit=head, exclude=frozenset({"shop/prices.py"}))
     assert "discounted_price" not in texts_of(path)
     assert path != indexer.index(shop, commit=head)
+
+
+def test_every_file_that_is_left_out_is_named_with_its_reason_for_those_who_ask(
+    tmp_path: Path, indexer: Indexer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether the index is built or was there; and a path can't pretend to be a line of the log."""
+    left_out: dict[str, tuple[str | bytes, str]] = {
+        "notes.txt": ("canary", "unknown language"),
+        "bad.py": (b"canary\0", "binary"),
+        "latin.py": ("canary = 'é'\n".encode("latin-1"), "not UTF-8"),
+        "app.js": ("canary();" * 1_000, "minified or long lines"),
+        "a\nINFO b.py": ("\n", "empty"),
+    }
+    path = make_repo(tmp_path / "r", {name: content for name, (content, _) in left_out.items()} | {"a.py": "x = 1\n"})
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("DEBUG", logger="homespun_indexer"):
+            indexer.index(path)
+        named = [message for message in caplog.messages if "skipped" in message]
+        assert sorted(named) == sorted(f"r: skipped {name!r}: {reason}" for name, (_, reason) in left_out.items())
+        assert "canary" not in caplog.text
+    with caplog.at_level("INFO", logger="homespun_indexer"):
+        caplog.clear()
+        indexer.index(path)
+    assert not caplog.messages
 
 
 def test_nothing_to_index_says_what_was_skipped(tmp_path: Path, indexer: Indexer) -> None:

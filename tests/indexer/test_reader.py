@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 from homespun_core.types import SearchQuery, Snippet
 from homespun_indexer import layout
+from homespun_indexer.imports import Import
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.search import ARMS, DEFINITION, USAGE
 from homespun_indexer.tokenizer import GuardedTokenizer
 from tests.indexer.conftest import Indexer
-from tests.repos import SHOP, make_repo, write
+from tests.repos import SHOP, commit, git, make_repo, write
 
 
 @pytest.fixture
@@ -202,6 +204,54 @@ def test_definitions_in_dead_files_do_not_hide_living_ones(
         assert max(len(part.dead) for part in reader._parts) == 40
         found = reader.search(query("from young import load_everything\n\nload_everything("), 3, arms=[DEFINITION])
     assert [s.path for s in found] == ["young.py"]
+
+
+def test_all_that_is_known_of_a_chunk_is_true(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file with Windows' line ends and characters of several bytes, in an index of two segments."""
+    monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
+    steps = "".join(f'        step_{i} = price_of("{i} Äpfel und Birnen")  # ü\r\n' for i in range(60))
+    text = (
+        "from shop.prices import price_of\r\n\r\n\r\nclass Basket(Base):\r\n"
+        f"    def fill(self,\r\n             quantity: int) -> None:\r\n{steps}\r\n    def total(self):\r\n{steps}"
+        "\r\n\r\ndef start():\r\n    return Basket()\r\n"
+    )
+    repository = make_repo(tmp_path / "r", {"basket.py": text, "prices.py": "PRICES = {}\n"})
+    before = indexer.index(repository)
+    commit(repository, {"prices.py": "PRICES = {1: 2}\n"}, day=3)
+    with IndexReader.open(before) as old, IndexReader.open(indexer.index(repository)) as reader:
+        lines = text.replace("\r\n", "\n").split("\n")
+        found = [reader.chunk_at("basket.py", line) for line, shown in enumerate(lines, 1) if shown.strip()]
+        chunks = [chunk for chunk in dict.fromkeys(found) if chunk is not None]
+        assert len(reader._parts) == 2
+        segment = reader._parts[reader._places["basket.py"][0]].segment
+        following, preceding = [chunks[0]], [chunks[-1]]
+        while (number := following[-1].next) is not None:
+            following.append(segment.chunk(number, chunks[0].changed))
+        while (number := preceding[-1].previous) is not None:
+            preceding.append(segment.chunk(number, chunks[0].changed))
+        changed = [r.chunk_at("prices.py", 1) for r in (old, reader)]
+        assert reader.chunk_at("basket.py", len(lines) + 1) is None and reader.chunk_at("gone.py", 1) is None
+    assert None not in found and following == preceding[::-1] == chunks and len(chunks) > 3
+    assert [c.changed for c in changed if c is not None] == [1_700_000_000, 1_700_000_000 + 3 * 86_400]
+    encoded = "\n".join(lines).encode()
+    for chunk in chunks:
+        assert (chunk.path, chunk.language, chunk.changed) == ("basket.py", "python", 1_700_000_000)
+        assert chunk.blob == git(repository, "rev-parse", "HEAD:basket.py")
+        assert chunk.text == "\n".join(lines[chunk.start_line - 1 : chunk.end_line])
+        assert chunk.text == encoded[chunk.start_byte : chunk.end_byte].decode()
+        assert chunk.digest == int.from_bytes(blake2b(chunk.text.encode(), digest_size=8).digest(), "little")
+        assert chunk.imports == (Import("shop.prices", "price_of"),)
+    fill, total = "def fill(self, quantity: int) -> None:", "def total(self):"
+    assert [(c.scope, c.signature) for c in (chunks[0], chunks[1], chunks[-1])] == [
+        ((), ""),
+        (("class Basket", "def fill"), fill),
+        (("class Basket", "def total"), total),
+    ]
+    assert [c.defines for c in chunks if c.defines] == [("Basket", "fill"), ("total",), ("start",)]
+    assert chunks[0].references[:6] == ("shop", "prices", "price_of", "Base", "quantity", "step_0")
+    assert "Basket" in chunks[-1].references and "return" not in chunks[-1].references
 
 
 def test_a_reader_survives_the_pruning_of_its_snapshot(tmp_path: Path, indexer: Indexer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from homespun_core.types import ModelFiles
 from homespun_server.app import build_app
 from homespun_server.engine.protocol import Engine
 from homespun_server.runtime import EngineLoader, Runtime, load_torch_engine
+from tests.server.conftest import Indexed
 
 TOKEN = "secret-canary-of-16"
 BODY = {"prompt": "def add(a, b):\n    return", "max_tokens": 8}
@@ -166,6 +168,16 @@ async def test_models_health_readiness_and_metrics(started: Started) -> None:
     state = ready.json()
     assert state["ready"] and state["dtype"] == "int8" and state["repositories"] == [] and state["family"] == "homespun"
     assert "homespun_completions_total" in metrics and "homespun_queue_depth 0.0" in metrics
+
+
+async def test_a_metric_says_why_live_indexes_were_built(builtin: ModelFiles, indexed: Indexed, tmp_path: Path) -> None:
+    shutil.copytree(indexed.data.index_root, tmp_path / "index")
+    started = Started(Settings(data_dir=str(tmp_path)), builtin)
+    assert started.loaded.wait(60)
+    async with started.client() as client:
+        metrics = (await client.get("/metrics")).text
+    assert 'homespun_indexes_total{state="missing"} 1.0' in metrics
+    started.runtime.close()
 
 
 async def test_an_unknown_path_or_method_is_said_in_the_same_shape(started: Started) -> None:
