@@ -23,7 +23,8 @@ from homespun_trainer.sizing import _RANKS
 from tests.deploy.charts import CHART, EXAMPLES, VERSIONS, one, pods, rendered, run, settings, settings_file, template
 
 SINGLE = ("--set", "existingSecret=secret")
-CLUSTER = (*SINGLE, "--set", "mode=cluster,persistence.accessMode=ReadWriteMany")
+_SHARED = "mode=cluster,persistence.accessMode=ReadWriteMany,settings.base_model=/data/models/base"
+CLUSTER = (*SINGLE, "--set", _SHARED)
 JOBS = (
     *CLUSTER,
     *("--set", "trainer.mode=jobs,repositories[0].source=https://git.example.com/a.git"),
@@ -32,7 +33,6 @@ JOBS = (
 MODES = pytest.mark.parametrize("words", [SINGLE, CLUSTER, JOBS], ids=["single", "cluster", "jobs"])
 CUSTOM_KINDS = ("HTTPRoute", "PrometheusRule", "ScaledObject", "ServiceMonitor")
 """Defined by others; Kubernetes has no schema for them."""
-_SHARED = "mode=cluster,persistence.accessMode=ReadWriteMany"
 BAD = [
     (["mode=clutser"], "mode"),
     (["settings.prot=8080"], "prot"),
@@ -63,6 +63,8 @@ BAD = [
     (["trainer.dispatcher.most=0"], "most"),
     ([f"{_SHARED},trainer.mode=jobs"], "networkPolicy.kubernetes"),
     ([f"{_SHARED},vllm.keda.enabled=true,vllm.hpa.enabled=true"], "vllm.hpa.enabled"),
+    ([f"{_SHARED},vllm.model=/data/models/other"], "vllm.model"),
+    (["mode=cluster,persistence.accessMode=ReadWriteMany"], "settings.base_model"),
     (["mode=cluster"], "ReadWriteMany"),
     (["mode=cluster,persistence.enabled=false"], "persistence.enabled"),
 ]
@@ -249,7 +251,13 @@ def test_vllm_sees_model_and_adapters_and_no_code() -> None:
     assert mounted() == own
     shared = mounted("--set", "persistence.adaptersClaim=objects")
     assert shared == {("adapters", "/data/adapters", None), ("data", "/data/models", "models")}
-    assert mounted("--set", "vllm.model=Qwen/Qwen2.5-Coder-7B") == {("data", "/data/adapters", "adapters")}
+    hub = mounted("--set", "settings.base_model=Qwen/Qwen2.5-Coder-7B")
+    assert hub == {("data", "/data/adapters", "adapters")}
+
+
+def test_vllm_serves_the_model_whose_token_ids_it_is_sent() -> None:
+    (pod,) = pods((one("StatefulSet", "demo-homespun-vllm", *CLUSTER, "--set", "settings.base_model=/data/models/b"),))
+    assert "--model=/data/models/b" in pod["containers"][0]["args"]
 
 
 @pytest.mark.parametrize("by", ["keda", "hpa"])
