@@ -65,6 +65,7 @@ BAD = [
     ([f"{_SHARED},vllm.keda.enabled=true,vllm.hpa.enabled=true"], "vllm.hpa.enabled"),
     ([f"{_SHARED},vllm.model=/data/models/other"], "vllm.model"),
     (["mode=cluster,persistence.accessMode=ReadWriteMany"], "settings.base_model"),
+    ([f"{_SHARED},settings.base_model=Qwen/Qwen2.5-Coder-7B"], "settings.base_model"),
     (["mode=cluster"], "ReadWriteMany"),
     (["mode=cluster,persistence.enabled=false"], "persistence.enabled"),
 ]
@@ -140,14 +141,18 @@ def test_what_pods_run_are_commands_that_exist(example: Path) -> None:
 @MODES
 def test_no_pod_may_more_than_the_restricted_standard_allows(words: tuple[str, ...]) -> None:
     for pod in pods(rendered(*words)):
-        may_call = pod["containers"][0]["name"] == "dispatcher"
-        assert pod["automountServiceAccountToken"] is may_call and pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in [*pod.get("initContainers", []), *pod["containers"]]:
-            rights = container["securityContext"]
-            assert rights["readOnlyRootFilesystem"] is True and rights["allowPrivilegeEscalation"] is False
-            assert rights["capabilities"] == {"drop": ["ALL"]}
-            assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
+        _check_rights(pod)
+
+
+def _check_rights(pod: dict[str, Any]) -> None:
+    may_call = pod["containers"][0]["name"] == "dispatcher"
+    assert pod["automountServiceAccountToken"] is may_call and pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        rights = container["securityContext"]
+        assert rights["readOnlyRootFilesystem"] is True and rights["allowPrivilegeEscalation"] is False
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
 
 
 @MODES
@@ -251,8 +256,19 @@ def test_vllm_sees_model_and_adapters_and_no_code() -> None:
     assert mounted() == own
     shared = mounted("--set", "persistence.adaptersClaim=objects")
     assert shared == {("adapters", "/data/adapters", None), ("data", "/data/models", "models")}
-    hub = mounted("--set", "settings.base_model=Qwen/Qwen2.5-Coder-7B")
-    assert hub == {("data", "/data/adapters", "adapters")}
+
+
+def test_a_pod_copies_a_model_to_where_the_examples_look_for_it() -> None:
+    file = CHART.parent / "copy-model.yaml"
+    for version in VERSIONS:
+        _check_schema(file, version)
+    (pod,) = pods((yaml.safe_load(file.read_text()),))
+    _check_rights(pod)
+    (mount,), (volume,) = pod["containers"][0]["volumeMounts"], pod["volumes"]
+    assert mount["mountPath"] == "/data" and volume["persistentVolumeClaim"] == {"claimName": "homespun"}
+    (target,) = re.findall(r"kubectl cp \S+ copy-model:(\S+)", (CHART.parents[1] / "README.md").read_text())
+    models = {settings("--values", str(example)).get("base_model", target) for example in EXAMPLES}
+    assert models == {target}
 
 
 def test_vllm_serves_the_model_whose_token_ids_it_is_sent() -> None:
