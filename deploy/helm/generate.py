@@ -25,16 +25,15 @@ SECRET = re.compile(r"_(token|secret)$|^database_url$")
 _TEXT = {"type": "string"}
 _TEXTS = {"type": "array", "items": _TEXT}
 _PEERS = {"type": "array", "items": {"type": "object"}}
+_PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
+_PORTS = {"type": "array", "minItems": 1, "items": _PORT}
 _EGRESS = {
     "type": "array",
     "items": {
         "type": "object",
         "additionalProperties": False,
         "required": ["cidr", "ports"],
-        "properties": {
-            "cidr": {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/\d{1,3}$"},
-            "ports": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 1, "maximum": 65535}},
-        },
+        "properties": {"cidr": {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/\d{1,3}$"}, "ports": _PORTS},
     },
 }
 _COUNT = {"type": "integer", "minimum": 0}
@@ -52,13 +51,19 @@ SPECIAL: dict[str, Any] = {
     "persistence.accessMode": {"enum": ["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"]},
     "persistence.size": {"type": "string", "pattern": r"^\d+(\.\d+)?(Mi|Gi|Ti)$"},
     "service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
-    "service.port": {"type": "integer", "minimum": 1, "maximum": 65535},
+    "service.port": _PORT,
     "gateway.autoscaling.targetCPU": {"type": "integer", "minimum": 10, "maximum": 100},
     "vllm.maxLoraRank": {"enum": [1, 8, 16, 32, 64, 128, 256, 320, 512]},
     "podSecurity.runAsUser": _OR_NULL,
     "podSecurity.fsGroup": _OR_NULL,
     "networkPolicy.from": _PEERS,
     "networkPolicy.scrapeFrom": _PEERS,
+    "networkPolicy.dns": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["to", "ports"],  # a rule without is open to everything
+        "properties": {"to": _PEERS | {"minItems": 1}, "ports": _PORTS},
+    },
     **{f"networkPolicy.{name}": _EGRESS for name in ("git", "database", "identity", "kubernetes", "other")},
     "extraObjects": {"type": "array", "items": {"type": ["object", "string"]}},
     "extraEnv": _PEERS,

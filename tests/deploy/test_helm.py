@@ -54,6 +54,8 @@ BAD = [
     (["persistence.accessMode=Shared"], "accessMode"),
     (["networkPolicy.git[0].cidr=git.example.com,networkPolicy.git[0].ports[0]=443"], "cidr"),
     (["networkPolicy.git[0].cidr=10.0.0.0/8"], "ports"),
+    (["networkPolicy.dns.to=null"], "networkPolicy.dns"),
+    (["networkPolicy.dns.ports[0]=domain"], "dns.ports"),
     (["vllm.maxLoraRank=20"], "maxLoraRank"),
     (["gateway.replicas=two"], "replicas"),
     (["podSecurity.runAsUser=0"], "runAsUser"),
@@ -173,6 +175,17 @@ def test_egress_goes_where_the_values_say_and_nowhere_else() -> None:
     policy = one("NetworkPolicy", "demo-homespun", *SINGLE, *git)["spec"]
     outside = [(rule["ports"], to) for rule in policy["egress"] for to in rule["to"] if "ipBlock" in to]
     assert outside == [([{"port": 22}], {"ipBlock": {"cidr": "10.1.0.0/16"}})]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_every_pod_that_asks_for_names_may_ask_where_its_platform_answers(example: Path) -> None:
+    platform = {"openshift-airgap": ("dns.operator.openshift.io/daemonset-dns", 5353)}
+    label, port = platform.get(example.stem, ("k8s-app", 53))
+    policies = [o["spec"] for o in rendered("--values", str(example)) if o["kind"] == "NetworkPolicy"]
+    rules = [policy["egress"][0] for policy in policies if policy["egress"]]
+    assert rules and all(label in rule["to"][0]["podSelector"]["matchLabels"] for rule in rules)
+    wanted = [{"port": port, "protocol": "UDP"}, {"port": port, "protocol": "TCP"}]
+    assert all(rule["ports"] == wanted for rule in rules)
 
 
 def test_secrets_are_referred_to_and_never_written_down() -> None:
