@@ -316,6 +316,44 @@ def test_an_example_has_room_for_what_the_plan_says(developers: int, capsys: pyt
     assert made["watcher_busy"] < 1 and made["database_gb"] < 200
 
 
+WATCHED = (
+    *(
+        "--set",
+        "monitoring.serviceMonitor=true,monitoring.rules=true,nameOverride=other,fullnameOverride=demo-homespun",
+    ),
+    *("--set", "networkPolicy.scrapeFrom[0].namespaceSelector.matchLabels.team=monitoring"),
+)
+
+
+def test_targets_have_the_job_names_that_alerts_ask_for_whatever_the_release_is_called() -> None:
+    jobs = {
+        o["metadata"]["name"]: o["spec"]["endpoints"][0]["relabelings"]
+        for o in rendered(*CLUSTER, *WATCHED)
+        if o["kind"] == "ServiceMonitor"
+    }
+    assert jobs == {
+        "demo-homespun": [{"targetLabel": "job", "replacement": "homespun"}],
+        "demo-homespun-vllm": [{"targetLabel": "job", "replacement": "homespun-vllm"}],
+    }
+    rules = json.dumps(one("PrometheusRule", "demo-homespun", *CLUSTER, *WATCHED)["spec"])
+    assert set(re.findall(r'job=\\"(.+?)\\"', rules)) == {"homespun"}
+
+
+def test_vllm_is_not_watched_where_nobody_may_read_its_metrics() -> None:
+    words = (*CLUSTER, "--set", "monitoring.serviceMonitor=true")
+    assert [o["metadata"]["name"] for o in rendered(*words) if o["kind"] == "ServiceMonitor"] == ["demo-homespun"]
+
+
+@pytest.mark.parametrize("words", [(*CLUSTER, *WATCHED), *(("--values", str(e)) for e in EXAMPLES)])
+def test_prometheus_is_let_in_to_what_it_is_told_to_watch(words: tuple[str, ...]) -> None:
+    objects = rendered(*words, "--set", "networkPolicy.from[0].podSelector.matchLabels.app=ingress")
+    policies = {json.dumps(o["spec"]["podSelector"]): o["spec"] for o in objects if o["kind"] == "NetworkPolicy"}
+    for monitor in (o["spec"] for o in objects if o["kind"] == "ServiceMonitor"):
+        (rule,) = policies[json.dumps(monitor["selector"])]["ingress"]
+        namespaces = [peer["namespaceSelector"]["matchLabels"] for peer in rule["from"] if "namespaceSelector" in peer]
+        assert "monitoring" in str(namespaces)
+
+
 def test_vllm_has_room_for_the_largest_adapter_that_training_chooses() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())["vllm"]
     assert values["maxLoraRank"] >= max(_RANKS)
