@@ -140,6 +140,21 @@ def test_what_pods_run_are_commands_that_exist(example: Path) -> None:
     assert commands
 
 
+def test_a_server_without_a_repository_serves_and_with_one_indexes_and_trains_too() -> None:
+    def verb(*words: str) -> str:
+        (pod,) = pods((one("StatefulSet", "demo-homespun", *words),))
+        return str(pod["containers"][0]["args"][0])
+
+    assert verb(*SINGLE) == verb("--values", str(CHART / "examples" / "laptop-cluster.yaml")) == "serve"
+    assert verb("--values", str(CHART / "examples" / "team-20-cpu.yaml")) == "up"
+
+
+def test_the_laptop_builds_the_image_that_its_pod_runs() -> None:
+    file = CHART / "examples" / "laptop-cluster.yaml"
+    built = re.findall(r"(?:-t|docker-image) (\S+)", file.read_text())
+    assert set(built) == _images(rendered("--values", str(file))) and len(built) == 2
+
+
 @MODES
 def test_no_pod_may_more_than_the_restricted_standard_allows(words: tuple[str, ...]) -> None:
     for pod in pods(rendered(*words)):
