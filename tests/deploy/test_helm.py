@@ -315,7 +315,8 @@ def test_a_pod_copies_a_model_to_where_the_examples_look_for_it() -> None:
 
 def test_vllm_serves_the_model_whose_token_ids_it_is_sent() -> None:
     (pod,) = pods((one("StatefulSet", "demo-homespun-vllm", *CLUSTER, "--set", "settings.base_model=/data/models/b"),))
-    assert "--model=/data/models/b" in pod["containers"][0]["args"]
+    (container,) = pod["containers"]
+    assert container["command"] == ["vllm", "serve"] and container["args"][0] == "/data/models/b"
 
 
 @pytest.mark.parametrize("by", ["keda", "hpa"])
