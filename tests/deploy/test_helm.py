@@ -15,11 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from homespun_core.cli import VERBS, main
+from homespun_core.cli import VERBS
 from homespun_core.config import load_settings
 from homespun_server.kubernetes.cluster import read_template
-from homespun_server.plan.capacity import Assumptions
-from homespun_trainer.sizing import _RANKS
 from tests.deploy.charts import CHART, EXAMPLES, VERSIONS, one, pods, rendered, run, settings, settings_file, template
 
 SINGLE = ("--set", "existingSecret=secret")
@@ -329,65 +327,6 @@ def test_gateways_know_every_vllm_server_that_an_autoscaler_may_start(by: str) -
     kind = {"keda": "ScaledObject", "hpa": "HorizontalPodAutoscaler"}[by]
     assert one(kind, "demo-homespun-vllm", *words)["spec"]["scaleTargetRef"]["name"] == "demo-homespun-vllm"
     assert one("PodDisruptionBudget", "demo-homespun-vllm", *words)["spec"]["maxUnavailable"] == 1
-
-
-@pytest.mark.parametrize("developers", [1000, 5000])
-def test_an_example_has_room_for_what_the_plan_says(developers: int, capsys: pytest.CaptureFixture[str]) -> None:
-    file = CHART / "examples" / f"company-{developers}.yaml"
-    (words,) = re.findall(r"`homespun (plan --developers \d+ .+?)`", file.read_text())
-    values = yaml.safe_load(file.read_text())
-    days = values["settings"]["feedback_days"]
-    assert main([*words.split(), "--feedback-days", str(days), "--json"]) == 0
-    (made,) = json.loads(capsys.readouterr().out)["plans"]
-    vllm = values["vllm"]
-    assert made["developers"] == developers and made["fits"] and made["is_quick"]
-    assert vllm.get("replicas", vllm.get("keda", {}).get("maxReplicas")) >= made["gpus"] + 1
-    assert values["gateway"]["autoscaling"]["maxReplicas"] >= made["gateway_cores"] + 1  # a core each
-    assert made["watcher_busy"] < 1 and made["database_gb"] < 200
-
-
-WATCHED = (
-    *(
-        "--set",
-        "monitoring.serviceMonitor=true,monitoring.rules=true,nameOverride=other,fullnameOverride=demo-homespun",
-    ),
-    *("--set", "networkPolicy.scrapeFrom[0].namespaceSelector.matchLabels.team=monitoring"),
-)
-
-
-def test_targets_have_the_job_names_that_alerts_ask_for_whatever_the_release_is_called() -> None:
-    jobs = {
-        o["metadata"]["name"]: o["spec"]["endpoints"][0]["relabelings"]
-        for o in rendered(*CLUSTER, *WATCHED)
-        if o["kind"] == "ServiceMonitor"
-    }
-    assert jobs == {
-        "demo-homespun": [{"targetLabel": "job", "replacement": "homespun"}],
-        "demo-homespun-vllm": [{"targetLabel": "job", "replacement": "homespun-vllm"}],
-    }
-    rules = json.dumps(one("PrometheusRule", "demo-homespun", *CLUSTER, *WATCHED)["spec"])
-    assert set(re.findall(r'job=\\"(.+?)\\"', rules)) == {"homespun"}
-
-
-def test_vllm_is_not_watched_where_nobody_may_read_its_metrics() -> None:
-    words = (*CLUSTER, "--set", "monitoring.serviceMonitor=true")
-    assert [o["metadata"]["name"] for o in rendered(*words) if o["kind"] == "ServiceMonitor"] == ["demo-homespun"]
-
-
-@pytest.mark.parametrize("words", [(*CLUSTER, *WATCHED), *(("--values", str(e)) for e in EXAMPLES)])
-def test_prometheus_is_let_in_to_what_it_is_told_to_watch(words: tuple[str, ...]) -> None:
-    objects = rendered(*words, "--set", "networkPolicy.from[0].podSelector.matchLabels.app=ingress")
-    policies = {json.dumps(o["spec"]["podSelector"]): o["spec"] for o in objects if o["kind"] == "NetworkPolicy"}
-    for monitor in (o["spec"] for o in objects if o["kind"] == "ServiceMonitor"):
-        (rule,) = policies[json.dumps(monitor["selector"])]["ingress"]
-        namespaces = [peer["namespaceSelector"]["matchLabels"] for peer in rule["from"] if "namespaceSelector" in peer]
-        assert "monitoring" in str(namespaces)
-
-
-def test_vllm_has_room_for_the_largest_adapter_that_training_chooses() -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())["vllm"]
-    assert values["maxLoraRank"] >= max(_RANKS)
-    assert (values["maxLoraRank"], values["maxLoras"]) == (Assumptions().adapter_rank, Assumptions().adapters)
 
 
 @pytest.mark.parametrize("component", ["gateway", "worker", "vllm"])
