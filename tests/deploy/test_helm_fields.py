@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.deploy.charts import CHART, one, pods, rendered
+from tests.deploy.charts import CHART, EXAMPLES, one, pods, rendered, settings
 from tests.deploy.test_helm import CLUSTER, JOBS, MODES, SINGLE
 
 ROWS: list[dict[str, Any]] = yaml.safe_load("""
@@ -144,6 +145,23 @@ def test_rules_and_dashboard_are_those_of_the_repository() -> None:
     assert one("PrometheusRule", "demo-homespun", *words)["spec"] == rules
     (dashboard,) = one("ConfigMap", "demo-homespun-dashboard", *words)["data"].values()
     assert json.loads(dashboard) == json.loads((observability / "dashboard.json").read_text())
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_a_server_behind_a_proxy_knows_its_address_and_believes_the_proxy_alone(example: Path) -> None:
+    words = ("--values", str(example))
+    hosts = [o["spec"]["rules"][0]["host"] for o in rendered(*words) if o["kind"] == "Ingress"]
+    hosts += [host for o in rendered(*words) if o["kind"] == "HTTPRoute" for host in o["spec"]["hostnames"]]
+    assert hosts or example.stem in ("laptop-cluster", "openshift-airgap")
+    for host in hosts:
+        assert settings(*words)["public_url"] == f"https://{host}"
+        (rule,) = one("NetworkPolicy", "demo-homespun", *words)["spec"]["ingress"]
+        assert {} not in [peer.get("namespaceSelector") for peer in rule["from"]]
+    for pod in pods(rendered(*words)) if hosts else ():
+        for container in pod["containers"]:
+            if container["name"] in ("homespun", "gateway"):
+                (trusted,) = [e["value"] for e in container["env"] if e["name"] == "FORWARDED_ALLOW_IPS"]
+                assert ip_network(trusted).prefixlen
 
 
 @MODES
