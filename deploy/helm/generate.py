@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,47 +24,74 @@ SECRET = re.compile(r"_(token|secret)$|^database_url$")
 
 _TEXT = {"type": "string"}
 _TEXTS = {"type": "array", "items": _TEXT}
-_PEERS = {"type": "array", "items": {"type": "object"}}
-_EGRESS = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["cidr", "ports"],
-        "properties": {
-            "cidr": {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/\d{1,3}$"},
-            "ports": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 1, "maximum": 65535}},
-        },
+_TEXTS_BY_NAME = {"type": "object", "additionalProperties": _TEXT}
+_COUNT = {"type": "integer", "minimum": 0}
+_SOME = {"type": "integer", "minimum": 1}
+
+
+def _object(properties: Mapping[str, Any], required: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    needed = {"required": list(required)} if required else {}
+    return {"type": "object", "additionalProperties": False, **needed, "properties": properties, **more}
+
+
+def _objects(properties: Mapping[str, Any], required: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    return {"type": "array", "items": _object(properties, required, **more)}
+
+
+_CIDR = {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/\d{1,3}$"}
+_PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
+_PORTS = {"type": "array", "minItems": 1, "items": _PORT}
+_EGRESS = _objects({"cidr": _CIDR, "ports": _PORTS}, ["cidr", "ports"])
+_EXPRESSIONS = _objects({"key": _TEXT, "operator": _TEXT, "values": _TEXTS}, ["key", "operator"])
+_SELECTOR = _object({"matchLabels": _TEXTS_BY_NAME, "matchExpressions": _EXPRESSIONS})
+_BLOCK = _object({"cidr": _CIDR, "except": {"type": "array", "items": _CIDR}}, ["cidr"])
+_PEERS = _objects({"namespaceSelector": _SELECTOR, "podSelector": _SELECTOR, "ipBlock": _BLOCK}, minProperties=1)
+_QUANTITIES = {
+    "type": "object",
+    "additionalProperties": False,
+    "patternProperties": {
+        r"^(cpu|memory|ephemeral-storage|hugepages-.+|.+/.+)$": {
+            "type": ["number", "string"],
+            "pattern": r"^\d+(\.\d+)?(m|k|[MGTPE]|[KMGTPE]i)?$",
+        }
     },
 }
-_COUNT = {"type": "integer", "minimum": 0}
+_RESOURCES = _object({"requests": _QUANTITIES, "limits": _QUANTITIES})
+_TOLERATION = dict.fromkeys(("key", "operator", "value", "effect"), _TEXT) | {"tolerationSeconds": {"type": "integer"}}
+_GATEWAY = dict.fromkeys(("group", "kind", "namespace", "name", "sectionName"), _TEXT) | {"port": _PORT}
+_PLACED = ("server", "gateway", "worker", "watcher", "trainer", "vllm")
 _DIGEST = {"type": "string", "pattern": r"^(sha256:[0-9a-f]{64})?$"}
-_MAP = {"type": "object"}
 _OR_NULL = {"type": ["integer", "null"], "minimum": 1}
 
 SPECIAL: dict[str, Any] = {
     "mode": {"enum": ["single", "cluster"]},
     "trainer.mode": {"enum": ["cron", "jobs"]},
-    "trainer.dispatcher.most": {"type": "integer", "minimum": 1},
+    "trainer.dispatcher.most": _SOME,
     "image.pullPolicy": {"enum": ["IfNotPresent", "Always", "Never"]},
     "image.digest": _DIGEST,
     "image.gatewayDigest": _DIGEST,
     "persistence.accessMode": {"enum": ["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"]},
     "persistence.size": {"type": "string", "pattern": r"^\d+(\.\d+)?(Mi|Gi|Ti)$"},
     "service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
-    "service.port": {"type": "integer", "minimum": 1, "maximum": 65535},
+    "service.port": _PORT,
     "gateway.autoscaling.targetCPU": {"type": "integer", "minimum": 10, "maximum": 100},
     "vllm.maxLoraRank": {"enum": [1, 8, 16, 32, 64, 128, 256, 320, 512]},
     "podSecurity.runAsUser": _OR_NULL,
     "podSecurity.fsGroup": _OR_NULL,
     "networkPolicy.from": _PEERS,
     "networkPolicy.scrapeFrom": _PEERS,
+    # A rule without where to or which ports is open to everything.
+    "networkPolicy.dns": _object({"to": _PEERS | {"minItems": 1}, "ports": _PORTS}, ["to", "ports"]),
     **{f"networkPolicy.{name}": _EGRESS for name in ("git", "database", "identity", "kubernetes", "other")},
     "extraObjects": {"type": "array", "items": {"type": ["object", "string"]}},
-    "extraEnv": _PEERS,
-    "httpRoute.parentRefs": _PEERS,
-    **{f"{part}.tolerations": _PEERS for part in ("server", "gateway", "worker", "watcher", "trainer", "vllm")},
-    "global": {"type": "object", "properties": {"imageRegistry": _TEXT, "imagePullSecrets": _TEXTS}},
+    "extraEnv": _objects({"name": _TEXT, "value": _TEXT, "valueFrom": {"type": "object"}}, ["name"]),
+    "httpRoute.parentRefs": _objects(_GATEWAY, ["name"]),
+    **{f"{part}.tolerations": _objects(_TOLERATION) for part in _PLACED},
+    **{f"{part}.resources": _RESOURCES for part in _PLACED},
+    **{f"{part}.affinity": {"type": "object"} for part in ("server", "gateway")},
+    **{
+        f"{part}.{end}": _SOME for part in ("gateway.autoscaling", "vllm.hpa") for end in ("minReplicas", "maxReplicas")
+    },
 }
 
 
@@ -81,11 +108,11 @@ def _closed(values: Mapping[str, Any], path: str, special: Mapping[str, Any]) ->
         where = f"{path}{name}"
         if where in special:
             properties[name] = special[where]
-        elif isinstance(value, dict) and value and not where.endswith(("resources", "Labels")):
+        elif isinstance(value, dict) and value and not where.endswith("Labels"):
             properties[name] = _closed(value, f"{where}.", special)
         else:
             properties[name] = _like(value)
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    return _object(properties)
 
 
 def _like(value: Any) -> dict[str, Any]:
@@ -95,7 +122,7 @@ def _like(value: Any) -> dict[str, Any]:
         return _COUNT
     if isinstance(value, list):
         return _TEXTS
-    return _MAP if isinstance(value, dict) else _TEXT
+    return _TEXTS_BY_NAME if isinstance(value, dict) else _TEXT
 
 
 def _settings() -> dict[str, Any]:
@@ -110,19 +137,19 @@ def _settings() -> dict[str, Any]:
             **({"enum": list(choices)} if choices else {}),
             **({"minimum": low} if low is not None else {}),
         }
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    return _object(properties)
 
 
 def _repositories() -> dict[str, Any]:
     numbers, lists = ("max_repo_mb", "max_clone_mb", "timeout_s"), ("languages", "include", "exclude", "groups")
     properties = {key: _COUNT if key in numbers else _TEXTS if key in lists else _TEXT for key in KEYS}
     properties["keep_completions"] = {"type": "boolean"}
-    return _tables(["source"], properties)
+    return _objects(properties, ["source"])
 
 
 def _adapters() -> dict[str, Any]:
     several = {"oneOf": [_TEXTS, {"const": "all"}]}
-    return _tables(["name", "repositories"], {"name": _TEXT, "repositories": several, "groups": _TEXTS})
+    return _objects({"name": _TEXT, "repositories": several, "groups": _TEXTS}, ["name", "repositories"])
 
 
 def _forges() -> dict[str, Any]:
@@ -134,19 +161,14 @@ def _forges() -> dict[str, Any]:
         "ca_file": _TEXT,
         "minutes": {"type": "number", "exclusiveMinimum": 0},
     }
-    return _tables(["kind", "url"], properties)
+    return _objects(properties, ["kind", "url"])
 
 
 def _notify() -> dict[str, Any]:
     """Without `secret`: what is secret doesn't stand in a ConfigMap."""
     events = {"type": "array", "items": {"anyOf": [{"enum": list(EVENTS)}, {"type": "string", "pattern": r"[*?\[]"}]}}
     properties = {"url": _TEXT, "events": events, "secret_env": _TEXT, "internal": {"type": "boolean"}}
-    return _tables(["url", "secret_env"], properties)
-
-
-def _tables(required: list[str], properties: Mapping[str, Any]) -> dict[str, Any]:
-    item = {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
-    return {"type": "array", "items": item}
+    return _objects(properties, ["url", "secret_env"])
 
 
 def readme(text: str, values: Mapping[str, Any]) -> str:

@@ -15,15 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from homespun_core.cli import VERBS, main
+from homespun_core.cli import VERBS
 from homespun_core.config import load_settings
 from homespun_server.kubernetes.cluster import read_template
-from homespun_server.plan.capacity import Assumptions
-from homespun_trainer.sizing import _RANKS
 from tests.deploy.charts import CHART, EXAMPLES, VERSIONS, one, pods, rendered, run, settings, settings_file, template
 
 SINGLE = ("--set", "existingSecret=secret")
-CLUSTER = (*SINGLE, "--set", "mode=cluster,persistence.accessMode=ReadWriteMany")
+_SHARED = "mode=cluster,persistence.accessMode=ReadWriteMany,settings.base_model=/data/models/base"
+CLUSTER = (*SINGLE, "--set", _SHARED)
 JOBS = (
     *CLUSTER,
     *("--set", "trainer.mode=jobs,repositories[0].source=https://git.example.com/a.git"),
@@ -32,7 +31,6 @@ JOBS = (
 MODES = pytest.mark.parametrize("words", [SINGLE, CLUSTER, JOBS], ids=["single", "cluster", "jobs"])
 CUSTOM_KINDS = ("HTTPRoute", "PrometheusRule", "ScaledObject", "ServiceMonitor")
 """Defined by others; Kubernetes has no schema for them."""
-_SHARED = "mode=cluster,persistence.accessMode=ReadWriteMany"
 BAD = [
     (["mode=clutser"], "mode"),
     (["settings.prot=8080"], "prot"),
@@ -54,22 +52,42 @@ BAD = [
     (["persistence.accessMode=Shared"], "accessMode"),
     (["networkPolicy.git[0].cidr=git.example.com,networkPolicy.git[0].ports[0]=443"], "cidr"),
     (["networkPolicy.git[0].cidr=10.0.0.0/8"], "ports"),
+    (["networkPolicy.dns.to=null"], "networkPolicy.dns"),
+    (["networkPolicy.dns.ports[0]=domain"], "dns.ports"),
     (["vllm.maxLoraRank=20"], "maxLoraRank"),
     (["gateway.replicas=two"], "replicas"),
     (["podSecurity.runAsUser=0"], "runAsUser"),
     (["unknown=1"], "unknown"),
+    (["global.imageRegistri=x"], "imageRegistri"),
+    (["server.resources.limit.memory=4Gi"], "limit"),
+    (["server.resources.limits.memroy=4Gi"], "memroy"),
+    (["server.resources.limits.memory=4GB"], "memory"),
+    (["networkPolicy.from[0].podSelectr=x"], "podSelectr"),
+    (["networkPolicy.from[0].podSelector.app=x"], "podSelector"),
+    (["networkPolicy.scrapeFrom[0].ipBlock.cidr=prometheus"], "ipBlock.cidr"),
+    (["server.tolerations[0].efect=NoSchedule"], "efect"),
+    (["server.nodeSelector.gpu=true"], "nodeSelector"),
+    (["extraEnv[0].nmae=A"], "nmae"),
+    (["gateway.autoscaling.minReplicas=9"], "gateway.autoscaling.minReplicas"),
+    (["gateway.autoscaling.minReplicas=0"], "gateway.autoscaling.minReplicas"),
+    (["vllm.keda.enabled=true,vllm.keda.minReplicas=5"], "vllm.keda.minReplicas"),
+    (["vllm.hpa.enabled=true,vllm.hpa.minReplicas=5"], "vllm.hpa.minReplicas"),
     (["existingSecret="], "existingSecret"),
     (["trainer.mode=kueue"], "trainer.mode"),
     (["trainer.dispatcher.most=0"], "most"),
     ([f"{_SHARED},trainer.mode=jobs"], "networkPolicy.kubernetes"),
     ([f"{_SHARED},vllm.keda.enabled=true,vllm.hpa.enabled=true"], "vllm.hpa.enabled"),
+    ([f"{_SHARED},vllm.model=/data/models/other"], "vllm.model"),
+    (["mode=cluster,persistence.accessMode=ReadWriteMany"], "settings.base_model"),
+    ([f"{_SHARED},settings.base_model=Qwen/Qwen2.5-Coder-7B"], "settings.base_model"),
     (["mode=cluster"], "ReadWriteMany"),
     (["mode=cluster,persistence.enabled=false"], "persistence.enabled"),
 ]
 
 
-def test_helm_finds_nothing_to_complain_about() -> None:
-    done = run("lint", str(CHART), "--strict", *SINGLE)
+@MODES
+def test_helm_finds_nothing_to_complain_about(words: tuple[str, ...]) -> None:
+    done = run("lint", str(CHART), "--strict", *words)
     assert done.returncode == 0, done.stdout
 
 
@@ -135,17 +153,36 @@ def test_what_pods_run_are_commands_that_exist(example: Path) -> None:
     assert commands
 
 
+def test_a_server_without_a_repository_serves_and_with_one_indexes_and_trains_too() -> None:
+    def verb(*words: str) -> str:
+        (pod,) = pods((one("StatefulSet", "demo-homespun", *words),))
+        return str(pod["containers"][0]["args"][0])
+
+    assert verb(*SINGLE) == verb("--values", str(CHART / "examples" / "laptop-cluster.yaml")) == "serve"
+    assert verb("--values", str(CHART / "examples" / "team-20-cpu.yaml")) == "up"
+
+
+def test_the_laptop_builds_the_image_that_its_pod_runs() -> None:
+    file = CHART / "examples" / "laptop-cluster.yaml"
+    built = re.findall(r"(?:-t|docker-image) (\S+)", file.read_text())
+    assert set(built) == _images(rendered("--values", str(file))) and len(built) == 2
+
+
 @MODES
 def test_no_pod_may_more_than_the_restricted_standard_allows(words: tuple[str, ...]) -> None:
     for pod in pods(rendered(*words)):
-        may_call = pod["containers"][0]["name"] == "dispatcher"
-        assert pod["automountServiceAccountToken"] is may_call and pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in [*pod.get("initContainers", []), *pod["containers"]]:
-            rights = container["securityContext"]
-            assert rights["readOnlyRootFilesystem"] is True and rights["allowPrivilegeEscalation"] is False
-            assert rights["capabilities"] == {"drop": ["ALL"]}
-            assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
+        _check_rights(pod)
+
+
+def _check_rights(pod: dict[str, Any]) -> None:
+    may_call = pod["containers"][0]["name"] == "dispatcher"
+    assert pod["automountServiceAccountToken"] is may_call and pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        rights = container["securityContext"]
+        assert rights["readOnlyRootFilesystem"] is True and rights["allowPrivilegeEscalation"] is False
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
 
 
 @MODES
@@ -166,6 +203,17 @@ def test_egress_goes_where_the_values_say_and_nowhere_else() -> None:
     policy = one("NetworkPolicy", "demo-homespun", *SINGLE, *git)["spec"]
     outside = [(rule["ports"], to) for rule in policy["egress"] for to in rule["to"] if "ipBlock" in to]
     assert outside == [([{"port": 22}], {"ipBlock": {"cidr": "10.1.0.0/16"}})]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_every_pod_that_asks_for_names_may_ask_where_its_platform_answers(example: Path) -> None:
+    platform = {"openshift-airgap": ("dns.operator.openshift.io/daemonset-dns", 5353)}
+    label, port = platform.get(example.stem, ("k8s-app", 53))
+    policies = [o["spec"] for o in rendered("--values", str(example)) if o["kind"] == "NetworkPolicy"]
+    rules = [policy["egress"][0] for policy in policies if policy["egress"]]
+    assert rules and all(label in rule["to"][0]["podSelector"]["matchLabels"] for rule in rules)
+    wanted = [{"port": port, "protocol": "UDP"}, {"port": port, "protocol": "TCP"}]
+    assert all(rule["ports"] == wanted for rule in rules)
 
 
 def test_secrets_are_referred_to_and_never_written_down() -> None:
@@ -249,7 +297,25 @@ def test_vllm_sees_model_and_adapters_and_no_code() -> None:
     assert mounted() == own
     shared = mounted("--set", "persistence.adaptersClaim=objects")
     assert shared == {("adapters", "/data/adapters", None), ("data", "/data/models", "models")}
-    assert mounted("--set", "vllm.model=Qwen/Qwen2.5-Coder-7B") == {("data", "/data/adapters", "adapters")}
+
+
+def test_a_pod_copies_a_model_to_where_the_examples_look_for_it() -> None:
+    file = CHART.parent / "copy-model.yaml"
+    for version in VERSIONS:
+        _check_schema(file, version)
+    (pod,) = pods((yaml.safe_load(file.read_text()),))
+    _check_rights(pod)
+    (mount,), (volume,) = pod["containers"][0]["volumeMounts"], pod["volumes"]
+    assert mount["mountPath"] == "/data" and volume["persistentVolumeClaim"] == {"claimName": "homespun"}
+    (target,) = re.findall(r"kubectl cp \S+ copy-model:(\S+)", (CHART.parents[1] / "README.md").read_text())
+    models = {settings("--values", str(example)).get("base_model", target) for example in EXAMPLES}
+    assert models == {target}
+
+
+def test_vllm_serves_the_model_whose_token_ids_it_is_sent() -> None:
+    (pod,) = pods((one("StatefulSet", "demo-homespun-vllm", *CLUSTER, "--set", "settings.base_model=/data/models/b"),))
+    (container,) = pod["containers"]
+    assert container["command"] == ["vllm", "serve"] and container["args"][0] == "/data/models/b"
 
 
 @pytest.mark.parametrize("by", ["keda", "hpa"])
@@ -262,27 +328,6 @@ def test_gateways_know_every_vllm_server_that_an_autoscaler_may_start(by: str) -
     kind = {"keda": "ScaledObject", "hpa": "HorizontalPodAutoscaler"}[by]
     assert one(kind, "demo-homespun-vllm", *words)["spec"]["scaleTargetRef"]["name"] == "demo-homespun-vllm"
     assert one("PodDisruptionBudget", "demo-homespun-vllm", *words)["spec"]["maxUnavailable"] == 1
-
-
-@pytest.mark.parametrize("developers", [1000, 5000])
-def test_an_example_has_room_for_what_the_plan_says(developers: int, capsys: pytest.CaptureFixture[str]) -> None:
-    file = CHART / "examples" / f"company-{developers}.yaml"
-    (words,) = re.findall(r"`homespun (plan --developers \d+ .+?)`", file.read_text())
-    values = yaml.safe_load(file.read_text())
-    days = values["settings"]["feedback_days"]
-    assert main([*words.split(), "--feedback-days", str(days), "--json"]) == 0
-    (made,) = json.loads(capsys.readouterr().out)["plans"]
-    vllm = values["vllm"]
-    assert made["developers"] == developers and made["fits"] and made["is_quick"]
-    assert vllm.get("replicas", vllm.get("keda", {}).get("maxReplicas")) >= made["gpus"] + 1
-    assert values["gateway"]["autoscaling"]["maxReplicas"] >= made["gateway_cores"] + 1  # a core each
-    assert made["watcher_busy"] < 1 and made["database_gb"] < 200
-
-
-def test_vllm_has_room_for_the_largest_adapter_that_training_chooses() -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())["vllm"]
-    assert values["maxLoraRank"] >= max(_RANKS)
-    assert (values["maxLoraRank"], values["maxLoras"]) == (Assumptions().adapter_rank, Assumptions().adapters)
 
 
 @pytest.mark.parametrize("component", ["gateway", "worker", "vllm"])

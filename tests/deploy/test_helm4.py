@@ -49,6 +49,16 @@ def test_the_notes_say_where_to_go_what_is_needed_and_what_is_unsafe() -> None:
     assert "port-forward service/demo-homespun" in laptop and laptop.count("WARNING") == 2  # a made-up token, no volume
 
 
+def test_the_notes_warn_where_prometheus_is_let_in_nowhere() -> None:
+    words = ["existingSecret=secret", "monitoring.serviceMonitor=true"]
+    closed = [*words, "networkPolicy.from[0].podSelector.matchLabels.app=ingress"]
+    let_in = [*closed, "networkPolicy.scrapeFrom[0].podSelector.matchLabels.app=prometheus"]
+    cluster = [*words, "mode=cluster", "persistence.accessMode=ReadWriteMany", "settings.base_model=/data/models/base"]
+    made = helm4([{"files": [], "set": each} for each in (words, closed, let_in, cluster)])
+    told = [found["objects"]["homespun/templates/NOTES.txt"].count("scrapeFrom is empty") for found in made]
+    assert told == [0, 1, 0, 1]
+
+
 def _objects(found: dict[str, Any]) -> list[dict[str, Any]]:
     texts = [text for name, text in found["objects"].items() if not name.endswith("NOTES.txt")]
     return [o for text in texts for o in yaml.safe_load_all(text) if o]

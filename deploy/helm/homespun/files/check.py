@@ -21,6 +21,8 @@ def complete(token: str | None) -> tuple[int, bytes]:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
+    except OSError as error:  # nothing listens there yet
+        return 0, str(error).encode()
 
 
 def completes() -> str | None:
@@ -29,7 +31,7 @@ def completes() -> str | None:
         if status == 200 and isinstance(json.loads(answer)["choices"][0]["text"], str):
             return None
         time.sleep(2)
-    return f"no completion: status {status}"
+    return f"no completion: status {status}, {answer.decode(errors='replace')[:200]}"
 
 
 def denies() -> str | None:
