@@ -120,6 +120,11 @@ def test_documented_make_targets_exist(line: str) -> None:
     assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in targets)
 
 
+def test_each_night_all_is_run_that_make_test_leaves_out() -> None:
+    nightly = (ROOT / ".ci/nightly").read_text()
+    assert set(re.findall(r"^(test-\w+):", MAKEFILE, re.MULTILINE)) == set(re.findall(r"\btest-\w+", nightly))
+
+
 def test_the_table_of_settings_lists_every_one_with_its_default() -> None:
     table = (ROOT / "core" / "SETTINGS.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.MULTILINE))
