@@ -33,6 +33,7 @@ Homespun: code completion spun from your own repositories.
   make check                   formatting, lint, types, import rules
   make format                  put the code into shape
   make bench                   how to run the benchmarks
+  make soak ARGS="--hours 2"   a server for hours, with developers and pushes: does anything grow?
   make docs                    the documentation as a site: build/site
   make docs-serve              the same on http://127.0.0.1:8000
   make lock                    renew constraints.txt
@@ -42,7 +43,7 @@ Homespun: code completion spun from your own repositories.
   PYTHON=...                   the Python to use (3.11 or newer)
 endef
 
-.PHONY: help setup repo-given up test test-vllm test-airgap test-images test-faults bundle check format bench docs docs-serve lock clean
+.PHONY: help setup repo-given up test test-vllm test-airgap test-images test-faults bundle check format bench soak docs docs-serve lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -90,6 +91,9 @@ format: $(DEV)
 bench:
 	@echo "Each benchmark is a script; it prints a table, then one line of JSON. Dated results: benchmarks/LOG.md"
 	@for script in benchmarks/*.py; do echo "  $(BIN)/python $$script --help"; done
+
+soak: $(DEV)
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 docs: $(DEV)
 	$(BIN)/python -m docs.build

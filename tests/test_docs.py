@@ -21,6 +21,8 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "deploy/README.md",
+    "deploy/bundle/README.md",
+    "deploy/helm/homespun/README.md",
     "core/SETTINGS.md",
     "indexer/README.md",
     "trainer/README.md",
@@ -29,21 +31,36 @@ DOCUMENTS = [
     "lsp/editors/emacs/README.md",
     "lsp/editors/neovim/README.md",
     "lsp/editors/vscode/README.md",
+    "tests/faults/README.md",
     "SECURITY.md",
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
 ]
 KNOWN = {*SETTINGS, *repositories.KEYS}
 MAKEFILE = (ROOT / "Makefile").read_text()
+_BEFORE = re.compile(
+    r"(?:[\d*]+(?: [\d*]+){4} |sudo (?:-u \w+ )?|[A-Z_]+=\S* |kubectl exec \S+ -- "
+    r"|docker compose (?:-f \S+ )?exec \S+ )*"
+    r"(?:\S+/bin/)?(?=(?:homespun|make) )"
+)
+"""What may stand before a command of ours: when, as whom, with what, where."""
 
 
 def command_lines(document: str) -> Iterator[str]:
     """Commands in code blocks: fenced or indented lines, and the ExecStart of the unit."""
     text = (ROOT / document).read_text()
-    fenced = re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, re.DOTALL)
+    fenced = re.findall(r"```(?:sh|bash|console|crontab)?\n(.*?)```", text, re.DOTALL)
     indented = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
     for block in fenced + indented:
         for line in block.splitlines():
-            yield line.strip().removeprefix("$ ").split("   #")[0]
+            yield from commands_of(line.strip().removeprefix("$ ").split("   #")[0])
+
+
+def commands_of(line: str) -> Iterator[str]:
+    """Each by itself, without what stands before it and where its output goes; what a shell puts in is one word."""
+    for part in re.split(r" (?:&&|\|) ", re.sub(r"\$\([^)]*\)", "X", line)):
+        command = re.sub(r" >\S+$", "", part.strip())
+        before = _BEFORE.match(command)
+        yield command[before.end() :] if before else command
 
 
 def documented(tool: str) -> list[str]:
@@ -52,6 +69,22 @@ def documented(tool: str) -> list[str]:
         unit = (ROOT / "deploy/systemd/homespun.service").read_text()
         lines += re.findall(r"ExecStart=\S+/(homespun .*)", unit)
     return sorted(set(lines))
+
+
+def test_commands_are_found_behind_what_stands_before_them() -> None:
+    lines = {
+        "sudo -u homespun homespun user list": ["homespun user list"],
+        "0 3 * * * homespun backup a-$(date +\\%u).gz && homespun status": [
+            "homespun backup a-X.gz",
+            "homespun status",
+        ],
+        "kubectl exec statefulset/homespun -- homespun backup a.gz >b": ["homespun backup a.gz"],
+        "docker compose -f c.yaml exec homespun homespun doctor": ["homespun doctor"],
+        "sudo git clone a b && sudo make -C /opt/homespun setup": ["sudo git clone a b", "make -C /opt/homespun setup"],
+        "homespun/bin/homespun up a": ["homespun up a"],
+        "helm install homespun a.tgz": ["helm install homespun a.tgz"],
+    }
+    assert {line: list(commands_of(line)) for line in lines} == lines
 
 
 @pytest.mark.parametrize("line", documented("homespun"))
@@ -65,8 +98,10 @@ def test_documented_commands_parse(line: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_verbs_and_flags_in_running_text_exist(document: str) -> None:
     """What stands between backticks may leave arguments out; so only these can be checked."""
-    for line in re.findall(r"`homespun ([a-z][^`]*)`", (ROOT / document).read_text()):
-        verb, *words = line.split()
+    between = re.findall(r"(?<!`)`([^`]+)`(?!`)", (ROOT / document).read_text())
+    commands = [command for text in between for command in commands_of(" ".join(text.split()))]
+    for line in (command for command in commands if re.match("homespun [a-z]", command)):
+        verb, *words = line.split()[1:]
         parser = argparse.ArgumentParser()
         importlib.import_module(VERBS[verb].module).add_arguments(parser)
         flags = {word.partition("=")[0] for word in words if word.startswith("--")}
@@ -80,8 +115,14 @@ def all_flags(parser: argparse.ArgumentParser) -> set[str]:
 
 @pytest.mark.parametrize("line", documented("make"))
 def test_documented_make_targets_exist(line: str) -> None:
-    targets = [w for w in shlex.split(line, comments=True)[1:] if "=" not in w and not w.startswith("-")]
+    words = shlex.split(re.sub(r" -C \S+", "", line), comments=True)[1:]
+    targets = [w for w in words if "=" not in w and not w.startswith("-")]
     assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in targets)
+
+
+def test_each_night_all_is_run_that_make_test_leaves_out() -> None:
+    nightly = (ROOT / ".ci/nightly").read_text()
+    assert set(re.findall(r"^(test-\w+):", MAKEFILE, re.MULTILINE)) == set(re.findall(r"\btest-\w+", nightly))
 
 
 def test_the_table_of_settings_lists_every_one_with_its_default() -> None:

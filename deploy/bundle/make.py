@@ -181,8 +181,10 @@ def chart(folder: Path) -> None:
 
 
 def plugins(folder: Path, vsix: Path | None) -> None:
+    """Those that are used as they are; VS Code's has to be built."""
     folder.mkdir()
-    for editor in ("neovim", "emacs"):
+    editors = {path.partition("/")[0] for path in _tracked(EDITORS) if "/" in path}
+    for editor in sorted(editors - {"vscode"}):
         archive(folder / f"{editor}.tgz", EDITORS / editor, _tracked(EDITORS / editor), prefix=f"{editor}/")
     if vsix is not None:
         if not vsix.is_file():

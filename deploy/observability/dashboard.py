@@ -44,8 +44,42 @@ PANELS: list[tuple[str, str, dict[str, str]]] = [
     ("Indexes put live, by why", "ops", {"{{state}}": "sum by (state) (rate(homespun_indexes_total[1h]))"}),
     ("Push hooks, by outcome", "ops", {"{{outcome}}": "sum by (outcome) (rate(homespun_hooks_total[1h]))"}),
     ("Live adapters", "short", {"{{instance}}": "homespun_adapters"}),
+    ("Jobs, by kind and state", "short", {"{{kind}}, {{state}}": "max by (kind, state) (homespun_jobs)"}),
+    (
+        "Lost on the way to the database, by why",
+        "ops",
+        {"{{reason}}": "sum by (reason) (rate(homespun_feedback_lost_total[5m]))"},
+    ),
+    ("Entries of the audit log", "short", {"entries": "max(homespun_audit_entries)"}),
+    ("Tokens that are nobody's, a second", "ops", {"{{instance}}": "rate(homespun_refused_tokens_total[5m])"}),
+    (
+        "Finding snippets, and the first token of the model (95th percentile)",
+        "s",
+        {
+            "snippets": "histogram_quantile(0.95, sum by (le) (rate(homespun_retrieval_seconds_bucket[5m])))",
+            "first token": "histogram_quantile(0.95, sum by (le) (rate(homespun_ttft_seconds_bucket[5m])))",
+        },
+    ),
+    (
+        "vLLM: completions",
+        "short",
+        {
+            "{{instance}} computes": "vllm:num_requests_running",
+            "{{instance}} has waiting": "vllm:num_requests_waiting",
+        },
+    ),
+    (
+        "vLLM: cache",
+        "percentunit",
+        {
+            "{{instance}} in use": "vllm:kv_cache_usage_perc",
+            "{{instance}} found there": "rate(vllm:prefix_cache_hits_total[5m])"
+            " / rate(vllm:prefix_cache_queries_total[5m])",
+        },
+    ),
 ]
-"""Title, unit, and the lines: legend and query."""
+"""Title, unit, and the lines: legend and query. Gauges of the database are the same on every gateway; what vLLM counts
+is there where Prometheus asks it, too."""
 
 
 def dashboard() -> dict[str, Any]:

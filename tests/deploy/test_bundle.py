@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.deploy import oci
+from tests.deploy.bundles import make
 from tests.deploy.containers import alone
 from tests.server.test_process import BODY
 
@@ -132,6 +134,21 @@ def test_the_bundle_lists_what_it_holds(bundle: Path) -> None:
     assert all(each["licenses"] for each in components)
     with tarfile.open(next(bundle.glob("homespun-[0-9]*.tgz"))) as chart:
         assert "homespun/Chart.yaml" in chart.getnames()
+
+
+def test_the_plugins_are_those_of_all_editors(tmp_path: Path) -> None:
+    """VS Code's is given, since it has to be built."""
+    vsix = tmp_path / "any.vsix"
+    vsix.touch()
+    make().plugins(tmp_path / "editors", vsix)
+    editors = {path.name for path in (ROOT / "lsp/editors").iterdir() if path.is_dir()}
+    packed = {path.name for path in (tmp_path / "editors").iterdir()}
+    assert packed == {f"{name}.tgz" for name in editors - {"vscode"}} | {"homespun.vsix"} and len(packed) > 3
+
+
+def test_the_vllm_that_the_bundle_names_is_the_charts() -> None:
+    (named,) = set(re.findall(r"vllm/vllm-openai:(\S+?)[\s\"]", (MAKE.parent / "README.md").read_text()))
+    assert f"vllm/vllm-openai:{named}\n" in (ROOT / "deploy/helm/homespun/values.yaml").read_text()
 
 
 def test_the_list_is_what_the_schema_of_cyclonedx_allows(bundle: Path) -> None:

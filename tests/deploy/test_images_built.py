@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,16 @@ def test_the_image_says_who_runs_it_and_has_a_name_for_them() -> None:
     user = json.loads((made / "config.json").read_text())["process"]["user"]
     assert (user["uid"], user["gid"]) == (OWN, 0)
     assert f"homespun:x:{OWN}:0:" in (made / "rootfs/etc/passwd").read_text()
+
+
+def test_the_image_has_what_backs_postgresql_up(tmp_path: Path) -> None:
+    command, config = container("gateway", tmp_path, OWN), tmp_path / "bundle/config.json"
+    asked = json.loads(config.read_text())
+    for program in ("pg_dump", "pg_restore"):
+        asked["process"]["args"] = [program, "--version"]
+        config.write_text(json.dumps(asked))
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stdout.split()[:1]) == (0, [program]), done.stderr
 
 
 def test_the_image_has_no_compiler_no_pip_no_pytorch_and_is_small() -> None:

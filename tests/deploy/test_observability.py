@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from homespun_server.metrics import Metrics
 from tests.e2e.clients.downloads import fetched, kept
@@ -50,6 +51,21 @@ def test_every_metric_that_is_named_exists(name: str) -> None:
     exposed = set(re.findall(r"^# TYPE (\w+)", Metrics().exposition().decode(), re.MULTILINE))
     named = set(re.findall(r"\bhomespun_\w+", (FOLDER / name).read_text()))
     assert {metric.removesuffix("_bucket") for metric in named} <= exposed and named
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    exposed = set(re.findall(r"^# TYPE (\w+)", Metrics().exposition().decode(), re.MULTILINE))
+    named = {
+        name.removesuffix("_bucket") for name in re.findall(r"\bhomespun_\w+", (FOLDER / "dashboard.json").read_text())
+    }
+    assert {name for name in exposed - named if not name.endswith("_created")} == {"homespun_build_info"}
+
+
+def test_every_alert_fires_in_a_test_and_stays_silent_in_one() -> None:
+    rules = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
+    cases = yaml.safe_load((FOLDER / "alerts_test.yaml").read_text())["tests"]
+    tried = {(one["alertname"], bool(one["exp_alerts"])) for case in cases for one in case["alert_rule_test"]}
+    assert tried == {(rule["alert"], fires) for group in rules for rule in group["rules"] for fires in (True, False)}
 
 
 def test_the_dashboard_is_what_its_script_makes() -> None:

@@ -96,3 +96,8 @@ def test_search_knows_the_prose_and_not_the_files_that_are_shown(site: Path) -> 
     }
     assert {"quick-start.html", "runbooks/HomespunDown.html", "security/threat-model.html"} <= known
     assert [page for page in known if page.startswith("files/")] == []
+
+
+def test_what_is_written_for_readers_of_the_site_is_a_page_of_it_and_no_file_to_look_at(site: Path) -> None:
+    shown = {path.relative_to(site / "files").as_posix() for path in site.glob("files/**/README*.html")}
+    assert shown == set()

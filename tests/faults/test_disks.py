@@ -71,17 +71,14 @@ def test_a_full_disk_costs_writes_and_no_completions_and_is_over_with_the_space(
     assert server.ask().status_code == 200 and server.is_ready
 
 
-@pytest.mark.parametrize("when", ["1", "3", "9"])
-def test_a_failed_fsync_is_a_failed_run_and_the_old_index_stays(tmp_path: Path, root: Path, when: str) -> None:
-    """Row 10: what the disk didn't confirm isn't published."""
+def test_a_failed_fsync_is_a_failed_run_and_the_old_index_stays(tmp_path: Path) -> None:
+    """Row 10: what the disk didn't confirm isn't published. All of them fail, since one alone may be a cache's, which
+    is done without; tests/indexer/test_interrupted.py fails each alone."""
     shop = make_shop(tmp_path)
     parent = DataDir(tmp_path / "data").index(repo_id(str(shop)))
     before = storage.current(parent)
     commit(shop, {"shop/new.py": "new_value = 1\n"})
-    failed = homespun("index", "shop", "--data-dir=data", cwd=tmp_path, prefix=failing("fsync", "error=EIO", when))
-    if failed.returncode == 0:  # a cache's fsync: it is done without
-        assert storage.current(parent) != before
-        return
+    failed = homespun("index", "shop", "--data-dir=data", cwd=tmp_path, prefix=failing("fsync", "error=EIO", "1+"))
     assert "the disk failed" in one_line(failed)
     assert storage.current(parent) == before and not list(parent.glob(".tmp-*"))
     assert homespun("index", "shop", "--data-dir=data", cwd=tmp_path).returncode == 0

@@ -32,35 +32,37 @@ Replace = Callable[[Any, str, Any], None]
 
 
 class Faults:
-    """Put in the place of the calls it counts; the one with the number `at` fails instead of being done."""
+    """Put in the place of the calls it counts; the one with the number `at` fails instead of being done, and `failed`
+    is its name then."""
 
     def __init__(self, at: int, fail: Callable[[], None]) -> None:
         self._at, self._fail = at, fail
-        self.count = 0
+        self.count, self.failed = 0, ""
 
     def install(self, replace: Replace, calls: tuple[str, ...]) -> None:
         for name in calls:
-            replace(os, name, self._counted(getattr(os, name)))
+            replace(os, name, self._counted(name, getattr(os, name)))
         write_bytes = storage.write_bytes
 
         def write(path: Path, data: bytes) -> None:
             if self.count + 1 == self._at:
                 path.write_bytes(data[: len(data) // 2])
-            self._step()
+            self._step("write")
             write_bytes(path, data)
 
         replace(storage, "write_bytes", write)
 
-    def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
-            self._step()
+            self._step(name)
             return call(*args, **kwargs)
 
         return counted
 
-    def _step(self) -> None:
+    def _step(self, name: str) -> None:
         self.count += 1
         if self.count == self._at:
+            self.failed = name
             self._fail()
 
 

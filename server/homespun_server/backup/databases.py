@@ -131,4 +131,7 @@ def _postgres(program: str, url: URL, *options: str) -> None:
     done = subprocess.run(command, env=own, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it says nothing"]
+        if "version mismatch" in said[0]:
+            detail = said[-1].rpartition("detail: ")[2]
+            raise StorageError(f"{program} is older than the server ({detail}); install the client of its version")
         raise StorageError(f"{program} failed: {said[0][:300]}")

@@ -255,6 +255,22 @@ def test_postgresql_is_saved_and_restored_into_an_empty_database_only(
     assert make_url(new).database not in (None, make_url(old).database)
 
 
+def test_a_client_older_than_the_server_is_named_with_both_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What PostgreSQL 15's says to a server 17; an image has the client of its Debian."""
+    program = tmp_path / "pg_dump"
+    program.write_text(
+        "#!/bin/sh\necho 'pg_dump: error: aborting because of server version mismatch' >&2\n"
+        "echo 'pg_dump: detail: server version: 17.2; pg_dump version: 15.14' >&2\nexit 1\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("HOMESPUN_DATABASE_URL", "postgresql://u@localhost/d")
+    refusal = said(f"backup {tmp_path / 'b.tar.gz'} --data-dir {tmp_path}", capsys)
+    assert "older than the server (server version: 17.2; pg_dump version: 15.14); install the client" in refusal
+
+
 def test_a_restore_killed_behind_pg_restore_goes_on(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

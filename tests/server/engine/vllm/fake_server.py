@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,10 +22,13 @@ class FakeVllm:
     plan: what becomes of the next completions, one word each, then "ok": a status, or
     drop (no answer), cut (after two tokens), garbage, event (an error as an event), mute (until `released` is set),
     held (after the first token, until `released` is set).
+
+    Completions take `each_s`, one after the other.
     """
 
-    def __init__(self, model: str = "base") -> None:
-        self.model, self.max_context = model, 64
+    def __init__(self, model: str = "base", *, max_context: int = 64, each_s: float = 0.0) -> None:
+        self.model, self.max_context, self.each_s = model, max_context, each_s
+        self.turn = threading.Lock()
         self.plan: deque[str] = deque()
         self.bodies: list[dict[str, Any]] = []
         """Of completions, without trials."""
@@ -143,6 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif plan == "drop":
             self.close()
         else:
+            if vllm.each_s:
+                with vllm.turn:
+                    time.sleep(vllm.each_s)
             try:
                 self._stream(body, plan)
             except OSError:
