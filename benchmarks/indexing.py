@@ -53,7 +53,7 @@ from homespun_indexer.files import source_files
 from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import open_repository
-from homespun_indexer.watch import watch
+from homespun_indexer.watch import After, watch
 
 T = TypeVar("T")
 Row = dict[str, float]
@@ -227,32 +227,28 @@ def updates(subject: Subject, change: Callable[[], str], rounds: int) -> list[fl
 
 
 def watched(subject: Subject, rounds: int) -> Row:
-    """Seconds from the write to the current index that holds it, through the events of the operating system."""
+    """Seconds from the write to the reader that finds it, through the events of the operating system."""
     memory, stop = IndexMemory(), threading.Event()
-    published: queue.Queue[tuple[float, Path]] = queue.Queue()
+    published: queue.Queue[Path] = queue.Queue()
 
-    def refresh() -> None:
-        path = subject.index(memory).path
-        published.put((time.perf_counter(), path))
+    def refresh() -> After:
+        published.put(subject.index(memory).path)
+        return After.DONE
 
-    repo = subject.index(memory).repo
+    repo, reader = subject.index(memory).repo, subject.opened(memory=memory)
     thread = threading.Thread(target=watch, args=(repo, refresh, stop), daemon=True)
     thread.start()
     time.sleep(1)  # until it listens
-    seconds = [_watched_once(subject, published) for _ in range(rounds)]
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        name = subject.write([subject.random.choice(subject.files)])
+        while not finds(reader, name):
+            reader = IndexReader.open(published.get(timeout=_WAIT_S), subject.tokenizer, reader)
+        seconds.append(time.perf_counter() - started)
     stop.set()
     thread.join()
     return _spread("watched_save", seconds)
-
-
-def _watched_once(subject: Subject, published: queue.Queue[tuple[float, Path]]) -> float:
-    started = time.perf_counter()
-    name = subject.write([subject.random.choice(subject.files)])
-    while True:
-        at, path = published.get(timeout=_WAIT_S)
-        with IndexReader.open(path, subject.tokenizer) as reader:
-            if finds(reader, name):
-                return at - started
 
 
 def parsed_alone(subject: Subject, processes: int) -> tuple[float, float]:
