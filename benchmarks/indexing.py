@@ -5,7 +5,8 @@
 A new repository is made of the source files, so that the given one isn't touched, and indexed as `homespun index
 --watch` does it. Beside a cold index stands what parsing alone takes: the same files through the same grammars and as
 many processes, the bytes already in their memory, without starting them and without looking at a tree. A save or a push
-is over when a reader, opened after the one before it, finds a name that wasn't there. Peak memory is the largest sum of
+is over when a reader, opened after the one before it, finds a name that wasn't there; a hooked push, from the forge's
+call to a server that serves it, when the server says so. Peak memory is the largest sum of
 resident memory of all our processes, looked at every 50 ms, so what they share counts once for each. Searches run one
 after the other on one thread, at places drawn from the files.
 
@@ -40,6 +41,8 @@ from pathlib import Path
 from typing import TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a search; read when numpy is imported
+
+from hooked import following
 
 from homespun_core.config import Settings
 from homespun_core.languages import comment_prefix, language_named
@@ -99,7 +102,8 @@ def measure(source: Path, folder: Path, scale: int, rounds: int) -> Row:
     row = {**cold(subject), **warm(subject), **unchanged(subject)}
     with subject.opened() as reader:
         row |= searches(subject, reader)
-    return row | pushes(subject) | saves(subject, rounds) | watched(subject, rounds)
+    row |= pushes(subject) | hooked_pushes(subject, folder / "hooked")
+    return row | saves(subject, rounds) | watched(subject, rounds)
 
 
 class Subject:
@@ -198,13 +202,24 @@ def _query(subject: Subject) -> SearchQuery:
 
 def pushes(subject: Subject) -> Row:
     """A push is committed before the clock starts."""
+    return _spread("push", updates(subject, lambda: _committed(subject), PUSHES))
 
-    def push() -> str:
-        name = subject.write(subject.random.sample(subject.files, min(PUSHED_FILES, len(subject.files))))
-        run_git(subject.clone, *_PERSON, "commit", "--quiet", "--all", "--message=Push")
-        return name
 
-    return _spread("push", updates(subject, push, PUSHES))
+def hooked_pushes(subject: Subject, folder: Path) -> Row:
+    """Through a git host, its signed hook, a watcher that fetches and a server: until that one has opened the index."""
+    seconds = []
+    with following(subject.clone, folder) as site:
+        for _ in range(PUSHES):
+            name = _committed(subject)
+            seconds.append(site.push())
+            assert finds(IndexReader.open(site.index, subject.tokenizer), name), f"{name} is not in the new index"
+    return _spread("hooked_push", seconds)
+
+
+def _committed(subject: Subject) -> str:
+    name = subject.write(subject.random.sample(subject.files, min(PUSHED_FILES, len(subject.files))))
+    run_git(subject.clone, *_PERSON, "commit", "--quiet", "--all", "--message=Push")
+    return name
 
 
 def saves(subject: Subject, rounds: int) -> Row:
