@@ -5,7 +5,8 @@
 A new repository is made of the source files, so that the given one isn't touched, and indexed as `homespun index
 --watch` does it. Beside a cold index stands what parsing alone takes: the same files through the same grammars and as
 many processes, the bytes already in their memory, without starting them and without looking at a tree. A save or a push
-is over when a reader, opened after the one before it, finds a name that wasn't there. Peak memory is the largest sum of
+is over when a reader, opened after the one before it, finds a name that wasn't there; a hooked push, from the forge's
+call to a server that serves it, when the server says so. Peak memory is the largest sum of
 resident memory of all our processes, looked at every 50 ms, so what they share counts once for each. Searches run one
 after the other on one thread, at places drawn from the files.
 
@@ -41,6 +42,8 @@ from typing import TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a search; read when numpy is imported
 
+from hooked import following
+
 from homespun_core.config import Settings
 from homespun_core.languages import comment_prefix, language_named
 from homespun_core.paths import DataDir
@@ -53,7 +56,7 @@ from homespun_indexer.files import source_files
 from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import open_repository
-from homespun_indexer.watch import watch
+from homespun_indexer.watch import After, watch
 
 T = TypeVar("T")
 Row = dict[str, float]
@@ -99,7 +102,8 @@ def measure(source: Path, folder: Path, scale: int, rounds: int) -> Row:
     row = {**cold(subject), **warm(subject), **unchanged(subject)}
     with subject.opened() as reader:
         row |= searches(subject, reader)
-    return row | pushes(subject) | saves(subject, rounds) | watched(subject, rounds)
+    row |= pushes(subject) | hooked_pushes(subject, folder / "hooked")
+    return row | saves(subject, rounds) | watched(subject, rounds)
 
 
 class Subject:
@@ -198,13 +202,24 @@ def _query(subject: Subject) -> SearchQuery:
 
 def pushes(subject: Subject) -> Row:
     """A push is committed before the clock starts."""
+    return _spread("push", updates(subject, lambda: _committed(subject), PUSHES))
 
-    def push() -> str:
-        name = subject.write(subject.random.sample(subject.files, min(PUSHED_FILES, len(subject.files))))
-        run_git(subject.clone, *_PERSON, "commit", "--quiet", "--all", "--message=Push")
-        return name
 
-    return _spread("push", updates(subject, push, PUSHES))
+def hooked_pushes(subject: Subject, folder: Path) -> Row:
+    """Through a git host, its signed hook, a watcher that fetches and a server: until that one has opened the index."""
+    seconds = []
+    with following(subject.clone, folder) as site:
+        for _ in range(PUSHES):
+            name = _committed(subject)
+            seconds.append(site.push())
+            assert finds(IndexReader.open(site.index, subject.tokenizer), name), f"{name} is not in the new index"
+    return _spread("hooked_push", seconds)
+
+
+def _committed(subject: Subject) -> str:
+    name = subject.write(subject.random.sample(subject.files, min(PUSHED_FILES, len(subject.files))))
+    run_git(subject.clone, *_PERSON, "commit", "--quiet", "--all", "--message=Push")
+    return name
 
 
 def saves(subject: Subject, rounds: int) -> Row:
@@ -227,32 +242,28 @@ def updates(subject: Subject, change: Callable[[], str], rounds: int) -> list[fl
 
 
 def watched(subject: Subject, rounds: int) -> Row:
-    """Seconds from the write to the current index that holds it, through the events of the operating system."""
+    """Seconds from the write to the reader that finds it, through the events of the operating system."""
     memory, stop = IndexMemory(), threading.Event()
-    published: queue.Queue[tuple[float, Path]] = queue.Queue()
+    published: queue.Queue[Path] = queue.Queue()
 
-    def refresh() -> None:
-        path = subject.index(memory).path
-        published.put((time.perf_counter(), path))
+    def refresh() -> After:
+        published.put(subject.index(memory).path)
+        return After.DONE
 
-    repo = subject.index(memory).repo
+    repo, reader = subject.index(memory).repo, subject.opened(memory=memory)
     thread = threading.Thread(target=watch, args=(repo, refresh, stop), daemon=True)
     thread.start()
     time.sleep(1)  # until it listens
-    seconds = [_watched_once(subject, published) for _ in range(rounds)]
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        name = subject.write([subject.random.choice(subject.files)])
+        while not finds(reader, name):
+            reader = IndexReader.open(published.get(timeout=_WAIT_S), subject.tokenizer, reader)
+        seconds.append(time.perf_counter() - started)
     stop.set()
     thread.join()
     return _spread("watched_save", seconds)
-
-
-def _watched_once(subject: Subject, published: queue.Queue[tuple[float, Path]]) -> float:
-    started = time.perf_counter()
-    name = subject.write([subject.random.choice(subject.files)])
-    while True:
-        at, path = published.get(timeout=_WAIT_S)
-        with IndexReader.open(path, subject.tokenizer) as reader:
-            if finds(reader, name):
-                return at - started
 
 
 def parsed_alone(subject: Subject, processes: int) -> tuple[float, float]:

@@ -77,6 +77,9 @@ class Settings:
         5_000, "stop cloning or fetching when a clone is larger than this", INDEX, PRETRAIN, low=1
     )
     git_timeout_s: int = _setting(1_800, "time limit for cloning and fetching", INDEX, PRETRAIN, low=1)
+    index_minutes: int = _setting(
+        120, "indexing of a repository ends after so long; what was finished is kept for the next time", INDEX, low=1
+    )
     embedder: str = _setting(
         "none", "also find snippets by vectors: none, builtin, or a sentence-transformers directory", INDEX
     )

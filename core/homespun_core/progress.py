@@ -1,4 +1,5 @@
-"""Progress as plain lines for logs, pipes and CI, or as JSON for programs. On a terminal there are bars instead."""
+"""Progress as plain lines for logs, pipes and CI, or as JSON for programs. On a terminal there are bars instead. Work
+that says how far it is can be ended there, too."""
 
 from __future__ import annotations
 
@@ -8,8 +9,27 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from homespun_core.types import Progress
+
 _EVERY_S = 5.0
 _JSON_EVERY_S = 1.0
+
+
+class Checked:
+    """Passes on how far work is, unless `check` raises: that ends the work."""
+
+    def __init__(self, progress: Progress, check: Callable[[], None]) -> None:
+        self._progress, self._check = progress, check
+
+    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+        self._progress.start(label, total, unit)
+
+    def advance(self, done: int, note: str = "") -> None:
+        self._check()
+        self._progress.advance(done, note)
+
+    def finish(self, note: str = "") -> None:
+        self._progress.finish(note)
 
 
 class PlainProgress:

@@ -49,6 +49,7 @@ class RepositoryConfig:
     max_repo_mb: int | None = None
     max_clone_mb: int | None = None
     timeout_s: int | None = None
+    index_minutes: int | None = None
     token_file: Path | None = field(default=None, repr=False)
     token_env: str | None = None
     """Environment variable with the token. At most one of the two is set."""
@@ -59,7 +60,7 @@ class RepositoryConfig:
 
 
 _TEXTS = ("languages", "include", "exclude", "groups")
-_NUMBERS = ("max_repo_mb", "max_clone_mb", "timeout_s")
+_NUMBERS = ("max_repo_mb", "max_clone_mb", "timeout_s", "index_minutes")
 _SWITCHES = ("keep_completions",)
 _RULES = tuple(f.name for f in fields(SourceRules))
 KEYS = ("source", "name", "branch", *_TEXTS, *_NUMBERS, *_SWITCHES, "token_file", "token_env", "user")

@@ -141,7 +141,8 @@ def _settings() -> dict[str, Any]:
 
 
 def _repositories() -> dict[str, Any]:
-    numbers, lists = ("max_repo_mb", "max_clone_mb", "timeout_s"), ("languages", "include", "exclude", "groups")
+    numbers = ("max_repo_mb", "max_clone_mb", "timeout_s", "index_minutes")
+    lists = ("languages", "include", "exclude", "groups")
     properties = {key: _COUNT if key in numbers else _TEXTS if key in lists else _TEXT for key in KEYS}
     properties["keep_completions"] = {"type": "boolean"}
     return _objects(properties, ["source"])

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core.errors import RepositoryError
+from homespun_core.memory import available_bytes
 from homespun_core.types import ModelFiles, Progress, Tokenizer
-from homespun_indexer import files, parse
+from homespun_indexer import files, layout, parse
 from homespun_indexer.analysis import AnalysedFile, analyse
 from homespun_indexer.cache import BlobCache
 from homespun_indexer.embedders import NONE, embedded, load_embedder
@@ -32,7 +33,6 @@ from homespun_indexer.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-_MAX_PROCESSES = 16
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.1
 _MAX_MEMORY = 6 << 30
@@ -60,7 +60,7 @@ class Job:
 
 
 def num_processes() -> int:
-    return min(_MAX_PROCESSES, len(os.sched_getaffinity(0)))
+    return layout.affordable(len(os.sched_getaffinity(0)), available_bytes(), len(multiprocessing.active_children()))
 
 
 def build_segments(
@@ -149,8 +149,10 @@ class _Start:
 def _in_pool(jobs: Sequence[Job], start: _Start, progress: Progress) -> list[list[IndexedFile]]:
     context = multiprocessing.get_context("spawn")
     arguments = (start.model, start.done, start.parent, start.max_memory, start.as_lines)
-    with ProcessPoolExecutor(min(num_processes(), len(jobs)), context, _prepare, arguments) as pool:
-        with _environment():
+    with ExitStack() as stack:
+        with _environment():  # one pool after the other, so that each counts the processes of those before
+            width = min(num_processes(), len(jobs))
+            pool = stack.enter_context(ProcessPoolExecutor(width, context, _prepare, arguments))
             futures = [pool.submit(_build_here, job) for job in jobs]
         processes = list(pool._processes.values())  # all of them are started by now
         try:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from homespun_core.errors import BusyError, HomespunError, explain_os_error
 from homespun_core.fences import LEASE_HELP, Lease, work_under
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, hide_credentials, repo_id
+from homespun_core.progress import Checked
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import Manifest, locked, read_manifest
 from homespun_core.types import ModelFiles, Progress, SilentProgress, Tokenizer
@@ -33,6 +35,11 @@ logger = logging.getLogger(__name__)
 
 _NUDGE_S = 0.5
 """How often we look whether somebody says that a repository was pushed to."""
+_SIDE_BY_SIDE = 4
+"""Repositories that a watcher begins with at the same time: a slow one takes up one of these places, and all at once
+would take the machine and the hosts by storm."""
+_END_S = 5.0
+"""Time to tidy up, after Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +88,14 @@ def run(args: argparse.Namespace) -> int:
         work_under(Lease("index", args.lease))
     followed = [Followed(config, loaded.settings) for config in loaded.chosen(args.repositories)]
     resolve_base_model(loaded.settings.base_model, loaded.settings.fim_family)  # a wrong one is said once
-    done = [repository.refresh(progress_for_terminal(loaded.settings.progress)) for repository in followed]
+    progress = progress_for_terminal(loaded.settings.progress)
     if args.watch:
-        keep_fresh(followed)
+        keep_fresh(followed, progress, threading.Event())
+    else:
+        for repository in followed:
+            repository.refresh(progress)
     failures = [repository.failure for repository in followed if repository.failure is not None]
-    return 0 if all(done) else BUSY if all(isinstance(failure, BusyError) for failure in failures) else 1
+    return 0 if not failures else BUSY if all(isinstance(failure, BusyError) for failure in failures) else 1
 
 
 class Followed:
@@ -142,7 +152,7 @@ class Followed:
 
     def _wait(self, repo: Repository, stop: threading.Event) -> None:
         """Until it is time to open the repository again."""
-        if not repo.is_local or not _is_watched(repo, lambda: self._again(repo), stop):
+        if not repo.is_local or not _is_watched(repo, lambda: self._again(repo, stop), stop):
             self._wait_for_nudge(stop)
 
     def _wait_for_nudge(self, stop: threading.Event) -> None:
@@ -157,11 +167,11 @@ class Followed:
 
     def _refresh_until_done(self, stop: threading.Event) -> None:
         pauses = _pauses()
-        while not stop.is_set() and not self.refresh(SilentProgress()):
+        while not stop.is_set() and not self.refresh(_until(stop, SilentProgress())):
             stop.wait(min(next(pauses), self._fetch_s))
 
-    def _again(self, watched: Repository) -> After:
-        if not self.refresh(SilentProgress()):
+    def _again(self, watched: Repository, stop: threading.Event) -> After:
+        if not self.refresh(_until(stop, SilentProgress())):
             return After.FAILED
         assert self._last is not None
         repo = self._last.repo
@@ -169,14 +179,49 @@ class Followed:
         return After.DONE if is_same else After.MOVED
 
 
-def keep_fresh(repositories: Sequence[Followed]) -> None:
-    """Index again whenever one of the repositories changes, each in a thread of its own. Doesn't return."""
-    stop = threading.Event()
-    threads = [threading.Thread(target=repo.follow, args=(stop,), daemon=True) for repo in repositories]
+def keep_fresh(repositories: Sequence[Followed], progress: Progress, stop: threading.Event) -> None:
+    """Index repositories, a few side by side, and each again whenever it changes, in a thread of its own, until `stop`
+    is set or Ctrl-C ends it. `progress` shows one of them at a time."""
+    turns, screen = threading.Semaphore(_SIDE_BY_SIDE), threading.Lock()
+
+    def follow(repo: Followed) -> None:
+        with turns, _free(screen) as is_free:
+            if not stop.is_set():
+                repo.refresh(_until(stop, progress if is_free else SilentProgress()))
+        repo.follow(stop)
+
+    threads = [threading.Thread(target=follow, args=(repo,), daemon=True) for repo in repositories]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        while any(thread.is_alive() for thread in threads) and not stop.is_set():
+            stop.wait(_NUDGE_S)  # not `join`: when Ctrl-C comes in there, Python 3.11 takes the thread for ended
+    finally:
+        stop.set()
+        deadline = time.monotonic() + _END_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def _free(screen: threading.Lock) -> Iterator[bool]:
+    """Whether the screen was free; it isn't for others in the block."""
+    is_free = screen.acquire(blocking=False)
+    try:
+        yield is_free
+    finally:
+        if is_free:
+            screen.release()
+
+
+def _until(stop: threading.Event, progress: Progress) -> Progress:
+    """Ends the thread whose work reports to it, silently."""
+
+    def check() -> None:
+        if stop.is_set():
+            raise SystemExit
+
+    return Checked(progress, check)
 
 
 def _pauses() -> Iterator[float]:

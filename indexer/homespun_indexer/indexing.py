@@ -12,7 +12,7 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError, StorageError
 from homespun_core.paths import DataDir
+from homespun_core.progress import Checked
 from homespun_core.storage import Manifest
 from homespun_core.types import ModelFiles, Progress, Tokenizer
 from homespun_indexer import files, filters, layout
@@ -101,7 +102,8 @@ def index_repository(
     needed.
 
     `exclude` leaves paths out: a corpus that holds out whole files needs an index that hasn't seen them.
-    Raises RepositoryError when there is nothing to index, saying what was skipped and why.
+    Raises RepositoryError when there is nothing to index, saying what was skipped and why; and after `index_minutes`,
+    as soon as what is at work says how far it is: processes every tenth of a second, this one between files.
     """
     indexing = _Indexing(
         repo=repo,
@@ -109,12 +111,25 @@ def index_repository(
         cache=data.cache / "blobs.sqlite",
         model=model,
         tokenizer=tokenizer,
-        progress=progress,
+        progress=Checked(progress, _time_limit(repo, repo.index_minutes or settings.index_minutes)),
         commit=commit,
         memory=memory or IndexMemory(),
         embedder=absolute(settings.embedder),
     )
     return indexing.run(settings, exclude)
+
+
+def _time_limit(repo: Repository, minutes: float) -> Callable[[], None]:
+    deadline = time.monotonic() + minutes * 60
+
+    def check() -> None:
+        if time.monotonic() >= deadline:
+            raise RepositoryError(
+                f"{repo.identity}: indexing took longer than {minutes:g} minutes; raise index_minutes, or leave folders"
+                " out (exclude); what was finished is kept for the next time"
+            )
+
+    return check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _MAX_SEGMENT_BYTES = 24_000_000
-"""A process needs some twenty times the source of the segment it builds."""
+_PROCESS_BYTES = 750_000_000
+"""What a process needs for such a segment: some thirty times its source (two and their parent had 1.7 GB)."""
+_MAX_PROCESSES = 16
 _MIN_SEGMENT_BYTES = 2_000_000
 """Less isn't worth a process."""
 _QUICK_BYTES = 400_000
@@ -30,6 +32,13 @@ class Use:
     @property
     def live_bytes(self) -> int:
         return self.num_bytes - self.dead_bytes
+
+
+def affordable(cpus: int, available_bytes: int | None, running: int) -> int:
+    """How many processes may build segments side by side; one in any case. `running` others may have all that they need
+    yet to take. None is memory that isn't known."""
+    room = cpus if available_bytes is None else available_bytes // _PROCESS_BYTES - running
+    return max(1, min(_MAX_PROCESSES, cpus, room))
 
 
 def cut(sizes: Sequence[int], num_processes: int) -> list[slice]:

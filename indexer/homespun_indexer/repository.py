@@ -53,6 +53,8 @@ class Repository:
     rules: SourceRules = _EVERYTHING
     max_repo_mb: int | None = None
     """Its own limit; None is the setting's."""
+    index_minutes: int | None = None
+    """The same."""
 
     @property
     def is_local(self) -> bool:
@@ -403,4 +405,5 @@ def _repository(
         groups=config.groups,
         rules=config.rules,
         max_repo_mb=config.max_repo_mb,
+        index_minutes=config.index_minutes,
     )

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from homespun_core.config import INDEX, SERVE, TRAIN, LoadedSettings, Settings, add_flags, settings_from_args
 from homespun_core.errors import HomespunError
 from homespun_core.fim import resolve_family
 from homespun_core.languages import languages
+from homespun_core.memory import available_bytes
 from homespun_core.paths import DataDir
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.tokenizer import load_tokenizer
@@ -128,13 +128,10 @@ def _data_dir(settings: Settings) -> Check:
 
 
 def _memory() -> Check:
-    try:
-        available_kb = int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0])
-    except (OSError, IndexError, ValueError):
+    left = available_bytes()
+    if left is None:
         return Check("memory", True, "unknown")
-    return Check(
-        "memory", available_kb > 2_000_000, f"{available_kb / 1e6:.1f} GB free", "close something: 2 GB is the least"
-    )
+    return Check("memory", left > 2e9, f"{left / 1e9:.1f} GB free", "close something: 2 GB is the least")
 
 
 def _port(settings: Settings) -> Check:

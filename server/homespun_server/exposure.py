@@ -1,4 +1,4 @@
-"""Who can reach this server, judged by the address it listens on."""
+"""Who can reach this server, judged by the address it listens on and the one that people are given."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_private(settings: Settings) -> bool:
+    """Whether only people on this machine can reach the server."""
+    return not _reached_by_others(settings)
 
 
 def check_exposure(settings: Settings, *, has_accounts: bool) -> None:

@@ -28,7 +28,7 @@ from homespun_server.access.principal import Principal
 from homespun_server.database.opening import open_database, refuse_damaged
 from homespun_server.engine.protocol import Engine
 from homespun_server.engine.vllm.wire import urls_of
-from homespun_server.exposure import is_loopback
+from homespun_server.exposure import is_private
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.keeping import Keeping, kept
 from homespun_server.feedback.kept import announced
@@ -172,7 +172,7 @@ class Runtime:
             tokenizer=tokenizer,
             engine=engine,
             base_digest=model.digest,
-            is_private=is_loopback(settings.host),
+            is_private=is_private(settings),
             canary_percent=settings.canary_percent,
             shadow=shadow_use(settings),
             adapter_groups=adapter_groups(self._scopes),

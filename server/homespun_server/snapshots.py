@@ -72,7 +72,7 @@ class SnapshotWatcher:
         self._kept_back: list[str] = []
         self._data, self._tokenizer, self._engine, self._base_digest = data, tokenizer, engine, base_digest
         self._is_private = is_private
-        """Whether only the person who runs this server can reach it."""
+        """Whether only people on this machine can reach this server."""
         self._on_index = on_index
         self._ask_for_index = ask_for_index
         """Makes a job, for where nobody watches the repository."""
@@ -219,8 +219,8 @@ class SnapshotWatcher:
         owner = reader.manifest.sources.get("uncommitted_of")
         if owner and not self._is_private:
             raise StorageError(
-                f"{path}: holds what {owner} has saved and not committed, which only a server on loopback may serve;"
-                " index a clone, or with --no-uncommitted"
+                f"{path}: holds what {owner} has saved and not committed, and others can reach this server (host or"
+                " public_url); index a clone, or with --no-uncommitted"
             )
         reader.search(SearchQuery(prefix="import os\n", suffix="", path=None, language=None), 1)
         return reader

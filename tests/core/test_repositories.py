@@ -25,6 +25,7 @@ groups = ["shop developers"]
 max_repo_mb = 100
 max_clone_mb = 300
 timeout_s = 60
+index_minutes = 30
 token_file = "shop.token"
 user = "deploy"
 """
@@ -45,6 +46,7 @@ def test_a_table_says_how_a_repository_is_read() -> None:
             max_repo_mb=100,
             max_clone_mb=300,
             timeout_s=60,
+            index_minutes=30,
             token_file=BASE / "shop.token",
             user="deploy",
         ),

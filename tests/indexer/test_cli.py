@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import io
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +18,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from homespun_core.cli import BUSY
+from homespun_core.cli import BUSY, INTERRUPTED
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, RepositoryError
 from homespun_core.paths import DataDir, repo_id
@@ -24,9 +27,10 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import current, locked
 from homespun_core.types import SilentProgress
 from homespun_indexer import cli
-from homespun_indexer.cli import Followed, _pauses, add_arguments, run
+from homespun_indexer.cli import Followed, _pauses, add_arguments, keep_fresh, run
 from homespun_indexer.progress import RichProgress, progress_for_terminal
 from homespun_indexer.repository import Repository
+from tests.faults.git_host import hosting, processes_that_name
 from tests.repos import SHOP, git, make_repo, write
 
 
@@ -133,6 +137,82 @@ def test_pipes_get_lines_and_terminals_get_bars() -> None:
     bars.finish()
     assert "Reading: 3 files, " in screen.getvalue()
     assert "Thinking: " in screen.getvalue()
+
+
+@contextmanager
+def kept_fresh(settings: Settings, *sources: str) -> Iterator[None]:
+    followed = [Followed(RepositoryConfig(source=source), settings) for source in sources]
+    stop = threading.Event()
+    thread = threading.Thread(target=keep_fresh, args=(followed, SilentProgress(), stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+
+
+def test_a_slow_repository_does_not_delay_the_others(
+    tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's host falls silent in the middle of a clone. It was waited for, for up to half an hour."""
+    monkeypatch.setattr(cli, "_SIDE_BY_SIDE", 2)
+    (tmp_path / "host").mkdir()
+    git(shop, "clone", "--quiet", "--bare", str(shop), str(tmp_path / "host" / "slow.git"))
+    other = make_repo(tmp_path / "other", {"a.go": "package a\n"})
+    data = DataDir(tmp_path / "data")
+
+    def is_indexed(source: str) -> bool:
+        return current(data.index(repo_id(source))) is not None
+
+    with hosting(tmp_path / "host") as host:
+        host.stalls_after, slow = 100, host.url("slow.git")
+        with kept_fresh(Settings(data_dir=str(data.root)), slow, str(shop), str(other)):
+            assert comes_true(lambda: is_indexed(str(shop)) and is_indexed(str(other)))
+            write(shop, {"saved.py": "x = 1\n"})
+            before = current(data.index(repo_id(str(shop))))
+            assert comes_true(lambda: current(data.index(repo_id(str(shop)))) != before)
+            assert processes_that_name(host.port) and not is_indexed(slow)
+            host.stalls_after = None
+            host.released.set()
+            assert comes_true(lambda: is_indexed(slow))
+
+
+STOPPED = """
+import os, signal, sys
+from multiprocessing import active_children
+from homespun_core.cli import main
+from homespun_core.types import SilentProgress
+from homespun_indexer import cli, indexing, layout
+
+class Stopping(SilentProgress):
+    def advance(self, done, note=""):
+        for child in active_children():
+            os.kill(child.pid, signal.SIGSTOP)
+        print(*(child.pid for child in active_children()), flush=True)
+
+if __name__ == "__main__":
+    layout._MIN_SEGMENT_BYTES, indexing.num_processes = 600, lambda: 2
+    cli.progress_for_terminal = lambda kind: Stopping()
+    sys.exit(main(["index", "--watch", *sys.argv[1:]]))
+"""
+
+
+def test_ctrl_c_ends_a_watcher_and_the_processes_that_it_began_with(shop: Path, tmp_path: Path) -> None:
+    """However long they would take: these never end."""
+    script = tmp_path / "script.py"
+    script.write_text(STOPPED)
+    command = [sys.executable, str(script), str(shop), "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        workers = process.stdout.readline().split()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == INTERRUPTED
+        assert process.stderr.read() == "homespun: interrupted; finished work is kept\n"
+    assert len(workers) == 2 and not any(Path(f"/proc/{pid}/exe").exists() for pid in workers)
+    (folder,) = (tmp_path / "data" / "index").iterdir()
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [RepositoryError("gone"), RuntimeError("a bug")])

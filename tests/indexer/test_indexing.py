@@ -742,6 +742,32 @@ def test_ctrl_c_leaves_no_processes_and_no_files(shop: Path, indexer: Indexer, t
     assert list(parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_repository_that_takes_too_long_ends_in_one_line_and_its_last_generation_stays(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """In this process, and in two others. Its own limit beats the setting."""
+    before = indexer.index(shop)
+    monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 600)
+    monkeypatch.setattr(indexing, "num_processes", lambda: processes)
+    commit(shop, {f"new/{number}.py": f"value = {number}\n" * 100 for number in range(4)}, day=1)
+    with pytest.raises(RepositoryError, match=r"shop: indexing took longer than 0 minutes; raise index_minutes.*kept"):
+        indexer.index(shop, settings=replace(Settings(), index_minutes=0))
+    assert multiprocessing.active_children() == []
+    parent = indexer.data.index(indexer.open(shop).id)
+    assert storage.current(parent) == before and not leftovers(parent)
+    own = replace(indexer.open(shop), index_minutes=1)
+    path = indexing.index_repository(
+        own,
+        settings=replace(Settings(), index_minutes=0),
+        data=indexer.data,
+        model=indexer.model,
+        tokenizer=indexer.tokenizer,
+        progress=SilentProgress(),
+    )
+    assert len(read_segments(path)) == processes
+
+
 FOLLOWED_BY_DEATH = """
 import multiprocessing, sys, time
 from pathlib import Path

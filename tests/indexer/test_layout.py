@@ -9,14 +9,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_indexer import layout
-from homespun_indexer.layout import Use, absorbed, cut, worn
+from homespun_indexer.layout import Use, absorbed, affordable, cut, worn
 
-KB, MB = 1_000, 1_000_000
+KB, MB, GB = 1_000, 1_000_000, 1_000_000_000
 SIZES = st.lists(st.one_of(st.integers(0, 3 * MB), st.integers(0, 100)), max_size=60)
 USES = st.lists(
     st.tuples(st.integers(0, 30 * MB), st.floats(0, 1)).map(lambda drawn: Use(drawn[0], int(drawn[0] * drawn[1]))),
     max_size=12,
 )
+
+
+@pytest.mark.parametrize(
+    ("cpus", "available", "running", "expected"),
+    [
+        (2, None, 0, 2),
+        (64, None, 9, 16),
+        (64, 4 * GB, 0, 5),  # a container of 4 GB on a large machine: sixteen would be killed
+        (64, 4 * GB, 4, 1),
+        (64, 4 * GB, 9, 1),
+        (2, 4 * GB, 0, 2),
+        (8, 100 * MB, 0, 1),
+        (8, 0, 0, 1),
+    ],
+)
+def test_there_are_as_many_processes_as_cores_and_memory_allow(
+    cpus: int, available: int | None, running: int, expected: int
+) -> None:
+    assert affordable(cpus, available, running) == expected
+
+
+@given(st.integers(1, 256), st.integers(0, 512 * GB), st.integers(0, 64))
+def test_what_runs_together_has_its_memory(cpus: int, available: int, running: int) -> None:
+    found = affordable(cpus, available, running)
+    assert 1 <= found <= min(16, cpus)
+    assert found == 1 or (found + running) * layout._PROCESS_BYTES <= available
 
 
 @pytest.mark.parametrize(
