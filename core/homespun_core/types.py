@@ -139,6 +139,8 @@ class Completion:
     """`filter`: there was a text, but it was too unlikely to be kept."""
     tokens: tuple[ScoredToken, ...] = ()
     """Those of `text`, where they were asked for and a model wrote it."""
+    stopped_by: str | None = None
+    """The request's stop string that ended it, if one did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

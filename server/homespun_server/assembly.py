@@ -23,18 +23,21 @@ class Assembly:
         self.text = ""
         """Without a stop string and without half a character."""
         self.is_stopped = False
+        self.stop: str | None = None
+        """The stop string that ended it."""
 
     def restart(self) -> None:
         """Without the tokens so far: somebody else writes it from the beginning."""
-        self.ids, self.text, self.is_stopped = [], "", False
+        self.ids, self.text, self.is_stopped, self.stop = [], "", False, None
 
     def add(self, token: int) -> None:
         self.ids.append(token)
         decoded = self._decode(self.ids).rstrip(_INCOMPLETE)
         text = decoded[len(self.opening) :] if decoded.startswith(self.opening) else ""
-        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        at, self.stop = min(found) if found else (len(text), None)
         self.is_stopped = bool(found)
-        self.text = text[: min(found)] if found else text
+        self.text = text[:at]
 
     @property
     def settled(self) -> str:

@@ -7,6 +7,7 @@ and takes as many as come.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,9 @@ BODY_S = 15.0
 """For all of it. An editor sends some 20 kB, and a forge's hook comes from a machine."""
 MAX_BODY_BYTES = 5_000_000
 """For anything; a route may take less."""
+MAX_DROPPED_BYTES = 50_000_000
+"""Read after an answer that came before the body's end, within BODY_S: the kernel resets a connection that is closed
+with something unread, and a client that is still sending then never sees the answer."""
 _CROWDED = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 42\r\n\r\ntoo many connections are open; try again.\n"
@@ -50,6 +54,11 @@ class Connection(H11Protocol):
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEADERS_S, self.transport.close)
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:  # more than is dropped, or dribbled: nothing else would end it
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
         super().connection_lost(exc)
@@ -61,7 +70,8 @@ class Connection(H11Protocol):
 
 
 class BoundedBodies:
-    """Refuses a body that is larger than any route takes, or that doesn't come to its end."""
+    """Refuses a body that is larger than any route takes, or that doesn't come to its end. What an answer leaves unread
+    is dropped, so that the client sees the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -69,15 +79,49 @@ class BoundedBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif _announced_bytes(scope) > MAX_BODY_BYTES:
+            return
+        end = asyncio.get_running_loop().time() + BODY_S
+        unread = Unread(receive, send, is_whole=not _has_body(scope))
+        if _announced_bytes(scope) > MAX_BODY_BYTES:
             error = _too_large(MAX_BODY_BYTES)
-            closing = {"Connection": "close"}
-            response = refused(
-                scope["path"], error.status, error.message, "invalid_request_error", error.code, headers=closing
-            )
-            await response(scope, receive, send)
+            response = refused(scope["path"], error.status, error.message, "invalid_request_error", error.code)
+            await response(scope, unread.receive, unread.send)
         else:
-            await self._app(scope, within(BODY_S, at_most(MAX_BODY_BYTES, receive)), send)
+            await self._app(scope, within(BODY_S, at_most(MAX_BODY_BYTES, unread.receive)), unread.send)
+        if not _waits_for_word(scope):
+            await unread.drop(end)
+        await unread.finish()
+
+
+class Unread:
+    """Holds an answer's last, empty message back, with which the server may close, while the request isn't whole. The
+    answer itself goes at once."""
+
+    def __init__(self, receive: Receive, send: Send, *, is_whole: bool) -> None:
+        self._receive, self._send = receive, send
+        self._is_whole, self._is_held = is_whole, False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._is_whole = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        self._is_held = is_last and not self._is_whole
+        await self._send({**message, "more_body": True} if self._is_held else message)
+
+    async def drop(self, end: float) -> None:
+        """What is left of the body; no more than fits the bounds."""
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(end):
+                while self._is_held and not self._is_whole and size <= MAX_DROPPED_BYTES:
+                    size += len((await self.receive()).get("body", b""))
+
+    async def finish(self) -> None:
+        if self._is_held:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def at_most(number: int, receive: Receive) -> Receive:
@@ -114,6 +158,15 @@ def within(seconds: float, receive: Receive) -> Receive:
         return message
 
     return bounded
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+
+
+def _waits_for_word(scope: Scope) -> bool:
+    """Whether the client sends its body when told to, and so not after a refusal."""
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
 
 
 def _announced_bytes(scope: Scope) -> int:

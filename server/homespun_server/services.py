@@ -384,6 +384,7 @@ class Completer:
             ),
             degraded=tuple(work.degraded),
             tokens=self._scored(work, text),
+            stopped_by=next((s for s in request.stop if s.replace("\r\n", "\n") == work.assembly.stop), None),
         )
 
     def _scored(self, work: Work, text: str) -> tuple[ScoredToken, ...]:

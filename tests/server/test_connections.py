@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,3 +98,48 @@ def test_two_hundred_slow_clients_keep_nobody_else_waiting(address: tuple[str, i
         for _ in range(200):
             stack.enter_context(_connected(address)).sendall(b"POST /v1/comp")
         assert httpx.get(f"http://{address[0]}:{address[1]}/healthz", timeout=10).json() == {"alive": True}
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", PATH])
+@pytest.mark.parametrize("num_bytes", [4_900_000, 10_000_000])
+def test_whoever_sends_too_much_without_looking_reads_the_refusal(
+    address: tuple[str, int], path: str, num_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As urllib does: it asks for the connection to be closed, sends everything, and reads then."""
+    monkeypatch.setattr(connections, "BODY_S", 60)
+    url, body = f"http://{address[0]}:{address[1]}{path}", b"x" * num_bytes
+    for _ in range(3):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=60)
+        assert refused.value.code == 413
+        refused.value.close()
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
+@pytest.mark.parametrize("num_bytes", [b"4000000", b"10000000"])
+def test_whoever_dribbles_after_the_refusal_is_hung_up_on(
+    address: tuple[str, int], close: bytes, num_bytes: bytes
+) -> None:
+    with _connected(address) as connection, pytest.raises(ConnectionError):
+        connection.sendall(HEAD + close + b"Content-Length: " + num_bytes + b"\r\n\r\n{")
+        for _ in range(1_000):
+            connection.sendall(b" ")
+            time.sleep(0.01)
+
+
+def test_no_more_is_read_after_the_refusal_than_is_bounded(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "BODY_S", 60)
+    monkeypatch.setattr(connections, "MAX_DROPPED_BYTES", 1000)
+    with _connected(address) as connection:
+        connection.sendall(HEAD + b"Content-Length: 10000000000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            for _ in range(10_000):
+                connection.sendall(b"x" * 1_000_000)
+
+
+def test_a_client_that_waits_for_the_word_to_send_is_refused_without_it(address: tuple[str, int]) -> None:
+    with _connected(address) as connection:
+        connection.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 10000000\r\n\r\n")
+        assert _answer(connection).startswith(b"HTTP/1.1 413")

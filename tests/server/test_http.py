@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -178,6 +179,30 @@ async def test_a_metric_says_why_live_indexes_were_built(builtin: ModelFiles, in
         metrics = (await client.get("/metrics")).text
     assert 'homespun_indexes_total{state="missing"} 1.0' in metrics
     started.runtime.close()
+
+
+@pytest.mark.parametrize("name", ["homespun_completion_duration", "homespun_ttft", "homespun_retrieval"])
+async def test_times_are_counted_from_five_milliseconds_to_five_seconds(started: Started, name: str) -> None:
+    await _post(started, BODY)
+    async with started.client() as client:
+        metrics = (await client.get("/metrics")).text
+    edges = [float(edge) for edge in re.findall(rf'^{name}_seconds_bucket{{le="([^"]+)"', metrics, re.MULTILINE)]
+    assert min(edges) == 0.005 and sorted(set(edges))[-2:] == [5.0, float("inf")]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "nonsense"])
+async def test_what_a_body_is_its_path_says(started: Started, kind: str) -> None:
+    """Dialects read JSON, whatever it is called: some clients call it nothing. What changes something doesn't."""
+    async with started.client() as client:
+        headers, json_text = {"Content-Type": kind}, json.dumps(BODY | {"max_tokens": 2})
+        completed = await client.post("/v1/completions", content=json_text, headers=headers)
+        odd = await client.post("/v1/completions", content="prompt=x", headers=headers)
+        team = '{"name": "weavers"}'
+        refused = await client.post("/v1/homespun/admin/teams", content=team, headers=headers)
+        teams = (await client.get("/v1/homespun/admin/teams")).json()
+    assert completed.status_code == 200 and completed.json()["choices"]
+    assert odd.status_code == 400 and _error(odd)["code"] == "invalid_json"
+    assert refused.status_code == 400 and _error(refused)["code"] == "invalid_value" and teams == []
 
 
 async def test_an_unknown_path_or_method_is_said_in_the_same_shape(started: Started) -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from homespun_core.logs import JsonLines, TextLines
 from homespun_core.postprocess import finish
 from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Tokenizer
 from homespun_indexer.reader import IndexReader, Searched
-from homespun_server import services
+from homespun_server import services, work
 from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine
 from homespun_server.explained import LADDER
@@ -162,6 +164,7 @@ async def test_a_stop_string_ends_the_text_before_it(make_completer: MakeComplet
     stopped = CompletionRequest(prefix=plain.prefix, suffix="", max_new_tokens=20, raw=True, stop=(stop,))
     completion = await make_completer().complete(stopped, "id")
     assert completion.text == whole[: whole.index(stop)] and completion.finish_reason == "stop"
+    assert completion.stopped_by == stop
 
 
 async def test_the_line_ends_of_the_file_are_kept(make_completer: MakeCompleter) -> None:
@@ -171,7 +174,24 @@ async def test_the_line_ends_of_the_file_are_kept(make_completer: MakeCompleter)
     )
     completer = make_completer()
     expected = (await completer.complete(unix, "id")).text.split("\n\n")[0]
-    assert (await completer.complete(windows, "id")).text == expected.replace("\n", "\r\n")
+    completion = await completer.complete(windows, "id")
+    assert completion.text == expected.replace("\n", "\r\n")
+    assert completion.stopped_by in (None, "\r\n\r\n")
+
+
+async def test_a_limit_on_the_time_of_decoding_ends_it_after_a_whole_line(
+    make_completer: MakeCompleter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(time.monotonic(), 0.002)  # each look at the clock is 2 ms after the last
+    monkeypatch.setattr(work, "time", types.SimpleNamespace(time=time.time, monotonic=lambda: next(ticks)))
+    free = CompletionRequest(prefix="class A:\n    def __init__(self, name, size):\n", suffix="", max_new_tokens=64)
+    whole = await make_completer().complete(free, "id")
+    first, *others = whole.text.splitlines()
+    assert others and whole.finish_reason == "stop"
+    limited = await make_completer().complete(dataclasses.replace(free, max_decode_ms=1), "id")
+    assert (limited.text, limited.finish_reason) == (first, "length")
+    patient = await make_completer().complete(dataclasses.replace(free, max_decode_ms=10_000), "id")
+    assert (patient.text, patient.finish_reason) == (whole.text, "stop")
 
 
 async def test_a_retrieval_timeout_still_completes(

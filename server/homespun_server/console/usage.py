@@ -68,6 +68,15 @@ class Cell:
     summary: Summary
 
 
+NAME_OF: Mapping[str, Callable[[Cell], str]] = {
+    "language": lambda cell: cell.language or "unknown",
+    "editor": lambda cell: cell.editor or "unknown",
+    "adapter": lambda cell: cell.adapter or "base model",
+    "repository": lambda cell: cell.repository or "none",
+}
+"""By what cells can be told apart, and what each is called then."""
+
+
 def cells(engine: Engine, wanted: Wanted) -> list[Cell]:
     names = ("day", *IN_COMMON)
     found: defaultdict[tuple[Any, ...], list[Summary]] = defaultdict(list)
@@ -104,12 +113,8 @@ class TeamCell:
     summary: Summary
 
 
-def by_team(engine: Engine, wanted: Wanted) -> dict[str, Summary]:
-    """Whoever is in several teams counts for each."""
-    return added_up((cell.team, cell.summary) for cell in team_cells(engine, wanted))
-
-
 def team_cells(engine: Engine, wanted: Wanted) -> list[TeamCell]:
+    """Whoever is in several teams counts for each."""
     found: defaultdict[tuple[int, str], list[Summary]] = defaultdict(list)
     in_team = select(members.c.team, members.c.user).distinct().subquery()
     with _counted(engine, wanted) as (connection, whole, rest):

@@ -49,8 +49,8 @@ class LlamaCall(Call):
             "prompt": self.prompt,
             "has_new_line": "\n" in completion.text,
             "truncated": False,  # a prompt is fitted into the context before anything else
-            "stop_type": "limit" if completion.finish_reason == "length" else "eos",
-            "stopping_word": "",
+            "stop_type": _stop_type(completion),
+            "stopping_word": completion.stopped_by or "",
             "tokens_cached": completion.cached_tokens,
             "timings": timings(completion),
         } | note(completion)
@@ -118,6 +118,12 @@ def timings(completion: Completion) -> dict[str, Any]:
 
 
 _ABSENT = object()
+
+
+def _stop_type(completion: Completion) -> str:
+    if completion.finish_reason == "length":
+        return "limit"
+    return "eos" if completion.stopped_by is None else "word"
 
 
 def _rate(name: str, number: int, ms: float) -> dict[str, Any]:

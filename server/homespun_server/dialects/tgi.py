@@ -48,7 +48,7 @@ class TgiCall(Call):
 
     def _ended(self, completion: Completion) -> dict[str, Any]:
         return {
-            "finish_reason": "length" if completion.finish_reason == "length" else "eos_token",
+            "finish_reason": _finish_reason(completion),
             "generated_tokens": completion.completion_tokens,
             "seed": self.request.seed,
         }
@@ -92,6 +92,12 @@ def _temperature(parameters: Fields) -> float:
 
 def _token(token: ScoredToken) -> dict[str, Any]:
     return {"id": token.id, "text": token.text, "logprob": token.logprob, "special": False}
+
+
+def _finish_reason(completion: Completion) -> str:
+    if completion.finish_reason == "length":
+        return "length"
+    return "eos_token" if completion.stopped_by is None else "stop_sequence"
 
 
 def info(facts: ServerFacts) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from homespun_server.dialects import error_body
+from homespun_server.dialects.schemas import TEXT, reply
 from homespun_server.hooks.forges import Hook
 from homespun_server.hooks.receiver import ACCEPTED, Answer, Place, Receiver
 
@@ -19,8 +22,18 @@ MAX_BODY_BYTES = 5_000_000
 router = APIRouter()
 
 
-@router.post(PATH, summary="A push, as a forge tells of it")
-@router.post(PATH + "/{forge}", summary="A push, as a forge tells of it")
+_DESCRIBED: Mapping[str, Any] = {
+    "summary": "A push, as a forge tells of it",
+    "status_code": ACCEPTED,
+    "openapi_extra": {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+        "responses": {str(ACCEPTED): {"content": {"application/json": {"schema": reply(outcome=TEXT)}}}},
+    },
+}
+
+
+@router.post(PATH, **_DESCRIBED)
+@router.post(PATH + "/{forge}", **_DESCRIBED)
 async def receive(request: Request) -> Response:
     """The forge is recognised by its headers; a name in the path is for people's logs."""
     receiver = request.app.state.hooks

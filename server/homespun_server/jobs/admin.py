@@ -17,17 +17,21 @@ from homespun_core.paths import DataDir, hide_credentials
 from homespun_server.access.desk import Desk, for_those_who
 from homespun_server.access.principal import Principal
 from homespun_server.console import losses
-from homespun_server.jobs.http import Ask, apart, explained, is_stopping, queue_of, within
+from homespun_server.dialects import schemas
+from homespun_server.dialects.schemas import NUMBER, TEXT, reply
+from homespun_server.jobs.http import JOB, Ask, apart, explained, is_stopping, queue_of, within
 from homespun_server.jobs.queue import Queue
 from homespun_server.jobs.states import WORKER_KINDS, Job, State
 from homespun_server.jobs.store import NoSuchJob
 from homespun_server.jobs.view import view
+from homespun_server.routes.described import telling
 
 PATH = "/v1/homespun/admin/jobs"
 _EVERY_S = 1.0
 LASTS_S = 4.0
 """Then a browser asks again, by itself: who was turned out meanwhile hears no more."""
 _AGAIN_MS = 250
+_WORKER = reply(name=TEXT, kinds=schemas.listed(TEXT), seen_s_ago=NUMBER)
 _NOTHING = "there is nothing of that name that you may see"
 _Kind = Literal["index", "train", "evaluate", "notify"]
 
@@ -37,7 +41,7 @@ Manager = Annotated[Desk, Depends(for_those_who("manage-repositories"))]
 """Of jobs about repositories they may read; to others, those aren't there."""
 
 
-@router.get("")
+@router.get("", **telling(reply(jobs=schemas.listed(JOB), workers=schemas.listed(_WORKER))))
 def listed(
     request: Request,
     desk: Manager,
@@ -58,7 +62,7 @@ def listed(
     return {"jobs": [view(job) for job in jobs], "workers": _workers(queue)}
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, **telling(JOB, 201))
 def add(request: Request, desk: Manager, wanted: Ask) -> dict[str, Any]:
     """A job that waits already is that one, about the newest commit. Others than admins name what is indexed here."""
     queue = queue_of(request)
@@ -89,7 +93,7 @@ async def events(request: Request, desk: Manager) -> StreamingResponse:
     return StreamingResponse(changes, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-@router.get("/{id}")
+@router.get("/{id}", **telling(JOB))
 def one(request: Request, desk: Manager, id: int) -> dict[str, Any]:
     """Of a training that runs on this machine, the loss so far too: pairs of seconds and loss."""
     job = _job(request, desk.principal, id)
@@ -97,7 +101,7 @@ def one(request: Request, desk: Manager, id: int) -> dict[str, Any]:
     return view(job) | ({"loss": run.points, "held_out_loss": run.held_out} if run else {})
 
 
-@router.get("/{id}/log")
+@router.get("/{id}/log", **telling(reply(log=TEXT)))
 def log(request: Request, desk: Manager, id: int) -> dict[str, str]:
     """The end of what its worker printed: no code is in it."""
     job = _job(request, desk.principal, id)
@@ -105,7 +109,7 @@ def log(request: Request, desk: Manager, id: int) -> dict[str, str]:
         return {"log": queue_of(request).store.log(job.id)}
 
 
-@router.post("/{id}/cancel")
+@router.post("/{id}/cancel", **telling(JOB))
 def cancel(request: Request, desk: Manager, id: int) -> dict[str, Any]:
     job = _job(request, desk.principal, id)
     with explained():
@@ -113,7 +117,7 @@ def cancel(request: Request, desk: Manager, id: int) -> dict[str, Any]:
         return view(queue_of(request).store.cancel(job.id, desk.principal.name))
 
 
-@router.post("/{id}/retry")
+@router.post("/{id}/retry", **telling(JOB))
 def retry(request: Request, desk: Manager, id: int) -> dict[str, Any]:
     job = _job(request, desk.principal, id)
     with explained():

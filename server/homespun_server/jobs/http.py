@@ -13,17 +13,19 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from homespun_server.connections import at_most
 from homespun_server.dialects import BadRequestError
+from homespun_server.dialects.schemas import COUNT, FLAG, NUMBER, TEXT, Schema, listed, optional, reply
 from homespun_server.jobs.queue import Queue
-from homespun_server.jobs.states import Ending, Refused, State
+from homespun_server.jobs.states import Ending, Job, Refused, State
 from homespun_server.jobs.store import NoSuchJob, Step
-from homespun_server.jobs.view import leased, view
+from homespun_server.jobs.view import HIDDEN, leased, view
+from homespun_server.routes.described import telling
 
 PATH = "/v1/homespun/jobs"
 MAX_ID = 2**31 - 1
@@ -38,6 +40,16 @@ _Result = TypeVar("_Result")
 _WorkerKind = Literal["index", "train", "evaluate"]
 _Line = Annotated[str, Field(max_length=1_000)]
 _Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+
+
+def _job_schema() -> Schema:
+    """As `view` shows it."""
+    properties = TypeAdapter(Job).json_schema()["properties"]
+    return reply(**{name: schema for name, schema in properties.items() if name not in HIDDEN})
+
+
+JOB = _job_schema()
+LEASED = reply(**JOB["properties"], fence=COUNT, lease_s=NUMBER)
 
 
 class _Strict(BaseModel):
@@ -126,7 +138,11 @@ async def apart(do: Callable[_Params, _Result], *args: _Params.args, **kwargs: _
     return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(do, *args, **kwargs))
 
 
-@router.post("/lease", responses={204: {"description": "There is nothing to do."}})
+@router.post(
+    "/lease",
+    responses={204: {"description": "There is nothing to do."}},
+    **telling(LEASED),
+)
 async def lease(request: Request, wanted: Wanted) -> Response:
     """The next job, waited for if need be."""
     queue, until = queue_of(request), time.monotonic() + wanted.wait_s
@@ -140,7 +156,7 @@ async def lease(request: Request, wanted: Wanted) -> Response:
         await asyncio.sleep(_LOOK_S)
 
 
-@router.post("/heartbeat")
+@router.post("/heartbeat", **telling(reply(is_unwanted=FLAG)))
 def heartbeat(request: Request, sign: Sign) -> dict[str, Any]:
     """Keeps the lease. 409: it has ended, so stop and publish nothing."""
     step = Step(fraction=sign.fraction, words=sign.words, eta_s=sign.eta_s)
@@ -150,7 +166,7 @@ def heartbeat(request: Request, sign: Sign) -> dict[str, Any]:
     return {"is_unwanted": job.is_unwanted}
 
 
-@router.post("/report")
+@router.post("/report", **telling(JOB))
 def report(request: Request, told: Report) -> dict[str, Any]:
     """What became of the job; it is not this worker's any more."""
     with explained():
@@ -166,7 +182,7 @@ def report(request: Request, told: Report) -> dict[str, Any]:
     return view(job)
 
 
-@router.post("/ask")
+@router.post("/ask", **telling(JOB))
 def ask(request: Request, wanted: Ask) -> dict[str, Any]:
     """For whoever decides by itself what is to be done (`homespun retrain`)."""
     with explained():
@@ -181,7 +197,7 @@ def ask(request: Request, wanted: Ask) -> dict[str, Any]:
     return view(job)
 
 
-@router.get("/due")
+@router.get("/due", **telling(reply(due=COUNT, running=listed(reply(repository=TEXT, worker=optional(TEXT))))))
 def due(request: Request, kind: Annotated[list[_WorkerKind], Query(min_length=1, max_length=3)]) -> dict[str, Any]:
     """How many jobs a worker would be given now, and who is at work on which: for whoever starts workers (`homespun
     dispatch`)."""
@@ -193,20 +209,20 @@ def due(request: Request, kind: Annotated[list[_WorkerKind], Query(min_length=1,
         return {"due": store.num_due(kind), "running": running}
 
 
-@router.get("/{id}")
+@router.get("/{id}", **telling(JOB))
 def one(request: Request, id: int) -> dict[str, Any]:
     with explained():
         return view(queue_of(request).store.get(within(id)))
 
 
-@router.get("/{id}/log")
+@router.get("/{id}/log", **telling(reply(log=TEXT)))
 def log(request: Request, id: int) -> dict[str, str]:
     """For whoever waits for it."""
     with explained():
         return {"log": queue_of(request).store.log(within(id))}
 
 
-@router.post("/{id}/cancel")
+@router.post("/{id}/cancel", **telling(JOB))
 def cancel(request: Request, id: int) -> dict[str, Any]:
     with explained():
         return view(queue_of(request).store.cancel(within(id), "homespun retrain"))

@@ -7,11 +7,12 @@ from typing import Any
 
 from homespun_server.jobs.states import Job
 
+HIDDEN = ("lease_until", "fence")
+
 
 def view(job: Job) -> dict[str, Any]:
     """Times are seconds of the epoch; what only the queue itself needs is left out."""
-    hidden = ("lease_until", "fence")
-    return {name: value for name, value in asdict(job).items() if name not in hidden}
+    return {name: value for name, value in asdict(job).items() if name not in HIDDEN}
 
 
 def leased(job: Job, lease_s: float) -> dict[str, Any]:

@@ -18,6 +18,11 @@ def asking(summary: str, reply: Schema) -> Mapping[str, Any]:
     return {"summary": summary, "openapi_extra": {"responses": _answered(_json(reply))}}
 
 
+def telling(reply: Schema, status: int = 200) -> Mapping[str, Any]:
+    """Of a route that FastAPI knows but for the fields of its answer."""
+    return {"openapi_extra": {"responses": {str(status): {"description": "OK", "content": _json(reply)}}}}
+
+
 def posting(summary: str, body: Schema, reply: Schema, *, stream: str | None = None) -> Mapping[str, Any]:
     """Of a route with a body; `stream` is the media type of an answer in parts."""
     content = _json(reply) | ({stream: {}} if stream else {})

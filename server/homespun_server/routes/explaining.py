@@ -9,8 +9,10 @@ from pydantic import BaseModel, Field
 
 from homespun_server.access.http import bound, charge, demand
 from homespun_server.console import playground
+from homespun_server.dialects.schemas import COUNT, FLAG, NUMBER, TEXT, listed, optional, reply
 from homespun_server.explained import Layer, ladder
 from homespun_server.routes.answering import MAX_BODY_BYTES, loaded_of
+from homespun_server.routes.described import telling
 
 router = APIRouter(prefix="/v1/homespun", tags=["oneself"])
 
@@ -24,7 +26,30 @@ class Wanted(BaseModel):
     without: list[Layer] = Field([], max_length=8)
 
 
-@router.post("/explain")
+_SNIPPET = reply(path=TEXT, start_line=COUNT, score=NUMBER, why=TEXT, shared=listed(TEXT), text=TEXT)
+_ARM = reply(
+    title=TEXT,
+    layers=reply(snippets=FLAG, datastore=FLAG, adapter=FLAG),
+    text=TEXT,
+    finish_reason=TEXT,
+    adapter=optional(TEXT),
+    degraded=listed(TEXT),
+    timings=reply(retrieve_ms=NUMBER, queue_ms=NUMBER, prefill_ms=NUMBER, decode_ms=NUMBER, total_ms=NUMBER),
+    stats=optional({"type": "object"}),
+)
+_EXPLAINED = reply(
+    path=optional(TEXT),
+    repository=optional(TEXT),
+    arms=listed(_ARM),
+    compared=listed(reply(title=TEXT, values=listed(TEXT))),
+    snippets=listed(_SNIPPET),
+    prompt_tokens=COUNT,
+    prompt=listed(reply(text=TEXT, is_control=FLAG)),
+    opening=TEXT,
+)
+
+
+@router.post("/explain", **telling(_EXPLAINED))
 async def explain(request: Request, wanted: Wanted) -> dict[str, Any]:
     """A completion by the base model, then with one layer of code after the other: texts, times, snippets, prompt. It
     is no usage; against limits it counts as the completions that it makes."""

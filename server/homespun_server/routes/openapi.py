@@ -31,7 +31,9 @@ def install(app: FastAPI) -> None:
 def completed(document: dict[str, Any]) -> dict[str, Any]:
     """With the refusals that any route may give; in place, and the same when done twice."""
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
+            if path.startswith("/scim/") and method in ("post", "put", "patch"):
+                operation["requestBody"] = {"required": True, "content": {_SCIM: {"schema": {"type": "object"}}}}
             _complete(path, operation)
     document.setdefault("components", {}).setdefault("securitySchemes", {})["bearer"] = _BEARER
     document["security"] = [{}, {"bearer": []}]

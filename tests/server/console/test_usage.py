@@ -84,7 +84,8 @@ def test_a_team_is_what_its_members_did(database: Engine) -> None:
                     change.add_member(made, user, source)
         for user in (ann, bob):
             change.connection.execute(update(completions).where(completions.c.user == user.name).values(user=user.id))
-    found = usage.by_team(database, Wanted(since=0, until=UNTIL))
+    cells = usage.team_cells(database, Wanted(since=0, until=UNTIL))
+    found = usage.added_up((cell.team, cell.summary) for cell in cells)
     outcomes = store.outcomes(None, 0, UNTIL)
     assert found == {"all": summary(outcomes), "weavers": summary([o for o in outcomes if o.user == ann.id])}
 

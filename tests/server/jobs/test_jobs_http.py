@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
 
 from homespun_core import fences
 from homespun_core.config import Settings
@@ -111,7 +112,8 @@ async def test_workers_show_their_token_and_nobody_elses_will_do(site: Site) -> 
 
 
 async def test_nothing_is_read_of_whoever_has_no_token(site: Site) -> None:
-    num_read = 0
+    """Before the answer; what comes of it afterwards is dropped, so that the client sees the answer."""
+    num_read, read_at_answer = 0, []
 
     async def body() -> AsyncIterator[bytes]:
         nonlocal num_read
@@ -119,13 +121,21 @@ async def test_nothing_is_read_of_whoever_has_no_token(site: Site) -> None:
             num_read += 1
             yield b"[" * 50_000
 
-    transport = httpx.ASGITransport(site.app, raise_app_exceptions=False)
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                read_at_answer.append(num_read)
+            await send(message)
+
+        await site.app(scope, receive, noting)
+
+    transport = httpx.ASGITransport(watched, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080/v1/homespun/jobs") as client:
         assert (await client.post("/lease", content=body())).status_code == 401
-        assert num_read == 0
+        num_read = 0
         client.headers["Authorization"] = f"Bearer {site.token}"
         answer = await client.post("/lease", content=body())
-    assert answer.status_code == 413 and num_read == 21, (answer.text, num_read)
+    assert answer.status_code == 413 and read_at_answer == [0, 21], (answer.text, read_at_answer)
 
 
 async def test_the_token_of_workers_opens_no_other_door(tmp_path: Path) -> None:

@@ -214,6 +214,16 @@ class TestLlamaCpp:
         got = await reply(started, "/infill", self.BODY | {"response_fields": fields})
         assert got.keys() == {"content", "timings/prompt_n", "truncated", "generation_settings/n_predict"}
 
+    async def test_it_says_what_ended_it(self, started: Started) -> None:
+        body = self.BODY | {"input_extra": [], "n_predict": 1}
+        limited = await reply(started, "/infill", body)
+        assert (limited["stop_type"], limited["stopping_word"]) == ("limit", "")
+        word = (await wanted(started))[2:4]
+        for stream in (False, True):
+            response = await post(started, "/infill", self.BODY | {"input_extra": [], "stop": [word], "stream": stream})
+            last = events(response)[-1] if stream else response.json()
+            assert (last["stop_type"], last["stopping_word"]) == ("word", word)
+
     async def test_several_completions_are_a_list(self, started: Started) -> None:
         got = await reply(started, "/infill", self.BODY | {"n_cmpl": 3, "temperature": 1.0, "seed": 3})
         assert [one["index"] for one in got] == [0, 1, 2] and all("content" in one for one in got)
@@ -302,6 +312,8 @@ class TestTgi:
         tokens = got["details"]["tokens"]
         assert "".join(t["text"] for t in tokens) == got["generated_text"] and all(t["logprob"] <= 0 for t in tokens)
         assert got["details"]["finish_reason"] in ("length", "eos_token")
+        stopped = self.BODY | {"parameters": parameters | {"stop": [(await wanted(started))[2:4]]}}
+        assert (await reply(started, "/generate", stopped))["details"]["finish_reason"] == "stop_sequence"
 
     @pytest.mark.parametrize("path", ["/generate_stream", "/"])
     async def test_a_stream_tells_token_by_token(self, started: Started, path: str) -> None:

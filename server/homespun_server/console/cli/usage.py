@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -34,12 +34,6 @@ examples:
   homespun usage --by adapter --daily         a line for each adapter and day
   homespun usage --by language --since 2026-10-01 --json
 """
-_BY: Mapping[str, Callable[[Cell], str]] = {
-    "language": lambda cell: cell.language or "unknown",
-    "editor": lambda cell: cell.editor or "unknown",
-    "adapter": lambda cell: cell.adapter or "base model",
-    "repository": lambda cell: cell.repository or "none",
-}
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _UNIT_DAYS = {"d": 1, "w": 7}
 
@@ -56,7 +50,9 @@ class Row:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    parser.add_argument("--by", choices=("day", "team", *_BY), default="day", help="a line for each (default: day)")
+    parser.add_argument(
+        "--by", choices=("day", "team", *usage.NAME_OF), default="day", help="a line for each (default: day)"
+    )
     parser.add_argument("--daily", action="store_true", help="each day apart")
     parser.add_argument("--since", default="30d", metavar="TIME", help="30d, 12w or a date, 2026-10-01 (default: 30d)")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
@@ -100,7 +96,7 @@ def rows_of(engine: Engine, wanted: Wanted, by: str, *, is_daily: bool) -> list[
     if by == "team":
         found = [(cell.day, cell.team, cell.summary) for cell in usage.team_cells(engine, wanted)]
     else:
-        found = [(cell.day, _BY[by](cell), cell.summary) for cell in cells]
+        found = [(cell.day, usage.NAME_OF[by](cell), cell.summary) for cell in cells]
     keyed = usage.added_up(((day if is_daily else None, name), summary) for day, name, summary in found)
     rows = [Row(day=None if day is None else _date(day), name=name, summary=s) for (day, name), s in keyed.items()]
     return [whole, *sorted(rows, key=lambda row: row.day or "")]

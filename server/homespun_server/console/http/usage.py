@@ -23,6 +23,9 @@ router = APIRouter()
 _WINDOWS = (7, 30, 90)
 _MAX_ROWS = 25
 
+Group = list[tuple[str, int, Summary]]
+"""What is counted under a name on a day."""
+
 
 @router.get(f"{PATH}/usage")
 def show(request: Request) -> Response:
@@ -37,8 +40,14 @@ def show(request: Request) -> Response:
     wanted = usage.Wanted(since=since, user=user, repositories=chosen)
     database = runtime_of(request).database
     found = usage.cells(database, wanted)
-    days = _days(found, usage.latencies(database, wanted), usage.days(wanted.since, now))
-    teams = usage.by_team(database, wanted) if may(who, "read-usage") else {}
+    groups = _groups(found, readable_ids)
+    if may(who, "read-usage"):
+        groups["team"] = [(cell.team, cell.day, cell.summary) for cell in usage.team_cells(database, wanted)]
+    by, name = (request.query_params.get(key, "") for key in ("by", "name"))
+    one = [(day, summary) for other, day, summary in groups.get(by, ()) if other == name]
+    summaries = usage.added_up(one or ((cell.day, cell.summary) for cell in found))
+    latencies = {} if one else usage.latencies(database, wanted)  # of a group they aren't counted
+    days = [Day(day, summaries.get(day), latencies.get(day)) for day in usage.days(wanted.since, now)]
     return page(
         request,
         "usage.html",
@@ -50,8 +59,10 @@ def show(request: Request) -> Response:
         repositories=readable_ids,
         repository=repo if repo in readable_ids else "",
         total=usage.total(found),
-        charts_found=[acceptance(days), counts(days), kept(days), latency(days)],
-        groups=[*_groups(found, readable_ids), *([("Team", list(teams.items()))] if teams else [])],
+        by=by if one else "",
+        name=name,
+        charts_found=[acceptance(days), counts(days), kept(days), *([] if one else [latency(days)])],
+        groups=[(by, _rows(group)) for by, group in groups.items() if group or by != "team"],
     )
 
 
@@ -59,17 +70,16 @@ def _window(text: str) -> int:
     return int(text) if text in map(str, _WINDOWS) else _WINDOWS[0]
 
 
-def _days(found: Sequence[Cell], latencies: usage.Latencies, days: Sequence[int]) -> Sequence[Day]:
-    summaries = usage.grouped(found, lambda cell: cell.day)
-    return [Day(day, summaries.get(day), latencies.get(day)) for day in days]
+def _groups(found: Sequence[Cell], names: Mapping[str, str]) -> dict[str, Group]:
+    """By names as people know them."""
+
+    def known(cell: Cell) -> str:
+        return names.get(cell.repository or "", usage.NAME_OF["repository"](cell))
+
+    named = {**usage.NAME_OF, "repository": known}
+    return {by: [(name(cell), cell.day, cell.summary) for cell in found] for by, name in named.items()}
 
 
-def _groups(found: Sequence[Cell], names: Mapping[str, str]) -> list[tuple[str, list[tuple[str, Summary]]]]:
-    """The first of each, by names as people know them."""
-    groups = {
-        "Language": usage.grouped(found, lambda cell: cell.language or "unknown"),
-        "Adapter": usage.grouped(found, lambda cell: cell.adapter or "base model"),
-        "Repository": usage.grouped(found, lambda cell: names.get(cell.repository or "", cell.repository or "none")),
-        "Editor": usage.grouped(found, lambda cell: cell.editor or "unknown"),
-    }
-    return [(title, list(rows.items())[:_MAX_ROWS]) for title, rows in groups.items()]
+def _rows(group: Group) -> Sequence[tuple[str, Summary]]:
+    """The first of it."""
+    return list(usage.added_up((name, summary) for name, _, summary in group).items())[:_MAX_ROWS]

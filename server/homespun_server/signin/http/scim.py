@@ -191,7 +191,7 @@ def read(request: Request, kind: Kind, id: str) -> Response:
     return _reply(request, resource, kind)
 
 
-@router.post("/{kind}")
+@router.post("/{kind}", status_code=201)
 def create(request: Request, kind: Kind, fields: Annotated[Body, Depends(body)]) -> Response:
     found = _KINDS[kind]
     wanted = _read(found.model, fields, Context.RESOURCE_CREATION_REQUEST)
@@ -224,7 +224,7 @@ def patch(request: Request, kind: Kind, id: str, fields: Annotated[Body, Depends
     return _reply(request, made, kind, Context.RESOURCE_PATCH_RESPONSE)
 
 
-@router.delete("/{kind}/{id}")
+@router.delete("/{kind}/{id}", status_code=204)
 def remove(request: Request, kind: Kind, id: str) -> Response:
     found = _KINDS[kind]
     with _changing(request) as change:
