@@ -115,10 +115,11 @@ def _before_repetition(text: str) -> str:
 
 
 def _without_overlap(line_before: str, text: str, line_after: str) -> str:
-    """Drop an end that repeats what stands right of the cursor, unless the brackets of the line need it."""
+    """Drop an end that repeats what stands right of the cursor, unless the brackets of the line need it, or those that
+    it opens itself."""
     rest = line_after.strip()
     stripped = text.rstrip()
-    if not rest or "\n" in stripped or not stripped.endswith(rest):
+    if not rest or not stripped.endswith(rest) or _depth(rest) < 0 <= _depth(text):
         return text
     cut = stripped.removesuffix(rest)
     imbalance_kept = abs(_depth(line_before + text + line_after))

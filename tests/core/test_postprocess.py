@@ -83,6 +83,24 @@ def test_what_is_shown(prefix: str, completion: str, suffix: str, shown: str) ->
     assert finish(prefix, completion, suffix, language=language) == shown
 
 
+CASES_ANYWHERE = {
+    "several lines up to a closer that is there": ("call(", "\n    1,\n)", ")\n", "\n    1,"),
+    "a closer of their own stays": ("call(", "\n    f(\n        1)", ")\n", "\n    f(\n        1)"),
+    "a closer that the line needs stays": ("foo(bar(", "\n    x)", ")\n", "\n    x)"),
+    "a call within one that began above": ("foo(\n    bar", "(x)", ")\n", "(x)"),
+    "more than a closer that is there": ("call(", "\n    1,\n);", ");\n", "\n    1,"),
+    "a quote that is there": ('x = "', 'a\n    b"', '"\n', "a\n    b"),
+}
+
+
+@pytest.mark.parametrize("language", ["zig", None, "go"])
+@pytest.mark.parametrize(("prefix", "completion", "suffix", "shown"), CASES_ANYWHERE.values(), ids=CASES_ANYWHERE)
+def test_what_is_shown_in_a_language_known_or_not(
+    prefix: str, completion: str, suffix: str, shown: str, language: str | None
+) -> None:
+    assert finish(prefix, completion, suffix, language=language) == shown
+
+
 RIGHT_ALREADY = {
     "a pattern": ("bash", 'case "$1" in\n', "start) run ;;\nstop)\n    halt ;;", "\nesac\n"),
     "a pattern in a function": ("bash", "f() {\n  case $1 in\n  ", "a) run ;;\n  b) halt ;;\n  esac", "\n}\n"),
