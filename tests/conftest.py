@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+_CLIENTS = Path(__file__).parent / "e2e/clients"
 
 # Test processes run side by side; more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +37,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if wanted and not _has_cuda():
         for item in wanted:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """After all else: which real clients were not run. That they pass elsewhere is no news; that nobody ran them is."""
+    yield
+    not_run: dict[str, Counter[str]] = {}
+    for report in terminalreporter.getreports("skipped"):
+        where, _, why = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, "")
+        if Path(where).parent == _CLIENTS:
+            not_run.setdefault(why.removeprefix("Skipped: "), Counter())[report.nodeid.partition("::")[0]] += 1
+    if not_run:
+        terminalreporter.section("real clients that were NOT run", red=True, bold=True)
+    for why, files in not_run.items():
+        tests = ", ".join(f"{file} ({count} tests)" for file, count in files.items())
+        terminalreporter.line(f"{tests}: {why}", red=True)
 
 
 def _has_cuda() -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from homespun_core.brackets import OPENER_OF, OPENERS, Scan, brackets, ends_a_pattern, scan
+from homespun_core.brackets import OPENER_OF, OPENERS, Scan, brackets, breaks_off, ends_a_pattern, scan
 from homespun_core.languages import language_named
+from homespun_core.statements import whole_after
 
 _WINDOW = 8_000
 """Characters before and after the cursor: half a millisecond to read, and most functions are shorter."""
@@ -53,17 +54,21 @@ def before_doubled_quote(prefix: str, text: str, line_after: str, language: str 
     return head if found else text
 
 
-def to_clean_end(prefix: str, text: str, language: str | None) -> str:
-    """Without last lines that leave something open which earlier lines don't; one line stays as it is, since the next
-    is what somebody writes then."""
+def to_clean_end(prefix: str, text: str, suffix: str, language: str | None) -> str:
+    """Without last lines that leave something open, or half a statement of Python, which earlier lines don't; one line
+    stays as it is, since the next is what somebody writes then."""
     state, _ = _before(prefix, language)
-    lines = text.split("\n")
-    if len(lines) < 2 or state.string or language_named(language) is None:
+    lines, known = text.rstrip().split("\n"), language_named(language)
+    if len(lines) < 2 or state.string or known is None:
         return text
     open_after = _open_after_each(lines, language)
-    if not open_after[-1]:
-        return text
-    kept = max((n for n, count in enumerate(open_after) if not count and lines[n].strip()), default=None)
+    closed = [n for n, count in enumerate(open_after) if not count and lines[n].strip()]
+    clean = closed
+    if known.name == "python" and not state.opened:
+        begun = [prefix[prefix.rfind("\n") + 1 :] + lines[0], *lines[1:]]
+        below = next((line for line in suffix.split("\n")[1:] if line.strip()), "")
+        clean = [n for n in whole_after(begun, open_after, below) if n in closed]
+    kept = max(clean or (closed if open_after[-1] else ()), default=None)
     if kept is None and open_after[-1] > open_after[-2] and any(line.strip() for line in lines[:-1]):
         kept = len(lines) - 2
     return text if kept is None else "\n".join(lines[: kept + 1])
@@ -73,8 +78,9 @@ def _open_after_each(lines: Sequence[str], language: str | None) -> list[int]:
     """How much of their own is open after each line: brackets and strings."""
     state, counts = Scan(), []
     for line in lines:
+        is_half = breaks_off(line, language, state)
         state = scan(f"{line}\n", language, state)
-        counts.append(len(state.opened) + bool(state.string))
+        counts.append(len(state.opened) + (bool(state.string) or is_half))
     return counts
 
 

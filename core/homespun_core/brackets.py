@@ -21,6 +21,11 @@ _CHARACTERS = frozenset(("rust", "c", "cpp", "csharp", "java", "kotlin", "scala"
 """Where a single quote encloses a character, or begins a lifetime or a type variable, but no string."""
 _BEFORE_COMMENT = {"bash": r"(?<![^\s;&|])", "dockerfile": r"(?<![^\s;&|])", "perl": r"(?<!\$)"}
 """Where `#` begins no comment in a word: `$#`, `${#names[@]}`, `a#b`."""
+_SPANNING = frozenset(
+    ("bash", "dockerfile", "elixir", "make", "perl", "php", "r", "ruby", "rust", "sql", "svelte", "vue")
+)
+"""Where a string in plain quotes may go on in the next line, or quotes stand in text."""
+_APOSTROPHE = re.compile(r"(?:[^\W\d_]{2}|\bI)'[^']*\Z")
 _BLOCK_COMMENT = r"/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)"
 
 
@@ -66,6 +71,15 @@ def brackets(text: str, language: str | None, start: Scan) -> Iterator[tuple[int
     at = _end_of_what_goes_on(text, start)
     found = _tokens(language).finditer(text, at) if at is not None else ()
     yield from ((match.start(), match[0]) for match in found if match[0] in OPENERS + CLOSERS)
+
+
+def breaks_off(line: str, language: str | None, start: Scan) -> bool:
+    """Whether it is in a string at its end that can't go on in the next. A quote in a word (`don't`) is no sign of
+    that: the line may be prose of a comment that began elsewhere."""
+    known, quote = language_named(language), scan(line, language, start).string
+    if quote not in ("'", '"') or (known is not None and known.name in _SPANNING):
+        return False
+    return quote == '"' or not _APOSTROPHE.search(line)
 
 
 def ends_a_pattern(bracket: str, opened: Sequence[str], language: str | None) -> bool:

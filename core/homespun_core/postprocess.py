@@ -64,7 +64,7 @@ def _cut(prefix: str, text: str, suffix: str, multi_line: bool, language: str | 
     text = _without_overlap(line_before, text, line_after)
     text = before_doubled_quote(prefix, text, line_after, language)
     text = before_stray_closer(prefix, text, suffix, language)
-    text = to_clean_end(prefix, text, language) if is_end else text
+    text = to_clean_end(prefix, text, suffix, language) if is_end else text
     text = _before_stutter(text).rstrip()
     is_echo = _repeats_line_above(prefix, line_before, text) or _repeats_line_below(line_before, text, suffix)
     return "" if is_echo else text
@@ -115,10 +115,11 @@ def _before_repetition(text: str) -> str:
 
 
 def _without_overlap(line_before: str, text: str, line_after: str) -> str:
-    """Drop an end that repeats what stands right of the cursor, unless the brackets of the line need it."""
+    """Drop an end that repeats what stands right of the cursor, unless the brackets of the line need it, or those that
+    it opens itself."""
     rest = line_after.strip()
     stripped = text.rstrip()
-    if not rest or "\n" in stripped or not stripped.endswith(rest):
+    if not rest or not stripped.endswith(rest) or _depth(rest) < 0 <= _depth(text):
         return text
     cut = stripped.removesuffix(rest)
     imbalance_kept = abs(_depth(line_before + text + line_after))

@@ -79,13 +79,13 @@ class CompletionClient:
         user = user_id() if options.send_events else None
         ask = Ask(query=query, max_tokens=query.max_tokens(options.max_tokens), client=self._name, user=user)
         answer = await connection.complete(ask, timeout_ms=options.timeout_ms)
-        if answer.id is not None:
+        if answer.id is not None and options.send_events:
             self._remember(answer.id, connection)
         return answer
 
     async def tell(self, events: Sequence[Mapping[str, object]]) -> bool:
         """What became of completions, each to the server that made it. False when all should be told again later:
-        servers count what they get twice once."""
+        servers count what they get twice once. Of those whose maker isn't known nothing is told."""
         for_each: dict[Connection, list[Mapping[str, object]]] = {}
         for event in events:
             maker = self._makers.get(str(event["completion"]))
@@ -93,6 +93,10 @@ class CompletionClient:
                 for_each.setdefault(maker, []).append(event)
         done = [await maker.tell("/v1/homespun/events", {"events": told}) for maker, told in for_each.items()]
         return all(done)
+
+    def tell_no_more(self) -> None:
+        """Of what was made so far."""
+        self._makers.clear()
 
     async def close(self) -> None:
         connections = list(self._connections.values())

@@ -108,7 +108,7 @@ async def _initialized(ls: HomespunServer, params: types.InitializedParams) -> N
 
 async def _did_change_configuration(ls: HomespunServer, params: types.DidChangeConfigurationParams) -> None:
     """Editors send the new values, or nothing but the news that there are some."""
-    if set(options.section_of(params.settings)) & set(options.OPTIONS):
+    if options.are_given(params.settings):
         ls.configure(params.settings)
     else:
         await ls.pull_configuration()

@@ -135,6 +135,11 @@ def section_of(given: object) -> Mapping[str, object]:
     return section if isinstance(section, Mapping) else {}
 
 
+def are_given(settings: object) -> bool:
+    """Whether these are our options, none of them and misspelt ones included: what was set before may be gone."""
+    return isinstance(settings, Mapping) and (SECTION in settings or bool(OPTIONS.keys() & settings.keys()))
+
+
 def _problem(option: _Option, value: object) -> str | None:
     """Never repeats the value: it may be a secret, in the wrong place or misspelt."""
     if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):

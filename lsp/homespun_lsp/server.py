@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -65,8 +65,8 @@ class HomespunServer(LanguageServer):
         self.counts: Counter[str] = Counter()
         self.client = CompletionClient(self.say, self.announce)
         self.account = Account(self.client, self.say)
-        self.signals = Signals(self._tell)
-        self.watch = Watch(self.signal, self.documents.get)
+        self.signals = Signals(self.client.tell)
+        self.watch = Watch(self.signals.note, self.documents.get)
         self._pace = Pace()
         self.suggester = Suggester(self._fetch, self.documents.get, self._pace)
         self._repositories = Repositories()
@@ -140,6 +140,8 @@ class HomespunServer(LanguageServer):
         if not initial:
             self._is_configured.set()
             self.client.keep_only(self.servers.all)
+            if not all(each.send_events for each in self.servers.options):
+                self.client.tell_no_more()
             self.client.use(self.options_in_front)
         for name, problem in (initially_wrong | wrong | wrong_there).items():
             if name not in self._warned:
@@ -191,9 +193,7 @@ class HomespunServer(LanguageServer):
         wait_ms = 0 if invoked else self._pace.wait_ms(time.monotonic(), self.options.debounce_ms)
         trigger: Trigger = "invoked" if invoked else "typed"
         found = await self.suggester.suggest(place, trigger=trigger, wait_ms=wait_ms, deadline_ms=deadline_ms)
-        if found and found.completion:
-            self._suggested(place, found)
-        return found
+        return self._suggested(place, found) if found and found.completion else found
 
     async def _configured_by(self, deadline_ms: int | None) -> bool:
         within_s = CONFIGURED_WITHIN_S if deadline_ms is None else deadline_ms / 1e3
@@ -215,12 +215,15 @@ class HomespunServer(LanguageServer):
             return "server away"
         return reason
 
-    def _suggested(self, place: Place, found: Suggestion) -> None:
+    def _suggested(self, place: Place, found: Suggestion) -> Suggestion:
+        """What the editor gets: without the id that its server would be told of where that is told nothing."""
         self.counts["suggested"] += 1
-        if found.made and self.options.send_events:
-            self.watch.offered(found.made, place, found.completion)
+        made = found.made if self.options_for(place.document.uri).send_events else None
+        if made:
+            self.watch.offered(made, place, found.completion)
         if self.options.prefetch:
             self.suggester.look_ahead(asking.ahead_of(place, found.completion))
+        return replace(found, made=made)
 
     def opened(self, uri: str) -> None:
         self._neighbourhood.opened(uri)
@@ -239,10 +242,6 @@ class HomespunServer(LanguageServer):
         self.watch.closed(uri)
         self._neighbourhood.closed(uri)
         self._with_several_cursors.discard(uri)
-
-    def signal(self, completion: str, kind: str, characters: int) -> None:
-        if self.options.send_events:
-            self.signals.note(completion, kind, characters)
 
     def offers_menu(self) -> bool:
         """An editor that shows ghost text would otherwise show everything twice."""
@@ -290,10 +289,6 @@ class HomespunServer(LanguageServer):
         if self.options.multi_line != "auto":
             return self.options.multi_line == "always"
         return asking.wants_block(place.text, place.offset, place.document.language)
-
-    async def _tell(self, events: Sequence[Mapping[str, object]]) -> bool:
-        """What waits when the option is turned off is dropped."""
-        return not self.options.send_events or await self.client.tell(events)
 
     def _folders(self) -> tuple[Path, ...]:
         names = [path_of(folder.uri) for folder in self.workspace.folders.values()]

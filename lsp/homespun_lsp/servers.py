@@ -59,8 +59,12 @@ class Servers:
     rules: tuple[Rule, ...] = ()
 
     @property
+    def options(self) -> tuple[Options, ...]:
+        return (self.default, *(rule.options for rule in self.rules))
+
+    @property
     def all(self) -> frozenset[Server]:
-        return frozenset(server_of(options) for options in (self.default, *(rule.options for rule in self.rules)))
+        return frozenset(map(server_of, self.options))
 
     def options_for(self, paths: Collection[Path], remote: str | None) -> Options:
         """The longest rule that fits; of a folder and a repository of equal depth, the folder. `paths` are all of the

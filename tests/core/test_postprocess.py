@@ -1,5 +1,9 @@
 """Every rule of post-processing as a row: what stands around the cursor, what the model wrote, what is shown."""
 
+import ast
+import textwrap
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +51,23 @@ CASES = {
     "a string that is closed and opened again": ("x = 'a", "' + b + 'c", "'\n", "' + b + 'c"),
     "half a call at the end": ("    ", "a()\n    b(", "\n", "a()"),
     "half a block at the end": ("if x {\n\t", "a()\n\tif y {", "\n}\n", "a()"),
-    "half a string at the end": ("    ", "a()\n    b = 'x", "\n", "a()\n    b = 'x"),
+    "half a string at the end": ("    ", "a()\n    b = 'x", "\n    c()\n", "a()"),
+    "half a string in one line": ("    ", "b = 'x", "\n    c()\n", "b = 'x"),
+    "an apostrophe is no string": (
+        "    ",
+        "a()\n    # of\n    b().users' or",
+        "\n",
+        "a()\n    # of\n    b().users' or",
+    ),
+    "half a block of Python at the end": ("def f():\n    ", "x = 1\n    if x:", "\n    return 2\n", "x = 1"),
+    "a block that was there already": ("    ", "x = 1\n    if x:", "\n        y()\n", "x = 1\n    if x:"),
+    "a block that begins in the first line": ("def f(x)", ":\n    if x:", "\n", ":\n    if x:"),
+    "half a header at the end": ("    ", "x = 1\n    if (x and\n        y):  # why", "\n", "x = 1"),
+    "a key isn't a header": ("x = {", "\n    'a':\n        1,\n    'b':", "\n", "\n    'a':\n        1,\n    'b':"),
+    "a decorator of nothing": ("", "x = 1\n@cache", "\nx()\n", "x = 1"),
+    "a decorator of what follows": ("", "@a\n@b", "\ndef f(): ...\n", "@a\n@b"),
+    "a try that catches nothing": ("", "x = 1\ntry:\n    y()", "\nz()\n", "x = 1"),
+    "a try that is caught below": ("", "x = 1\ntry:\n    y()", "\nexcept E:\n    z()", "x = 1\ntry:\n    y()"),
     "one line may leave a block open": ("", "if (x) {", "\n", "if (x) {"),
     "a list that goes on": ("x = ", "[\n    1,\n    2,", "\n", "[\n    1,\n    2,"),
     "what a terminal would obey": ("x = ", "1\x1b[2J + 2", "\n", "1"),
@@ -60,6 +80,24 @@ CASES = {
 @pytest.mark.parametrize(("prefix", "completion", "suffix", "shown"), CASES.values(), ids=CASES)
 def test_what_is_shown(prefix: str, completion: str, suffix: str, shown: str) -> None:
     language = "go" if "{" in prefix + completion else "python"
+    assert finish(prefix, completion, suffix, language=language) == shown
+
+
+CASES_ANYWHERE = {
+    "several lines up to a closer that is there": ("call(", "\n    1,\n)", ")\n", "\n    1,"),
+    "a closer of their own stays": ("call(", "\n    f(\n        1)", ")\n", "\n    f(\n        1)"),
+    "a closer that the line needs stays": ("foo(bar(", "\n    x)", ")\n", "\n    x)"),
+    "a call within one that began above": ("foo(\n    bar", "(x)", ")\n", "(x)"),
+    "more than a closer that is there": ("call(", "\n    1,\n);", ");\n", "\n    1,"),
+    "a quote that is there": ('x = "', 'a\n    b"', '"\n', "a\n    b"),
+}
+
+
+@pytest.mark.parametrize("language", ["zig", None, "go"])
+@pytest.mark.parametrize(("prefix", "completion", "suffix", "shown"), CASES_ANYWHERE.values(), ids=CASES_ANYWHERE)
+def test_what_is_shown_in_a_language_known_or_not(
+    prefix: str, completion: str, suffix: str, shown: str, language: str | None
+) -> None:
     assert finish(prefix, completion, suffix, language=language) == shown
 
 
@@ -134,6 +172,62 @@ def test_what_is_finished_once_is_finished(
 ) -> None:
     shown = finish(prefix, completion, suffix, multi_line=multi_line, language=language)
     assert finish(prefix, shown, suffix, multi_line=multi_line, language=language) == shown
+
+
+def rendered(block: list[Any], indent: str) -> str:
+    """Statements are text, those with blocks of their own are (header, block) for each."""
+    lines = []
+    for statement in block:
+        for header, inside in [(statement, [])] if isinstance(statement, str) else statement:
+            lines.append(textwrap.indent(header, indent))
+            lines.extend([rendered(inside, indent + "    ")] if inside else [])
+    return "\n".join(lines)
+
+
+def blocks(inside: st.SearchStrategy[list[Any]]) -> st.SearchStrategy[list[Any]]:
+    one = st.sampled_from(
+        ["if a:", "for b in c:  # all", "with d(\n    e\n):", "@f\ndef g():", "class H:", "while i: # it's"]
+    )
+    either = st.tuples(st.tuples(st.just("if a:"), inside), st.tuples(st.just("else:"), inside))
+    tried = st.tuples(st.tuples(st.just("try:"), inside), st.tuples(st.sampled_from(["except E:", "finally:"]), inside))
+    return st.lists(st.one_of(simple, st.tuples(st.tuples(one, inside)), either, tried), min_size=1, max_size=4)
+
+
+simple = st.sampled_from(
+    [
+        "a = 1",
+        'b = "a b"',
+        "c = 'it: (is)'  # what",
+        "f(a, [b,\n  c])",
+        '"""Of\nseveral: lines"""',
+        "d = a + \\\n  b",
+        "# e:\npass",
+    ]
+)
+python = st.recursive(st.lists(simple, min_size=1, max_size=3), blocks, max_leaves=5)
+
+
+def parses(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
+
+
+@given(python, python, st.data())
+def test_python_that_parsed_still_does_where_a_cut_after_a_line_can_do_that(
+    above: list[Any], own: list[Any], data: st.DataObject
+) -> None:
+    """However the model breaks off: after a line, in a string or within brackets."""
+    prefix, suffix = f"def f():\n{rendered(above, '    ')}\n    ", "\n    return 2\n"
+    text = rendered(own, "    ").lstrip() + "\n"
+    ends = [n for n in range(1, len(text)) if text[n] == "\n" or scan(text[:n], "python").num_flaws]
+    completion = text[: data.draw(st.sampled_from(ends))]
+    lines = completion.split("\n")
+    assert parses(prefix + suffix)
+    if any(parses(prefix + "\n".join(lines[:n]) + suffix) for n in range(1, len(lines) + 1)):
+        assert parses(prefix + finish(prefix, completion, suffix, language="python") + suffix)
 
 
 plain = st.text(alphabet="ab ()[]{}\n.,=", max_size=40)

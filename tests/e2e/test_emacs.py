@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.clients.emacs import PACKAGE, emacs
 from tests.e2e.command import HOMESPUN
 from tests.lsp.fake_server import FakeServer
+from tests.lsp.signin.test_device import CODE, error
 from tests.lsp.threaded import threaded_fake_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first download counts
@@ -49,6 +50,10 @@ def test_lsp_mode_shows_ghost_text_and_accepts_it(fake: FakeServer, tmp_path: Pa
         settings(fake)
         + LSP_MODE
         + """
+        (let ((server (car (lsp-workspaces))))
+          (say 'announced (prin1-to-string
+                           (assq 'inlineCompletion (alist-get 'textDocument (lsp--client-capabilities)))))
+          (say 'counts (lsp-get (lsp--workspace-server-capabilities server) :positionEncoding)))
         (ask "f('🧶', ")
         (say 'ghost (substring-no-properties (or (overlay-get lsp-inline-completion--overlay 'after-string) "")))
         (say 'delay lsp-inline-completion-idle-delay)
@@ -60,6 +65,7 @@ def test_lsp_mode_shows_ghost_text_and_accepts_it(fake: FakeServer, tmp_path: Pa
         """,
         tmp_path,
     )
+    assert (said["announced"], said["counts"]) == ("(inlineCompletion)", "utf-32")
     assert said["text"] == "f('🧶', '🧵',\n    '🪡')"
     assert "'🧵'" in str(said["ghost"])
     assert said["delay"] == 0.1
@@ -113,6 +119,38 @@ def test_lsp_mode_shows_in_the_mode_line_that_the_server_is_away(fake: FakeServe
         tmp_path,
     )
     assert str(said["status"]).startswith(" Homespun: http://127.0.0.1:1 ")
+
+
+def test_signing_in_and_out_asks_our_server_alone(fake: FakeServer, tmp_path: Path) -> None:
+    """The other one is a server that would do the same."""
+    pages = {"/v1/models": 401, "/oauth/device/code": CODE, "/oauth/token": error("authorization_pending")}
+    fake.pages |= pages
+    with threaded_fake_server() as other:
+        other.pages |= pages
+        command = " ".join(json.dumps(word) for word in [*HOMESPUN, "lsp", f"--server-url={other.url}"])
+        said = emacs(
+            settings(fake)
+            + LSP_MODE.replace("'(homespun)", "'(homespun other)").replace(
+                "(homespun-lsp-mode-setup)",
+                f"""(homespun-lsp-mode-setup)
+                (lsp-register-client (make-lsp-client :new-connection (lsp-stdio-connection '({command}))
+                  :activation-fn (lambda (&rest _) t) :add-on? t :server-id 'other))""",
+            )
+            + """
+            (wait-for (lambda () (length= (seq-filter (lambda (w) (eq (lsp--workspace-status w) 'initialized))
+                                                      (lsp-workspaces)) 2)))
+            (wait-for (lambda () homespun-status))  ; that one has to sign in
+            (setq browse-url-browser-function (lambda (page &rest _) (say 'opened page)))
+            (homespun-sign-in)
+            (say 'code (current-kill 0))
+            (homespun-sign-out)
+            (set-buffer-modified-p nil)
+            """,
+            tmp_path,
+        )
+        assert said == {"opened": CODE["verification_uri"], "code": CODE["user_code"]}
+        assert [q.path for q in fake.questions].count("/oauth/device/code") == 1
+        assert not [q.path for q in other.questions if q.path.startswith("/oauth/")]
 
 
 def test_eglot_completes_at_point(fake: FakeServer, tmp_path: Path) -> None:

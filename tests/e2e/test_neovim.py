@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from tests.e2e.clients.neovim import PLUGIN, Neovim, neovim
 from tests.e2e.command import HOMESPUN
 from tests.lsp.fake_server import HOLD, FakeServer, Request
-from tests.lsp.signin.test_device import CODE, error
+from tests.lsp.signin.test_device import CODE, TOKEN, error
 from tests.lsp.threaded import threaded_fake_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first download counts
@@ -234,6 +235,42 @@ def test_signing_in_shows_the_code(nvim: Neovim, fake: FakeServer, tmp_path: Pat
     assert "enter the code WDJB-MJHT at https://code.example.com" in nvim.lua("return vim.fn.execute('messages')")
 
 
+def test_a_suggestion_can_be_asked_for_and_dismissed(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    fake.default = "n(x)"
+    start(nvim, fake, tmp_path, "return\n")
+    nvim.type("<Right><Right><Right>")  # in the middle of a word
+    assert nvim.ghost() is None
+    nvim.lua("require('homespun').trigger()")
+    nvim.shows("n(x)")
+    assert nvim.lua("return require('homespun').visible()") == "n(x)"
+    nvim.lua("require('homespun').dismiss()")
+    nvim.shows(None)
+    assert len(completions(fake)) == 1
+
+
+def test_the_command_tells_the_state_signs_out_and_opens_the_log(
+    nvim: Neovim, fake: FakeServer, tmp_path: Path
+) -> None:
+    fake.pages |= {
+        "/v1/models": deque([401, fake.pages["/v1/models"]]),
+        "/oauth/device/code": CODE | {"interval": 0.1},
+        "/oauth/token": TOKEN,
+        "/oauth/revoke": {},
+    }
+    start(nvim, fake, tmp_path)
+    nvim.lua("vim.ui.open = function() end")
+    nvim.type("<Esc>")
+    nvim.until(lambda: "sign in" in nvim.lua("return require('homespun').statusline()"))
+    nvim.command("Homespun signin")
+    nvim.until(lambda: nvim.lua("return require('homespun').statusline()") == "homespun")
+    nvim.command("Homespun status")
+    assert "Homespun: homespun" in nvim.lua("return vim.fn.execute('messages')")
+    nvim.command("Homespun signout")
+    nvim.until(lambda: [q.body["token"] for q in fake.questions if q.path == "/oauth/revoke"] == ["t0ken"])
+    nvim.command("Homespun log")
+    assert nvim.lua("return vim.fn.expand('%:p') == require('homespun.client').log_path()")
+
+
 def test_the_health_check_names_what_is_wrong(nvim: Neovim, fake: FakeServer, tmp_path: Path) -> None:
     nvim.lua("require('homespun').setup({ cmd = { 'homespun-is-not-there' }, keys = { accept = '<C-y>' } })")
     nvim.lua("vim.keymap.set('i', '<C-y>', 'x')")
@@ -262,21 +299,17 @@ def test_the_help_file_has_an_entry_for_each_command_and_function(nvim: Neovim, 
 
 
 def test_neovims_own_ghost_text_works_without_the_plugin(fake: FakeServer, tmp_path: Path) -> None:
+    """As its README has it: letters that are typed right before the key stand once."""
     fake.default = "llo_world():\n    return 42"
+    snippet = (PLUGIN / "README.md").read_text().partition("## Without the plugin")[2].split("```")[1]
+    snippet = snippet.removeprefix("lua\n").replace("{ 'homespun', 'lsp' }", "...")
     with neovim("0.12", tmp_path) as nvim:
         nvim.command("filetype on")
-        nvim.lua(
-            "vim.lsp.config('own', { cmd = ..., root_dir = vim.fn.getcwd() })\n"
-            "vim.lsp.enable('own')\n"
-            "vim.lsp.inline_completion.enable()\n"
-            "local function accept() return vim.lsp.inline_completion.get() and '' or 'x' end\n"
-            "vim.keymap.set('i', '<C-y>', accept, { expr = true })",
-            [*HOMESPUN, "lsp", f"--server-url={fake.url}"],
-        )
+        nvim.lua(snippet, [*HOMESPUN, "lsp", f"--server-url={fake.url}"])
         nvim.edit(tmp_path / "own.py", "\n")
-        nvim.ready("own")
+        nvim.ready()
         nvim.until(lambda: fake.questions)  # it asks once for each key, and what comes too early isn't asked again
         nvim.type("idef he")
         nvim.shows("llo_world():\n    return 42", "nvim.lsp.inline_completion")
-        nvim.type("<C-y>")
+        nvim.paste("llo<Tab>")
         nvim.has("def hello_world():\n    return 42")

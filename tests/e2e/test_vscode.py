@@ -110,6 +110,19 @@ async def test_a_restart_leaves_one_server_another_one(code: VSCode) -> None:
     await code.status("Homespun: ready")
 
 
+async def test_a_click_on_the_status_bar_opens_the_menu(code: VSCode) -> None:
+    await code.open("menu.py", "\n")
+    await code.page.locator(".statusbar-item[aria-label*='Homespun: ready']").first.click()
+    choice = code.page.locator(".quick-input-list .monaco-list-row")
+    await choice.filter(has_text="Turn suggestions off for python").wait_for()
+    shown = [label.strip() for label in await choice.all_inner_texts()]
+    assert shown[0] == "Turn suggestions off" and {"Sign in", "Sign out", "Restart", "Show log"} < set(shown)
+    await choice.filter(has_text="Turn suggestions off for python").click()
+    await code.setting("homespun.languages", {"python": False})
+    await code.command("Homespun: Turn Suggestions On or Off for This Language")
+    await code.status("Homespun: ready")
+
+
 async def test_the_log_can_be_shown(code: VSCode) -> None:
     await code.command("Homespun: Show Log")
     await code.page.locator(".part.panel:has-text('starting /')").wait_for()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,6 +53,21 @@ class Buffer:
     def type(self, text: str) -> None:
         """One change, whatever its length."""
         self.replace(types.Range(start=self.position, end=self.position), text)
+
+    def type_at_line_ends(self, text: str, lines: Sequence[int]) -> None:
+        """At several cursors: one notification with a change for each line, last line first. Ours is in one of them."""
+        self.version += 1
+        ends = [types.Position(line=line, character=len(self.text.split("\n")[line])) for line in lines]
+        changes = [types.TextDocumentContentChangePartial(range=types.Range(end, end), text=text) for end in ends]
+        self.client.text_document_did_change(
+            types.DidChangeTextDocumentParams(
+                text_document=types.VersionedTextDocumentIdentifier(uri=self.uri, version=self.version),
+                content_changes=list(changes),
+            )
+        )
+        at = self.position.line
+        self.text = "\n".join(line + text * (n in lines) for n, line in enumerate(self.text.split("\n")))
+        self.cursor = len("\n".join(self.text.split("\n")[: at + 1]))
 
     def insert(self, item: types.InlineCompletionItem, count: int | None = None) -> None:
         """Accepts an item, or its first `count` characters, as an editor does."""

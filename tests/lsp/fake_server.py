@@ -55,6 +55,7 @@ class FakeServer:
         self.replies: deque[object] = deque()
         """One for each request to come: text, an HTTP status or HOLD. When they run out: `default`."""
         self.default: object = "completed"
+        """May be a function of the request."""
         self.token: str | None = None
         """Whoever sends another one is refused; None lets everybody in."""
 
@@ -105,6 +106,7 @@ class FakeServer:
         async with self._arrived:
             self._arrived.notify_all()
         reply = self.replies.popleft() if self.replies else self.default
+        reply = reply(request) if callable(reply) else reply
         if reply is not HOLD:
             request.reply.set_result(reply)
         await self._see_closed(earlier)

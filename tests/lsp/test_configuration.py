@@ -119,6 +119,21 @@ async def test_options_can_be_pushed(fake: FakeServer) -> None:
         assert session.log == []
 
 
+async def test_what_is_no_longer_pushed_is_no_longer_set(fake: FakeServer) -> None:
+    async with editor(serverUrl=fake.url) as session:
+        session.configure({"homespun": {"enable": False}})
+        buffer = session.open("x = |")
+        assert await buffer.ghost() is None
+        session.configure({"homespun": {}})
+        assert await buffer.ghost()
+
+
+async def test_a_push_of_nothing_but_a_misspelt_option_warns(fake: FakeServer) -> None:
+    async with editor(serverUrl=fake.url) as session:
+        session.configure({"homespun": {"enabel": True}})
+        assert "did you mean 'enable'" in (await session.logged(1))[0]
+
+
 async def test_a_bad_option_warns_once_by_name_and_the_rest_holds(fake: FakeServer) -> None:
     async with editor(serverUrl=fake.url, debounceMs="soon", maxTokns=5) as session:
         assert await session.open("x = |").ghost()

@@ -88,6 +88,35 @@ async def test_nothing_is_told_when_events_are_off(fake: FakeServer) -> None:
     assert [request.path for request in fake.requests] == ["/v1/completions"]
 
 
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_folder_may_say_whether_its_server_is_told(fake: FakeServer, there: bool) -> None:
+    fake.replies.extend([REPLY | {"id": "cmpl-there"}, REPLY | {"id": "cmpl-elsewhere"}])
+    rules = {"/there": {"sendEvents": there}}
+    async with editor(serverUrl=fake.url, debounceMs=0, sendEvents=not there, servers=rules) as session:
+        for path in ("/there/a.py", "/elsewhere/a.py"):
+            buffer = session.open("x = |\n", path)
+            item = await buffer.ghost()
+            assert item and item.command
+            assert bool(item.command.arguments) == (there == path.startswith("/there"))
+            buffer.insert(item)
+            await session.accepted(item)
+            buffer.save()
+    told_of = "cmpl-there" if there else "cmpl-elsewhere"
+    assert told(fake) == [(told_of, "shown", 0), (told_of, "accepted", len(CODE)), (told_of, "saved", len(CODE))]
+
+
+async def test_what_waits_when_a_folder_turns_events_off_is_dropped(fake: FakeServer) -> None:
+    fake.default = REPLY
+    async with editor(serverUrl=fake.url, debounceMs=0) as session:
+        buffer = session.open("x = |\n", "/quiet/a.py")
+        item = await buffer.ghost()
+        assert item
+        session.configure({"homespun": {"servers": {"/quiet": {"sendEvents": False}}}})
+        buffer.insert(item)
+        await session.accepted(item)
+    assert told(fake) == []
+
+
 async def test_what_waits_when_events_are_turned_off_is_dropped(fake: FakeServer) -> None:
     fake.replies.extend([REPLY, 503])
     async with editor(serverUrl=fake.url, debounceMs=0) as session:

@@ -98,6 +98,15 @@ async def test_a_suggestion_stays_where_none_would_be_asked_for(fake: FakeServer
     assert len(fake.requests) == 1
 
 
+async def test_nothing_is_asked_while_several_cursors_type(fake: FakeServer) -> None:
+    async with editor(serverUrl=fake.url) as session:
+        buffer = session.open("x = |\ny = \n")
+        buffer.type_at_line_ends("a", lines=(1, 0))
+        assert not await asked(buffer, fake)
+        buffer.type("b")
+        assert await asked(buffer, fake)
+
+
 async def test_why_nothing_is_asked_stands_in_the_log(fake: FakeServer, capfd: pytest.CaptureFixture[str]) -> None:
     async with editor(environ={"HOMESPUN_LOG_LEVEL": "debug"}, serverUrl=fake.url) as session:
         await session.open("ret|urn").ghost()

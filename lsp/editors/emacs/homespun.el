@@ -62,6 +62,8 @@ The default of lsp-mode itself is 2."
 (declare-function make-lsp-client "lsp-mode")
 (declare-function lsp-stdio-connection "lsp-mode")
 (declare-function lsp-request "lsp-mode")
+(declare-function lsp-find-workspace "lsp-mode")
+(defvar lsp--cur-workspace)
 (defvar lsp-inline-completion-enable)
 (defvar lsp-inline-completion-idle-delay)
 (defvar lsp-inline-completion-active-map)
@@ -184,8 +186,10 @@ Nothing is asked for again."
   (homespun--run "homespun.signOut"))
 
 (defun homespun--run (command)
-  "Run COMMAND of the server, in a buffer of lsp-mode's."
-  (lsp-request "workspace/executeCommand" (list :command command :arguments [])))
+  "Run COMMAND of our server: lsp-mode's others don't know it."
+  (let ((lsp--cur-workspace (or (and (fboundp 'lsp-find-workspace) (lsp-find-workspace 'homespun))
+                                (user-error "Homespun: lsp-mode doesn't run it here"))))
+    (lsp-request "workspace/executeCommand" (list :command command :arguments []))))
 
 ;;;; Eglot
 
