@@ -12,7 +12,7 @@ from itertools import count
 
 from traces import Trace
 
-from homespun_core.types import Trigger
+from homespun_core.types import CLIENT_HEADER, Trigger
 from homespun_lsp.asking import File, why_not
 from homespun_lsp.backoff import Backoff
 from homespun_lsp.context import Place, window
@@ -57,18 +57,19 @@ class Answer:
 class Connection:
     """HTTP/1.1 by hand: the simulation runs on the machine that it measures, and httpx takes ten times the time."""
 
-    def __init__(self, address: str, token: str = "") -> None:
+    def __init__(self, address: str, token: str = "", client: str = "") -> None:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
-        self._bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+        self._who = f"Authorization: Bearer {token}\r\n" if token else ""
+        self._who += f"{CLIENT_HEADER}: {client}\r\n" if client else ""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: bytes) -> Answer:
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._bearer}Content-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._who}Content-Type: application/json\r\n"
         return await self._asked(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     async def get(self, path: str) -> Answer:
-        return await self._asked(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._bearer}\r\n".encode())
+        return await self._asked(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._who}\r\n".encode())
 
     async def _asked(self, message: bytes) -> Answer:
         """Cancelling it closes the connection. A kept one that the server has closed meanwhile is made anew."""
@@ -119,7 +120,8 @@ class Developer:
         is_patient: bool = True,
     ) -> None:
         self._number, self._repo_of, self._tally = number, repo_of, tally
-        self._connection = Connection(address, token)
+        self._client = f"developer-{number}"
+        self._connection = Connection(address, token, self._client)
         self._documents: dict[str, Document] = {}
         self._backoff = Backoff() if is_patient else None
         self._pace = Pace()
@@ -223,7 +225,7 @@ class Developer:
     def _body(self, place: Place) -> bytes:
         prefix, suffix = window(place.text, place.offset)
         path = place.document.uri.removeprefix("file:///").partition("/")[2]
-        about = {"path": path, "repo": self._repo, "client": f"developer-{self._number}"}
+        about = {"path": path, "repo": self._repo, "client": self._client}
         body = {"prompt": prefix, "suffix": suffix, "max_tokens": 64, "temperature": 0, "homespun": about}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 

@@ -30,6 +30,9 @@ class SearchQuery:
     language: str | None
 
 
+CLIENT_HEADER = "x-homespun-client"
+"""An editor's random name for itself, as in the body: what is refused before it is read can be told apart by it."""
+
 Trigger = Literal["invoked", "typed", "ahead"]
 """Asked for by hand; while typing; for when the suggestion is accepted. Served in this order."""
 

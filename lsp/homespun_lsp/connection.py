@@ -225,21 +225,27 @@ class Connection:
         # Half an emoji, which a JavaScript editor may send, is not valid UTF-8.
         content = json.dumps(call.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         try:
-            return await self._reply(http, "POST", call.path, within_s, content)
+            return await self._reply(http, "POST", call.path, within_s, content, call.headers)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             if self._is_closed:
                 raise
-            return await self._reply(http, "POST", call.path, within_s, content)
+            return await self._reply(http, "POST", call.path, within_s, content, call.headers)
 
     async def _get(self, path: str) -> Reply:
         assert self._http is not None
         return await self._reply(self._http, "GET", path, _PROBE_S)
 
     async def _reply(
-        self, http: httpx.AsyncClient, method: str, path: str, within_s: float, content: bytes | None = None
+        self,
+        http: httpx.AsyncClient,
+        method: str,
+        path: str,
+        within_s: float,
+        content: bytes | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> Reply:
         timeout = httpx.Timeout(within_s, connect=CONNECT_S)
-        headers = self._headers | ({} if content is None else {"content-type": "application/json"})
+        headers = {**self._headers, **({} if content is None else {"content-type": "application/json"}), **(more or {})}
         request = http.build_request(method, self.server.url + path, content=content, headers=headers, timeout=timeout)
         return await reply_to(http, request, within_s)
 

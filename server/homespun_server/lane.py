@@ -12,11 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homespun_core.config import Settings
+from homespun_core.types import CLIENT_HEADER
 from homespun_server.access.principal import Principal
 from homespun_server.connections import within
 from homespun_server.engine.vllm.wire import CONCURRENCY, urls_of
@@ -25,6 +27,7 @@ from homespun_server.refused import refused
 BODY_S = 3.0
 """For a completion's body: who holds a place and sends nothing keeps somebody else out."""
 _WAIT = {"Retry-After": "1"}
+_MAX_CLIENT = 64
 _PAUSE_S = 10.0
 _TURN_S = 60.0
 
@@ -44,7 +47,7 @@ def places_of(settings: Settings) -> int:
 
 
 class Turns:
-    """Accounts whose turn it is: who was let in, until they pause, or somebody else has waited long enough.
+    """People whose turn it is: who was let in, until they pause, or somebody else has waited long enough.
 
     What they type next costs a few tokens, since their prompt is in the engine's cache; anybody else's is computed
     from its first token. Letting in whoever comes at random would make nearly all of them somebody else.
@@ -72,9 +75,8 @@ class Turns:
 
 
 class Places:
-    """An account may hold as many as are free: alone half of them, and one that asks for everything leaves the others
-    theirs (dynamic thresholds, as in switches: Choudhury and Hahne, 1998). Without accounts nobody is told apart:
-    behind a proxy all have one address.
+    """Somebody may hold as many as are free: alone half of them, and one that asks for everything leaves the others
+    theirs (dynamic thresholds, as in switches: Choudhury and Hahne, 1998). Who can't be told apart may hold them all.
     """
 
     def __init__(self, number: int) -> None:
@@ -112,7 +114,7 @@ class Held:
 
 class Lane:
     """Behind the gate, so that a place is only for somebody who may ask. `on_refused` counts. Whose turn it isn't comes
-    in while a third as many accounts as there are places are inside."""
+    in while a third as many people as there are places are inside."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], places: int, on_refused: Callable[[], None]) -> None:
         self._app, self._routes, self._on_refused = app, tuple(routes), on_refused
@@ -124,7 +126,7 @@ class Lane:
         if not self._is_completion(scope):
             await self._app(scope, receive, send)
             return
-        user = _user_of(scope)
+        user = _who(scope)
         held = Held(self._places, user)
         if not (self._may_come(user) and held.take(1)):
             self._on_refused()
@@ -146,10 +148,13 @@ class Lane:
         return any(route.matches(scope)[0] is Match.FULL for route in self._routes)
 
 
-def _user_of(scope: Scope) -> str:
+def _who(scope: Scope) -> str:
+    """The account; without one the name that an editor gives itself, which keeps those apart that are fair, and makes
+    nobody worse off than before. Not the address: behind a proxy all have the same."""
     principal = scope["state"]["principal"]
     assert isinstance(principal, Principal)
-    return principal.user
+    client = Headers(scope=scope).get(CLIENT_HEADER, "")
+    return principal.user or (f" {client}" if 0 < len(client) <= _MAX_CLIENT else "")  # no account begins with a blank
 
 
 def _refusal(path: str) -> Response:

@@ -55,8 +55,9 @@ def test_anything_else_is_refused(backend: str, body: object) -> None:
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "homespun"])
 def test_stock_servers_are_not_told_who_asks(backend: str) -> None:
-    body = call(backend, user="u5er", client="cl1ent").body
-    assert "homespun" not in body
+    asked = call(backend, user="u5er", client="cl1ent")
+    body = asked.body
+    assert "homespun" not in body and not asked.headers
     assert not {"u5er", "cl1ent"} & set(map(str, body.values()))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from homespun_core.types import CLIENT_HEADER
 from homespun_lsp.backends.exchange import Answer, Ask
 from homespun_lsp.connection import Connection
 from homespun_lsp.context import Query
@@ -71,7 +72,7 @@ async def test_a_server_that_knows_no_models_is_taken_for_ours(fake: FakeServer)
     fake.pages.clear()
     async with connected(fake.url) as watched:
         assert (await watched.ask()).text == "completed"
-        assert fake.requests[0].body["homespun"]["client"] == "c"
+        assert fake.requests[0].body["homespun"]["client"] == fake.requests[0].headers[CLIENT_HEADER] == "c"
 
 
 async def test_tabby_is_recognised(fake: FakeServer) -> None:

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError
-from homespun_core.types import ModelFiles
+from homespun_core.types import CLIENT_HEADER, ModelFiles
 from homespun_server import connections, lane
 from homespun_server.access.principal import LOCAL
 from homespun_server.app import build_app
@@ -124,14 +124,16 @@ def test_who_hangs_up_leaves_the_place_to_others(address: tuple[str, int]) -> No
 class Inside:
     """An application that keeps whoever is let in until they are released."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, *, has_accounts: bool = True) -> None:
+        """Without accounts editors say their names."""
+        self._has_accounts = has_accounts
         self.users, self.refused = list[str](), list[str]()
         self._release = asyncio.Event()
         self._lane = Lane(self._app, completions.router.routes, places, lambda: None)
         self._asking = list[asyncio.Task[None]]()
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.users.append(scope["state"]["principal"].user)
+        self.users.append(scope["asker"])
         await self._release.wait()
 
     async def ask(self, *users: str) -> None:
@@ -155,13 +157,19 @@ class Inside:
         async def receive() -> Message:
             raise AssertionError("nothing is read of what is refused")
 
-        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}
-        await self._lane(scope | {"state": {"principal": replace(LOCAL, user=user)}}, receive, send)
+        headers = [] if self._has_accounts or not user else [(CLIENT_HEADER.encode(), user.encode())]
+        principal = replace(LOCAL, user=user if self._has_accounts else "")
+        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}
+        await self._lane(scope | {"asker": user, "state": {"principal": principal}}, receive, send)
 
 
-async def test_an_account_that_asks_for_everything_leaves_places_for_the_others() -> None:
+either_way = pytest.mark.parametrize("has_accounts", [True, False], ids=["accounts", "editors"])
+
+
+@either_way
+async def test_who_asks_for_everything_leaves_places_for_the_others(has_accounts: bool) -> None:
     """Of 16 places a greedy one holds 8, and the next ones find 4 and 2."""
-    inside = Inside(places=16)
+    inside = Inside(places=16, has_accounts=has_accounts)
     await inside.ask(*["greedy"] * 20, *["ada"] * 5, *["bob"] * 5)
     assert [inside.users.count(user) for user in ("greedy", "ada", "bob")] == [8, 4, 2]
     assert len(inside.refused) == 16
@@ -171,9 +179,10 @@ async def test_an_account_that_asks_for_everything_leaves_places_for_the_others(
     await inside.release()
 
 
-async def test_who_was_let_in_lately_comes_in_before_who_was_not() -> None:
+@either_way
+async def test_who_was_let_in_lately_comes_in_before_who_was_not(has_accounts: bool) -> None:
     """Two of six places are for anybody; the others are for those whose prompts are in the engine's cache."""
-    inside = Inside(places=6)
+    inside = Inside(places=6, has_accounts=has_accounts)
     await inside.ask("ada", "bob", "eve")
     assert (inside.users, inside.refused) == (["ada", "bob"], ["eve"])
     await inside.release()
@@ -184,9 +193,10 @@ async def test_who_was_let_in_lately_comes_in_before_who_was_not() -> None:
     await inside.release()
 
 
-async def test_without_accounts_every_place_is_for_anybody() -> None:
-    inside = Inside(places=6)
-    await inside.ask(*[""] * 7)
+@pytest.mark.parametrize("name", ["", "x" * 65], ids=["none", "too long"])
+async def test_every_place_is_for_those_who_cannot_be_told_apart(name: str) -> None:
+    inside = Inside(places=6, has_accounts=False)
+    await inside.ask(*[name] * 7)
     assert len(inside.users) == 6
     await inside.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from homespun_core.types import CLIENT_HEADER
 from homespun_lsp.backends.exchange import Answer, Ask, Call, first_choice, mapping, text_in
 
 
@@ -15,7 +16,10 @@ def call(ask: Ask) -> Call:
         "temperature": 0,
         "homespun": {name: value for name, value in about.items() if value},
     }
-    return Call(path="/v1/completions", body=body | ({"stop": query.stop} if query.stop else {}))
+    if query.stop:
+        body["stop"] = query.stop
+    # Also in front of the body, which a server under load doesn't read of everybody.
+    return Call(path="/v1/completions", body=body, headers={CLIENT_HEADER: ask.client})
 
 
 def answer(body: object) -> Answer:
