@@ -31,6 +31,7 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -442,6 +443,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         site = Site(Path(folder), args.repository, shlex.split(args.flags))
         soak = Soak(site, args)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has ignored in the background
         try:
             asyncio.run(soak.run())
         except KeyboardInterrupt:

@@ -33,7 +33,7 @@ from homespun_indexer.watch import FIRST_PAUSE_S, LONGEST_PAUSE_S, After, watch
 
 logger = logging.getLogger(__name__)
 
-_NUDGE_S = 0.5
+_NUDGE_S = 0.2
 """How often we look whether somebody says that a repository was pushed to."""
 _SIDE_BY_SIDE = 4
 """Repositories that a watcher begins with at the same time: a slow one takes up one of these places, and all at once
