@@ -107,9 +107,10 @@ class VSCode:
                 await self._ask()
 
     async def _ask(self) -> None:
-        """From elsewhere each time: VS Code doesn't ask twice by hand at one place, whatever it was told there."""
-        await self.press("ArrowLeft")
-        await self.press("ArrowRight")
+        """A blank comes and goes first: VS Code doesn't ask twice by hand at one place of one version of a text, even
+        where it was told nothing (`UpdateRequest.satisfies`)."""
+        await self.press("Space")
+        await self.press("Backspace")
         await self.press("Alt+Backslash")
         await asyncio.sleep(1)
 
