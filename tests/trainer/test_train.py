@@ -15,7 +15,7 @@ from homespun_trainer.batches import collate, micro_batches, target_weight
 from homespun_trainer.examples import Mix
 from homespun_trainer.lora import attach, load_base, logits_at
 from homespun_trainer.methods import default_learning_rate, peft_config
-from homespun_trainer.placement import choose_placement
+from homespun_trainer.placement import choose_placement, faster_dtype
 from homespun_trainer.train import (
     Recipe,
     TrainingInterruptedError,
@@ -188,3 +188,22 @@ def test_small_models_get_the_larger_learning_rate() -> None:
 def test_the_number_format_is_the_asked_one_or_the_faster_one(files: ModelFiles) -> None:
     assert choose_placement(files, "cpu", "float32").dtype == torch.float32
     assert choose_placement(files, "cpu", "auto").dtype in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("half", "full", "asked", "faster"),
+    [(100.0, 1.0, [8], torch.float32), (1.0, 1.5, [8, 512], torch.bfloat16), (1.5, 1.0, [8, 512], torch.float32)],
+    ids=["without instructions", "faster", "slower"],
+)
+def test_a_hopeless_number_format_is_not_tried_for_long(
+    half: float, full: float, asked: list[int], faster: torch.dtype
+) -> None:
+    tried: list[int] = []
+
+    def seconds(dtype: torch.dtype, rows: int) -> float:
+        tried.append(rows)
+        busy = 50.0 if len(tried) in (1, 2) else 0.0  # the first two met somebody else's work
+        return busy + (half if dtype == torch.bfloat16 else full) * rows
+
+    assert faster_dtype(seconds) == faster
+    assert sorted(set(tried)) == asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,10 @@ from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
 
 _TRIALS = 8
+_FEW_ROWS, _ROWS = 8, 512
+_CLEARLY = 4.0
+"""So much faster with few rows is enough to know: without instructions for it bf16 is a hundred times slower, and eight
+trials with many rows took a minute (benchmarks/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +36,26 @@ def choose_placement(files: ModelFiles, device: str, dtype: str) -> Placement:
         return Placement(where, torch.bfloat16 if dtype == "bfloat16" else torch.float32)
     if where.type == "cuda":
         return Placement(where, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)
-    # In turns, and the best of many: on a busy machine one of them would meet the others' work.
-    candidates = [Placement(where, torch.bfloat16), Placement(where, torch.float32)]
-    times = [[_matmul_seconds(c) for c in candidates] for _ in range(_TRIALS)]
-    return candidates[min(range(len(candidates)), key=lambda i: min(row[i] for row in times))]
+    return Placement(where, faster_dtype(_matmul_seconds))
 
 
-def _matmul_seconds(placement: Placement) -> float:
+def faster_dtype(seconds: Callable[[torch.dtype, int], float]) -> torch.dtype:
+    """Of bf16 and fp32, by what `seconds(dtype, rows)` takes: in turns, and the best of many, since on a busy machine
+    one of them would meet the others' work."""
+    half = full = 0.0
+    for rows in (_FEW_ROWS, _ROWS):
+        trials = [(seconds(torch.bfloat16, rows), seconds(torch.float32, rows)) for _ in range(_TRIALS)]
+        half, full = (min(times) for times in zip(*trials, strict=True))
+        if max(half, full) >= _CLEARLY * min(half, full):
+            break
+    return torch.bfloat16 if half < full else torch.float32
+
+
+def _matmul_seconds(dtype: torch.dtype, rows: int) -> float:
     """Time of the kind of work training is made of. Bf16 is twice as fast as fp32 on some CPUs and far slower on
     others, and no flag says which."""
-    x = torch.ones(512, 768, dtype=placement.dtype)
-    w = torch.ones(768, 2048, dtype=placement.dtype)
+    x = torch.ones(rows, 768, dtype=dtype)
+    w = torch.ones(768, 2048, dtype=dtype)
     started = time.perf_counter()
     for _ in range(2):
         _ = (x @ w) @ w.T
