@@ -50,10 +50,10 @@ from homespun_core.paths import DataDir
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.types import SearchQuery, SilentProgress, Tokenizer
 from homespun_indexer import layout, parse
-from homespun_indexer.build import num_processes
 from homespun_indexer.cli import BaseModel, Indexed, index_once
 from homespun_indexer.files import source_files
 from homespun_indexer.indexing import IndexMemory
+from homespun_indexer.processes import num_processes
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import open_repository
 from homespun_indexer.watch import After, watch
@@ -63,7 +63,9 @@ Row = dict[str, float]
 
 QUERIES = 400
 PARSES = 3
-PUSHED_FILES, PUSHES = 20, 5
+PUSHED_FILES, PUSHES, HOOKED_PUSHES = 20, 5, 8
+REST_S = 1.0
+"""Between hooked pushes, which in life are seldom closer: until a process waits for the next one."""
 CONTEXT_TOKENS, DRAFT_TOKENS = 48, 8
 MEMORY_EVERY_S = 0.05
 _COMPOUND = re.compile(r"\b[A-Za-z]+(?:_[A-Za-z]|[a-z][A-Z])\w*")
@@ -209,8 +211,9 @@ def hooked_pushes(subject: Subject, folder: Path) -> Row:
     """Through a git host, its signed hook, a watcher that fetches and a server: until that one has opened the index."""
     seconds = []
     with following(subject.clone, folder) as site:
-        for _ in range(PUSHES):
+        for _ in range(HOOKED_PUSHES):
             name = _committed(subject)
+            time.sleep(REST_S)
             seconds.append(site.push())
             assert finds(IndexReader.open(site.index, subject.tokenizer), name), f"{name} is not in the new index"
     return _spread("hooked_push", seconds)

@@ -48,7 +48,11 @@ class DataDir:
 
     def nudge(self, repo: str) -> Path:
         """Changes when somebody says that a repository was pushed to."""
-        return self.root / "nudges" / repo
+        return self.nudges / repo
+
+    @property
+    def nudges(self) -> Path:
+        return self.root / "nudges"
 
     def retraining(self, repo: str) -> Path:
         """What retraining remembers, and how the live adapter does on fresh code."""

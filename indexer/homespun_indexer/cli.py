@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from homespun_core import nudges
 from homespun_core.cli import BUSY
@@ -23,18 +25,19 @@ from homespun_core.progress import Checked
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import Manifest, locked, read_manifest
 from homespun_core.types import ModelFiles, Progress, SilentProgress, Tokenizer
+from homespun_indexer.build import SpareBuilder, build_segment
 from homespun_indexer.indexing import IndexMemory, index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.snapshot import FORMAT, KIND
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_indexer.watch import FIRST_PAUSE_S, LONGEST_PAUSE_S, After, watch
+from homespun_indexer.watch import FIRST_PAUSE_S, LONGEST_PAUSE_S, After, changes_in, watch
 
 logger = logging.getLogger(__name__)
 
 _NUDGE_S = 0.2
-"""How often we look whether somebody says that a repository was pushed to."""
+"""How often we look whether somebody says that a repository was pushed to, where the operating system doesn't tell."""
 _SIDE_BY_SIDE = 4
 """Repositories that a watcher begins with at the same time: a slow one takes up one of these places, and all at once
 would take the machine and the hosts by storm."""
@@ -86,24 +89,40 @@ def run(args: argparse.Namespace) -> int:
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     if args.lease is not None:
         work_under(Lease("index", args.lease))
-    followed = [Followed(config, loaded.settings) for config in loaded.chosen(args.repositories)]
+    spare = SpareBuilder(build_segment)
+    followed = [Followed(config, loaded.settings, spare) for config in loaded.chosen(args.repositories)]
     resolve_base_model(loaded.settings.base_model, loaded.settings.fim_family)  # a wrong one is said once
     progress = progress_for_terminal(loaded.settings.progress)
-    if args.watch:
-        keep_fresh(followed, progress, threading.Event())
-    else:
-        for repository in followed:
-            repository.refresh(progress)
+    with closing(spare), _ending_in_order():
+        if args.watch:
+            keep_fresh(followed, DataDir(loaded.settings.data_root), progress, threading.Event())
+        else:
+            for repository in followed:
+                repository.refresh(progress)
     failures = [repository.failure for repository in followed if repository.failure is not None]
     return 0 if not failures else BUSY if all(isinstance(failure, BusyError) for failure in failures) else 1
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """SIGTERM ends what we began, too, as Ctrl-C does."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Followed:
     """A repository that is indexed again and again. For one thread."""
 
-    def __init__(self, config: RepositoryConfig, settings: Settings) -> None:
+    def __init__(self, config: RepositoryConfig, settings: Settings, spare: SpareBuilder | None = None) -> None:
         self._config, self._settings = config, settings
-        self._memory = IndexMemory()
+        self._memory = IndexMemory(spare=spare)
         self._model: BaseModel | None = None
         self._data = DataDir(settings.data_root)
         self._stamp: tuple[int, int] | None = None
@@ -112,6 +131,8 @@ class Followed:
         """None: it never could be indexed."""
         self.failure: Exception | None = None
         """What went wrong the last time."""
+        self.woken = threading.Event()
+        """Set when it is worth while to look for a nudge."""
 
     def refresh(self, progress: Progress) -> bool:
         """Index it and say what went in; or say in one line what is wrong with it, and return False."""
@@ -152,15 +173,17 @@ class Followed:
 
     def _wait(self, repo: Repository, stop: threading.Event) -> None:
         """Until it is time to open the repository again."""
+        if self._memory.spare is not None and self._model is not None and not repo.is_local:
+            self._memory.spare.renew(self._model.files)
         if not repo.is_local or not _is_watched(repo, lambda: self._again(repo, stop), stop):
             self._wait_for_nudge(stop)
 
     def _wait_for_nudge(self, stop: threading.Event) -> None:
         """Or until it is time to fetch in any case. Some may come before we look, and are one then."""
         deadline = time.monotonic() + self._fetch_s
-        while (left := deadline - time.monotonic()) > 0 and not stop.wait(min(_NUDGE_S, left)):
-            if self._nudged() != self._stamp:
-                return
+        while self._nudged() == self._stamp and (left := deadline - time.monotonic()) > 0 and not stop.is_set():
+            self.woken.wait(min(_NUDGE_S, left))
+            self.woken.clear()
 
     def _nudged(self) -> tuple[int, int] | None:
         return nudges.stamp(self._data, repo_id(self._config.source))
@@ -179,7 +202,7 @@ class Followed:
         return After.DONE if is_same else After.MOVED
 
 
-def keep_fresh(repositories: Sequence[Followed], progress: Progress, stop: threading.Event) -> None:
+def keep_fresh(repositories: Sequence[Followed], data: DataDir, progress: Progress, stop: threading.Event) -> None:
     """Index repositories, a few side by side, and each again whenever it changes, in a thread of its own, until `stop`
     is set or Ctrl-C ends it. `progress` shows one of them at a time."""
     turns, screen = threading.Semaphore(_SIDE_BY_SIDE), threading.Lock()
@@ -194,13 +217,20 @@ def keep_fresh(repositories: Sequence[Followed], progress: Progress, stop: threa
     for thread in threads:
         thread.start()
     try:
-        while any(thread.is_alive() for thread in threads) and not stop.is_set():
-            stop.wait(_NUDGE_S)  # not `join`: when Ctrl-C comes in there, Python 3.11 takes the thread for ended
+        with changes_in(data.nudges, lambda: _wake(repositories)):
+            while any(thread.is_alive() for thread in threads) and not stop.is_set():
+                stop.wait(_NUDGE_S)  # not `join`: when Ctrl-C comes in there, Python 3.11 takes the thread for ended
     finally:
         stop.set()
+        _wake(repositories)
         deadline = time.monotonic() + _END_S
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _wake(repositories: Sequence[Followed]) -> None:
+    for repo in repositories:
+        repo.woken.set()
 
 
 @contextmanager

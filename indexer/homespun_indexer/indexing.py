@@ -25,11 +25,12 @@ from homespun_core.progress import Checked
 from homespun_core.storage import Manifest
 from homespun_core.types import ModelFiles, Progress, Tokenizer
 from homespun_indexer import files, filters, layout
-from homespun_indexer.build import Job, build_segments, num_processes
+from homespun_indexer.build import Job, SpareBuilder, build_segments
 from homespun_indexer.chunks import MAX_CHARS, MAX_LINES
 from homespun_indexer.embedders import absolute, load_embedder
 from homespun_indexer.files import Candidate
 from homespun_indexer.history import last_changed
+from homespun_indexer.processes import num_processes
 from homespun_indexer.repository import Repository, remote_urls
 from homespun_indexer.segment import IndexedFile, counts_of, read_table
 from homespun_indexer.snapshot import (
@@ -60,6 +61,8 @@ class IndexMemory:
     """Snapshots of which every byte was checked, or written, by this process."""
     tables: dict[str, Sequence[IndexedFile]] = field(default_factory=dict)
     """The files of segments, by the segment's name."""
+    spare: SpareBuilder | None = None
+    """One for all repositories."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +284,7 @@ class _Indexing:
         ]
         with ThreadPoolExecutor(1) as beside:  # git reads the history while we read the files
             changed = beside.submit(self._changed, fresh, times)
-            tables = build_segments(jobs, self.tokenizer, self.model, self.progress)
+            tables = build_segments(jobs, self.tokenizer, self.model, self.progress, self.memory.spare)
         self.memory.tables.update(zip(names, tables, strict=True))
         found = changed.result()
         return [

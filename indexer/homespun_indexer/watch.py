@@ -105,6 +105,31 @@ def watch(
             pause = min(2 * pause, LONGEST_PAUSE_S) if failed else FIRST_PAUSE_S
 
 
+@contextmanager
+def changes_in(folder: Path, on_change: Callable[[], None]) -> Iterator[None]:
+    """Call `on_change`, in another thread, when a file comes into a folder or is replaced there, where the operating
+    system tells: not of what other machines do in a shared folder, nor when it is out of watches."""
+    folder.mkdir(parents=True, exist_ok=True)
+    observer = Observer()
+    observer.schedule(_Calling(on_change), str(folder), event_filter=[FileCreatedEvent, FileMovedEvent])
+    try:
+        observer.start()
+    except OSError as error:
+        logger.info("%s: can't be watched (%s); it is looked at now and then", folder, error.strerror)
+    try:
+        yield
+    finally:
+        _stop(observer)
+
+
+class _Calling(FileSystemEventHandler):
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        self._on_change()
+
+
 def _settle(changed: threading.Event, stop: threading.Event, debounce_s: float) -> None:
     """Return when nothing has changed for `debounce_s`, or something has for _MAX_WAIT_S."""
     deadline = time.monotonic() + _MAX_WAIT_S

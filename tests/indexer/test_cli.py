@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import shutil
 import signal
@@ -17,7 +18,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from watchdog.observers import Observer
 
+from homespun_core import nudges
 from homespun_core.cli import BUSY, INTERRUPTED
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, RepositoryError
@@ -31,7 +34,7 @@ from homespun_indexer.cli import Followed, _pauses, add_arguments, keep_fresh, r
 from homespun_indexer.progress import RichProgress, progress_for_terminal
 from homespun_indexer.repository import Repository
 from tests.faults.git_host import hosting, processes_that_name
-from tests.repos import SHOP, git, make_repo, write
+from tests.repos import SHOP, commit, git, make_repo, write
 
 
 def index(*argv: str) -> int:
@@ -143,7 +146,7 @@ def test_pipes_get_lines_and_terminals_get_bars() -> None:
 def kept_fresh(settings: Settings, *sources: str) -> Iterator[None]:
     followed = [Followed(RepositoryConfig(source=source), settings) for source in sources]
     stop = threading.Event()
-    thread = threading.Thread(target=keep_fresh, args=(followed, SilentProgress(), stop))
+    thread = threading.Thread(target=keep_fresh, args=(followed, DataDir(settings.data_root), SilentProgress(), stop))
     thread.start()
     try:
         yield
@@ -177,6 +180,35 @@ def test_a_slow_repository_does_not_delay_the_others(
             host.stalls_after = None
             host.released.set()
             assert comes_true(lambda: is_indexed(slow))
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_hook_is_seen_at_once_and_without_watches_soon(
+    tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    """Where the operating system tells, nobody has to look; where it is out of watches, looking is enough."""
+    monkeypatch.setattr(cli, "_NUDGE_S", 1_000.0 if is_told else 0.01)
+    if not is_told:
+        monkeypatch.setattr(Observer, "start", _out_of_watches)
+    (tmp_path / "host").mkdir()
+    bare = tmp_path / "host" / "shop.git"
+    git(shop, "clone", "--quiet", "--bare", str(shop), str(bare))
+    data = DataDir(tmp_path / "data")
+    with hosting(tmp_path / "host") as host:
+        url = host.url("shop.git")
+        with kept_fresh(Settings(data_dir=str(data.root)), url):
+            assert comes_true(
+                lambda: current(data.index(repo_id(url))) is not None and nudges.is_read(data, repo_id(url))
+            )
+            before = current(data.index(repo_id(url)))
+            commit(shop, {"pushed.py": "x = 1\n"})
+            git(shop, "push", "--quiet", str(bare), "main")
+            nudges.nudge(data, repo_id(url))
+            assert comes_true(lambda: current(data.index(repo_id(url))) != before)
+
+
+def _out_of_watches(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 STOPPED = """

@@ -24,7 +24,7 @@ from homespun_core.errors import HomespunError, RepositoryError, StorageError
 from homespun_core.paths import DataDir
 from homespun_core.storage import read_manifest
 from homespun_core.types import SearchQuery, SilentProgress
-from homespun_indexer import analysis, build, cache, files, indexing, layout, tree
+from homespun_indexer import analysis, build, cache, files, indexing, layout, processes, tree
 from homespun_indexer.chunks import ChunkedFile, chunk_file
 from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.reader import IndexReader
@@ -130,7 +130,7 @@ def test_a_file_that_kills_its_process_costs_its_part_the_syntax_and_nothing_els
     repo = make_repo(tmp_path / "r", many | {"bad.c": "x=>\n" * 2_500})
     monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 20_000)
     monkeypatch.setattr(indexing, "num_processes", lambda: 2)
-    monkeypatch.setattr(build, "_MAX_MEMORY", 1_500_000_000)
+    monkeypatch.setattr(processes, "_MAX_MEMORY", 1_500_000_000)
     with IndexReader.open(indexer.index(repo)) as reader:
         assert reader.num_files == 4
         assert reader.chunk_at("bad.c", 5) is not None
