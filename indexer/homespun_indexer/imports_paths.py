@@ -8,8 +8,8 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache, partial
 
 from homespun_indexer.imports import Import
 
@@ -22,6 +22,7 @@ _GO_STANDARD = (
     " sort strconv strings structs sync syscall testing text time unicode unique unsafe "
 )
 _EVERYWHERE = ("__init__.", "index.", "mod.rs", "lib.rs")
+_FOLDERS_KEPT = 256
 _RUST_ROOTS = ("lib.rs", "main.rs", "mod.rs")
 
 
@@ -47,10 +48,10 @@ class Resolver:
     def existing(self, paths: Iterable[str]) -> list[str]:
         return [path for path in paths if path in self.paths]
 
-    def in_folder(self, folder: str, ending: str) -> list[str]:
-        """Files right in a folder, Go's tests left out."""
-        names = self._folders.get(folder, ())
-        return [path for path in names if path.endswith(ending) and not path.endswith("_test.go")]
+    @cached_property
+    def in_folder(self) -> Callable[[str, str], Sequence[str]]:
+        """Files right in a folder that end in something, Go's tests left out. Remembered: the next key asks again."""
+        return lru_cache(_FOLDERS_KEPT)(partial(_in_folder, self._folders))
 
     def ending_with(self, suffix: str, from_path: str) -> list[str]:
         """Paths that are `suffix` below any folder, those nearest to `from_path` first."""
@@ -94,6 +95,11 @@ class Resolver:
         """Source folder by name of the crate, `-` written `_`."""
         sources = (posixpath.dirname(path) for path in sorted(self._by_name.get("src/lib.rs", ())))
         return {posixpath.basename(posixpath.dirname(folder)).replace("-", "_"): folder for folder in sources}
+
+
+def _in_folder(folders: Mapping[str, Sequence[str]], folder: str, ending: str) -> Sequence[str]:
+    paths = folders.get(folder, ())
+    return tuple(path for path in paths if path.endswith(ending) and not path.endswith("_test.go"))
 
 
 def _key(path: str) -> str:

@@ -160,8 +160,8 @@ def type_names(name: str, text: str) -> tuple[str, ...]:
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
-    outside = text[max(0, start - 1) : start] + text[end : end + 1]
-    return not any(letter.isalnum() or letter == "_" for letter in outside)
+    before, after = text[start - 1 : start], text[end : end + 1]  # "" at either end
+    return not (before.isalnum() or after.isalnum() or before == "_" or after == "_")
 
 
 def _declared_at(text: str, start: int, end: int) -> tuple[str, ...]:
@@ -173,6 +173,8 @@ def _declared_at(text: str, start: int, end: int) -> tuple[str, ...]:
             return types
     elif typed := _GO_TYPED.match(text, end):
         return _own_types([typed[1]])
+    if not (text[start - 1 : start].isspace() or text[start - 1 : start] in ("*", "&")):
+        return ()  # the search below would take a while to find that out
     before = _TYPE_BEFORE.search(text[max(0, start - 80) : start])
     return _own_types([before[1]]) if before else ()
 

@@ -179,7 +179,7 @@ class IndexReader:
         snippets = []
         for definition in [d for d in found if (d.part, d.file) not in own][: search.MAX_DEFINITIONS]:
             segment = self._parts[definition.part].segment
-            symbol = segment.details(definition.file).symbols[definition.number]
+            symbol = segment.symbol(definition.file, definition.number)
             text = _cut(symbol.signature, _MAX_SIGNATURE_CHARS)
             snippets.append(
                 Snippet(path=definition.path, start_line=symbol.line, text=text, score=0.0, source=DEFINITION)

@@ -14,6 +14,8 @@ FORMAT = 5
 """Raise it when the meaning or the order of the fields changes. 3: imports, ends of definitions, nesting judged.
 5: LFS pointers judged."""
 
+Rows = list[list[Any]]
+
 
 def _names(kind: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
@@ -32,9 +34,24 @@ def pack(chunked: ChunkedFile) -> bytes:
 
 def unpack(packed: bytes) -> ChunkedFile:
     """Raises ValueError or TypeError for bytes that `pack` didn't make."""
-    pieces, symbols, imports = json.loads(packed)
+    return chunked(rows(packed))
+
+
+def rows(packed: bytes) -> Rows:
+    """Of pieces, symbols and imports."""
+    found: Rows = json.loads(packed)
+    return found
+
+
+def chunked(found: Rows) -> ChunkedFile:
+    pieces, _, imports = found
     return ChunkedFile(
         pieces=tuple(Piece(start_line=a, end_line=b, scope=tuple(s), defines=tuple(d)) for a, b, s, d in pieces),
-        symbols=tuple(Symbol(**dict(zip(_SYMBOL, row, strict=True))) for row in symbols),
+        symbols=tuple(symbol(found, number) for number in range(len(found[1]))),
         imports=tuple(Import(**dict(zip(_IMPORT, row, strict=True))) for row in imports),
     )
+
+
+def symbol(found: Rows, number: int) -> Symbol:
+    """One of a file, without looking at the rest."""
+    return Symbol(**dict(zip(_SYMBOL, found[1][number], strict=True)))

@@ -4,7 +4,8 @@ measurement (benchmarks/retrieval.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -65,18 +66,21 @@ def window(query: SearchQuery) -> Window:
 
 def term_weights(near: Window) -> dict[str, float]:
     """Every term once, with the weight of the place nearest to the cursor; weights halve every few lines."""
-    weights: dict[str, float] = {}
+    of_words: dict[str, float] = {}
     for distance, line in enumerate(reversed(near.above)):
-        _add(weights, line, 0.5 ** (distance / _HALF_LIFE_ABOVE) if distance else _CURSOR_LINE_WEIGHT)
+        _raise(of_words, words(line), 0.5 ** (distance / _HALF_LIFE_ABOVE) if distance else _CURSOR_LINE_WEIGHT)
     for distance, line in enumerate(near.below):
-        _add(weights, line, _SUFFIX_WEIGHT * 0.5 ** (distance / _HALF_LIFE_BELOW))
+        _raise(of_words, words(line), _SUFFIX_WEIGHT * 0.5 ** (distance / _HALF_LIFE_BELOW))
+    weights: dict[str, float] = {}
+    for word, weight in of_words.items():
+        _raise(weights, terms_of(word), weight)
     return weights
 
 
-def _add(weights: dict[str, float], line: str, weight: float) -> None:
-    for word in words(line):
-        for term in terms_of(word):
-            weights[term] = max(weights.get(term, 0.0), weight)
+def _raise(weights: dict[str, float], names: Iterable[str], weight: float) -> None:
+    for name in names:
+        if weights.get(name, 0.0) < weight:
+            weights[name] = weight
 
 
 class WordWeights(dict[str, float]):
@@ -86,7 +90,10 @@ class WordWeights(dict[str, float]):
         self._terms = terms
 
     def __missing__(self, word: str) -> float:
-        weight = self[word] = sum(self._terms.get(term, 0.0) for term in terms_of(word))
+        weight = 0.0
+        for term in terms_of(word):
+            weight += self._terms.get(term, 0.0)
+        self[word] = weight
         return weight
 
 
@@ -105,14 +112,14 @@ def nested(near: Window) -> list[str]:
     return ["\n".join(near.above[-1:]), "\n".join(near.above[-4:]), near.text]
 
 
-def is_duplicate(text: str, chosen: Iterable[str]) -> bool:
+def is_duplicate(lines: frozenset[str], chosen: Iterable[frozenset[str]]) -> bool:
     """Whether nearly all lines of the shorter text stand in the other one."""
-    lines = _line_set(text)
-    return any(len(lines & other) >= _DUPLICATE * min(len(lines), len(other)) for other in map(_line_set, chosen))
+    return any(len(lines & other) >= _DUPLICATE * min(len(lines), len(other)) for other in chosen)
 
 
-def _line_set(text: str) -> set[str]:
-    return {line.strip() for line in text.split("\n")} - {""}
+def line_set(text: str) -> frozenset[str]:
+    """Without indentation, each line once, no empty one."""
+    return frozenset(map(str.strip, text.split("\n"))) - {""}
 
 
 def overlaps_cursor(text: str, near: Window) -> bool:
@@ -133,9 +140,10 @@ def focus(lines: Sequence[str], num_own: int, weights: WordWeights) -> tuple[int
     cursor is about to need (RepoCoder moves its windows down for the same reason). Going on into the next chunk where
     there is room found 0.7 points more names in one repository and no fewer in another (benchmarks/retrieval.py).
     """
-    ends = list(_ends(lines, num_own))
-    if ends[0] >= num_own:
-        return 0, ends[0]
+    chars = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    if (first_end := _end(chars, 0)) >= num_own:
+        return 0, first_end
+    ends = [_end(chars, start) for start in range(num_own)]
     scores = [sum(map(weights.__getitem__, words(line))) for line in lines[:num_own]]
     before = list(accumulate(scores, initial=0.0))
     best, best_score = 0, -1.0
@@ -148,13 +156,8 @@ def focus(lines: Sequence[str], num_own: int, weights: WordWeights) -> tuple[int
     return best, ends[best]
 
 
-def _ends(lines: Sequence[str], num_starts: int) -> Iterator[int]:
-    """For each of the first lines, where the longest range from it ends that fits into a snippet; one line at least."""
-    chars = list(accumulate((len(line) + 1 for line in lines), initial=0))
-    end = 0
-    for start in range(min(num_starts, len(lines))):
-        last, most = min(len(lines), start + SNIPPET_LINES), chars[start] + SNIPPET_CHARS
-        end = max(end, start + 1)
-        while end < last and chars[end + 1] <= most:
-            end += 1
-        yield end
+def _end(chars: Sequence[int], start: int) -> int:
+    """Where the longest range of lines from `start` ends that fits into a snippet; one line at least. Before each line
+    stand so many characters."""
+    last = min(len(chars) - 1, start + SNIPPET_LINES)
+    return max(start + 1, bisect_right(chars, chars[start] + SNIPPET_CHARS, start, last + 1) - 1)

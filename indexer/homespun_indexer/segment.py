@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from homespun_indexer import arrays, reach, records
 from homespun_indexer.analysis import AnalysedFile
-from homespun_indexer.chunks import ChunkedFile
+from homespun_indexer.chunks import ChunkedFile, Symbol
 from homespun_indexer.datastore import Datastore
 from homespun_indexer.dense import DenseIndex, Vectors
 from homespun_indexer.imports import Import
@@ -148,15 +148,21 @@ class Segment:
         self._token_starts = 1 + np.cumsum(lengths) - lengths
         # Not methods: a cache that holds its own segment would keep the file mapped until the garbage collector comes.
         self._block = lru_cache(_BLOCKS_KEPT)(partial(_unpacked, self._arrays, "texts"))
-        self.details = lru_cache(_DETAILS_KEPT)(partial(_details, self._arrays))
+        self._details = lru_cache(_DETAILS_KEPT)(partial(_details, self._arrays))
 
     def defined(self, name: str) -> list[tuple[int, int, int]]:
         """Where a name is defined: (file, number among the file's symbols, `parent_hash` of the definition around it),
         in the order of the files."""
         hashes, wanted = self._arrays["symbol_hashes"], np.uint64(term_hash(name))
-        rows = slice(int(hashes.searchsorted(wanted)), int(hashes.searchsorted(wanted, "right")))
+        first = int(hashes.searchsorted(wanted))
+        if first == len(hashes) or hashes[first] != wanted:  # as in most segments
+            return []
+        rows = slice(first, int(hashes.searchsorted(wanted, "right")))
         places, parents = self._arrays["symbol_places"][rows], self._arrays["symbol_parents"][rows]
         return [(*place, parent) for place, parent in zip(places.tolist(), parents.tolist(), strict=True)]
+
+    def symbol(self, file: int, number: int) -> Symbol:
+        return records.symbol(self._details(file), number)
 
     def chunks_of(self, file: int) -> slice:
         """The numbers of a file's chunks."""
@@ -169,7 +175,7 @@ class Segment:
     def chunk(self, number: int, changed: int) -> Chunk:
         file, start_line, end_line, start, end = self.chunks[number].tolist()
         own = self.chunks_of(file)
-        details, text = self.details(file), self.chunk_text(number)
+        details, text = records.chunked(self._details(file)), self.chunk_text(number)
         piece, language = details.pieces[number - own.start], self.files[file].language
         not_references = {*piece.defines, *reach.own_words(language)}
         return Chunk(
@@ -209,8 +215,8 @@ def _unpacked(held: Mapping[str, NDArray[Any]], name: str, number: int) -> bytes
     return zlib.decompress(held[name][start:end].tobytes())
 
 
-def _details(held: Mapping[str, NDArray[Any]], file: int) -> ChunkedFile:
-    return records.unpack(_unpacked(held, "details", file))
+def _details(held: Mapping[str, NDArray[Any]], file: int) -> records.Rows:
+    return records.rows(_unpacked(held, "details", file))
 
 
 def _signature_around(details: ChunkedFile, line: int) -> str:

@@ -34,8 +34,13 @@ def tails(prefix: str) -> tuple[str, ...]:
 
 def num_repeated(ends: Sequence[str], text: str) -> int:
     """How many of the `tails` stand in `text`; when one doesn't, no longer one does."""
-    flat = _flat(text)
-    return next((number for number, end in enumerate(ends) if end not in flat), len(ends))
+    flat = ""
+    for number, end in enumerate(ends):
+        if " " in end:
+            flat = flat or _flat(text)
+        if end not in (flat or text):  # one without spaces stands in both or in none
+            return number
+    return len(ends)
 
 
 def reordered(hits: Sequence[Hit], text_of: Callable[[Hit], str], prefix: str) -> list[Hit]:

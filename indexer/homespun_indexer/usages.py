@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,21 +45,32 @@ class Usages:
 
     def _by_terms(self, terms: Mapping[str, float], own: frozenset[Place]) -> list[Hit]:
         hashes = np.fromiter(map(lexical.term_hash, terms), np.uint64, len(terms))
+        order = np.argsort(hashes)  # which finds them faster
+        hashes = hashes[order]
         rows = [part.segment.postings.find(hashes) for part in self._parts]
         counts = [part.segment.postings.counts(row, part.alive) for part, row in zip(self._parts, rows, strict=True)]
         weights = lexical.weight_of(np.sum(counts, axis=0), self.num_chunks)
-        wanted = np.fromiter(terms.values(), np.float64, len(terms)) * weights
+        wanted = np.fromiter(terms.values(), np.float64, len(terms))[order] * weights
         counting = wanted > search.LEAST_WEIGHT * wanted.max(initial=0.0)
-        found: list[Hit] = []
-        for number, (part, row) in enumerate(zip(self._parts, rows, strict=True)):
-            scores = part.segment.postings.scores(row.those(counting), wanted[counting])
-            if part.alive is not None:
-                scores *= part.alive
-            for file in (file for p, file in own if p == number):
-                scores[part.segment.chunks_of(file)] = 0.0
-            chunks = _top(scores, search.CANDIDATES)
-            found += map(Hit, scores[chunks].round(_DIGITS).tolist(), repeat(number), chunks.tolist())
-        return self._best(found)
+        by_part = [self._scores(number, row.those(counting), wanted[counting], own) for number, row in enumerate(rows)]
+        scores = np.concatenate([np.zeros(0), *by_part])
+        chunks = lexical.best(scores, search.CANDIDATES, 10.0**-_DIGITS)
+        starts = np.cumsum([0, *map(len, by_part)])
+        parts = np.searchsorted(starts, chunks, "right") - 1
+        hits = map(Hit, scores[chunks].round(_DIGITS).tolist(), parts.tolist(), (chunks - starts[parts]).tolist())
+        return self._best(list(hits))
+
+    def _scores(
+        self, number: int, rows: lexical.Rows, weights: NDArray[np.float64], own: frozenset[Place]
+    ) -> NDArray[np.float64]:
+        """Of all chunks of a part; 0 for those that may not be found."""
+        part = self._parts[number]
+        scores = part.segment.postings.scores(rows, weights)
+        if part.alive is not None:
+            scores *= part.alive
+        for file in (file for p, file in own if p == number):
+            scores[part.segment.chunks_of(file)] = 0.0
+        return scores
 
     def _by_vector_if_it_can(self, embedder: Embedder, near: Window, own: frozenset[Place]) -> list[Hit]:
         """An embedder is somebody else's model: where it fails, the words still find what they find."""
@@ -116,15 +126,18 @@ class Usages:
         """The best hits that say something that those before them don't."""
         weights = search.WordWeights(terms)
         chosen: list[Snippet] = []
+        seen: list[frozenset[str]] = []
         for hit in ranked:
             if not own and search.overlaps_cursor(self._text(hit), near):
                 continue
             if sum(s.path == self._path(hit) for s in chosen) >= search.MAX_PER_FILE:
                 continue
             snippet = self._snippet(hit, weights)
-            if search.is_duplicate(snippet.text, (s.text for s in chosen)):
+            lines = search.line_set(snippet.text)
+            if search.is_duplicate(lines, seen):
                 continue
             chosen.append(snippet)
+            seen.append(lines)
             if len(chosen) == limit:
                 break
         return chosen
@@ -137,12 +150,6 @@ class Usages:
         start, end = search.focus(lines, last - first + 1, weights)
         text, path = "\n".join(lines[start:end]), segment.files[file].path
         return Snippet(path=path, start_line=first + start, text=text, score=hit.score, source=USAGE)
-
-
-def _top(scores: NDArray[np.float64], limit: int) -> NDArray[np.int64]:
-    """The documents with the best scores above 0, in no order, and all that are as good as the last of them."""
-    least = float(np.partition(scores, -limit)[-limit]) if len(scores) > limit else 0.0
-    return np.flatnonzero((scores > 0) & (scores >= least - 10.0**-_DIGITS))
 
 
 def _blended(vectors: Vectors) -> Vectors:

@@ -12,7 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from homespun_indexer.lexical import AVERAGE_TERMS, K1, B, Postings, Rows, term_hash, terms, terms_of, weight_of, words
+from homespun_indexer.lexical import (
+    AVERAGE_TERMS,
+    K1,
+    B,
+    Postings,
+    Rows,
+    best,
+    term_hash,
+    terms,
+    terms_of,
+    weight_of,
+    words,
+)
 
 VOCABULARY = ["parse", "config", "readFile", "read_file", "write", "x1", "HTTPServer", "größe", "a_b"]
 DOCUMENTS = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=12).map(" ".join), min_size=1, max_size=20)
@@ -94,6 +106,17 @@ def test_common_and_rare_terms_alike_are_scored_as_bm25() -> None:
     assert postings.counts(rows, None).tolist() == [40, 1, 9, 39]
     expected = plain_bm25(documents, query)
     assert np.abs(scores_of(postings, query) - expected).max() <= largest_error(documents, query)
+
+
+SCORES = st.lists(st.sampled_from([0.0, 0.0004, 0.5, 0.5004, 0.502, 1.0, 2.0]), max_size=200)
+
+
+@given(SCORES, st.integers(1, 50))
+def test_the_best_are_those_of_the_sorted_scores(scores: list[float], limit: int) -> None:
+    """With all that are as good as the last of them."""
+    least = sorted(scores)[-limit] if len(scores) > limit else 0.0
+    expected = [number for number, score in enumerate(scores) if score > 0 and score >= least - 0.001]
+    assert best(np.array(scores), limit, 0.001).tolist() == expected
 
 
 @pytest.fixture

@@ -6,12 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_core.types import SearchQuery
+from homespun_indexer.lexical import terms
 from homespun_indexer.search import (
     SNIPPET_CHARS,
     SNIPPET_LINES,
+    Window,
     WordWeights,
     focus,
     is_duplicate,
+    line_set,
     overlaps_cursor,
     term_weights,
     window,
@@ -40,9 +43,10 @@ def test_terms_near_the_cursor_weigh_more() -> None:
 
 def test_near_duplicates_are_seen_through_changed_lines_and_indentation() -> None:
     text = "".join(f"value_{i} = {i}\n" for i in range(10))
-    assert is_duplicate("  " + text.replace("value_3 = 3", "other = 1"), [text])
-    assert not is_duplicate("".join(f"name_{i} = {i}\n" for i in range(10)), [text])
-    assert not is_duplicate(text, [])
+    lines = line_set(text)
+    assert is_duplicate(line_set("  " + text.replace("value_3 = 3", "other = 1")), [lines])
+    assert not is_duplicate(line_set("".join(f"name_{i} = {i}\n" for i in range(10))), [lines])
+    assert not is_duplicate(lines, [])
 
 
 def test_the_place_being_written_is_recognised_without_a_path() -> None:
@@ -67,6 +71,24 @@ def test_focus_is_a_range_of_lines_that_fits_and_starts_in_the_chunk(lines: list
     assert 0 <= start < num_own and start < end <= len(lines)
     assert end - start <= SNIPPET_LINES
     assert sum(len(line) + 1 for line in lines[start:end]) <= SNIPPET_CHARS or end - start == 1
+
+
+@given(LINES)
+def test_no_longer_range_would_fit(lines: list[str]) -> None:
+    start, end = focus(lines, len(lines), WordWeights({"match_me": 1.0}))
+    longer = lines[start : end + 1]
+    assert end == len(lines) or len(longer) > SNIPPET_LINES or sum(len(line) + 1 for line in longer) > SNIPPET_CHARS
+
+
+PLACED = st.sampled_from(["far near", "near", "nearFar", "x", "", "other_near"])
+
+
+@given(st.lists(PLACED, max_size=25), st.lists(PLACED, max_size=10))
+def test_a_term_has_the_weight_of_its_best_place(above: list[str], below: list[str]) -> None:
+    near = Window(above=tuple(above), below=tuple(below))
+    by_line = [term_weights(Window(above=tuple(above[i:]), below=())) for i in range(len(above))]
+    assert all(term_weights(near)[term] >= weight for one in by_line for term, weight in one.items())
+    assert set(term_weights(near)) == set(terms(near.text))
 
 
 def test_focus_shows_the_match_and_what_follows_it() -> None:

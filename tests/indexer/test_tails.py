@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from homespun_indexer.parts import Hit
 from homespun_indexer.tails import LOOKED_AT, TAIL_BONUS, num_repeated, reordered, tails
@@ -29,6 +31,16 @@ def test_repetition_counts_until_the_first_tail_that_is_missing() -> None:
     assert num_repeated(ends, "rows(1)") == 2
     assert num_repeated(ends, "(rows)") == 1
     assert num_repeated(ends, "rows") == 0
+
+
+TEXTS = st.lists(st.sampled_from(["a", "b", "(", ".", " ", "\n", "  \t"]), max_size=12).map("".join)
+
+
+@given(TEXTS, TEXTS)
+def test_layout_doesn_t_matter_to_repetition(prefix: str, text: str) -> None:
+    ends, flat = tails(prefix), " ".join(text.split())
+    missing = [number for number, end in enumerate(ends) if end not in flat]
+    assert num_repeated(ends, text) == min(missing, default=len(ends))
 
 
 def order(scores: list[float], texts: list[str], prefix: str) -> list[int]:
