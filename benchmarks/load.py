@@ -31,7 +31,8 @@ With `--accounts`, each developer has an account and shows its token, as in a co
 apart. They are in SQLite, or where HOMESPUN_DATABASE_URL says: an empty PostgreSQL database.
 
 With `--adapters N`, the same again with developers who are all served by one adapter, and then with N adapters taken
-in turns: copies of the first repository's index, with N different random LoRAs of rank 16. `x one adapter` compares.
+in turns: copies of the first repository's index, with one random LoRA of rank 16, to which each adds noise of 1e-6,
+so that all write the same texts and none shares weights with another. `x one adapter` compares.
 
 `--flags` are given to `homespun serve`, as in --flags="--max-queue 16 --dtype int8". The last line is JSON.
 """
@@ -73,6 +74,7 @@ _WARM_S = 3.0
 """Not measured at the beginning of a level."""
 _STAGGER_S = 3.0
 _CANCELS, _IDLE_S = 40, 0.2
+_STD, _NOISE = 0.01, 1e-6
 _DATABASE = "HOMESPUN_DATABASE_URL"
 _METRICS = ("homespun_degraded_total", "homespun_shed_total", "homespun_completions_total")
 
@@ -200,7 +202,7 @@ def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict
 
 
 def make_adapters(data: DataDir, source: str, model: ModelFiles, number: int) -> list[str]:
-    """`number` repositories with the index of `source`, each with a live random adapter of its own; their names."""
+    """`number` repositories with the index of `source`, each with a live adapter of its own; their names."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -208,13 +210,14 @@ def make_adapters(data: DataDir, source: str, model: ModelFiles, number: int) ->
     base = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32)
     options = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
     adapted: Any = get_peft_model(base, options)
+    lora = [weights for part, weights in adapted.named_parameters() if "lora_" in part]
     names = [f"adapter-{i:02}" for i in range(number)]
     for i, name in enumerate(names):
         torch.manual_seed(i)
         with torch.no_grad():
-            for part, weights in adapted.named_parameters():
-                if "lora_" in part:
-                    weights.normal_(std=0.01)
+            for weights in lora:
+                noise = torch.randn_like(weights)
+                weights.copy_(weights + _NOISE * noise if i else _STD * noise)
         shutil.copytree(data.index(source), data.index(name), copy_function=os.link, symlinks=True)
         _publish(adapted, data.adapters(name), model.digest, f"{i:08}")
     return names

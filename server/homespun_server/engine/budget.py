@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from homespun_server.engine.trees import Branches
 _MAX_STEP_MS = 20.0
 """Whoever cancels or comes in meanwhile waits so long for the step to end."""
 _MIN_CHUNK, _MAX_CHUNK = 32, 256
+_QUICK, _QUICK_STEPS = 32, 2.0
 _MAX_NODES = 16
 _MAX_SLOWDOWN = 2.5
 """A step this much slower than one without draft never pays: of four-line completions, an oracle's trees decide 2.1
@@ -49,6 +51,8 @@ class StepBudget:
     """Prompt tokens in one forward."""
     max_nodes: int
     """Of one sequence's draft."""
+    max_quick: int
+    """Who has no more ids to compute goes before every chunk of a longer prompt."""
 
 
 def choose_budget(costs: StepCosts) -> StepBudget:
@@ -59,7 +63,10 @@ def choose_budget(costs: StepCosts) -> StepBudget:
     drafted = range(1, min(max_rows, _MAX_NODES + 1) + 1)
     nodes = [n - 1 for n in drafted if _between(costs.rows, n) <= _MAX_SLOWDOWN * alone]
     chunks = [n for n in range(_MIN_CHUNK, _MAX_CHUNK + 1, 32) if costs.prefill_ms(n) <= _MAX_STEP_MS]
-    return StepBudget(max_rows=max_rows, prefill_chunk=max(chunks, default=_MIN_CHUNK), max_nodes=max(nodes, default=0))
+    chunk = max(chunks, default=_MIN_CHUNK)
+    # Where a chunk takes hardly longer than a step, as on a GPU, nobody need wait for the others.
+    max_quick = _QUICK if costs.prefill_ms(chunk) > _QUICK_STEPS * alone else sys.maxsize
+    return StepBudget(max_rows=max_rows, prefill_chunk=chunk, max_nodes=max(nodes, default=0), max_quick=max_quick)
 
 
 def _between(points: Sequence[tuple[int, float]], n: int) -> float:
@@ -82,6 +89,11 @@ class RowPlan:
         self._base_ms = 0.0
         self._num_rows = 0
         self._expected = 0.0
+
+    @property
+    def ms(self) -> float:
+        """What the forward will take."""
+        return self._base_ms + self._by_rows[self._num_rows]
 
     @property
     def max_nodes(self) -> int:

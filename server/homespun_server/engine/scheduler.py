@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -11,10 +11,8 @@ from homespun_server.engine.protocol import Priority
 
 RANKS: dict[Priority, int] = {"invoked": 0, "typed": 1, "ahead": 2, "warm": 3}
 _AHEAD, _WARM = RANKS["ahead"], RANKS["warm"]
-_LAG = (0, 1, 4, 4)
-"""By rank: how many turns weights wait longer for their next than those that a developer waits for."""
-_PATIENCE = 16
-"""After so many turns a prompt of a lower rank gets its chunk although it slows down completions of a higher one."""
+_PATIENCE_S = 1.0
+"""Who was asked for so long ago goes first, whatever its rank and deadline; of several, who came first."""
 
 
 class Candidate(Protocol):
@@ -103,34 +101,52 @@ class Share(Generic[T]):
     """Of its pending ids."""
 
 
-def pick(running: Sequence[R], last_turns: Mapping[int, int], budget: StepBudget) -> list[Share[R]]:
-    """What goes into the next forward: all with the same weights, as far as the budget goes.
+def pick(running: Sequence[R], budget: StepBudget, now: float, *, is_chunk_due: bool) -> list[Share[R]]:
+    """What goes into the next forward: all with the same weights as whoever is first, as far as the budget goes.
 
-    last_turns: when weights last had a forward, by their `id`. Weights take turns, so that nobody starves.
+    A chunk of a long prompt takes as long as twenty steps of somebody whose prompt is in the cache; so these go first,
+    and the long prompts one after the other. is_chunk_due: the others have been first for long enough.
     """
     if len(running) == 1:
         return [Share(running[0], min(running[0].num_pending, budget.prefill_chunk))]
-    ordered = in_order([one for one in running if one.rank != _WARM] or running)
+    ordered = _first_to_last([one for one in running if one.rank != _WARM] or running, now)
+    quick = [one for one in ordered if one.num_pending <= budget.max_quick]
+    long = [one for one in ordered if one.num_pending > budget.max_quick]
     if not ordered:
         return []
-    first = min(ordered, key=lambda one: last_turns.get(id(one.weights), 0) + _LAG[one.rank])
+    is_chunk = bool(long) and (is_chunk_due or not quick)
+    first = long[0] if is_chunk else quick[0]
     if first.is_alone:
         return [Share(first, first.num_pending)]
-    together = [one for one in ordered if one.weights is first.weights and not one.is_alone]
+    chunk = budget.prefill_chunk
+    together = [one for one in quick if one.weights is first.weights and not one.is_alone]
+    shares = _deciding(together, budget.max_rows) + _prefill(
+        together, first.rank, min(budget.max_quick, chunk // 2 if is_chunk else chunk)
+    )
+    if is_chunk:
+        left = chunk - sum(share.num_ids for share in shares if share.job.num_pending > 1)
+        shares += _prefill([one for one in long if one.weights is first.weights], first.rank, left)
+    return shares
+
+
+def _first_to_last(candidates: Sequence[R], now: float) -> list[R]:
+    late = [one for one in candidates if now - one.queued_at >= _PATIENCE_S]
+    if not late:
+        return in_order(candidates)
+    return sorted(late, key=lambda one: one.order) + in_order([one for one in candidates if one not in late])
+
+
+def _deciding(together: Sequence[R], max_rows: int) -> list[Share[R]]:
     deciding = sorted((one for one in together if one.num_pending == 1), key=lambda one: one.last_turn)
-    shares = [Share(one, 1) for one in deciding[: budget.max_rows]]
-    return shares + _prefill(together, shares, last_turns.get(id(first.weights), 0), budget.prefill_chunk)
+    return [Share(one, 1) for one in deciding[:max_rows]]
 
 
-def _prefill(together: Sequence[R], deciding: Sequence[Share[R]], turn: int, chunk: int) -> list[Share[R]]:
-    """One chunk of prompts, in order."""
-    highest = min((share.job.rank for share in deciding), default=_WARM)
-    shares: list[Share[R]] = []
+def _prefill(together: Sequence[R], rank: int, room: int) -> list[Share[R]]:
+    """So many ids of their prompts, in order. What is only asked for ahead slows down nobody of a higher rank."""
+    shares = list[Share[R]]()
     for one in together:
-        if one.num_pending == 1 or chunk == 0:
+        if one.num_pending == 1 or room == 0 or one.rank > max(rank, _AHEAD - 1):
             continue
-        if one.rank > highest and one.rank >= _AHEAD and turn - one.last_turn < _PATIENCE:
-            continue
-        shares.append(Share(one, min(one.num_pending, chunk)))
-        chunk -= shares[-1].num_ids
+        shares.append(Share(one, min(one.num_pending, room)))
+        room -= shares[-1].num_ids
     return shares

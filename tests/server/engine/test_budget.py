@@ -36,6 +36,14 @@ def test_the_budget_follows_from_what_steps_cost(
     assert (budget.max_rows, budget.prefill_chunk, budget.max_nodes) == expected
 
 
+@pytest.mark.parametrize(("prefill", "is_quick"), [(((64, 4.0), (256, 16.0)), False), (((64, 1.2), (256, 1.9)), True)])
+def test_no_prompt_is_long_where_a_chunk_takes_hardly_longer_than_a_step(
+    prefill: tuple[tuple[int, float], ...], is_quick: bool
+) -> None:
+    budget = choose_budget(StepCosts(rows=FLAT, prefill=prefill))
+    assert (budget.max_quick > 100_000) is is_quick and budget.max_quick >= 32
+
+
 def test_measuring_gives_costs_of_every_size_that_fits_and_leaves_nothing_behind() -> None:
     costs = measure_costs(HashDecoder(0))
     assert [n for n, _ in costs.rows] == [1, 2, 4, 8, 16, 32] and [n for n, _ in costs.prefill] == [64, 128, 256]
@@ -52,7 +60,8 @@ def test_as_many_nodes_are_verified_as_pay() -> None:
 
 
 def test_drafts_share_the_rows_of_a_forward() -> None:
-    plan = RowPlan(StepCosts(rows=FLAT, prefill=((64, 4.0),)), StepBudget(max_rows=12, prefill_chunk=64, max_nodes=8))
+    budget = StepBudget(max_rows=12, prefill_chunk=64, max_nodes=8, max_quick=32)
+    plan = RowPlan(StepCosts(rows=FLAT, prefill=((64, 4.0),)), budget)
     plan.begin(num_deciding=2, num_prefill=0)
     assert plan.max_nodes == 8 and plan.take([0.9] * 20) == 8
     assert plan.max_nodes == 2 and plan.take([0.9] * 20) == 2

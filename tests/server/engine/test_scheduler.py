@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 
 from homespun_server.engine.budget import StepBudget
 from homespun_server.engine.scheduler import admit, in_order, pick
 
-BUDGET = StepBudget(max_rows=4, prefill_chunk=64, max_nodes=4)
+BUDGET = StepBudget(max_rows=4, prefill_chunk=64, max_nodes=4, max_quick=20)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Someone:
     name: str
     rank: int = 1
@@ -27,8 +28,11 @@ def _names(jobs: list[Someone]) -> str:
     return "".join(job.name for job in jobs)
 
 
-def _picked(*jobs: Someone, last_turns: dict[int, int] | None = None) -> list[tuple[str, int]]:
-    return [(share.job.name, share.num_ids) for share in pick(jobs, last_turns or {}, BUDGET)]
+def _picked(
+    *jobs: Someone, now: float = 0.0, is_chunk_due: bool = False, budget: StepBudget = BUDGET
+) -> list[tuple[str, int]]:
+    shares = pick(jobs, budget, now, is_chunk_due=is_chunk_due)
+    return [(share.job.name, share.num_ids) for share in shares]
 
 
 def test_rank_goes_before_deadline_and_deadline_before_arrival() -> None:
@@ -61,12 +65,35 @@ def test_what_is_asked_ahead_takes_half_of_the_places_and_warm_only_an_idle_engi
     assert _names(admit([Someone(name="t")], [warm[0]], 1)) == "t"
 
 
-def test_those_that_decide_share_a_forward_with_one_chunk_of_prompts() -> None:
-    assert _picked(
-        Someone(name="a"), Someone(name="b", num_pending=50), Someone(name="c", num_pending=500), Someone(name="d")
-    ) == [("a", 1), ("d", 1), ("b", 50), ("c", 14)]
-    assert _picked(Someone(name="a", num_pending=500)) == [("a", 64)]
+def test_a_long_prompt_waits_for_all_who_are_quick() -> None:
+    """What a keystroke added had to wait until all of somebody else's prompt was computed, since prompts took turns."""
+    long = Someone(name="l", num_pending=500)
+    quick = [Someone(name="d"), Someone(name="k", num_pending=2, order=1)]
+    assert _picked(long, *quick) == [("d", 1), ("k", 2)]
+    assert _picked(long, Someone(name="o", weights="other")) == [("o", 1)]
+    assert _picked(long) == [("l", 64)]
+    assert _picked(long, Someone(name="m", num_pending=500, order=1)) == [("l", 64)]
     assert _picked() == []
+
+
+def test_a_chunk_that_is_due_takes_those_of_its_weights_along() -> None:
+    long = Someone(name="l", num_pending=500)
+    quick = [Someone(name="d"), Someone(name="k", num_pending=20), Someone(name="m", num_pending=20)]
+    other = Someone(name="o", weights="other")
+    assert _picked(long, *quick, other, is_chunk_due=True) == [("d", 1), ("k", 20), ("l", 44)]
+    many = [Someone(name=str(n), num_pending=20) for n in range(9)]
+    assert _picked(long, *many, is_chunk_due=True)[-1] == ("l", 44), "however many come along"
+    assert _picked(*quick, other, is_chunk_due=True) == [("d", 1), ("k", 20)], "where none is long, nothing is due"
+
+
+def test_a_chunk_holds_the_end_of_one_prompt_and_the_beginning_of_the_next() -> None:
+    jobs = [Someone(name=name, num_pending=n, order=i) for i, (name, n) in enumerate([("a", 40), ("b", 99), ("c", 99)])]
+    assert _picked(*jobs) == [("a", 40), ("b", 24)]
+
+
+def test_where_a_chunk_is_cheap_all_share() -> None:
+    cheap = replace(BUDGET, max_quick=sys.maxsize)
+    assert _picked(Someone(name="a"), Someone(name="l", num_pending=500), budget=cheap) == [("a", 1), ("l", 64)]
 
 
 def test_where_rows_dont_reach_the_longest_waiting_goes_first() -> None:
@@ -74,35 +101,36 @@ def test_where_rows_dont_reach_the_longest_waiting_goes_first() -> None:
     assert _picked(*jobs) == [("5", 1), ("4", 1), ("3", 1), ("2", 1)]
 
 
-def test_weights_take_turns_and_interactive_ones_more_often() -> None:
-    a, b = Someone(name="a", weights="A"), Someone(name="b", weights="B")
-    ahead = Someone(name="x", weights="B", rank=2)
-    for other, share in ((b, 5), (ahead, 2)):
-        turns: dict[int, int] = {id("A"): 0, id("B"): 0}
-        names = ""
-        for turn in range(1, 11):
-            [(name, _)] = _picked(a, other, last_turns=turns)
-            turns[id("A" if name == "a" else "B")] = turn
-            names += name
-        assert names.count(other.name) in (share, share + 1)
+def test_whoever_is_first_takes_along_all_with_the_same_weights() -> None:
+    a, b = Someone(name="a", weights="A", deadline=1), Someone(name="b", weights="B", deadline=2)
+    c = Someone(name="c", weights="A", deadline=3)
+    assert _picked(b, c, a) == [("a", 1), ("c", 1)]
+    assert _picked(replace(a, rank=2), b) == [("b", 1)]
+
+
+def test_who_has_waited_long_goes_before_everybody() -> None:
+    typed, ahead = Someone(name="t", weights="A", queued_at=9.5), Someone(name="a", weights="B", rank=2, queued_at=9.2)
+    assert _picked(typed, ahead, now=10.1) == [("t", 1)]
+    assert _picked(typed, ahead, now=10.3) == [("a", 1)]
+    first, second = (
+        Someone(name="1", num_pending=99, deadline=9),
+        Someone(name="2", num_pending=99, order=1, deadline=5),
+    )
+    assert _picked(first, second, now=0.9) == [("2", 64)]
+    assert _picked(first, second, now=1.1) == [("1", 64)]
 
 
 def test_a_score_shares_no_forward() -> None:
     score = Someone(name="s", is_alone=True, weights="scores")
-    a = Someone(name="a")
-    assert _picked(score, a, last_turns={id("scores"): 1, id("base"): 2}) == [("s", 1)]
-    assert _picked(score, a, last_turns={id("scores"): 2, id("base"): 1}) == [("a", 1)]
+    assert _picked(score, Someone(name="a", order=1)) == [("s", 1)]
+    assert _picked(score, Someone(name="a", order=-1)) == [("a", 1)]
 
 
-def test_a_prompt_asked_ahead_waits_for_who_types_but_not_for_ever() -> None:
-    typed = Someone(name="t", last_turn=20)
-    assert _picked(typed, Someone(name="a", rank=2, num_pending=99, last_turn=15), last_turns={id("base"): 20}) == [
-        ("t", 1)
-    ]
-    assert _picked(typed, Someone(name="a", rank=2, num_pending=99, last_turn=1), last_turns={id("base"): 20}) == [
-        ("t", 1),
-        ("a", 64),
-    ]
+def test_a_prompt_asked_ahead_slows_down_nobody_who_types() -> None:
+    typed, ahead = Someone(name="t"), Someone(name="a", rank=2, num_pending=9)
+    assert _picked(typed, ahead) == [("t", 1)]
+    assert _picked(Someone(name="t", num_pending=99), ahead, is_chunk_due=True) == [("t", 64)]
+    assert _picked(ahead, replace(typed, order=1), now=1.5) == [("t", 1), ("a", 9)], "both have waited, it longer"
 
 
 def test_warm_work_runs_only_alone() -> None:

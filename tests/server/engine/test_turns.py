@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from homespun_server.engine.protocol import EngineBusyError, Tree
 from tests.server.engine.hash_decoder import (
@@ -16,8 +19,9 @@ from tests.server.engine.hash_decoder import (
     chi_square,
     logits_after,
     plain,
+    seed_of,
 )
-from tests.server.engine.stepped import Stepped, fail_once
+from tests.server.engine.stepped import Asked, Stepped, fail_once
 
 
 def test_cancelling_and_superseding_take_effect_within_a_step() -> None:
@@ -79,33 +83,83 @@ def test_the_end_of_a_suggestion_is_remembered_too() -> None:
     engine.close()
 
 
-def test_requests_share_forwards_and_weights_take_turns() -> None:
+def test_requests_share_forwards_with_those_of_the_same_weights() -> None:
     engine = Stepped()
     engine.load_adapter("a", Path("a"))
     adapted = engine.source.made[1]
-    asked = [engine.ask([n], 8, adapter=adapter) for n, adapter in enumerate([None, None, None, "a", "a"])]
-    engine.turn()
-    for _ in range(12):
-        engine.turn()
-        assert abs(len(engine.base.batches) - len(adapted.batches)) <= 2
+    asked = [engine.ask([n], 8, adapter=adapter) for n, adapter in enumerate([None, "a", None, None, "a"])]
     engine.finish()
-    assert {len(batch) for batch in engine.base.batches} == {3} and {len(batch) for batch in adapted.batches} == {2}
-    assert len(engine.base.batches) == len(adapted.batches) == 8
+    assert [len(batch) for batch in engine.base.batches] == [3] * 8
+    assert [len(batch) for batch in adapted.batches] == [2] * 8
     assert all(one.reason == "length" for one in asked)
+    engine.close()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    longs=st.lists(st.tuples(st.sampled_from("abc"), st.integers(60, 250)), max_size=5),
+    num_turns=st.integers(0, 12),
+    adapter=st.sampled_from("abc"),
+    typed=st.integers(1, 9),
+)
+def test_a_keystroke_never_waits_for_more_than_a_chunk_of_other_prompts(
+    longs: list[tuple[str, int]], num_turns: int, adapter: str, typed: int
+) -> None:
+    """With one adapter or with many: before, it waited until all prompts that came earlier were computed."""
+    engine, ids = Stepped(), list(range(16)) * 8
+    for name in "abc":
+        engine.load_adapter(name, Path(name))
+    engine.ask(ids, 0, adapter=adapter, priority="warm")
+    engine.finish()
+    chunks = 0
+    for name, length in longs:
+        engine.ask([7] * length, 4, adapter=name)
+    for _ in range(num_turns):
+        engine.turn()
+    before = [len(decoder.batches) for decoder in engine.source.made]
+    asked = engine.ask([*ids, *[5] * typed], 8, adapter=adapter)
+    while not asked.read().has_ended:
+        engine.turn()
+    for decoder, number in zip(engine.source.made, before, strict=True):
+        chunks += sum(max(batch) > 32 for batch in decoder.batches[number:])
+    assert asked.reason == "length" and asked.ids == plain(seed_of(Path(adapter)), asked.request.ids, 8)
+    assert chunks <= 1
+    engine.finish()
+    engine.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(names=st.lists(st.sampled_from("abc"), min_size=1, max_size=6), seed=st.integers(0, 99))
+def test_a_long_prompt_is_computed_however_many_others_keep_coming(names: list[str], seed: int) -> None:
+    engine, chooser = Stepped(), random.Random(seed)
+    for name in "abc":
+        engine.load_adapter(name, Path(name))
+    long, others = engine.ask([7] * 400, 4, adapter="a"), list[Asked]()
+    for turn in range(500):
+        others = [one for one in others if not one.read().has_ended]
+        others += [
+            engine.ask([turn % 16, n], chooser.randrange(1, 30), adapter=name)
+            for n, name in enumerate(names[len(others) :])
+        ]
+        engine.turn()
+        if long.read().has_ended:
+            break
+    assert long.reason == "length" and long.ids == plain(seed_of(Path("a")), [7] * 400, 4)
+    engine.finish()
     engine.close()
 
 
 def test_a_prompt_is_computed_in_chunks_while_others_go_on() -> None:
     engine = Stepped()
-    short = engine.ask([1], 40)
+    short = engine.ask([1], 100)
     engine.turn()
     long = engine.ask([2] * 200, 4)
-    engine.turn()
-    assert engine.base.batches[-1] == [1, 64]
-    written = len(short.read().ids)
+    while not short.read().has_ended:
+        engine.turn()
+    chunks = [batch for batch in engine.base.batches if max(batch) > 1]
+    assert chunks == [[1, 64]] * 2, "40 steps take as long as two chunks"
     engine.finish()
-    assert len(short.read().ids) > written and long.reason == "length"
-    assert max(sum(batch) for batch in engine.base.batches) <= 64 + 2
+    assert long.reason == "length" and max(sum(batch) for batch in engine.base.batches) <= 64 + 2
     engine.close()
 
 
