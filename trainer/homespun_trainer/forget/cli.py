@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_core import personal
 from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settings_from_args
-from homespun_core.errors import ConfigError, HomespunError, StorageError
+from homespun_core.errors import ConfigError, HomespunError, StorageError, TooLittleCode
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, hide_credentials, is_remote, repo_id, repo_identity, repo_identity_on_disk
 from homespun_core.repositories import RepositoryConfig
@@ -24,7 +24,6 @@ from homespun_server.database.opening import open_database
 from homespun_server.feedback import kept
 from homespun_trainer.cli import summary, train
 from homespun_trainer.forget.effects import Effect, effects, known_repositories, source_of, take_away
-from homespun_trainer.pipeline import TooLittleCode
 from homespun_trainer.train import TrainingInterruptedError
 
 _EPILOG = """\
