@@ -137,7 +137,7 @@ def train(
     data = DataDir(settings.data_root)
     files = resolve_base_model(settings.base_model, settings.fim_family)
     scope = source if isinstance(source, ScopeConfig) else None
-    sources = source.repositories if isinstance(source, ScopeConfig) else [source]
+    sources = learnt_from(source, data) if isinstance(source, ScopeConfig) else [source]
     commits = heads.parted(commit) if scope is not None and commit else {}
     repos = [_opened(each, settings, data, progress, commits.get(_id(each)) or commit) for each in sources]
     id, name = _called(repos, scope, wish)
@@ -160,6 +160,15 @@ def train(
                 progress=progress,
             )
         return train_repository(job, open_engine=lambda: opened_engine(files, settings), progress=progress)
+
+
+def learnt_from(scope: ScopeConfig, data: DataDir) -> Sequence[RepositoryConfig]:
+    """Its repositories, without those that are to be forgotten as a whole."""
+    requests = forgotten.load(data)
+    left = [each for each in scope.repositories if not forgotten.is_whole(requests, _id(each))]
+    if not left:
+        raise TooLittleCode(f"{scope.name}: all of its repositories are to be forgotten; `homespun forget --list`")
+    return left
 
 
 def shown(settings: Settings, data: DataDir, repository: str) -> Sequence[Shown]:

@@ -57,9 +57,9 @@ class Wish:
     request: Forgotten
     repository: RepositoryConfig | None
 
-    @property
-    def is_whole(self) -> bool:
-        return self.request.path is None and self.request.author is None
+    def leaves_nothing_of(self, id: str) -> bool:
+        """Of a repository, or of somebody's lines in it."""
+        return self.request.is_whole and self.request.is_about(personal.repository_of(id))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         print("homespun: it is remembered, but not gone everywhere; run the same command again", file=sys.stderr)
         return 1
     print(f"forgotten: {described(wish.request)}", flush=True)
-    return 0 if wish.is_whole or args.no_train else _train_anew(wish, found, loaded)
+    return 0 if args.no_train else _train_anew(wish, found, loaded)
 
 
 def _forget_completions(loaded: LoadedSettings, data: DataDir, request: Forgotten) -> bool:
@@ -192,8 +192,9 @@ def _is_confirmed() -> bool:
 
 
 def _train_anew(wish: Wish, found: Sequence[Effect], loaded: LoadedSettings) -> int:
-    """Every repository that lost an adapter. One that fails doesn't keep the others from it."""
-    statuses = [_train(wish, effect, loaded) for effect in found if effect.adapters]
+    """Whatever lost an adapter and has something left to learn. One that fails doesn't keep the others from it."""
+    lost = [effect for effect in found if effect.adapters and not wish.leaves_nothing_of(effect.repository)]
+    statuses = [_train(wish, effect, loaded) for effect in lost]
     return max(statuses, default=0)
 
 
@@ -222,7 +223,9 @@ def _train(wish: Wish, effect: Effect, loaded: LoadedSettings) -> int:
 def _source(wish: Wish, effect: Effect, loaded: LoadedSettings) -> RepositoryConfig | ScopeConfig | str | None:
     if is_scope(effect.repository):
         return next((scope for scope in loaded.scopes if scope.id == effect.repository), None)
-    return wish.repository or _known_source(effect, loaded)
+    if wish.repository is not None and wish.request.is_about(effect.repository):
+        return wish.repository
+    return _known_source(effect, loaded)
 
 
 def _known_source(effect: Effect, loaded: LoadedSettings) -> RepositoryConfig | str | None:

@@ -20,6 +20,7 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.retraining import FreshScore
 from homespun_core.storage import write_atomic
 from homespun_core.types import ModelFiles, SearchQuery, SilentProgress, Snippet
+from homespun_indexer import forgotten
 from homespun_indexer.authorship import own_bytes
 from homespun_indexer.changes import changed_source
 from homespun_indexer.fresh import fresh_places
@@ -198,7 +199,8 @@ class _View:
             is_fetched=self._is_fetching_due(),
             progress=SilentProgress(),
         )
-        return Sight(repo=self._repo.id, name=self._repo.name, head=self._repo.head)
+        is_forgotten = forgotten.is_whole(forgotten.load(self._data), self._repo.id)
+        return Sight(repo=self._repo.id, name=self._repo.name, head=self._repo.head, is_forgotten=is_forgotten)
 
     @property
     def id(self) -> str:
