@@ -192,8 +192,9 @@ def _is_confirmed() -> bool:
 
 
 def _train_anew(wish: Wish, found: Sequence[Effect], loaded: LoadedSettings) -> int:
-    """Whatever lost an adapter and has something left to learn. One that fails doesn't keep the others from it."""
-    lost = [effect for effect in found if effect.adapters and not wish.leaves_nothing_of(effect.repository)]
+    """Whatever lost an adapter or a run, and has something left to learn. One that fails doesn't keep the others from
+    it."""
+    lost = [e for e in found if (e.adapters or e.run) and not wish.leaves_nothing_of(e.repository)]
     statuses = [_train(wish, effect, loaded) for effect in lost]
     return max(statuses, default=0)
 
