@@ -219,6 +219,7 @@ class _View:
     def measure(self, adapter: Adapter) -> FreshScore | None:
         # Imported here: torch takes seconds and memory, and most looks have no use for it.
         from homespun_trainer.cli import opened_engine
+        from homespun_trainer.evaluate import Bench
         from homespun_trainer.job import prompt_builder
         from homespun_trainer.retrain import drift
 
@@ -246,14 +247,17 @@ class _View:
                 return list(index.search(query, self._settings.snippet_count)) if self._settings.retrieval else []
 
             engine.load_adapter(adapter.version, adapter.path)
+            bench = Bench(
+                builder=prompt_builder(self._files, tokenizer, self._settings),
+                repo=repo.name,
+                retrieve=retrieve,
+                generate=engine.generate,
+                score=engine.score,
+                end_ids=frozenset(),
+            )
             return drift.measure(
-                drift.Fresh(
-                    tasks=places,
-                    repo=repo.name,
-                    builder=prompt_builder(self._files, tokenizer, self._settings),
-                    retrieve=retrieve,
-                ),
-                lambda ids, start: engine.score(ids, start, adapter.version),
+                places,
+                bench,
                 adapter=adapter,
                 head=repo.head,
                 percent=self._settings.drift_percent,
