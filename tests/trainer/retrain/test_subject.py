@@ -316,6 +316,7 @@ def test_the_recipe_is_what_shapes_an_adapter() -> None:
     same = recipe_digest(Settings(), "base")
     assert recipe_digest(Settings(data_dir="/elsewhere", num_threads=3, log_level="debug", port=1), "base") == same
     assert recipe_digest(Settings(approval="manual", processes=2), "base") == same
+    assert recipe_digest(Settings(canary_percent=10.0, shadow_percent=20.0, progress="json"), "base") == same
     assert recipe_digest(Settings(train_minutes=20), "base") != same
     assert recipe_digest(Settings(), "other") != same
 

@@ -43,6 +43,9 @@ _NOT_OF_THE_RECIPE = (
     "num_threads",
     "processes",
     "approval",
+    "canary_percent",
+    "shadow_percent",
+    "progress",
     "log_level",
     "log_format",
 )
