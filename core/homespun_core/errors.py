@@ -3,6 +3,8 @@
 HomespunError             one line: the thing, its value, the remedy
 ├─ ConfigError            a setting, file or flag that makes no sense
 ├─ RepositoryError        not a git repository, unreadable URL, nothing to index
+│  └─ TooLittleCode       nothing worth training on; no failure, and no reason to try again
+│     └─ NoSourceFiles    not one file
 ├─ ModelError             a base model or adapter that can't be loaded or isn't what it should be
 ├─ StorageError           a snapshot that is missing, damaged or of another format; a full disk
 │  └─ BusyError           another process works on the same; it may be tried again later
@@ -28,6 +30,14 @@ class ConfigError(HomespunError):
 
 
 class RepositoryError(HomespunError):
+    pass
+
+
+class TooLittleCode(RepositoryError):
+    pass
+
+
+class NoSourceFiles(TooLittleCode):
     pass
 
 

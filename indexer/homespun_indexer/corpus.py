@@ -18,7 +18,7 @@ from typing import Any
 
 from homespun_core import storage
 from homespun_core.config import Settings
-from homespun_core.errors import RepositoryError, StorageError
+from homespun_core.errors import NoSourceFiles, StorageError
 from homespun_core.paths import DataDir
 from homespun_core.storage import Manifest
 from homespun_core.types import Document, EvalTask, Progress
@@ -94,7 +94,7 @@ def build_corpus(
     """The corpus of the repository's committed state, made current. One that exists for it already is used again.
 
     With an `owner`, of files as far as they wrote them: their hunks are the recent lines, and the tasks are theirs.
-    Raises RepositoryError when there is nothing to train on, because all of it is to be forgotten for example.
+    Raises NoSourceFiles when there is nothing to train on, because all of it is to be forgotten for example.
     """
     parent = data.corpus(owner.place if owner else repo.id)
     requests = forgotten.about(forgotten.load(data), repo.id)
@@ -194,7 +194,7 @@ def _publish(request: Request, final: Path, fingerprint: str, progress: Progress
     )
     if not gathered.documents:
         reasons = ", ".join(f"{n} {why}" for why, n in gathered.left_out.items())
-        raise RepositoryError(f"{repo.identity}: no source files to train on ({reasons or 'it has no files'})")
+        raise NoSourceFiles(f"{repo.identity}: no source files to train on ({reasons or 'it has no files'})")
     held_out_tasks = _tasks(request, split, gathered.documents)
     report = _report(split, gathered, held_out_tasks)
     sources = {

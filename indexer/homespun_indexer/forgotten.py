@@ -33,6 +33,10 @@ class Forgotten:
     asked: str = ""
     """UTC, ISO 8601."""
 
+    @property
+    def is_whole(self) -> bool:
+        return self.path is None and self.author is None
+
     def is_about(self, repository: str) -> bool:
         return self.repository in (None, repository)
 
@@ -90,6 +94,11 @@ def standing(data: DataDir, before: Sequence[Forgotten]) -> Iterator[list[Forgot
 
 def about(requests: Iterable[Forgotten], repository: str) -> list[Forgotten]:
     return [r for r in requests if r.is_about(repository)]
+
+
+def is_whole(requests: Iterable[Forgotten], repository: str) -> bool:
+    """Whether all of it is to be forgotten."""
+    return any(request.is_whole for request in about(requests, repository))
 
 
 def key(requests: Iterable[Forgotten]) -> list[list[str | None]]:

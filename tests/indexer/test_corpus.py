@@ -13,7 +13,7 @@ import pytest
 
 from homespun_core import storage
 from homespun_core.config import Settings
-from homespun_core.errors import RepositoryError, StorageError
+from homespun_core.errors import NoSourceFiles, RepositoryError, StorageError
 from homespun_core.repositories import SourceRules
 from homespun_core.types import SilentProgress
 from homespun_indexer import forgotten
@@ -194,7 +194,7 @@ def test_a_tiny_repository_still_gives_a_corpus(tmp_path: Path, indexer: Indexer
 
 
 def test_a_repository_without_source_is_refused(tmp_path: Path, indexer: Indexer) -> None:
-    with pytest.raises(RepositoryError, match="no source files to train on"):
+    with pytest.raises(NoSourceFiles, match="no source files to train on"):
         corpus(indexer, make_repo(tmp_path / "r", {"README.md": "hello\n"}))
 
 

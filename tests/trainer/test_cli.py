@@ -2,16 +2,25 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from homespun_core.cli import main
 from homespun_core.config import Settings, load_settings
+from homespun_core.errors import TooLittleCode
+from homespun_core.paths import DataDir, repo_id
+from homespun_core.repositories import RepositoryConfig
+from homespun_core.scopes import ScopeConfig
+from homespun_core.types import SilentProgress
 from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.repository import open_repository
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_trainer import cli
+from homespun_trainer import cli, heads, report
+from homespun_trainer.job import Job
 from homespun_trainer.publishing import Outcome
+from tests.repos import git, make_repo
 
 
 def make_repository(root: Path) -> Path:
@@ -31,6 +40,41 @@ def test_too_little_code_is_said_below_what_there_is_and_no_failure(
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("homespun:")]
     assert len(said) == 1 and "too little to train on" in said[0]
     assert not (tmp_path / "data" / "adapters").exists()
+
+
+def prepared(tmp_path: Path, *sources: Path) -> AbstractContextManager[Job]:
+    """Of a shared adapter."""
+    data, files = DataDir(tmp_path / "data"), resolve_base_model("builtin", "auto")
+    repos = [open_repository(str(source), data, timeout_s=60, progress=SilentProgress()) for source in sources]
+    scope = ScopeConfig(name="team", repositories=tuple(RepositoryConfig(source=str(source)) for source in sources))
+    return cli.prepared(repos, files, Settings(), data, SilentProgress(), scope)
+
+
+def test_a_repository_without_source_is_no_failure_that_is_tried_again_for_ever(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = make_repo(tmp_path / "empty", {"NOTICE": "ours\n"})
+    assert main(["train", str(empty), "--data-dir", str(tmp_path / "data")]) == 0
+    assert "no source files to train on (1 unknown language)" in capsys.readouterr().out
+
+
+def test_a_repository_without_source_keeps_no_shared_adapter_from_the_others(tmp_path: Path) -> None:
+    """`repositories = "all"` is what people write, and some repository holds documents only."""
+    (tmp_path / "shop").mkdir()
+    shop, empty = make_repository(tmp_path / "shop"), make_repo(tmp_path / "empty", {"NOTICE": "ours\n"})
+    with prepared(tmp_path, empty, shop) as job:
+        assert [part.name for part in job.parts] == ["shop"]
+        (left_out,) = job.left_out
+        assert "empty: no source files to train on" in left_out.why
+        facts = report.corpus_facts(job)
+    wanted = {repo_id(str(each)): git(each, "rev-parse", "HEAD") for each in (shop, empty)}
+    assert heads.trained_head(facts) == heads.joined(wanted)
+
+
+def test_a_shared_adapter_of_repositories_without_source_is_too_little_code(tmp_path: Path) -> None:
+    sources = [make_repo(tmp_path / name, {"NOTICE": "ours\n"}) for name in ("a", "b")]
+    with pytest.raises(TooLittleCode, match="team: none of its repositories"), prepared(tmp_path, *sources):
+        pass
 
 
 def test_too_few_completions_to_tune_by_are_said_and_no_failure(

@@ -16,6 +16,7 @@ from peft import PeftModel
 
 from homespun_core import registry
 from homespun_core.config import Settings
+from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir
 from homespun_core.prompt import Prompt
 from homespun_core.types import EvalTask, ModelFiles, SilentProgress
@@ -26,7 +27,7 @@ from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lora import load_base
 from homespun_trainer.page import PAGE
-from homespun_trainer.pipeline import TooLittleCode, train_repository
+from homespun_trainer.pipeline import train_repository
 from homespun_trainer.publishing import Outcome
 from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from homespun_core import registry
+from homespun_core.errors import TooLittleCode
 from homespun_core.types import ModelFiles
 from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import canaries, general, memory, report, trained_on
 from homespun_trainer.forget.effects import effects, known_repositories, take_away
 from homespun_trainer.job import Job, Part
-from homespun_trainer.pipeline import TooLittleCode
 from homespun_trainer.publishing import Outcome
 from tests.trainer.test_pipeline import corpus, make_job, run
 from tests.trainer.tiny import make_model

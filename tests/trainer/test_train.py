@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from homespun_core.types import ModelFiles, SilentProgress
 from homespun_trainer.batches import collate, micro_batches, target_weight
+from homespun_trainer.canaries import Batches
 from homespun_trainer.examples import Mix
 from homespun_trainer.lora import attach, load_base, logits_at
 from homespun_trainer.methods import default_learning_rate, peft_config
@@ -23,7 +24,18 @@ from homespun_trainer.train import (
     learning_rate_at,
     train_adapter,
 )
-from tests.trainer.tiny import BUILDER, CPU, FORMAT, TOKENIZER, StepClock, make_model, make_stream, recipe
+from tests.trainer.tiny import (
+    BUILDER,
+    CPU,
+    FORMAT,
+    TOKENIZER,
+    Asked,
+    StepClock,
+    make_model,
+    make_stream,
+    recipe,
+    step_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +52,11 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     held_out: bool = False,
     clock: Callable[[], float] | None = None,
-    mix: Mix | None = None,
+    stream: Batches | None = None,
 ) -> TrainResult:
     return train_adapter(
         files,
-        make_stream(mix=mix),
+        stream or make_stream(),
         make_stream(seed=9).batch(0, 8) if held_out else [],
         how,
         placement=CPU,
@@ -58,8 +70,8 @@ def train(
 
 @pytest.fixture(scope="module")
 def trained(files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    mix = Mix(with_snippets=0.5, file_only=0.5)
-    return train(files, tmp_path_factory.mktemp("run"), recipe(minutes=5.0, rank=32, batch_examples=8), mix=mix)
+    stream = make_stream(mix=Mix(with_snippets=0.5, file_only=0.5))
+    return train(files, tmp_path_factory.mktemp("run"), recipe(minutes=5.0, rank=32, batch_examples=8), stream=stream)
 
 
 def served(files: ModelFiles, adapter: Path) -> Any:
@@ -143,7 +155,9 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_as_if_never_stopped(files: 
     calls = iter([*[False] * 6, *[True] * 100])
     with pytest.raises(TrainingInterruptedError):
         train(files, tmp_path / "a", how, should_stop=lambda: next(calls))
-    resumed = train(files, tmp_path / "a", how)
+    stopped_at, asked = step_of(tmp_path / "a"), Asked(make_stream())
+    resumed = train(files, tmp_path / "a", how, stream=asked)
+    assert asked.steps[0] == stopped_at > 0
     straight = train(files, tmp_path / "b", how)
     assert resumed.state.step == straight.state.step > 6
     weights = [load_file(r.path / "adapter_model.safetensors") for r in (resumed, straight)]
@@ -151,8 +165,9 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_as_if_never_stopped(files: 
 
 
 def test_a_finished_run_is_not_trained_again(files: ModelFiles, tmp_path: Path) -> None:
-    first = train(files, tmp_path, recipe(minutes=0.2))
-    assert train(files, tmp_path, recipe(minutes=0.2)).state == first.state
+    first, asked = train(files, tmp_path, recipe(minutes=0.2)), Asked(make_stream())
+    assert train(files, tmp_path, recipe(minutes=0.2), stream=asked).state == first.state
+    assert asked.steps == [first.state.step]  # made ahead, and not trained on
 
 
 def test_a_checkpoint_of_another_corpus_is_refused_with_a_reason(

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from homespun_core import storage
 from homespun_core.fim import resolve_family
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import Document, ModelFiles, SearchQuery, Snippet
-from homespun_trainer.examples import ExampleStream, Mix
+from homespun_trainer.examples import Example, ExampleStream, Mix
 from homespun_trainer.placement import Placement
 from homespun_trainer.train import Recipe
 from tests.fakes import ByteTokenizer
@@ -72,6 +73,24 @@ def make_stream(documents: Sequence[Document] | None = None, seed: int = 0, mix:
 def recipe(minutes: float = 1.0, **changes: float | str) -> Recipe:
     values: dict[str, float | str] = {"rank": 8, "learning_rate": 2e-2, "batch_examples": 4, **changes}
     return Recipe(minutes=minutes, seed=0, **values)  # type: ignore[arg-type]
+
+
+class Asked:
+    """A stream that remembers which steps it was asked for: a run that goes on asks for none of those before."""
+
+    def __init__(self, stream: ExampleStream) -> None:
+        self.steps: list[int] = []
+        self._stream = stream
+
+    def batch(self, step: int, size: int) -> list[Example]:
+        self.steps.append(step)
+        return self._stream.batch(step, size)
+
+
+def step_of(run: Path) -> int:
+    """Of its checkpoint; 0 before the first."""
+    current = storage.current(run)
+    return int(current.name.split("-")[1]) if current else 0
 
 
 class StepClock:

@@ -15,7 +15,7 @@ import numpy as np
 from homespun_core import demand, personal, storage
 from homespun_core.cli import INTERRUPTED
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
-from homespun_core.errors import ConfigError
+from homespun_core.errors import ConfigError, NoSourceFiles, TooLittleCode
 from homespun_core.fences import LEASE_HELP, Lease, work_under
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
@@ -46,8 +46,8 @@ from homespun_trainer import heads, launched, own, page, report, weighing
 from homespun_trainer.evaluate import Written
 from homespun_trainer.examples import Mix
 from homespun_trainer.forget.effects import effects, take_away
-from homespun_trainer.job import Corpus, Job, Part, Unforgotten
-from homespun_trainer.pipeline import TooLittleCode, train_repository
+from homespun_trainer.job import Corpus, Job, LeftOut, Part, Unforgotten
+from homespun_trainer.pipeline import train_repository
 from homespun_trainer.preferences.rows import Shown
 from homespun_trainer.preferences.tuning import tune_by_preference
 from homespun_trainer.publishing import ForgottenError, Outcome
@@ -132,12 +132,12 @@ def train(
     """Corpora, indexes as of their cuts, adapter, gate, registry. A `commit` is looked for in what was fetched before.
 
     Raises HomespunError and TrainingInterruptedError. A shared adapter isn't trained while one of its repositories
-    can't be read. With a `wish`, somebody's own of the repository.
+    can't be read; one without source is left out. With a `wish`, somebody's own of the repository.
     """
     data = DataDir(settings.data_root)
     files = resolve_base_model(settings.base_model, settings.fim_family)
     scope = source if isinstance(source, ScopeConfig) else None
-    sources = source.repositories if isinstance(source, ScopeConfig) else [source]
+    sources = learnt_from(source, data) if isinstance(source, ScopeConfig) else [source]
     commits = heads.parted(commit) if scope is not None and commit else {}
     repos = [_opened(each, settings, data, progress, commits.get(_id(each)) or commit) for each in sources]
     id, name = _called(repos, scope, wish)
@@ -147,6 +147,8 @@ def train(
         _swept(data, wish, id),
         prepared(repos, files, settings, data, progress, scope, wish) as job,
     ):
+        for each in job.left_out:
+            print(f"left out: {each.why}", flush=True)
         for part in job.parts:
             print(*([f"{part.name}:"] if scope else []), corpus_summary(part.corpus.report), flush=True)
         if by_preference:
@@ -158,6 +160,15 @@ def train(
                 progress=progress,
             )
         return train_repository(job, open_engine=lambda: opened_engine(files, settings), progress=progress)
+
+
+def learnt_from(scope: ScopeConfig, data: DataDir) -> Sequence[RepositoryConfig]:
+    """Its repositories, without those that are to be forgotten as a whole."""
+    requests = forgotten.load(data)
+    left = [each for each in scope.repositories if not forgotten.is_whole(requests, _id(each))]
+    if not left:
+        raise TooLittleCode(f"{scope.name}: all of its repositories are to be forgotten; `homespun forget --list`")
+    return left
 
 
 def shown(settings: Settings, data: DataDir, repository: str) -> Sequence[Shown]:
@@ -269,18 +280,30 @@ def prepared(
     wish: Wish | None = None,
 ) -> Iterator[Job]:
     """Their corpora and the indexes frozen at their cuts, open for the time of the block. Without a scope there is one
-    repository, and the adapter is its own, or with a `wish` somebody's."""
+    repository, and the adapter is its own, or with a `wish` somebody's.
+
+    Raises TooLittleCode when none has source to train on."""
     tokenizer = load_tokenizer(files)
     id, name = _called(repos, scope, wish)
     owner, unforgotten = Owner(place=id, authors=wish.authors) if wish else None, _unforgotten(data)
     with ExitStack() as stack:
-        opened = [stack.enter_context(_part(repo, files, tokenizer, settings, data, progress, owner)) for repo in repos]
-        parts = sorted(opened, key=lambda part: part.id)
+        parts: list[Part] = []
+        left_out: list[LeftOut] = []
+        for repo in sorted(repos, key=lambda repo: repo.id):
+            try:
+                parts.append(stack.enter_context(_part(repo, files, tokenizer, settings, data, progress, owner)))
+            except NoSourceFiles as reason:
+                if scope is None:
+                    raise
+                left_out.append(LeftOut(id=repo.id, head=repo.head, why=str(reason)))
+        if not parts:
+            raise TooLittleCode(f"{name}: none of its repositories has source files to train on")
         yield Job(
             id=id,
             name=name,
             mix=own.OWN_LINES if wish else Mix(),
             beneath=own.beneath(data, parts[0].id, files.digest) if wish else None,
+            left_out=left_out,
             wish=wish,
             unforgotten=unforgotten,
             parts=tuple(parts),

@@ -171,9 +171,15 @@ class _Place:
         """Snippets, and the milliseconds that finding them took."""
         if kind not in self._snippets:
             started = time.perf_counter()
-            found = [s for s in self._bench.retrieve(query_of(self._sources[kind])) if s.path != self._task.path]
+            found = found_for(self._task, self._bench, self._sources[kind])
             self._snippets[kind] = found, _ms_since(started)
         return self._snippets[kind]
+
+
+def found_for(task: EvalTask, bench: Bench, source: EvalTask | None = None) -> list[Snippet]:
+    """What a search at the place, or at that of `source`, finds in other files: the index has an older state of its
+    own."""
+    return [s for s in bench.retrieve(query_of(source or task)) if s.path != task.path]
 
 
 def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet], search_ms: float = 0.0) -> Score:

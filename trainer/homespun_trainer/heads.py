@@ -25,10 +25,12 @@ def parted(commit: str) -> dict[str, str]:
 
 
 def trained_head(report: Mapping[str, Any]) -> str | None:
-    """What an adapter was trained on, by its report: a commit, or those of several repositories."""
+    """What an adapter was trained on, by its report: a commit, or those of several repositories, of which some may have
+    had nothing to train on."""
     corpora = report.get("corpora")
     if not corpora:
         head = report.get("corpus", {}).get("head")
         return str(head) if head else None
     heads = {id: corpus.get("sources", {}).get("head") for id, corpus in corpora.items()}
+    heads |= report.get("left_out", {})
     return joined(heads) if all(heads.values()) else None

@@ -14,6 +14,7 @@ from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish
 from homespun_core.prompt import PromptBuilder, PromptLimits
+from homespun_core.scopes import is_scope
 from homespun_core.types import Document, EvalTask, ModelFiles, Tokenizer
 from homespun_trainer.examples import Mix, Retrieve
 from homespun_trainer.memory import CountSecrets
@@ -49,6 +50,16 @@ class Part:
         return round(sum(len(document.text) * document.weight for document in self.corpus.documents))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A repository that shares an adapter and has nothing to train on."""
+
+    id: str
+    head: str
+    """What was looked at."""
+    why: str
+
+
 Unforgotten = Callable[[Sequence[Source] | None], AbstractContextManager[None]]
 """In its block nobody forgets anything that was seen. Raises HomespunError when somebody has, since training began."""
 
@@ -70,6 +81,8 @@ class Job:
     mix: Mix = field(default_factory=Mix)
     beneath: Path | None = None
     """The adapter that people have who don't get this one: it is trained on top of it, and has to beat it."""
+    left_out: Sequence[LeftOut] = ()
+    """Of the repositories that share it."""
     wish: Wish | None = None
     """Somebody's own: once they have taken that back nothing is published any more."""
 
@@ -84,6 +97,11 @@ class Job:
     @property
     def is_wanted(self) -> bool:
         return personal.stands(self.data, self.wish)
+
+    @property
+    def is_shared(self) -> bool:
+        """Also where one repository alone has anything to train on."""
+        return is_scope(self.id)
 
     @property
     def adapters(self) -> Path:

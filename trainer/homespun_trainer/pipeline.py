@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from homespun_core import personal, registry, storage
-from homespun_core.errors import ModelError, RepositoryError
+from homespun_core.errors import ModelError, TooLittleCode
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, Progress
 from homespun_trainer import page, report, sizing, sweep
@@ -40,10 +40,6 @@ MIN_CHARACTERS = 20_000
 
 _HELD_OUT_SHARE = 0.03
 _MIN_DOCUMENTS_TO_HOLD_OUT = 40
-
-
-class TooLittleCode(RepositoryError):
-    """There is no point in training on so little."""
 
 
 def train_repository(
@@ -92,7 +88,7 @@ def train_repository(
     facts = {
         **verdict,
         "training": training,
-        **report.corpus_facts(job.parts),
+        **report.corpus_facts(job),
     }
     page.write(result.path, job.name, facts)
     return publish(job, fingerprint, result, facts, parent, job.run)

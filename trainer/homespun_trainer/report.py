@@ -12,7 +12,7 @@ from homespun_core import __version__
 from homespun_core.types import EvalTask
 from homespun_trainer.evaluate import Arm, Score, Scores
 from homespun_trainer.gate import Decision, Evidence
-from homespun_trainer.job import Part
+from homespun_trainer.job import Job
 from homespun_trainer.summaries import Summary, summarise
 from homespun_trainer.train import Recipe, TrainResult
 
@@ -57,9 +57,10 @@ def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -
     }
 
 
-def corpus_facts(parts: Sequence[Part]) -> dict[str, Any]:
+def corpus_facts(job: Job) -> dict[str, Any]:
     """What it was trained on: flat for one repository, by id and name for those that share an adapter."""
-    if len(parts) == 1:
+    parts = job.parts
+    if not job.is_shared:
         corpus = parts[0].corpus
         return {"corpus": dict(corpus.sources), "corpus_report": dict(corpus.report)}
     return {
@@ -68,6 +69,7 @@ def corpus_facts(parts: Sequence[Part]) -> dict[str, Any]:
             part.id: {"name": part.name, "sources": dict(part.corpus.sources), "report": dict(part.corpus.report)}
             for part in parts
         },
+        "left_out": {each.id: each.head for each in job.left_out},
     }
 
 

@@ -10,13 +10,18 @@ import pytest
 
 from homespun_core import registry, storage
 from homespun_core.cli import main
+from homespun_core.config import load_settings
+from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir, repo_id
+from homespun_core.repositories import RepositoryConfig
+from homespun_core.scopes import ScopeConfig
 from homespun_core.types import Document
 from homespun_indexer import forgotten
 from homespun_indexer.people import author_hash
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.store import FeedbackStore
 from homespun_trainer import trained_on
+from homespun_trainer.cli import learnt_from
 from homespun_trainer.forget import cli
 from tests.repos import make_repo
 from tests.server.feedback.test_keeping import row
@@ -93,8 +98,56 @@ def test_a_repository_in_training_does_not_keep_others_from_it(
     said = capsys.readouterr().err
     assert f"training on {busy} is already running" in said and "run the same command again" in said
     assert registry.live(data.adapters(repo_id(str(shop)))) is None
+    assert registry.live(data.adapters(busy)) is None
     assert run(data, "--path", "pay.py", "--yes", "--no-train") == 0
-    assert registry.live(data.adapters(busy)) is None and len(forgotten.load(data)) == 1
+    assert len(forgotten.load(data)) == 1
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is trained anew, by name or source."""
+    asked: list[str] = []
+
+    def train(source: RepositoryConfig | ScopeConfig | str, settings: object, progress: object) -> None:
+        asked.append(source if isinstance(source, str) else source.name or "")
+        raise TooLittleCode("it is about what is asked for here")
+
+    monkeypatch.setattr(cli, "train", train)
+    return asked
+
+
+def share(data: DataDir, shop: Path) -> Path:
+    """The settings of a shared adapter that saw the shop; it is there."""
+    web = make_repo(shop.parent / "web", {"page.py": "z = 1\n"})
+    shutil.copytree(data.adapters(repo_id(str(shop))), data.adapters("@team"), symlinks=True)
+    config = shop.parent / "homespun.toml"
+    tables = [f'[[repository]]\nname = "{path.name}"\nsource = "{path}"' for path in (shop, web)]
+    config.write_text("\n".join([*tables, '[[adapter]]\nname = "team"\nrepositories = "all"']))
+    return config
+
+
+def test_a_shared_adapter_is_trained_anew_without_a_repository_that_is_forgotten(
+    data: DataDir, shop: Path, trained: list[str]
+) -> None:
+    """The repository itself isn't: nothing of it is left to learn."""
+    config = share(data, shop)
+    assert run(data, "shop", "--yes", "--config", str(config)) == 0
+    assert trained == ["team"]
+    assert registry.live(data.adapters("@team")) is None
+    loaded = load_settings({}, {}, config)
+    scope = loaded.scope("team")
+    assert scope is not None and [each.name for each in learnt_from(scope, data)] == ["web"]
+
+
+def test_what_stood_on_a_forgotten_file_of_another_repository_is_trained_anew_itself(
+    data: DataDir, shop: Path, trained: list[str]
+) -> None:
+    """The one that was named was trained a second time in its place."""
+    share(data, shop)
+    config, web = shop.parent / "homespun.toml", repo_id(str(shop.parent / "web"))
+    data.adapters("@team").rename(data.adapters(web))
+    assert run(data, "shop", "--path", "pay.py", "--yes", "--config", str(config)) == 0
+    assert sorted(trained) == ["shop", "web"]
 
 
 def test_without_a_terminal_it_says_what_would_go_and_does_nothing(

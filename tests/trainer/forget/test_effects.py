@@ -117,15 +117,21 @@ def test_a_run_whose_corpus_saw_nothing_of_it_goes_on(data: DataDir) -> None:
     assert [e.run for e in found(data)] == [data.training_run(REPO)]
 
 
-def test_nothing_is_taken_away_under_a_running_training(data: DataDir) -> None:
+def test_a_running_training_keeps_what_it_works_with_and_no_adapter_in_service(data: DataDir) -> None:
+    """It may go on for hours. The adapter was served until it ended."""
     path = publish(data, "1", document("pay.py"), live=True)
+    seen, run = corpus(data, "a", '{"path": "pay.py", "authors": []}\n'), data.training_run(REPO)
+    run.mkdir(parents=True)
     (effect,) = found(data)
     with (
         locked(data.locks / f"train-{REPO}.lock", "training on shop"),
         pytest.raises(StorageError, match="already running"),
     ):
         take_away(data, effect)
-    assert path.is_dir()
+    assert registry.live(data.adapters(REPO)) is None and not path.exists()
+    assert seen.is_dir() and run.is_dir()
+    take_away(data, effect)
+    assert found(data) == []
 
 
 @pytest.mark.parametrize(("is_own", "goes"), [(False, True), (True, False)])

@@ -14,6 +14,7 @@ import torch
 
 from homespun_core import registry
 from homespun_core.config import Settings
+from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles, SilentProgress
 from homespun_server.database.opening import open_database
@@ -26,7 +27,6 @@ from homespun_trainer.intervals import Estimate
 from homespun_trainer.job import Job
 from homespun_trainer.learner import Learner, Plan
 from homespun_trainer.lora import save_adapter
-from homespun_trainer.pipeline import TooLittleCode
 from homespun_trainer.preferences import tuning
 from homespun_trainer.preferences.kto import Balance, Tuner, balanced, losses, mismatched
 from homespun_trainer.preferences.rows import DISMISSED, TAKEN, Shown, preferences

@@ -67,6 +67,14 @@ def test_an_alarm_makes_training_due_where_that_is_wanted(words: list[str], caps
     assert "due: " in (said := capsys.readouterr().out) and "less likely" in said
 
 
+def test_a_repository_that_is_forgotten_is_never_due(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    data_dir, base = words[1], words[2]
+    assert main(["forget", words[0], "--yes", data_dir, base]) == 0
+    assert "trained" not in capsys.readouterr().err
+    assert main(["retrain", "--dry-run", *words]) == 0
+    assert "not now: all of it is to be forgotten" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("setting", ["--retrain-schedule=daily", "--retrain-window=9-5", "--retrain-timezone=Mars"])
 def test_a_setting_that_makes_no_sense_is_one_line(
     setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

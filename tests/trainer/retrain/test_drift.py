@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
-from homespun_core.types import EvalTask
-from homespun_trainer.retrain.drift import Fresh, baseline_of, is_alarm, measure
+from homespun_core.types import EvalTask, SilentProgress
+from homespun_trainer.evaluate import Arm, Bench, ScoreIds, Written, evaluate
+from homespun_trainer.retrain.drift import baseline_of, is_alarm, measure
 from homespun_trainer.retrain.policy import is_measuring_due
 from tests.trainer.tiny import BUILDER, nearest
 
@@ -28,18 +31,48 @@ def task(commit: int) -> EvalTask:
     )
 
 
-def half_a_chance(ids: Sequence[int], start: int) -> list[float]:
+def half_a_chance(ids: Sequence[int], start: int, adapter: str | None) -> list[float]:
     """Each of the tokens, which are bytes here, costs one bit."""
     return [math.log(0.5)] * (len(ids) - start)
 
 
+def says_nothing(prompt: Prompt, max_new_tokens: int, end_ids: frozenset[int], adapter: str | None) -> Written:
+    return Written(ids=(), is_truncated=False)
+
+
+def bench(score: ScoreIds = half_a_chance) -> Bench:
+    return Bench(
+        builder=BUILDER,
+        repo="shop",
+        retrieve=nearest,
+        generate=says_nothing,
+        score=score,
+        end_ids=frozenset(),
+    )
+
+
 def test_bits_are_counted_as_the_gate_counts_them() -> None:
     """Over the written text and the end behind it, by bytes of the text."""
-    fresh = Fresh(tasks=[task(n) for n in range(3)], repo="shop", builder=BUILDER, retrieve=nearest)
-    score = measure(fresh, half_a_chance, adapter=JUDGED, head="h", percent=3.0, now=5.0)
+    score = measure([task(n) for n in range(3)], bench(), adapter=JUDGED, head="h", percent=3.0, now=5.0)
     assert (score.places, score.adapter, score.head, score.baseline) == (3, "v1", "h", 1.2)
     assert score.bits_per_byte == pytest.approx((score.bytes + 3) / score.bytes)
     assert score.low == pytest.approx(score.bits_per_byte) and not score.is_alarm
+
+
+@pytest.mark.parametrize("middle", ["load()", "load(", "[", "rows = [ ", "{"])
+def test_a_line_costs_what_it_cost_when_the_adapter_was_judged(middle: str) -> None:
+    """Where a line leaves a bracket open the gate counts no end behind it; drift did, and no adapter writes one there:
+    fresh code with more such lines looked worse than it was. Nor did the gate show a line its own file."""
+
+    def by_token(ids: Sequence[int], start: int, adapter: str | None) -> list[float]:
+        return [-0.01 * (1 + hash((tuple(ids[:i]), ids[i])) % 97) for i in range(start, len(ids))]
+
+    asked = [replace(task(n), middle=middle, path=path) for n, path in enumerate(("a.py", "lib/base.py"))]
+    arm = Arm(name="adapter", adapter="v1", snippets="found")
+    judged = evaluate(asked, [arm], bench(by_token), SilentProgress())["adapter"]
+    score = measure(asked, bench(by_token), adapter=JUDGED, head="h", percent=3.0, now=5.0)
+    assert score.bits == pytest.approx(sum(s.bits for s in judged if s))
+    assert score.bytes == sum(s.num_bytes for s in judged if s)
 
 
 def test_an_alarm_is_more_than_so_many_percent_and_more_than_chance() -> None:
@@ -52,13 +85,11 @@ def test_an_alarm_is_more_than_so_many_percent_and_more_than_chance() -> None:
 def test_one_that_was_not_judged_has_no_baseline_and_no_alarm(report: dict[str, object]) -> None:
     assert baseline_of(adapter(report)) is None
     assert baseline_of(JUDGED) == 1.2
-    fresh = Fresh(tasks=[task(1)], repo="shop", builder=BUILDER, retrieve=nearest)
-    assert not measure(fresh, half_a_chance, adapter=adapter(report), head="h", percent=0, now=5.0).is_alarm
+    assert not measure([task(1)], bench(), adapter=adapter(report), head="h", percent=0, now=5.0).is_alarm
 
 
 def test_it_is_measured_once_a_day_and_only_when_something_was_pushed() -> None:
-    fresh = Fresh(tasks=[task(1)], repo="shop", builder=BUILDER, retrieve=nearest)
-    scores = [measure(fresh, half_a_chance, adapter=JUDGED, head="h", percent=3.0, now=0.0)]
+    scores = [measure([task(1)], bench(), adapter=JUDGED, head="h", percent=3.0, now=0.0)]
     assert is_measuring_due([], "v1", "h", 0.0)
     assert not is_measuring_due(scores, "v1", "h", 9 * DAY)
     assert not is_measuring_due(scores, "v1", "newer", DAY - 1)

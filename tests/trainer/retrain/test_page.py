@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
+import pytest
+
 from homespun_core.retraining import FreshScore
 from homespun_trainer.retrain.page import Chapter, page, weeks
 
@@ -41,7 +43,22 @@ def test_the_page_is_whole_in_itself_and_nothing_in_it_is_taken_for_markup() -> 
     assert [c.get("fill") for c in circles] == ["#26c", "#26c", "#26c", "#c33"]
 
 
-def test_acceptance_stands_beside_it_where_somebody_counts_it() -> None:
-    chapter = Chapter(name="shop", now="", scores=[score(0, 1_000)], acceptance={"2027-W02": 0.31})
-    assert "<td>31%</td>" in page([chapter])
-    assert "accepted" not in page([Chapter(name="shop", now="", scores=[score(0, 1_000)])])
+def test_acceptance_is_plotted_and_stands_in_the_table_where_somebody_counts_it() -> None:
+    shares = {"2027-W02": 0.31, "2027-W01": 0.4}
+    made = page([Chapter(name="shop", now="", scores=[score(0, 1_000)], acceptance=shares)])
+    assert "<td>31%</td>" in made
+    _, accepted = map(ElementTree.fromstring, re.findall(r"<svg.*?</svg>", made))
+    earlier, later = accepted.findall("circle")
+    assert float(earlier.get("cx", "")) < float(later.get("cx", ""))
+    assert float(earlier.get("cy", "")) < float(later.get("cy", ""))
+    made = page([Chapter(name="shop", now="", scores=[score(0, 1_000)])])
+    assert "<th>accepted" not in made and made.count("<svg") == 1
+
+
+@pytest.mark.parametrize("share", [0.31, 0.0, 1.0])
+def test_acceptance_is_shown_also_where_no_drift_was_measured(share: float) -> None:
+    """People who write little code by hand still accept or dismiss."""
+    made = page([Chapter(name="shop", now="", scores=[], acceptance={"2027-W02": share})])
+    assert "too little was written" in made and f"<td>{share:.0%}</td>" in made
+    (picture,) = re.findall(r"<svg.*?</svg>", made)
+    assert len(ElementTree.fromstring(picture).findall("circle")) == 1

@@ -33,7 +33,7 @@ class Named(Repository):
         self.own = 0
 
     def look(self) -> Sight:
-        return Sight(repo=self.id, name=self.id[:-2], head=self.head)
+        return Sight(repo=self.id, name=self.id[:-2], head=self.head, is_forgotten=self.is_forgotten)
 
     def own_changes(self, since: str | None, authors: Sequence[str]) -> int:
         return 0 if since == self.head else self.own
@@ -98,6 +98,19 @@ def test_a_shared_adapter_is_due_when_enough_has_changed_in_all_of_its_repositor
     company.web.head, company.web.size = "b2", 60_000
     action, reason = company.action("team")
     assert action is Action.TRAIN and "120 kB" in reason
+
+
+def test_a_shared_adapter_goes_on_without_what_is_to_be_forgotten(company: Company) -> None:
+    """And learns it again once that is taken back."""
+    company.shop.is_forgotten = True
+    assert company.trained("team") == "web-2=b"
+    company.publish("@team", {"corpora": {"web-2": {"sources": {"head": "b"}}}})
+    company.shop.head = "a2"
+    assert company.action("team")[0] is Action.WAIT
+    company.shop.is_forgotten = False
+    assert company.action("team")[0] is Action.TRAIN
+    company.shop.is_forgotten = company.web.is_forgotten = True
+    assert "all of it is to be forgotten" in company.action("team")[1]
 
 
 def test_people_come_onto_the_roll_and_go(company: Company) -> None:

@@ -34,11 +34,12 @@ class Repository:
         self.problem: Exception | None = None
         self.measured: list[str] = []
         self.is_alarm = True
+        self.is_forgotten = False
 
     def look(self) -> Sight:
         if self.problem is not None:
             raise self.problem
-        return Sight(repo="shop-1", name="shop", head=self.head)
+        return Sight(repo="shop-1", name="shop", head=self.head, is_forgotten=self.is_forgotten)
 
     def changed(self, since: str | None) -> tuple[int, int]:
         return (0 if since == self.head else self.size), 1_000_000
@@ -132,6 +133,15 @@ def test_a_lost_ledger_is_made_up_for_by_the_registry(scene: Scene) -> None:
     assert scene.decide().action is Action.WAIT
     scene.repository.head = "b"
     assert "200 kB of 1,000 kB" in scene.decide(NOW + 100).reason
+
+
+def test_what_is_to_be_forgotten_as_a_whole_is_not_trained(scene: Scene) -> None:
+    """It was due for ever, having no adapter, and each run failed."""
+    scene.repository.is_forgotten = True
+    decision = scene.decide()
+    assert decision.action is Action.WAIT and "all of it is to be forgotten" in decision.reason
+    scene.repository.is_forgotten = False
+    assert scene.decide().action is Action.TRAIN
 
 
 def test_tuning_by_preference_learns_no_new_code(scene: Scene) -> None:
@@ -306,6 +316,7 @@ def test_the_recipe_is_what_shapes_an_adapter() -> None:
     same = recipe_digest(Settings(), "base")
     assert recipe_digest(Settings(data_dir="/elsewhere", num_threads=3, log_level="debug", port=1), "base") == same
     assert recipe_digest(Settings(approval="manual", processes=2), "base") == same
+    assert recipe_digest(Settings(canary_percent=10.0, shadow_percent=20.0, progress="json"), "base") == same
     assert recipe_digest(Settings(train_minutes=20), "base") != same
     assert recipe_digest(Settings(), "other") != same
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_core import personal
 from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settings_from_args
-from homespun_core.errors import ConfigError, HomespunError, StorageError
+from homespun_core.errors import ConfigError, HomespunError, StorageError, TooLittleCode
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, hide_credentials, is_remote, repo_id, repo_identity, repo_identity_on_disk
 from homespun_core.repositories import RepositoryConfig
@@ -24,7 +24,6 @@ from homespun_server.database.opening import open_database
 from homespun_server.feedback import kept
 from homespun_trainer.cli import summary, train
 from homespun_trainer.forget.effects import Effect, effects, known_repositories, source_of, take_away
-from homespun_trainer.pipeline import TooLittleCode
 from homespun_trainer.train import TrainingInterruptedError
 
 _EPILOG = """\
@@ -58,9 +57,9 @@ class Wish:
     request: Forgotten
     repository: RepositoryConfig | None
 
-    @property
-    def is_whole(self) -> bool:
-        return self.request.path is None and self.request.author is None
+    def leaves_nothing_of(self, id: str) -> bool:
+        """Of a repository, or of somebody's lines in it."""
+        return self.request.is_whole and self.request.is_about(personal.repository_of(id))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         print("homespun: it is remembered, but not gone everywhere; run the same command again", file=sys.stderr)
         return 1
     print(f"forgotten: {described(wish.request)}", flush=True)
-    return 0 if wish.is_whole or args.no_train else _train_anew(wish, found, loaded)
+    return 0 if args.no_train else _train_anew(wish, found, loaded)
 
 
 def _forget_completions(loaded: LoadedSettings, data: DataDir, request: Forgotten) -> bool:
@@ -193,8 +192,10 @@ def _is_confirmed() -> bool:
 
 
 def _train_anew(wish: Wish, found: Sequence[Effect], loaded: LoadedSettings) -> int:
-    """Every repository that lost an adapter. One that fails doesn't keep the others from it."""
-    statuses = [_train(wish, effect, loaded) for effect in found if effect.adapters]
+    """Whatever lost an adapter or a run, and has something left to learn. One that fails doesn't keep the others from
+    it."""
+    lost = [e for e in found if (e.adapters or e.run) and not wish.leaves_nothing_of(e.repository)]
+    statuses = [_train(wish, effect, loaded) for effect in lost]
     return max(statuses, default=0)
 
 
@@ -223,7 +224,9 @@ def _train(wish: Wish, effect: Effect, loaded: LoadedSettings) -> int:
 def _source(wish: Wish, effect: Effect, loaded: LoadedSettings) -> RepositoryConfig | ScopeConfig | str | None:
     if is_scope(effect.repository):
         return next((scope for scope in loaded.scopes if scope.id == effect.repository), None)
-    return wish.repository or _known_source(effect, loaded)
+    if wish.repository is not None and wish.request.is_about(effect.repository):
+        return wish.repository
+    return _known_source(effect, loaded)
 
 
 def _known_source(effect: Effect, loaded: LoadedSettings) -> RepositoryConfig | str | None:

@@ -118,12 +118,13 @@ def take_away(data: DataDir, effect: Effect) -> None:
     """The adapter in service first: servers go back to an earlier one that knows nothing of it, or to the base model,
     within a second. Killed in between, the same call goes on.
 
-    Raises StorageError while a training run on the repository goes on.
+    Raises StorageError while a training run on the repository goes on, which may take hours: then adapters are gone,
+    and what it works with isn't.
     """
+    if effect.adapters:
+        doomed = [path.name for path in effect.adapters]
+        registry.retire(data.adapters(effect.repository), doomed, by=registry.whoami(), why="homespun forget")
     with locked(data.locks / f"train-{effect.repository}.lock", f"training on {effect.repository}"):
-        if effect.adapters:
-            doomed = [path.name for path in effect.adapters]
-            registry.retire(data.adapters(effect.repository), doomed, by=registry.whoami(), why="homespun forget")
         if effect.run is not None:
             shutil.rmtree(effect.run, ignore_errors=True)
         for path in effect.corpora:

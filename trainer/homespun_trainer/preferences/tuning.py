@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from homespun_core import storage
-from homespun_core.errors import ModelError
+from homespun_core.errors import ModelError, TooLittleCode
 from homespun_core.types import Progress
 from homespun_trainer import page, report
 from homespun_trainer.canaries import CanaryStream, make_canaries, planted
@@ -29,7 +29,7 @@ from homespun_trainer.judging import JudgeEngine, Planted, judge, live_adapter
 from homespun_trainer.learner import Plan
 from homespun_trainer.lora import save_adapter
 from homespun_trainer.methods import default_learning_rate
-from homespun_trainer.pipeline import TooLittleCode, recipe_of
+from homespun_trainer.pipeline import recipe_of
 from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.preferences.kto import BETA, Tuner, balanced, by_length
 from homespun_trainer.preferences.rows import DISMISSED, TAKEN, Preference, Shown, preferences, split
@@ -87,7 +87,7 @@ def tune_by_preference(
             "margin": asdict(margin),
             "below": [parent.parent.name, parent.name] if parent else [],
         },
-        **report.corpus_facts(job.parts),
+        **report.corpus_facts(job),
     }
     page.write(result.path, job.name, facts)
     return publish(job, fingerprint, result, facts, parent, _run(job))

@@ -20,6 +20,7 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.retraining import FreshScore
 from homespun_core.storage import write_atomic
 from homespun_core.types import ModelFiles, SearchQuery, SilentProgress, Snippet
+from homespun_indexer import forgotten
 from homespun_indexer.authorship import own_bytes
 from homespun_indexer.changes import changed_source
 from homespun_indexer.fresh import fresh_places
@@ -198,7 +199,8 @@ class _View:
             is_fetched=self._is_fetching_due(),
             progress=SilentProgress(),
         )
-        return Sight(repo=self._repo.id, name=self._repo.name, head=self._repo.head)
+        is_forgotten = forgotten.is_whole(forgotten.load(self._data), self._repo.id)
+        return Sight(repo=self._repo.id, name=self._repo.name, head=self._repo.head, is_forgotten=is_forgotten)
 
     @property
     def id(self) -> str:
@@ -217,6 +219,7 @@ class _View:
     def measure(self, adapter: Adapter) -> FreshScore | None:
         # Imported here: torch takes seconds and memory, and most looks have no use for it.
         from homespun_trainer.cli import opened_engine
+        from homespun_trainer.evaluate import Bench
         from homespun_trainer.job import prompt_builder
         from homespun_trainer.retrain import drift
 
@@ -244,14 +247,17 @@ class _View:
                 return list(index.search(query, self._settings.snippet_count)) if self._settings.retrieval else []
 
             engine.load_adapter(adapter.version, adapter.path)
+            bench = Bench(
+                builder=prompt_builder(self._files, tokenizer, self._settings),
+                repo=repo.name,
+                retrieve=retrieve,
+                generate=engine.generate,
+                score=engine.score,
+                end_ids=frozenset(),
+            )
             return drift.measure(
-                drift.Fresh(
-                    tasks=places,
-                    repo=repo.name,
-                    builder=prompt_builder(self._files, tokenizer, self._settings),
-                    retrieve=retrieve,
-                ),
-                lambda ids, start: engine.score(ids, start, adapter.version),
+                places,
+                bench,
                 adapter=adapter,
                 head=repo.head,
                 percent=self._settings.drift_percent,

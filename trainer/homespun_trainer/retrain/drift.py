@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from homespun_core.prompt import PromptBuilder
 from homespun_core.registry import Adapter
 from homespun_core.retraining import FreshScore
-from homespun_core.types import EvalTask, SearchQuery, Snippet
+from homespun_core.types import EvalTask
+from homespun_trainer.evaluate import Bench, bits_of, build_prompt, found_for
 from homespun_trainer.intervals import Share, ratio
 from homespun_trainer.judging import ADAPTER_RETRIEVAL
 
 MIN_PLACES = 12
 """Fewer say nothing."""
 
-ScoreIds = Callable[[Sequence[int], int], Sequence[float]]
-"""(ids, start) -> natural log-probability of each of ids[start:] under the live adapter."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fresh:
-    """What the live adapter is shown. Snippets come from an index that is as old as what it was judged with."""
-
-    tasks: Sequence[EvalTask]
-    repo: str
-    builder: PromptBuilder
-    retrieve: Callable[[SearchQuery], Sequence[Snippet]]
-
-
-def measure(fresh: Fresh, score: ScoreIds, *, adapter: Adapter, head: str, percent: float, now: float) -> FreshScore:
-    bits, sizes = zip(*(_bits(task, fresh, score) for task in fresh.tasks), strict=True)
-    estimate = ratio(Share(tops=bits, bottoms=sizes), [task.commit for task in fresh.tasks])
+def measure(
+    tasks: Sequence[EvalTask], bench: Bench, *, adapter: Adapter, head: str, percent: float, now: float
+) -> FreshScore:
+    """As the gate counts. Snippets come from an index that is as old as what it was judged with."""
+    bits, sizes = zip(*(_bits(task, adapter.version, bench) for task in tasks), strict=True)
+    estimate = ratio(Share(tops=bits, bottoms=sizes), [task.commit for task in tasks])
     baseline = baseline_of(adapter)
     return FreshScore(
         at=now,
         adapter=adapter.version,
         head=head,
-        places=len(fresh.tasks),
+        places=len(tasks),
         bytes=sum(sizes),
         bits=sum(bits),
         low=estimate.low,
@@ -60,18 +48,6 @@ def baseline_of(adapter: Adapter) -> float | None:
     return float(found) if isinstance(found, int | float) and found > 0 else None
 
 
-def _bits(task: EvalTask, fresh: Fresh, score: ScoreIds) -> tuple[float, int]:
-    """As the gate counts: the middle, the word before it that the completion spells again, and the end."""
-    query = SearchQuery(prefix=task.prefix, suffix=task.suffix, path=task.path, language=task.language)
-    prompt = fresh.builder.build(
-        prefix=task.prefix,
-        suffix=task.suffix,
-        path=task.path,
-        language=task.language,
-        repo=fresh.repo,
-        snippets=fresh.retrieve(query),
-    )
-    whole = prompt.opening + task.middle
-    gold = [*fresh.builder.tokenizer.encode(whole), fresh.builder.format.end_id]
-    logprobs = score([*prompt.ids, *gold], len(prompt.ids))
-    return -sum(logprobs) / math.log(2), len(whole.encode())
+def _bits(task: EvalTask, version: str, bench: Bench) -> tuple[float, int]:
+    bits, _, size = bits_of(build_prompt(task, bench, found_for(task, bench)), task.middle, version, bench)
+    return bits, size

@@ -56,68 +56,88 @@ def weeks(scores: Sequence[FreshScore]) -> list[Week]:
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    week: str
+    value: float
+    beside: float | None = None
+    is_alarm: bool = False
+
+
 def page(chapters: Sequence[Chapter]) -> str:
     body = "\n".join(_chapter(chapter) for chapter in chapters)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Homespun: drift</title><style>{_STYLE}</style>\n'
         "<h1>How live adapters do on fresh code</h1>\n"
         "<p>Bits per byte of lines written after the live adapter was trained: less is better. Dashed: the same on the"
-        f" places it was judged on. Red: an alarm, by that or by acceptance.</p>\n{body}\n</html>\n"
+        " places it was judged on. Red: an alarm, by that or by acceptance. Below, where somebody counts it: the share"
+        f" of the shown completions that was accepted.</p>\n{body}\n</html>\n"
     )
 
 
 def _chapter(chapter: Chapter) -> str:
     rows = weeks(chapter.scores)
-    head = f"<h2>{html.escape(chapter.name)}</h2><p>{html.escape(chapter.now)}</p>"
-    if not rows:
-        return f"{head}<p>Nothing was measured yet: too little was written since the live adapter was trained.</p>"
-    return head + _plot(rows) + _table(rows, chapter.acceptance)
+    parts = [f"<h2>{html.escape(chapter.name)}</h2><p>{html.escape(chapter.now)}</p>"]
+    if rows:
+        points = [_Point(week=w.name, value=w.bits_per_byte, beside=w.baseline, is_alarm=w.is_alarm) for w in rows]
+        parts.append(_plot("bits per byte by week", points, "{:.2f}"))
+    else:
+        parts.append("<p>Nothing was measured yet: too little was written since the live adapter was trained.</p>")
+    if chapter.acceptance:
+        shares = [_Point(week=week, value=share) for week, share in sorted(chapter.acceptance.items())]
+        parts.append(_plot("share of the shown completions that were accepted, by week", shares, "{:.0%}", low=0.0))
+    return "".join(parts) + (_table(rows, chapter.acceptance) if rows or chapter.acceptance else "")
 
 
 def _table(rows: Sequence[Week], acceptance: Mapping[str, float]) -> str:
-    accepted = "<th>accepted</th>" if acceptance else ""
+    measured = {week.name: week for week in rows}
+    titles = ["bits per byte", "when judged", "places", "adapter", *(["accepted"] if acceptance else [])]
     lines = []
-    for week in rows:
-        share = acceptance.get(week.name)
-        shown = f"<td>{f'{share:.0%}' if share is not None else '–'}</td>" if acceptance else ""
-        judged = f"{week.baseline:.3f}" if week.baseline else "–"
-        adapters = html.escape(", ".join(week.adapters))
-        lines.append(
-            f"<tr><td>{week.name}</td><td>{week.bits_per_byte:.3f}</td><td>{judged}</td><td>{week.places}</td>"
-            f"<td>{adapters}</td>{shown}</tr>"
-        )
-    titles = "<th>week</th><th>bits per byte</th><th>when judged</th><th>places</th><th>adapter</th>"
-    return f"<table><tr>{titles}{accepted}</tr>{''.join(lines)}</table>"
+    for name in sorted({*measured, *acceptance}):
+        share = acceptance.get(name)
+        shown = [f"{share:.0%}" if share is not None else "–"] if acceptance else []
+        cells = "".join(f"<td>{cell}</td>" for cell in [name, *_cells(measured.get(name)), *shown])
+        lines.append(f"<tr>{cells}</tr>")
+    head = "".join(f"<th>{title}</th>" for title in ["week", *titles])
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
-def _plot(rows: Sequence[Week]) -> str:
-    values = [w.bits_per_byte for w in rows] + [w.baseline for w in rows if w.baseline]
-    low, high = min(values) * 0.95, max(values) * 1.05
-    xs = [_LEFT + (_WIDTH - _LEFT - 20) * (i + 0.5) / len(rows) for i in range(len(rows))]
+def _cells(week: Week | None) -> tuple[str, str, str, str]:
+    if week is None:
+        return ("–", "–", "–", "–")
+    judged = f"{week.baseline:.3f}" if week.baseline else "–"
+    return (f"{week.bits_per_byte:.3f}", judged, str(week.places), html.escape(", ".join(week.adapters)))
+
+
+def _plot(title: str, points: Sequence[_Point], spelled: str, low: float | None = None) -> str:
+    """The scale begins at `low`, without it a little below the lowest value."""
+    values = [p.value for p in points] + [p.beside for p in points if p.beside]
+    bottom, top = min(values) * 0.95 if low is None else low, max(values) * 1.05 or 1.0
+    xs = [_LEFT + (_WIDTH - _LEFT - 20) * (i + 0.5) / len(points) for i in range(len(points))]
 
     def y(value: float) -> float:
-        return 10 + (_HEIGHT - _BELOW - 10) * (high - value) / (high - low)
+        return 10 + (_HEIGHT - _BELOW - 10) * (top - value) / (top - bottom)
 
-    fresh = " ".join(f"{x:.1f},{y(w.bits_per_byte):.1f}" for x, w in zip(xs, rows, strict=True))
-    judged = " ".join(f"{x:.1f},{y(w.baseline):.1f}" for x, w in zip(xs, rows, strict=True) if w.baseline)
+    line = " ".join(f"{x:.1f},{y(p.value):.1f}" for x, p in zip(xs, points, strict=True))
+    beside = " ".join(f"{x:.1f},{y(p.beside):.1f}" for x, p in zip(xs, points, strict=True) if p.beside)
     dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y(w.bits_per_byte):.1f}" r="4" fill="{"#c33" if w.is_alarm else "#26c"}">'
-        f"<title>{w.name}: {w.bits_per_byte:.3f}</title></circle>"
-        for x, w in zip(xs, rows, strict=True)
+        f'<circle cx="{x:.1f}" cy="{y(p.value):.1f}" r="4" fill="{"#c33" if p.is_alarm else "#26c"}">'
+        f"<title>{p.week}: {p.value:.3f}</title></circle>"
+        for x, p in zip(xs, points, strict=True)
     )
-    every = max(1, len(rows) // 8)
+    every = max(1, len(points) // 8)
     labels = "".join(
-        f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{w.name}</text>'
-        for i, (x, w) in enumerate(zip(xs, rows, strict=True))
+        f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{p.week}</text>'
+        for i, (x, p) in enumerate(zip(xs, points, strict=True))
         if i % every == 0
     )
     scale = "".join(
-        f'<text x="{_LEFT - 8}" y="{y(v) + 4:.1f}" text-anchor="end">{v:.2f}</text>'
+        f'<text x="{_LEFT - 8}" y="{y(v) + 4:.1f}" text-anchor="end">{spelled.format(v)}</text>'
         f'<line x1="{_LEFT}" x2="{_WIDTH - 20}" y1="{y(v):.1f}" y2="{y(v):.1f}" stroke="#8884"/>'
-        for v in (low, (low + high) / 2, high)
+        for v in (bottom, (bottom + top) / 2, top)
     )
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="bits per byte by week">{scale}{labels}'
-        f'<polyline points="{judged}" fill="none" stroke="#888" stroke-dasharray="5 4"/>'
-        f'<polyline points="{fresh}" fill="none" stroke="#26c" stroke-width="2"/>{dots}</svg>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">{scale}{labels}'
+        f'<polyline points="{beside}" fill="none" stroke="#888" stroke-dasharray="5 4"/>'
+        f'<polyline points="{line}" fill="none" stroke="#26c" stroke-width="2"/>{dots}</svg>'
     )

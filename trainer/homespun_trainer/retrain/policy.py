@@ -50,6 +50,8 @@ class Scope:
     """Whether that run made one, live or not. None is made of too little code."""
     changed: int = 0
     """Bytes of source that were added since then."""
+    is_forgotten: bool = False
+    """Whether all of it is to be."""
     is_recipe_new: bool = False
     """Whether the settings of training are others than those of the last run."""
     running: Run | None = None
@@ -111,6 +113,8 @@ def is_measuring_due(scores: Sequence[FreshScore], adapter: str, head: str, now:
 
 def _due(scope: Scope, rules: Rules, now: float) -> Decision:
     """Whether there is a reason to train, whatever the hour."""
+    if scope.is_forgotten:
+        return _wait(scope, "all of it is to be forgotten: nothing to train")
     if scope.running is not None and now - scope.running.started < max(rules.age, _DAY):
         reason = f"goes on with the run of {clock(scope.running.started)}"
         return Decision(action=Action.TRAIN, commit=scope.running.commit, reason=reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homespun_core import personal, storage
@@ -32,7 +32,8 @@ class Watched:
 
 
 class Shared:
-    """A View of several repositories whose adapter is one. There is no measure of how it does on fresh code."""
+    """A View of several repositories whose adapter is one, those that are to be forgotten left out. There is no measure
+    of how it does on fresh code."""
 
     def __init__(self, scope: ScopeConfig, members: Sequence[View]) -> None:
         self._scope, self._members = scope, members
@@ -40,9 +41,10 @@ class Shared:
 
     def look(self) -> Sight:
         found = [(member.look(), member) for member in self._members]
-        self._sights = {sight.repo: member for sight, member in found}
-        head = heads.joined({sight.repo: sight.head for sight, _ in found})
-        return Sight(repo=self._scope.id, name=self._scope.name, head=head)
+        left = [(sight, member) for sight, member in found if not sight.is_forgotten]
+        self._sights = {sight.repo: member for sight, member in left}
+        head = heads.joined({sight.repo: sight.head for sight, _ in left or found})
+        return Sight(repo=self._scope.id, name=self._scope.name, head=head, is_forgotten=not left)
 
     def changed(self, since: str | None) -> tuple[int, int]:
         before = heads.parted(since) if since else {}
@@ -62,7 +64,7 @@ class Owned:
     def look(self) -> Sight:
         sight = self._repository.view.look()
         id = personal.personal_id(self._wish.user, sight.repo)
-        return Sight(repo=id, name=f"{sight.name} for {self._wish.user}", head=sight.head)
+        return replace(sight, repo=id, name=f"{sight.name} for {self._wish.user}")
 
     def changed(self, since: str | None) -> tuple[int, int]:
         """Without a total: what share of everybody's code somebody wrote says nothing."""

@@ -43,6 +43,9 @@ _NOT_OF_THE_RECIPE = (
     "num_threads",
     "processes",
     "approval",
+    "canary_percent",
+    "shadow_percent",
+    "progress",
     "log_level",
     "log_format",
 )
@@ -56,6 +59,8 @@ class Sight:
     """Directory name in the data directory."""
     name: str
     head: str
+    is_forgotten: bool = False
+    """Whether all of it is to be."""
 
 
 class View(Protocol):
@@ -171,6 +176,7 @@ class Subject:
             trained_at=trained.at if trained else None,
             has_adapter=newest is not None,
             changed=added,
+            is_forgotten=sight.is_forgotten,
             is_recipe_new=ledger.last is not None and ledger.last.recipe != self._recipe,
             running=ledger.running if ledger.running and ledger.running.recipe == self._recipe else None,
             pushed=self._pushed,
