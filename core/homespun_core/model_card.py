@@ -6,6 +6,7 @@ those of earlier versions and of other recipes have a card as well.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ _METRICS = (
     ("identifier_f1", "names F1", ".3f"),
     ("bits_per_byte", "bits per byte", ".3f"),
     ("stop_accuracy", "stop accuracy", ".1%"),
+)
+_CORPUS = (
+    ("languages", "Learned from, files"),
+    ("skipped", "Left out of the corpus, files"),
+    ("redactions", "Replaced in the corpus, places"),
 )
 
 
@@ -36,14 +42,18 @@ def render(version: str, manifest: Manifest, report: Mapping[str, Any], digests:
                 **{f"corpus, {key}": value for key, value in _mapping(report, "corpus").items()},
                 "inputs and options, fingerprint": manifest.fingerprint,
                 "champion at that time": sources.get("champion"),
+                "served on top of": sources.get("on_top_of"),
                 **{f"SHA-256 of {name}": digest for name, digest in digests.items()},
             },
         ),
+        _facts("Trained on top of, digest", _parents(training)),
+        *(_facts(title, _counted(report, key)) for key, title in _CORPUS),
         _facts("Trained with", {**_mapping(training, "recipe"), **_scalars(training)}),
         _facts("Learning rates tried, loss on held-out files", _trials(training)),
         _facts("Machine", _mapping(training, "machine")),
         _facts("Versions", _mapping(training, "versions")),
         _scores(report),
+        _forgotten(report),
         _memory(_mapping(report, "memory")),
         _decision(report),
     ]
@@ -57,6 +67,20 @@ def _facts(title: str, facts: Mapping[str, Any]) -> str:
         if _is_scalar(value) and value != ""
     ]
     return _table(title, ("", ""), rows) if rows else ""
+
+
+def _parents(training: Mapping[str, Any]) -> dict[str, Any]:
+    return {row["name"]: row["digest"] for row in training.get("parents") or [] if isinstance(row, Mapping)}
+
+
+def _counted(report: Mapping[str, Any], key: str) -> Counter[str]:
+    """Of its corpus, or of all of those that it has."""
+    parts = _mapping(report, "corpora").values()
+    found = [_mapping(part, "report") for part in parts] or [_mapping(report, "corpus_report")]
+    total: Counter[str] = Counter()
+    for corpus in found:
+        total.update(_mapping(corpus, key))
+    return Counter(dict(total.most_common()))
 
 
 def _trials(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +109,17 @@ def _estimate(estimate: Mapping[str, float] | None, form: str) -> str:
         return ""
     value, low, high = (format(estimate[key], form) for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
+
+
+def _forgotten(report: Mapping[str, Any]) -> str:
+    """Reports of before there were several libraries have one without a name."""
+    found, untested = report.get("general"), report.get("untested") or ()
+    tested = [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+    rows: list[tuple[object, ...]] = [
+        (each["library"], each["places"], f"{each['base']:.3f}", _estimate(each["change"], "+.3f")) for each in tested
+    ]
+    rows += [(name, "not tested: no such library on this machine", "", "") for name in untested]
+    return _table("Other code", ("", "places", "bits per byte before", "change"), rows) if rows else ""
 
 
 def _memory(memory: Mapping[str, Any]) -> str:

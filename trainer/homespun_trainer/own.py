@@ -19,21 +19,27 @@ OWN_LINES = Mix(file_only=0.2, is_own=True)
 
 
 def beneath(data: DataDir, repository: str, base_digest: str) -> Path | None:
+    """What everybody has there, as it is served; None is the base model."""
+    found = served(data, repository, base_digest)
+    return found.path if found else None
+
+
+def served(data: DataDir, repository: str, base_digest: str) -> Adapter | None:
     """The adapter that is served in the repository to everybody: its own, else the closest shared one that saw it, as
-    the server lends them. None is the base model."""
+    the server lends them."""
     own = _live(data.adapters(repository), base_digest)
     if own is not None:
-        return own.path
+        return own
     root = data.adapters("any").parent
     shared = [_live(place, base_digest) for place in sorted(root.glob("*")) if is_scope(place.name)]
     fitting = [a for a in shared if a is not None and repository in a.repositories]
-    return min(fitting, key=lambda a: (len(a.repositories), a.path.parent.name)).path if fitting else None
+    return min(fitting, key=lambda a: (len(a.repositories), a.path.parent.name)) if fitting else None
 
 
 def _live(place: Path, base_digest: str) -> Adapter | None:
     try:
         live = registry.live(place)
     except StorageError as error:
-        logger.warning("not trained on top of it: %s", error)
+        logger.warning("left out: %s", error)
         return None
     return live if live is not None and live.base_digest == base_digest else None

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from homespun_core import registry, storage
 from homespun_core.cli import main
-from homespun_core.paths import DataDir
+from homespun_core.config import Settings
+from homespun_core.paths import DataDir, repo_id
+from homespun_indexer.model_files import resolve_base_model
+from homespun_trainer.lora import Masters, attach, load_base, save_adapter
+from homespun_trainer.methods import peft_config
 from tests.repos import commit, make_repo
+from tests.trainer.tiny import CPU
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +64,40 @@ def test_what_is_not_there_is_one_line(
     assert evaluate(shop, tmp_path, *flags, "--places", "2") == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("homespun:")]
     assert said in line
+
+
+def test_each_repository_of_a_shared_adapter_is_measured_with_it(
+    shop: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said: no such directory, 'team'."""
+    data, files = DataDir(tmp_path / "data"), resolve_base_model(Settings().base_model, Settings().fim_family)
+    web = Path(shutil.copytree(shop[0], tmp_path / "web"))
+    model = load_base(files, CPU)
+    model = attach(model, peft_config("lora", 2, model))
+    save_adapter(model, Masters(model).copy(), files.name, tmp_path / "weights")
+    saw = {"repositories": f"{repo_id(str(shop[0]))} {repo_id(str(web))}"}
+    sources = {"base_model": files.digest, **saw}
+    with registry.publish_adapter(data.adapters("@team") / "t1", fingerprint="f", sources=sources, report={}) as folder:
+        shutil.copytree(tmp_path / "weights", folder, dirs_exist_ok=True)
+    storage.set_current(data.adapters("@team"), "t1")
+    tables = "".join(f'[[repository]]\nname = "{n}"\nsource = "{p}"\n' for n, p in (("shop", shop[0]), ("web", web)))
+    config = tmp_path / "homespun.toml"
+    config.write_text(f'{tables}[[adapter]]\nname = "team"\nrepositories = "all"\n', encoding="utf-8")
+    shared = ["--config", str(config), "--since", shop[1], "--data-dir", str(data.root), "--places", "1"]
+    assert main(["eval", "--repo", "team", *shared]) == 0
+    said = capsys.readouterr().out
+    assert said.count("adapter @team/t1;") == 2 and "adapter+retrieval - base+retrieval" in said
+    assert main(["eval", "shop", *shared]) == 0  # lent
+    assert "adapter @team/t1;" in capsys.readouterr().out
+    assert main(["eval", "team", "--report", "all.html", *shared]) == 1
+    assert "--report: team is 2 repositories; name one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["shop", "--repo", "shop"]])
+def test_a_repository_is_named_once(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["eval", *words])
+    assert exit_.value.code == 2
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", "1.5"])

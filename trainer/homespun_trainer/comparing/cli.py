@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from homespun_core import registry, storage
+from homespun_core import personal, storage
 from homespun_core.config import EVAL, INDEX, Settings, add_flags, settings_from_args
-from homespun_core.errors import ModelError, RepositoryError
+from homespun_core.errors import ConfigError, ModelError, RepositoryError
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
+from homespun_core.personal import Wish
 from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import locked
@@ -29,6 +30,7 @@ from homespun_indexer.since import position_of, tasks_since
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import page, report
 from homespun_trainer.cli import opened_engine
+from homespun_trainer.comparing import adapters
 from homespun_trainer.comparing.arms import compare
 from homespun_trainer.comparing.score_log import ScoreLog
 from homespun_trainer.job import Corpus, Job, Part
@@ -47,8 +49,14 @@ what is compared, all at the same places, with the server's own prompts:
   adapter, +retrieval      yours
   all together
 
+which adapter: what people are served in the repository, be it its own or a shared one ([[adapter]]) that it is lent.
+Of the name of a shared adapter, each of its repositories is measured with that one.
+
 examples:
   homespun eval ~/code/shop --since 2026-06-01 --places 1000
+  homespun eval team
+  homespun eval ~/code/shop --adapter @team/20260601-101500-0a1b2c3d
+  homespun eval ~/code/shop --for ada
   homespun eval ~/code/shop --adapter none --base-model /models/Qwen2.5-Coder-1.5B
 
 Scores are kept: an evaluation that was stopped goes on, and with the same --since more places cost
@@ -60,8 +68,10 @@ only themselves.
 class Wanted:
     """What to evaluate."""
 
-    adapter: str = "live"
-    """A version, `live` or `none`."""
+    adapter: str = adapters.LIVE
+    """A version, `live` or `none`; of a shared adapter `@team` or `@team/VERSION`."""
+    wish: Wish | None = None
+    """Of somebody's own adapter, of which `adapter` then is a version."""
     other: Path | None = None
     since: str | None = None
     places: int | None = None
@@ -79,7 +89,15 @@ class _HeldOut:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    parser.add_argument("repository", metavar="REPO", help="path or URL of a git repository")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "repository",
+        metavar="REPO",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="path or URL of a git repository, or name of a shared adapter: then each of its repositories",
+    )
+    what.add_argument("--repo", dest="repository", metavar="REPO", default=argparse.SUPPRESS, help="the same")
     parser.add_argument(
         "--since",
         metavar="DAY_OR_COMMIT",
@@ -87,8 +105,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default: since the adapter was trained; without one, as long ago as the places need)",
     )
     parser.add_argument(
-        "--adapter", metavar="VERSION", default="live", help="a version, live, or none (default: live, if there is one)"
+        "--adapter",
+        metavar="VERSION",
+        default=adapters.LIVE,
+        help="a version, @TEAM or @TEAM/VERSION of a shared adapter, or none (default: live, what people are served)",
     )
+    parser.add_argument("--for", dest="owner", metavar="USER", help="this person's own adapter")
     parser.add_argument(
         "--other", metavar="PATH", type=Path, help="directory of an adapter of other code, as a control"
     )
@@ -101,15 +123,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
-    settings, repository = loaded.settings, loaded.chosen([args.repository])[0]
+    settings, scope = loaded.settings, loaded.scope(args.repository)
+    if scope is not None and (args.owner or args.report):
+        raise ConfigError(
+            f"{'--for' if args.owner else '--report'}: {scope.name} is {len(scope.repositories)} repositories; name one"
+        )
     configure_logging(settings.log_level, settings.log_format)
-    wanted = Wanted(adapter=args.adapter, other=args.other, since=args.since, places=args.places)
-    facts, path = evaluate_repository(
-        repository, settings, wanted, progress_for_terminal(settings.progress), args.report
+    wanted = Wanted(
+        adapter=adapters.of_scope(scope, args.adapter) if scope else args.adapter,
+        wish=personal.wish_of(DataDir(settings.data_root), args.owner) if args.owner else None,
+        other=args.other,
+        since=args.since,
+        places=args.places,
     )
-    print(report.render_scores(facts))
-    print(_what(facts))
-    print(f"report: {path}", flush=True)
+    progress = progress_for_terminal(settings.progress)
+    for repository in scope.repositories if scope else loaded.chosen([args.repository]):
+        facts, path = evaluate_repository(repository, settings, wanted, progress, args.report)
+        print(f"{facts['repository']}:")
+        print(report.render_scores(facts))
+        print(_what(facts))
+        print(f"report: {path}", flush=True)
     return 0
 
 
@@ -138,29 +171,15 @@ def evaluate_repository(
         max_clone_mb=settings.max_clone_mb,
         progress=progress,
     )
-    adapter = _adapter(data.adapters(repo.id), wanted.adapter, files)
+    adapter = adapters.chosen(data, repo.id, wanted.adapter, files, wanted.wish)
     held_out = _held_out(repo, settings, data, wanted, adapter, progress)
-    with locked(data.locks / f"eval-{repo.id}.lock", f"evaluation of {repo.name}"):
-        facts = _compared(repo, files, settings, data, held_out, adapter, wanted.other, progress)
-    final = page_path or data.evaluations(repo.id) / page.PAGE
+    kept = data.evaluations(personal.personal_id(wanted.wish.user, repo.id) if wanted.wish else repo.id)
+    with locked(data.locks / f"eval-{kept.name}.lock", f"evaluation of {repo.name}"):
+        facts = _compared(repo, files, settings, data, held_out, adapter, wanted.other, kept, progress)
+    final = page_path or kept / page.PAGE
     final.parent.mkdir(parents=True, exist_ok=True)
     final.write_text(page.render(repo.name, facts), encoding="utf-8")
     return facts, final
-
-
-def _adapter(adapters: Path, name: str, files: ModelFiles) -> Adapter | None:
-    if name == "none":
-        return None
-    if name == "live":
-        live = registry.live(adapters)
-        return live if live is not None and live.base_digest == files.digest else None
-    if not (adapters / name / storage.MANIFEST).is_file() or Path(name).name != name:
-        known = ", ".join(sorted(p.parent.name for p in adapters.glob(f"*/{storage.MANIFEST}"))) or "there are none"
-        raise ModelError(f"--adapter: no version {name!r} of this repository's adapter ({known})")
-    found = registry.load_adapter(adapters / name)
-    if found.base_digest != files.digest:
-        raise ModelError(f"--adapter: {name} was trained on another base model; name that one with --base-model")
-    return found
 
 
 def _held_out(
@@ -168,7 +187,7 @@ def _held_out(
 ) -> _HeldOut:
     """By `since` or the adapter's own cut; where whole files were held out from it, these; else as a corpus does."""
     places = wanted.places or settings.eval_tasks
-    learned: dict[str, str] = dict(adapter.report.get("corpus", {})) if adapter else {}
+    learned = adapters.learned_from(adapter, repo.id)
     since = wanted.since or (learned.get("commit") if learned.get("split") == "time" else None)
     if since is None:
         corpus = CorpusReader.open(
@@ -210,15 +229,17 @@ def _compared(
     held_out: _HeldOut,
     adapter: Adapter | None,
     other: Path | None,
+    kept: Path,
     progress: Progress,
 ) -> dict[str, Any]:
     job_of = _prepared(repo, files, settings, data, held_out, progress)
     with job_of as (job, index), opened_engine(files, settings) as engine:
         names = [_loaded(engine, path, version) for version, path in _both(adapter, other)]
-        log = data.evaluations(repo.id) / f"{_fingerprint(job, index)}.jsonl"
+        log = kept / f"{_fingerprint(job, index)}.jsonl"
         with ScoreLog(log) as known:
             facts = compare(job, engine, index.agreed, adapter=names[0], other=names[1], known=known, progress=progress)
-    return {**facts, "possible": held_out.num_possible, "base_model": files.name, "adapter": names[0]}
+    about = {"repository": repo.name, "adapter": adapters.label(adapter, repo.id) if adapter else None}
+    return {**facts, **about, "possible": held_out.num_possible, "base_model": files.name}
 
 
 def _both(adapter: Adapter | None, other: Path | None) -> list[tuple[str | None, Path | None]]:
