@@ -17,7 +17,8 @@ next key is due, in turns all of it, its first line and its first word, looks at
     accepted     ms from the request right after an accept to its answer
     at once      of the accepts that another suggestion followed, those for which nothing was sent after the accept
     flicker      how often ghost text went away and came back although all that was typed agreed with it
-    sent         requests to the server for 100 keys (completions; `ahead` those made before they are asked for)
+    sent         requests to the server for 100 keys (completions; `ahead` those made before they are asked for,
+                 `prepared` those that only prepare a place)
     connections  made to the server for 100 keys: under HTTP/1.1, each request that is cancelled costs one
     accepts      of suggestions, whole or (`of a part`) the words at their start that are what the developer wrote
     tried        accepts that were taken back
@@ -262,6 +263,7 @@ def row(seen: Seen, relay: Relay) -> dict[str, Any]:
         "sent": round(100 * relay.num_requests / seen.keys, 1),
         "connections": round(100 * relay.num_connections / seen.keys, 1),
         "ahead": round(100 * relay.num_ahead / seen.keys, 1),
+        "prepared": round(100 * relay.num_prepared / seen.keys, 1),
         "shown": seen.shown,
         "local": round(seen.local / max(1, seen.shown), 2),
     }

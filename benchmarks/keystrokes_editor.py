@@ -37,7 +37,7 @@ class Found:
 
 
 class Editor:
-    """One language server; announces what VS Code does."""
+    """One language server; announces what VS Code does, with our extension."""
 
     def __init__(
         self, command: Sequence[str], options: Mapping[str, Any], environ: Mapping[str, str], folder: Path, method: str
@@ -96,6 +96,7 @@ class Editor:
         language = _LANGUAGES.get(path.suffix, "plaintext")
         item = {"uri": buffer.uri, "languageId": language, "version": 1, "text": before + after}
         self._notify("textDocument/didOpen", {"textDocument": item})
+        self._notify("textDocument/didFocus", {"textDocument": {"uri": buffer.uri}, "position": buffer.position})
         return buffer
 
     def close(self, buffer: Buffer) -> None:
@@ -190,6 +191,7 @@ class Relay:
     server: str
     num_requests: int = 0
     num_ahead: int = 0
+    num_prepared: int = 0
     num_connections: int = 0
     last: Served | None = None
     url: str = ""
@@ -236,6 +238,7 @@ class Relay:
         arrived, is_completion = time.perf_counter(), message.startswith(b"POST /v1/completions")
         self.num_requests += is_completion
         self.num_ahead += is_completion and b'"trigger":"ahead"' in message
+        self.num_prepared += is_completion and b'"max_tokens":0' in message
         up_writer.write(message)
         gone = asyncio.ensure_future(reader.read(1))
         answer = asyncio.ensure_future(_message(up_reader))

@@ -38,6 +38,7 @@ PANELS: list[tuple[str, str, dict[str, str]]] = [
     ),
     ("Went without something, by reason", "ops", {"{{reason}}": "sum by (reason) (rate(homespun_degraded_total[5m]))"}),
     ("Refused, by reason", "ops", {"{{reason}}": "sum by (reason) (rate(homespun_shed_total[5m]))"}),
+    ("Places prepared for a first key", "ops", {"{{outcome}}": "sum by (outcome) (rate(homespun_prepared_total[5m]))"}),
     ("Waiting for the engine", "short", {"{{instance}}": "homespun_queue_depth"}),
     ("Tokens a second, by kind", "ops", {"{{kind}}": "sum by (kind) (rate(homespun_tokens_total[5m]))"}),
     ("Age of the oldest index", "s", {"{{instance}}": "homespun_index_age_seconds"}),

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 from homespun_core.errors import ServiceError
@@ -121,8 +122,9 @@ class Account:
         return True
 
 
-def register(server: LanguageServer, account: Account, focus: Callable[[str], None]) -> None:
-    """`focus` is told which document is in front: the status to show is that of its server."""
+def register(server: LanguageServer, account: Account, focus: Callable[[str, types.Position | None], None]) -> None:
+    """`focus` is told which document is in front: the status to show is that of its server; and where the cursor is in
+    it, where the editor says that."""
 
     def status(*params: object) -> _Reply:
         return account.status()
@@ -142,7 +144,7 @@ def register(server: LanguageServer, account: Account, focus: Callable[[str], No
     def did_focus(params: Any) -> None:
         uri = getattr(getattr(params, "textDocument", None), "uri", None)  # none when no file is in front
         if isinstance(uri, str):
-            focus(uri)
+            focus(uri, _position(getattr(params, "position", None)))
 
     requests = {STATUS: status, "checkStatus": check_status, "signIn": sign_in, "signOut": sign_out}
     for method, answer in requests.items():
@@ -150,6 +152,13 @@ def register(server: LanguageServer, account: Account, focus: Callable[[str], No
     for command, execute in {SIGN_IN: sign_in, SIGN_OUT: sign_out, FINISH: finish}.items():
         server.command(command)(execute)
     server.feature("textDocument/didFocus")(did_focus)
+
+
+def _position(given: object) -> types.Position | None:
+    match getattr(given, "line", None), getattr(given, "character", None):
+        case int(line), int(character):
+            return types.Position(line=max(0, line), character=max(0, character))
+    return None
 
 
 def _failed(message: str) -> _Reply:

@@ -83,6 +83,13 @@ class CompletionClient:
             self._remember(answer.id, connection)
         return answer
 
+    async def prepare(self, query: Query, options: Options) -> None:
+        """Has the server compute the query's prompt. Cancelling ends that on the server too."""
+        connection = self.use(options)
+        if connection is not None:
+            ask = Ask(query=query, max_tokens=0, client=self._name)
+            await connection.prepare(ask, timeout_ms=options.timeout_ms)
+
     async def tell(self, events: Sequence[Mapping[str, object]]) -> bool:
         """What became of completions, each to the server that made it. False when all should be told again later:
         servers count what they get twice once. Of those whose maker isn't known nothing is told."""

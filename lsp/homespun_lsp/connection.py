@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -100,6 +101,16 @@ class Connection:
         answer = _read(reply, self.backend) if trouble is None else None
         self._settle(trouble or (NONSENSE if answer is None else None))
         return self._finished(answer, ask.query) if answer else NOTHING
+
+    async def prepare(self, ask: Ask, *, timeout_ms: int) -> None:
+        """Only where the server is known to be one of ours, and well; that it has no time for this says nothing of
+        completions."""
+        await asyncio.shield(self.open())
+        is_ours = self._backend == backends.HOMESPUN and self.status.state is State.READY
+        if is_ours and self.is_worth_asking and self._http is not None and not self._is_closed:
+            call = backends.BACKENDS[self._backend].call(ask)
+            with suppress(httpx.HTTPError, httpx.InvalidURL):
+                await self._post(self._http, call, timeout_ms / 1000)
 
     async def tell(self, path: str, body: Mapping[str, object]) -> bool:
         """What a Homespun server wants to know. False when it should be told again later; what it refuses, it won't

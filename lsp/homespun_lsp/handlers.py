@@ -117,6 +117,7 @@ async def _did_change_configuration(ls: HomespunServer, params: types.DidChangeC
 async def _shutdown(ls: HomespunServer, *params: object) -> None:
     logger.debug("in all: %s", ", ".join(f"{reason} {count}" for reason, count in ls.counts.most_common()))
     ls.suggester.forget_all()
+    ls.preparer.stop()
     ls.watch.close()
     await ls.signals.close()
     await ls.account.close()

@@ -27,7 +27,8 @@ class Options:
     multi_line: str = "auto"
     """Suggestions of several lines: `auto` where a block is being opened or in an empty line of one."""
     prefetch: bool = True
-    """Whether to ask for what follows a suggestion before it is accepted."""
+    """Whether to ask for what follows a suggestion before it is accepted, and to have the place of a resting cursor
+    computed."""
     editor_context: bool = True
     """Whether pieces of other files that are open in the editor are sent along."""
     debounce_ms: int | None = None

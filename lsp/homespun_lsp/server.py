@@ -30,6 +30,7 @@ from homespun_lsp.files import Files
 from homespun_lsp.neighbourhood import Neighbourhood
 from homespun_lsp.pace import Pace
 from homespun_lsp.pieces import Piece
+from homespun_lsp.preparing import Preparer
 from homespun_lsp.protocol import DocumentProtocol
 from homespun_lsp.repository import Repositories
 from homespun_lsp.servers import Servers, server_of, servers_of
@@ -69,6 +70,7 @@ class HomespunServer(LanguageServer):
         self.watch = Watch(self.signals.note, self.documents.get)
         self._pace = Pace()
         self.suggester = Suggester(self._fetch, self.documents.get, self._pace)
+        self.preparer = Preparer(self._prepare)
         self._repositories = Repositories()
         self._files = Files(self._repositories)
         self._neighbourhood = Neighbourhood(self.documents.get)
@@ -104,10 +106,13 @@ class HomespunServer(LanguageServer):
         if is_wanted:
             self.protocol.notify(account.STATUS_CHANGED, status.as_json())
 
-    def focus(self, uri: str) -> None:
+    def focus(self, uri: str, position: types.Position | None = None) -> None:
         self._in_front = uri
         if self._is_configured.is_set():
             self.client.use(self.options_in_front)
+        document = self.documents.get(uri)
+        if document is not None and position is not None:
+            self.preparer.at(Place(document=document, text=document.text, offset=document.offset_at(position)))
 
     @property
     def options_in_front(self) -> options.Options:
@@ -184,10 +189,13 @@ class HomespunServer(LanguageServer):
     async def suggest(self, place: Place, *, invoked: bool, deadline_ms: int | None = None) -> Suggestion | None:
         """As `Suggester.suggest`, or empty where asking is switched off or useless."""
         self._in_front = place.document.uri
+        self.preparer.stop()
         is_configured = await self._configured_by(deadline_ms)
         if reason := await self._why_not(place, invoked=invoked) if is_configured else "not configured":
             self.counts[reason] += 1
             logger.debug("not asked: %s", reason)
+            if reason == "after a closer":  # the next key may ask
+                self.preparer.at(place)
             return Suggestion(text=place.text, offset=place.offset, completion="")
         self.watch.asked(place)
         wait_ms = 0 if invoked else self._pace.wait_ms(time.monotonic(), self.options.debounce_ms)
@@ -229,6 +237,7 @@ class HomespunServer(LanguageServer):
         self._neighbourhood.opened(uri)
 
     def changed(self, uri: str, steps: Sequence[Step]) -> None:
+        self.preparer.stop()
         self.watch.changed(uri, steps)
         self._neighbourhood.changed(uri, steps)
         self._with_several_cursors.discard(uri)
@@ -238,6 +247,7 @@ class HomespunServer(LanguageServer):
             self._pace.key(time.monotonic())
 
     def closed(self, uri: str) -> None:
+        self.preparer.left(uri)
         self.suggester.forget(uri)
         self.watch.closed(uri)
         self._neighbourhood.closed(uri)
@@ -261,6 +271,15 @@ class HomespunServer(LanguageServer):
         self.counts[f"asked: {trigger}"] += 1
         logger.debug("%d + %d characters sent, %d suggested", len(query.prefix), len(query.suffix), len(answer.text))
         return Suggestion(text=place.text, offset=place.offset, completion=answer.text, made=answer.id)
+
+    async def _prepare(self, place: Place) -> None:
+        if not (await self._configured_by(None) and self.options.prefetch):
+            return
+        if await self._why_not(place, invoked=False) not in (None, "after a closer"):
+            return
+        query = await self._query(place, "typed")
+        self.counts["prepared"] += 1
+        await self.client.prepare(query, self.options_for(place.document.uri))
 
     async def _query(self, place: Place, trigger: Trigger) -> Query:
         query = query_at(place, self._folders(), self._repositories)

@@ -37,8 +37,10 @@ def allowance(
     """`target_ms`: a completion should be there by then, waiting included."""
     patience = target_ms * (_LONGER_FOR_INVOKED if priority == "invoked" else 1.0)
     whole = Allowance(snippets=snippets, max_new_tokens=max_new_tokens)
-    if load.wait_ms < patience / 2 or priority == "warm":
+    if load.wait_ms < patience / 2:
         return whole
+    if priority == "warm":  # the first to go: it would keep a place, and with fewer snippets prepare another prompt
+        return Allowance(snippets=0, max_new_tokens=0, uses_model=False, reasons=("draft_only",))
     fewer = Allowance(snippets=min(1, snippets), max_new_tokens=max_new_tokens, reasons=("fewer_snippets",))
     if load.wait_ms < patience:
         return fewer

@@ -39,6 +39,12 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.prepared = Counter(
+            "homespun_prepared",
+            "Places prepared before anybody asks, no completions (prepared, left under load, cancelled, shed)",
+            ["outcome"],
+            registry=registry,
+        )
         self.degraded = Counter(
             "homespun_degraded", "Completions that went without something", ["reason"], registry=registry
         )

@@ -140,23 +140,31 @@ class Completer:
             completion = self._filtered(request_id, work, made)
             if (part := told.rest(*self._whole(work, completion))) is not None:
                 yield part
-            outcome = outcome_of(completion)
-            self._metrics.completed(completion, time.monotonic() - work.started)
-            for reason in completion.degraded:
-                self._metrics.degraded.labels(reason).inc()
+            outcome = self._counted(work, completion)
             if self._shadow is not None:
                 self._shadow.consider(work, made, self._silently)
             yield completion
         except EngineBusyError:
             outcome = "shed"
-            self._metrics.shed.labels("queue").inc()
+            if work.priority != "warm":
+                self._metrics.shed.labels("queue").inc()
             raise
         finally:
-            if outcome in ("cancelled", "shed"):
+            if work.priority == "warm":
+                self._metrics.prepared.labels(outcome).inc()
+            elif outcome in ("cancelled", "shed"):
                 self._metrics.completions.labels(outcome).inc()
             fields = fields_of(request_id, work, outcome)
             logger.info("completion", extra=with_fields(**fields))
             self._trace(fields)
+
+    def _counted(self, work: Work, completion: Completion) -> str:
+        if work.priority == "warm":
+            return "prepared" if work.allowed.uses_model else "left"
+        self._metrics.completed(completion, time.monotonic() - work.started)
+        for reason in completion.degraded:
+            self._metrics.degraded.labels(reason).inc()
+        return outcome_of(completion)
 
     async def explain(self, request: CompletionRequest, layers: Layers) -> Explained:
         """The same with these layers alone, neither remembered nor counted as a completion. Nothing kept from earlier
@@ -286,7 +294,7 @@ class Completer:
         """What stands in the repository wherever the last tokens do; nothing where that isn't certain."""
         reader = work.repository.reader if work.repository else None
         prompt, limit = work.prompt, work.request.max_new_tokens + work.prompt.num_opening
-        for token in reader.agreed(prompt.ids, limit) if reader else ():
+        for token in reader.agreed(prompt.ids, limit) if reader and limit > prompt.num_opening else ():
             work.assembly.add(token)
             if work.assembly.is_stopped:
                 break
@@ -307,7 +315,7 @@ class Completer:
             constraint=self._vocabulary.beginning(opening) if (opening := work.prompt.opening.encode()) else None,
             draft=self._draft(work),
             tenant=work.tenant,
-            client=request.client,
+            client=request.client if work.priority != "warm" else None,  # it ends nothing that somebody waits for
             priority=work.priority,
             num_alternatives=request.logprobs or 0,
         )

@@ -67,6 +67,17 @@ def test_typing_shows_ghost_text_and_tab_accepts_it(each: Neovim, fake: FakeServ
     each.until(lambda: accepted(fake) == [len("llo(name)")])
 
 
+def test_an_opened_file_is_prepared_before_the_first_key(each: Neovim, fake: FakeServer, tmp_path: Path) -> None:
+    opts = {"cmd": [*HOMESPUN, "lsp"], "settings": {"serverUrl": fake.url}}
+    each.lua("require('homespun').setup(...)", opts)
+    each.edit(tmp_path / "sample.py", "one = 1\ntwo = \n")
+    each.ready()
+    each.until(lambda: [request.body["prompt"] for request in completions(fake)] == ["one = 1"])
+    each.type("j")
+    each.until(lambda: [request.body["prompt"] for request in completions(fake)] == ["one = 1", "one = 1\ntwo = "])
+    assert [request.body["max_tokens"] for request in completions(fake)] == [0, 0]
+
+
 def test_a_restart_waits_for_a_server_that_is_slow_to_end(each: Neovim, fake: FakeServer, tmp_path: Path) -> None:
     fake.default = "llo(name)"
     slow = "import subprocess, sys, time; subprocess.run(sys.argv[1:]); time.sleep(1.5)"

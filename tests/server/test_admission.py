@@ -34,9 +34,11 @@ def test_whoever_asks_by_hand_waits_longer_and_gets_more() -> None:
     assert allowed(599, "invoked").reasons == () and allowed(600, "invoked").reasons == ("fewer_snippets",)
 
 
-def test_filling_the_cache_is_never_cut_down() -> None:
-    """It runs when nothing else does; with fewer snippets it would prepare another prompt than the one to come."""
-    assert allowed(10_000, "warm", max_new_tokens=0) == Allowance(snippets=3, max_new_tokens=0)
+def test_filling_the_cache_is_the_first_to_go_and_never_cut_down() -> None:
+    """With fewer snippets it would prepare another prompt than the one to come."""
+    assert allowed(149, "warm", max_new_tokens=0) == Allowance(snippets=3, max_new_tokens=0)
+    left = allowed(150, "warm", max_new_tokens=0)
+    assert (left.snippets, left.uses_model, allowed(150).uses_model) == (0, False, True)
 
 
 @given(st.floats(0, 5_000), st.floats(0, 5_000), st.integers(1, 200))

@@ -360,6 +360,49 @@ async def test_closing_a_stream_cancels_the_work(make_completer: MakeCompleter, 
     assert (await make_completer().complete(REQUEST, "id")).completion_tokens > 0
 
 
+async def test_a_prepared_place_costs_its_first_key_a_few_tokens_and_is_no_completion(
+    make_completer: MakeCompleter, loom: LiveRepository, metrics: Metrics
+) -> None:
+    completer = make_completer(loom)
+    prepared = await completer.complete(replace(REQUEST, max_new_tokens=0), "id-1")
+    assert prepared.text == "" and prepared.prompt_tokens > 100
+    assert b'homespun_prepared_total{outcome="prepared"} 1.0' in metrics.exposition()
+    assert b"homespun_completions_total{" not in metrics.exposition()
+    first = await completer.complete(replace(REQUEST, prefix=PREFIX + "f"), "id-2")
+    assert first.cached_tokens >= first.prompt_tokens - 3
+
+
+async def test_preparing_a_place_ends_no_request_of_the_same_editor(make_completer: MakeCompleter) -> None:
+    completer = make_completer()
+    request = replace(REQUEST, client="editor", max_new_tokens=64, raw=True)
+    whole = (await completer.complete(replace(request, client=None), "id-1")).text
+    stream = completer.stream(request, "id-2")
+    started = await anext(stream)
+    other = replace(REQUEST, prefix="import os\n" * 40, client="editor", max_new_tokens=0)
+    preparing = asyncio.create_task(completer.complete(other, "id-3"))
+    parts = [started, *[part async for part in stream]]
+    assert isinstance(parts[-1], Completion) and parts[-1].text == whole
+    assert (await preparing).completion_tokens == 0
+
+
+async def test_under_load_places_are_not_prepared(
+    make_completer: MakeCompleter,
+    loom: LiveRepository,
+    engine: TorchEngine,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    completer, nothing = make_completer(loom), replace(REQUEST, max_new_tokens=0, account="somebody else")
+    with monkeypatch.context() as busy:
+        busy.setattr(engine, "load", loaded(200))
+        left = await completer.complete(nothing, "id-1")
+    assert (left.text, left.snippets, left.degraded) == ("", (), ("draft_only",))
+    assert b'homespun_prepared_total{outcome="left"} 1.0' in metrics.exposition()
+    assert b"homespun_degraded_total{" not in metrics.exposition()
+    then = await completer.complete(nothing, "id-2")
+    assert then.prompt_tokens > 100 and then.cached_tokens == 0
+
+
 async def test_too_many_at_once_are_refused_and_counted(make_completer: MakeCompleter, metrics: Metrics) -> None:
     completer = make_completer(target_ms=1_000_000)  # else the later ones would do without the model
     slow = dataclasses.replace(REQUEST, prefix="x = 1\n" * 300, max_new_tokens=64)

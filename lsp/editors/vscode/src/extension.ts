@@ -27,6 +27,8 @@ class Extension {
   private state: State = { phase: "starting", enabled: true };
   private server: Server | undefined;
   private turn: Promise<void> = Promise.resolve();
+  /** In which a cursor moved last. */
+  private text = "";
 
   constructor(context: vscode.ExtensionContext) {
     this.names = settingNames(context.extension.packageJSON.contributes);
@@ -47,6 +49,7 @@ class Extension {
       this.bar,
       ...Object.entries(commands).map(([name, run]) => vscode.commands.registerCommand(name, run)),
       vscode.window.onDidChangeActiveTextEditor((editor) => this.focused(editor)),
+      vscode.window.onDidChangeTextEditorSelection((event) => this.moved(event)),
       vscode.workspace.onDidChangeConfiguration((event) => this.configurationChanged(event)),
       vscode.workspace.onDidGrantWorkspaceTrust(() => this.state.phase === "missing" && this.restart()),
     );
@@ -74,6 +77,7 @@ class Extension {
     };
     this.server = new Server(command, this.names, this.log, events);
     await this.server.start(events);
+    this.server?.focus(vscode.window.activeTextEditor);
     if (this.state.phase === "starting") {
       this.show({ phase: "running" });
     }
@@ -108,8 +112,17 @@ class Extension {
 
   /** Another folder may have another server, whose state is then the one to show. */
   private focused(editor: vscode.TextEditor | undefined): void {
-    this.server?.focus(editor?.document.uri);
+    this.server?.focus(editor);
     this.show();
+  }
+
+  /** The cursor was put elsewhere. Where typing moves it, the server sees in the text. */
+  private moved({ textEditor }: vscode.TextEditorSelectionChangeEvent): void {
+    const text = `${textEditor.document.uri}@${textEditor.document.version}`;
+    if (text === this.text && textEditor === vscode.window.activeTextEditor) {
+      this.server?.focus(textEditor);
+    }
+    this.text = text;
   }
 
   private show(change: Partial<State> = {}): void {

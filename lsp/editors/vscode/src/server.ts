@@ -72,11 +72,15 @@ export class Server {
     return this.client.sendRequest("workspace/executeCommand", { command, arguments: [] });
   }
 
-  /** Says which file is in front. */
-  focus(uri: vscode.Uri | undefined): void {
+  /** Says which file is in front, and where the cursor is in it. */
+  focus(editor: vscode.TextEditor | undefined): void {
     if (this.client.isRunning()) {
-      const params = uri ? { textDocument: { uri: this.client.code2ProtocolConverter.asUri(uri) } } : {};
-      this.client.sendNotification("textDocument/didFocus", params);
+      const { asTextDocumentIdentifier, asPosition } = this.client.code2ProtocolConverter;
+      const params = editor && {
+        textDocument: asTextDocumentIdentifier(editor.document),
+        position: asPosition(editor.selection.active),
+      };
+      this.client.sendNotification("textDocument/didFocus", params ?? {});
     }
   }
 

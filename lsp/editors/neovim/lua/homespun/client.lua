@@ -41,11 +41,15 @@ function M.run(command, arguments, done)
   end, vim.api.nvim_get_current_buf())
 end
 
--- Says which file is in front: another folder may have another server, whose state is then the one to show.
+-- Says which file is in front: another folder may have another server, whose state is then the one to show. And where
+-- somebody will write who begins to in the line of the cursor, in bytes: mostly at its end.
 function M.focus(buf)
   local client = M.of(buf)
-  if client then
-    local params = { textDocument = vim.lsp.util.make_text_document_params(buf) }
+  if client and buf == vim.api.nvim_get_current_buf() then
+    local params = {
+      textDocument = vim.lsp.util.make_text_document_params(buf),
+      position = { line = vim.api.nvim_win_get_cursor(0)[1] - 1, character = #vim.api.nvim_get_current_line() },
+    }
     if newer then
       client:notify('textDocument/didFocus', params)
     else
@@ -87,6 +91,9 @@ function M.attach(buf)
     settings = { homespun = settings },
     capabilities = capabilities,
     handlers = { didChangeStatus = status_changed },
+    on_attach = function(_, attached)
+      M.focus(attached)
+    end,
     on_init = function(client)
       M.request(client, 'homespun/status', vim.empty_dict(), function(_, status)
         status_changed(nil, status)

@@ -78,7 +78,7 @@ function M.setup(opts)
     })
   end
   on({ 'FileType', 'BufWinEnter' }, client.attach)
-  on('BufEnter', client.focus)
+  on({ 'BufEnter', 'CursorMoved' }, client.focus)
   client.attach(vim.api.nvim_get_current_buf())
 end
 
