@@ -26,6 +26,7 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import Manifest, locked, read_manifest
 from homespun_core.types import ModelFiles, Progress, SilentProgress, Tokenizer
 from homespun_indexer.build import SpareBuilder, build_segment
+from homespun_indexer.git import END_S
 from homespun_indexer.indexing import IndexMemory, index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
@@ -41,8 +42,8 @@ _NUDGE_S = 0.2
 _SIDE_BY_SIDE = 4
 """Repositories that a watcher begins with at the same time: a slow one takes up one of these places, and all at once
 would take the machine and the hosts by storm."""
-_END_S = 5.0
-"""Time to tidy up, after Ctrl-C."""
+_END_S = END_S + 3.0
+"""Time to tidy up, after Ctrl-C: a git that doesn't end by itself is killed before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

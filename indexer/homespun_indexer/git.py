@@ -19,7 +19,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,8 +84,10 @@ _LONG_S = 600
 """The same for those whose output is read as it comes."""
 _LOOK_S = 0.2
 """How often a transfer's size is looked at: at 1 GB/s it can overshoot by 200 MB."""
-_END_S = 5
+END_S = 5
 """Time to tidy up that a git which we end is given."""
+_GUARD = f'trap "" TERM; read -r line; kill -TERM 0; sleep {END_S}; kill -KILL 0'
+"""Ends its process group when there is nobody any more who could write to it."""
 
 
 class GitFailed(RepositoryError):
@@ -104,10 +106,12 @@ class Cap:
     folder: Path
     max_mb: int
 
-    def check(self) -> None:
-        """Raises GitFailed."""
-        if _size(self.folder) > self.max_mb * 1_000_000:
+    def check(self) -> int:
+        """Its size in MB. Raises GitFailed."""
+        num_bytes = _size(self.folder)
+        if num_bytes > self.max_mb * 1_000_000:
             raise GitFailed(f"larger than {self.max_mb:,} MB; raise max_clone_mb if it is meant to be")
+        return num_bytes // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,25 +130,33 @@ class Git:
 
     def output(self, *args: str, timeout_s: int = _QUICK_S, stdin: bytes = b"") -> bytes:
         """Output of a command. Raises GitFailed, and RepositoryError where git is missing."""
-        return self._finished(args, timeout_s, stdin, None)
+        return self._finished(args, timeout_s, stdin)
 
-    def transfer(self, *args: str, timeout_s: int, cap: Cap) -> None:
-        """A command that uses the network, ended when it takes too long or what it writes gets too large. Raises as
-        `output` does."""
-        self._finished(args, timeout_s, b"", cap)
+    def transfer(self, *args: str, timeout_s: int, look: Callable[[], object]) -> bytes:
+        """Output of a command that uses the network. It ends with us, whatever ends us, and when `look`, called several
+        times a second, raises. Raises as `output` does."""
+        with _guarded() as group:
+            return self._finished(args, timeout_s, b"", look, group)
 
-    def _finished(self, args: Sequence[str], timeout_s: float, stdin: bytes, cap: Cap | None) -> bytes:
-        process = self._started(args)
+    def _finished(
+        self,
+        args: Sequence[str],
+        timeout_s: float,
+        stdin: bytes,
+        look: Callable[[], object] | None = None,
+        group: int = 0,
+    ) -> bytes:
+        process = self._started(args, group)
         try:
-            out, err = _communicate(process, stdin, timeout_s, cap)
+            out, err = _communicate(process, stdin, timeout_s, look)
         finally:
-            _end(process)
+            _end(process, group or process.pid)
         if process.returncode != 0:
             raise GitFailed(self._scrubbed(_last_line(err)))
         return out
 
-    def _started(self, args: Sequence[str]) -> subprocess.Popen[bytes]:
-        """In a process group of its own: git's helpers must end with it."""
+    def _started(self, args: Sequence[str], group: int) -> subprocess.Popen[bytes]:
+        """In a process group that isn't ours (0: in one of its own): git's helpers must end with it."""
         try:
             return subprocess.Popen(
                 self._command(args),
@@ -153,7 +165,7 @@ class Git:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                process_group=0,
+                process_group=group,
             )
         except FileNotFoundError:
             folder = self._folder()
@@ -232,38 +244,54 @@ class Git:
         return kept | _ENVIRONMENT | own
 
 
+@contextmanager
+def _guarded() -> Iterator[int]:
+    """A process group that ends with the block, and with this process, even by kill -9: git's helpers go on for a
+    minute when they wait for a silent host, or for ever, and neither git nor the kernel ends them with it."""
+    nowhere = subprocess.DEVNULL
+    guard = subprocess.Popen(
+        ["sh", "-c", _GUARD], stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, process_group=0
+    )
+    try:
+        yield guard.pid
+    finally:
+        _signal(guard.pid, signal.SIGKILL)  # not reaped yet, so the number is its group's and nobody else's
+        guard.communicate()
+
+
 def _communicate(
-    process: subprocess.Popen[bytes], stdin: bytes, timeout_s: float, cap: Cap | None
+    process: subprocess.Popen[bytes], stdin: bytes, timeout_s: float, look: Callable[[], object] | None
 ) -> tuple[bytes, bytes]:
-    """What the process said, once it has ended. Raises GitFailed at the limits of time and size; it runs on then."""
+    """What the process said, once it has ended. Raises what `look` raises, and GitFailed when time is up; it runs on
+    then."""
     deadline = time.monotonic() + timeout_s
     look_s = _LOOK_S
     given: bytes | None = stdin
     while True:
         left = deadline - time.monotonic()
         try:
-            return process.communicate(given, timeout=max(0.0, left if cap is None else min(left, look_s)))
+            return process.communicate(given, timeout=max(0.0, left if look is None else min(left, look_s)))
         except subprocess.TimeoutExpired:
             given = None  # communicate goes on with what it was given first
         if time.monotonic() >= deadline:
             raise GitFailed(f"no answer within {timeout_s:g} s")
-        if cap is not None:
+        if look is not None:
             began = time.monotonic()
-            cap.check()
+            look()
             look_s = max(_LOOK_S, 10 * (time.monotonic() - began))  # a clone of many files is looked at less often
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], group: int) -> None:
     """End the whole group, politely at first: git removes its temporary files. Nothing to do when it has ended."""
     if process.poll() is None:
-        _signal_group(process, signal.SIGTERM)
-        deadline = time.monotonic() + _END_S
+        _signal(group, signal.SIGTERM)
+        deadline = time.monotonic() + END_S
         # WNOWAIT: as long as it isn't reaped, its number is its group's and nobody else's.
         while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.01)
-        _signal_group(process, signal.SIGKILL)
+        _signal(group, signal.SIGKILL)
         process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
@@ -271,9 +299,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal(group: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):  # the latter on macOS, when only the unreaped one is left
-        os.killpg(process.pid, number)
+        os.killpg(group, number)
 
 
 def _size(folder: Path) -> int:

@@ -271,15 +271,15 @@ def _open_remote(
 ) -> Repository:
     url = remote.url
     clone = data.clone(repo_id(url))
-    progress.start(f"{'Fetching' if clone.is_dir() else 'Cloning'} {hide_credentials(url)}")
+    progress.start(f"{'Fetching' if clone.is_dir() else 'Cloning'} {hide_credentials(url)}", unit="MB")
     default = None
     try:
-        default = None if branch else _default_branch(remote)
+        default = None if branch else _default_branch(remote, progress)
         branch = branch or default or ""
         if not clone.is_dir():
-            _clone(remote, branch, clone)
+            _clone(remote, branch, clone, progress)
         else:
-            _fetch(remote, branch, clone)
+            _fetch(remote, branch, clone, progress)
         if default is not None:  # what is read without a --branch while the host can't be asked
             Git(git_dir=clone).text("symbolic-ref", "HEAD", f"refs/heads/{default}")
     except GitFailed as error:
@@ -303,9 +303,10 @@ def _kept(url: str, data: DataDir, branch: str, config: RepositoryConfig) -> Rep
     return _repository(url, config, git_dir=clone, work_tree=None, head=head, branch=branch)
 
 
-def _default_branch(remote: _Remote) -> str:
-    asked = remote.git.text("ls-remote", "--symref", "--", remote.url, "HEAD", timeout_s=min(_ASK_S, remote.timeout_s))
-    for line in asked.splitlines():
+def _default_branch(remote: _Remote, progress: Progress) -> str:
+    words, timeout_s = ("ls-remote", "--symref", "--", remote.url, "HEAD"), min(_ASK_S, remote.timeout_s)
+    asked = remote.git.transfer(*words, timeout_s=timeout_s, look=lambda: progress.advance(0))
+    for line in asked.decode("utf-8", "replace").splitlines():
         if line.startswith("ref: refs/heads/"):
             return line.split("\t")[0].removeprefix("ref: refs/heads/")
     raise RepositoryError(
@@ -313,14 +314,13 @@ def _default_branch(remote: _Remote) -> str:
     )
 
 
-def _clone(remote: _Remote, branch: str, clone: Path) -> None:
+def _clone(remote: _Remote, branch: str, clone: Path, progress: Progress) -> None:
     """Into a temporary directory first: a clone that was interrupted is thrown away, never mistaken for one."""
     options = ["--bare", "--no-tags", "--single-branch", f"--branch={branch}", "--no-recurse-submodules", "--template="]
     with scratch(clone) as tmp:
         cap = Cap(tmp, remote.max_clone_mb)
-        remote.git.transfer(
-            "clone", "--quiet", *options, "--", remote.url, str(tmp), timeout_s=remote.timeout_s, cap=cap
-        )
+        words = ("clone", "--quiet", *options, "--", remote.url, str(tmp))
+        remote.git.transfer(*words, timeout_s=remote.timeout_s, look=lambda: progress.advance(cap.check()))
         cap.check()  # it may have been faster than we looked
         try:
             tmp.rename(clone)
@@ -329,15 +329,17 @@ def _clone(remote: _Remote, branch: str, clone: Path) -> None:
                 raise
 
 
-def _fetch(remote: _Remote, branch: str, clone: Path) -> None:
+def _fetch(remote: _Remote, branch: str, clone: Path, progress: Progress) -> None:
     options = ["--quiet", "--prune", "--no-tags", "--no-auto-gc", "--no-recurse-submodules", "--no-write-fetch-head"]
     refspec = f"+refs/heads/{branch}:refs/heads/{branch}"
     cap = Cap(clone, remote.max_clone_mb)
     cap.check()
     started = time.time()
     try:
-        remote.within(clone).transfer("fetch", *options, "--", remote.url, refspec, timeout_s=remote.timeout_s, cap=cap)
-    except GitFailed:
+        words = ("fetch", *options, "--", remote.url, refspec)
+        git = remote.within(clone)
+        git.transfer(*words, timeout_s=remote.timeout_s, look=lambda: progress.advance(cap.check()))
+    except BaseException:  # Ctrl-C among them
         _discard_partial(clone, started)
         raise
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from homespun_core.types import SearchQuery, SilentProgress
 from homespun_indexer.cli import BaseModel, Followed, Indexed, index_once
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.snapshot import FORMAT, KIND
+from tests.e2e.command import HOMESPUN
 from tests.faults.git_host import Host, hosting, processes_that_name
 from tests.repos import SHOP, commit, git, make_repo
 
@@ -96,6 +100,67 @@ def test_a_host_that_falls_silent_in_a_fetch_costs_what_is_new_and_locks_nothing
     assert not site.leftovers and not processes_that_name(site.host.port)
     site.host.stalls_after = None
     assert site.index().repo.head == pushed
+
+
+@pytest.mark.parametrize("words", [("index",), ("index", "--watch")], ids=["once", "watching"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_git_ends_with_whoever_began_a_clone_that_hangs(
+    site: Site, tmp_path: Path, how: signal.Signals, words: Sequence[str]
+) -> None:
+    """A watcher left it running at Ctrl-C, and SIGTERM or kill -9 did so everywhere; its helpers don't end with git."""
+    site.push(("large.bin", os.urandom(400_000)))
+    site.host.stalls_after = 100_000
+    _ended_by(how, [*words, site.url], "fetch-pack", tmp_path)
+    assert how is signal.SIGKILL or not list((site.data.root / "repos").iterdir())
+    site.host.stalls_after = None
+    assert site.index().manifest.info["files"] == 4
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_ssh_that_hangs_and_will_not_end_is_killed(
+    tmp_path: Path, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 0.1; done\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(ssh))
+    _ended_by(how, ["index", "--watch", "ssh://git.example/shop.git"], str(ssh), tmp_path)
+
+
+def _ended_by(how: signal.Signals, words: Sequence[str], last: str, root: Path) -> None:
+    """Run a verb until `last` stands in a process below it, end it, and see all of them gone."""
+    command = [*HOMESPUN, *words, f"--data-dir={root / 'data'}"]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until(lambda: any(last in _words(pid) for pid in descendants(process.pid)))
+        below = descendants(process.pid)
+        process.send_signal(how)
+        process.communicate(timeout=30)
+    assert len(below) > 2
+    until(lambda: not any(map(_words, below)))
+
+
+def descendants(parent: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{parent}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def _words(pid: int) -> str:
+    """Nothing when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def until(claim: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 40
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_what_was_forced_away_or_deleted_at_the_host_is_found_no_more(site: Site) -> None:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -466,9 +467,9 @@ def arguments(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     words: list[str] = []
     started = Git._started
 
-    def noted(self: Git, args: Sequence[str]) -> subprocess.Popen[bytes]:
+    def noted(self: Git, args: Sequence[str], group: int) -> subprocess.Popen[bytes]:
         words.extend(self._command(args))
-        return started(self, args)
+        return started(self, args, group)
 
     monkeypatch.setattr(Git, "_started", noted)
     return words
@@ -586,7 +587,7 @@ def test_a_transfer_is_ended_while_it_grows(tmp_path: Path) -> None:
     script = f"while :; do head -c 100000 /dev/zero >> {tmp_path / 'out' / 'pack'}; sleep 0.01; done"
     endless = Git(secrets=(("alias.endless", f"!{script}"),))
     with pytest.raises(GitFailed, match="larger than 2 MB"):
-        endless.transfer("endless", timeout_s=60, cap=Cap(tmp_path / "out", 2))
+        endless.transfer("endless", timeout_s=60, look=Cap(tmp_path / "out", 2).check)
     size = (tmp_path / "out" / "pack").stat().st_size
     threading.Event().wait(0.3)
     assert (tmp_path / "out" / "pack").stat().st_size == size
@@ -599,7 +600,11 @@ def test_what_a_failed_fetch_left_is_removed(
     pack = repo.git_dir / "objects" / "pack"
     pack.mkdir(exist_ok=True)
 
-    def killed(*_: object, **__: object) -> None:
+    transfer = Git.transfer
+
+    def killed(self: Git, *words: str, **limits: Any) -> bytes:
+        if words[0] != "fetch":
+            return transfer(self, *words, **limits)
         (pack / "tmp_pack_x").write_bytes(b"x")
         (repo.git_dir / "objects" / "tmp_objdir-incoming-x").mkdir()
         raise GitFailed("killed")
