@@ -56,6 +56,16 @@ def counted(outcomes: Iterable[Outcome]) -> Acceptance:
     return found
 
 
+def added(each: Iterable[Weeks]) -> Weeks:
+    """What several repositories come to together."""
+    found: dict[str, tuple[int, int]] = {}
+    for weeks in each:
+        for week, (shown, accepted) in weeks.items():
+            before = found.get(week, (0, 0))
+            found[week] = before[0] + shown, before[1] + accepted
+    return found
+
+
 def change(weeks: Weeks, now: float) -> Change | None:
     """None where too few were shown to say. Whether less is accepted is asked of numbers that chance doesn't make."""
     shown, accepted = _together(weeks, now, range(_LATELY))

@@ -11,6 +11,8 @@ from homespun_core.repositories import RepositoryConfig, nearest
 
 SCOPE_TABLE = "adapter"
 ALL = "all"
+UNKNOWN = "?"
+"""Among the ids of what an adapter saw: it stands on one that doesn't say. No repository has it for an id."""
 _KEYS = ("name", "repositories", "groups")
 _MARK = "@"
 """No directory name of a repository (`paths.repo_id`) has it, so the two can't collide."""
@@ -47,6 +49,8 @@ def why_kept_back(seen: Collection[str], readable: Collection[str]) -> str | Non
     """
     if not seen:
         return "doesn't say which repositories it was trained on"
+    if UNKNOWN in seen and UNKNOWN not in readable:
+        return "was trained on top of an adapter that doesn't say which repositories it saw"
     hidden = sorted(set(seen) - set(readable))
     return f"was trained on {', '.join(hidden)}, of which there is no index here" if hidden else None
 

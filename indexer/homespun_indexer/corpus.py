@@ -345,11 +345,7 @@ def _report(split: Split, gathered: Gathered, held_out_tasks: Sequence[EvalTask]
         "cut_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(split.time)),
         "steps_after_cut": split.num_steps,
         "held_out": sorted(split.held_out),
-        "documents": len(trained_on),
-        "characters": sum(len(d.text) for d in trained_on),
-        "languages": dict(Counter(d.language for d in trained_on).most_common()),
-        "shares": _shares(trained_on),
-        "recent_places": sum(len(d.recent) for d in trained_on),
+        **counts(trained_on),
         "skipped": dict(gathered.left_out),
         "skipped_bytes": dict(gathered.left_out_bytes),
         "redactions": dict(gathered.redactions),
@@ -357,6 +353,17 @@ def _report(split: Split, gathered: Gathered, held_out_tasks: Sequence[EvalTask]
         "tasks_seen": sum(t.seen for t in held_out_tasks),
         "tasks_possible": len(split.places),
         "lines_refused": dict(split.refused),
+    }
+
+
+def counts(trained_on: Sequence[Document]) -> dict[str, object]:
+    """The report on what is trained on."""
+    return {
+        "documents": len(trained_on),
+        "characters": sum(len(d.text) for d in trained_on),
+        "languages": dict(Counter(d.language for d in trained_on).most_common()),
+        "shares": _shares(trained_on),
+        "recent_places": sum(len(d.recent) for d in trained_on),
     }
 
 

@@ -44,6 +44,7 @@ NEAR_DUPLICATE = "near duplicate"
 LICENCE = "licence"
 FORGOTTEN = "forgotten"
 NOT_OWN = "written by others"
+COPY = "copy of another repository's"
 
 _VENDORED = re.compile(
     r"(^|/)(node_modules|bower_components|vendor|vendored|_vendor|third[_-]?party|external_libs?|site-packages"

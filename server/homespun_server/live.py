@@ -8,7 +8,7 @@ from pathlib import Path
 
 from homespun_core import personal
 from homespun_core.paths import identity_as_said
-from homespun_core.scopes import is_scope, why_kept_back
+from homespun_core.scopes import UNKNOWN, is_scope, why_kept_back
 from homespun_indexer.reader import IndexReader
 from homespun_server.rollout.arms import is_in_share
 
@@ -79,14 +79,15 @@ def pick(repositories: Iterable[LiveRepository], wanted: str | None) -> LiveRepo
     return found[0] if len(found) == 1 else None
 
 
-def lent(found: Iterable[LiveRepository]) -> tuple[tuple[LiveRepository, ...], list[str]]:
+def lent(found: Iterable[LiveRepository], *, is_for_all: bool = False) -> tuple[tuple[LiveRepository, ...], list[str]]:
     """The repositories, those without an adapter of their own with the shared one that covers them; and a line for each
     adapter that nobody gets, since whoever reaches this server may not be one who may read all it was trained on.
 
+    `is_for_all`: for those whom nothing is kept from, who get what stands on an adapter that doesn't say what it saw.
     Of several shared ones that cover a repository, the one with the fewest repositories is lent.
     """
     found = list(found)
-    readable = {r.id for r in found if r.reader is not None}
+    readable = {r.id for r in found if r.reader is not None} | ({UNKNOWN} if is_for_all else set())
     kept_back = [line for r in found for line in _kept_back(r, readable)]
     allowed = [_without_kept_back(r, readable) for r in found]
     shared = sorted((r for r in allowed if is_scope(r.id)), key=lambda r: (len(r.adapter_saw | r.candidate_saw), r.id))

@@ -167,7 +167,7 @@ class SnapshotWatcher:
         if now != self.guarded:
             self.guarded = now
         before = self._kept_back
-        self.repositories, self._kept_back = lent(self._found)
+        self.repositories, self._kept_back = lent(self._found, is_for_all=True)
         for line in self._kept_back:
             if line not in before:
                 logger.warning("%s", line)

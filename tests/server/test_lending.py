@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from homespun_core.scopes import UNKNOWN
 from homespun_indexer.reader import IndexReader
 from homespun_server.live import LiveRepository, lent, pick
 
@@ -59,6 +60,17 @@ def test_an_own_adapter_on_top_of_another_repositorys_needs_that_one_too() -> No
     stacked = adapted(SHOP, "v2", SHOP.id, "secret-9")
     assert served(stacked) == {"shop-1": None}
     assert served(stacked, LiveRepository(id="secret-9", reader=READER))["shop-1"] == "shop-1/v2"
+
+
+@pytest.mark.parametrize(
+    "stacked", [adapted(SHOP, "v2", SHOP.id, UNKNOWN), replace(TEAM, adapter_saw=TEAM.adapter_saw | {UNKNOWN})]
+)
+def test_one_on_top_of_nobody_knows_what_is_for_those_whom_nothing_is_kept_from(stacked: LiveRepository) -> None:
+    """It named no repository, which read as if it had seen its own alone."""
+    found = [stacked, WEB, *([SHOP] if stacked.id != SHOP.id else [])]
+    assert served(*found)["shop-1"] is None
+    for_all, kept_back = lent(found, is_for_all=True)
+    assert {r.id: r.adapter for r in for_all}["shop-1"] == stacked.adapter and not kept_back
 
 
 def test_own_adapters_from_before_they_said_what_they_saw_are_served() -> None:

@@ -77,6 +77,16 @@ def test_a_shared_adapter_of_repositories_without_source_is_too_little_code(tmp_
         pass
 
 
+def test_what_repositories_have_copied_from_one_another_is_trained_on_once(tmp_path: Path) -> None:
+    basket = "def total(items):\n    return sum(item.price for item in items)\n" * 5
+    shop = make_repo(tmp_path / "shop", {"basket.py": basket, "shop.py": "SHOP = open_shop(1)\n"})
+    web = make_repo(tmp_path / "web", {"from_shop.py": basket, "web.py": "WEB = open_web(2)\n"})
+    with prepared(tmp_path, shop, web) as job:
+        found = {part.name: [d.path for d in part.corpus.documents] for part in job.parts}
+        assert sorted(len(paths) for paths in found.values()) == [1, 2]
+        assert {"shop.py", "web.py"} < {path for paths in found.values() for path in paths}
+
+
 def test_too_few_completions_to_tune_by_are_said_and_no_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

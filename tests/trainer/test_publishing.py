@@ -11,6 +11,7 @@ import pytest
 from homespun_core import registry, storage
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
+from homespun_core.scopes import UNKNOWN
 from homespun_core.storage import Manifest
 from homespun_core.types import Document, ModelFiles
 from homespun_indexer import forgotten
@@ -108,7 +109,7 @@ def test_a_copy_of_an_adapter_that_names_no_repository_has_seen_nobody_knows_wha
 def trained(job: Job, parent: Path | None = None) -> str:
     """What training publishes that saw `pay.py`."""
     weights = job.data.root / "weights"
-    weights.mkdir(exist_ok=True)
+    weights.mkdir(parents=True, exist_ok=True)
     (weights / "adapter_model.safetensors").write_bytes(b"")
     result = TrainResult(path=weights, state=RunState(), learning_rate=1e-3, num_trainable=1)
     return publish(job, "f" * 8, result, {"promote": True}, parent, job.run).version
@@ -152,6 +153,18 @@ def test_on_top_of_what_does_not_say_what_it_saw_any_forgetting_is_too_much(tmp_
     forgotten.add(job.data, Forgotten(repository="web-2"))
     with pytest.raises(ForgottenError):
         trained(job, parent)
+
+
+def test_on_top_of_what_does_not_say_what_it_saw_is_marked_as_such(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, parent = paid(make_job(tmp_path)), tmp_path / "elsewhere"
+    parent.mkdir()
+    version = trained(job, parent)
+    assert registry.load_adapter(job.adapters / version).repositories == {"shop-1", UNKNOWN}
+    assert "doesn't say what it saw" in caplog.text
+    plain = paid(make_job(tmp_path / "plain"))
+    assert registry.load_adapter(plain.adapters / trained(plain)).repositories == {"shop-1"}
 
 
 def test_what_was_forgotten_before_keeps_no_training_from_publishing(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from homespun_core.scopes import ScopeConfig
 from homespun_core.storage import locked
 from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Tokenizer
 from homespun_indexer import forgotten
+from homespun_indexer.apart import Share, apart
 from homespun_indexer.corpus import CorpusReader, Owner, build_corpus
 from homespun_indexer.corpus import summary as corpus_summary
 from homespun_indexer.forgotten import Forgotten
@@ -306,13 +307,23 @@ def prepared(
             left_out=left_out,
             wish=wish,
             unforgotten=unforgotten,
-            parts=tuple(parts),
+            parts=tuple(_apart(parts)),
             files=files,
             tokenizer=tokenizer,
             settings=settings,
             data=data,
             count_secrets=lambda text: sum(redact(text)[1].values()),
         )
+
+
+def _apart(parts: Sequence[Part]) -> list[Part]:
+    shares = [Share(documents=p.corpus.documents, tasks=p.corpus.tasks, report=p.corpus.report) for p in parts]
+    if len(shares) < 2:
+        return list(parts)
+    return [
+        replace(part, corpus=replace(part.corpus, documents=s.documents, tasks=s.tasks, report=s.report))
+        for part, s in zip(parts, apart(shares), strict=True)
+    ]
 
 
 @contextmanager

@@ -24,6 +24,13 @@ def parted(commit: str) -> dict[str, str]:
     return {id: head for id, _, head in pairs}
 
 
+def corpus_of(report: Mapping[str, Any], repository: str) -> Mapping[str, Any]:
+    """What an adapter learned of a repository, by id: head and cut among others; empty when it saw nothing."""
+    corpora = report.get("corpora")
+    found: Mapping[str, Any] = corpora.get(repository, {}).get("sources", {}) if corpora else report.get("corpus", {})
+    return found
+
+
 def trained_head(report: Mapping[str, Any]) -> str | None:
     """What an adapter was trained on, by its report: a commit, or those of several repositories, of which some may have
     had nothing to train on."""

@@ -76,6 +76,7 @@ def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progre
         "deciding": f"{ADAPTER_RETRIEVAL} - {control}",
         **report.score_facts(tasks, arms, scores, changes),
         **report.evidence_facts(evidence),
+        "bits_per_byte": _bits_by_repository(job, scores[ADAPTER_RETRIEVAL]),
         "example": report.choose_example(tasks, scores[BASE_RETRIEVAL], scores[ADAPTER_RETRIEVAL]),
         "examples": report.choose_examples(
             tasks, scores[control], scores[ADAPTER_RETRIEVAL], (control, ADAPTER_RETRIEVAL)
@@ -106,6 +107,16 @@ def _by_repository(job: Job, a: Sequence[Score | None], b: Sequence[Score | None
         return {}
     owners = [part.id for part in job.parts for _ in part.corpus.tasks]
     return by_name(owners, job.tasks, a, b, MIN_TASKS)
+
+
+def _bits_by_repository(job: Job, scores: Sequence[Score | None]) -> dict[str, float]:
+    """Of a shared adapter: what fresh code of each is held against later, by id."""
+    found: dict[str, list[Score]] = {}
+    owners = [part.id for part in job.parts for _ in part.corpus.tasks] if job.is_shared else []
+    for owner, score in zip(owners, scores, strict=False):
+        if score is not None:
+            found.setdefault(owner, []).append(score)
+    return {id: round(sum(s.bits for s in own) / sum(s.num_bytes for s in own), 5) for id, own in found.items()}
 
 
 def _memory(job: Job, bench: Bench, planted: Planted, scores: Scores, progress: Progress) -> Memory:

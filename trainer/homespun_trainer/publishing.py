@@ -13,6 +13,7 @@ from homespun_core import personal, registry, storage
 from homespun_core.aliases import MANUAL
 from homespun_core.errors import HomespunError, StorageError
 from homespun_core.registry import Adapter
+from homespun_core.scopes import UNKNOWN
 from homespun_trainer import checkpoint, trained_on
 from homespun_trainer.job import Job
 from homespun_trainer.train import TrainResult
@@ -55,6 +56,8 @@ def publish(
     """
     version = registry.new_version(fingerprint)
     path, seen = job.adapters / version, _seen(job, parent)
+    if seen is None:
+        logger.warning("%s doesn't say what it saw: what stands on it is served to admins only", parent)
     sources = _sources(job) | {"repositories": " ".join(_repositories(job, seen))}
     with job.publishing(seen):
         with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
@@ -107,7 +110,8 @@ def _seen(job: Job, parent: Path | None) -> list[Source] | None:
 
 def _repositories(job: Job, seen: list[Source] | None) -> list[str]:
     """Ids. One with nothing to learn from was judged, and its places stand in the report."""
-    return sorted({p.id for p in job.parts} | {s.repository or job.id for s in seen}) if seen is not None else []
+    below = {UNKNOWN} if seen is None else {s.repository or job.id for s in seen}
+    return sorted({p.id for p in job.parts} | below)
 
 
 def _sources(job: Job) -> dict[str, str]:

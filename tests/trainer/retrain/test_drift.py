@@ -9,9 +9,10 @@ import pytest
 
 from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
+from homespun_core.retraining import FreshScore
 from homespun_core.types import EvalTask, SilentProgress
 from homespun_trainer.evaluate import Arm, Bench, ScoreIds, Written, evaluate
-from homespun_trainer.retrain.drift import baseline_of, is_alarm, measure
+from homespun_trainer.retrain.drift import FreshPlace, baseline_of, fresh_score, is_alarm, num_places, places_of
 from homespun_trainer.retrain.policy import is_measuring_due
 from tests.trainer.tiny import BUILDER, nearest
 
@@ -51,9 +52,20 @@ def bench(score: ScoreIds = half_a_chance) -> Bench:
     )
 
 
+def measured(
+    tasks: Sequence[EvalTask], of: Adapter, score: ScoreIds = half_a_chance, *, now: float = 5.0
+) -> FreshScore:
+    places = places_of("shop-1", tasks, bench(score), of)
+    return fresh_score(places, adapter=of, head="h", percent=3.0, now=now)
+
+
+def place(repository: str, bits: float) -> FreshPlace:
+    return FreshPlace(repository=repository, commit="c", bits=bits, bytes=10)
+
+
 def test_bits_are_counted_as_the_gate_counts_them() -> None:
     """Over the written text and the end behind it, by bytes of the text."""
-    score = measure([task(n) for n in range(3)], bench(), adapter=JUDGED, head="h", percent=3.0, now=5.0)
+    score = measured([task(n) for n in range(3)], JUDGED)
     assert (score.places, score.adapter, score.head, score.baseline) == (3, "v1", "h", 1.2)
     assert score.bits_per_byte == pytest.approx((score.bytes + 3) / score.bytes)
     assert score.low == pytest.approx(score.bits_per_byte) and not score.is_alarm
@@ -70,7 +82,7 @@ def test_a_line_costs_what_it_cost_when_the_adapter_was_judged(middle: str) -> N
     asked = [replace(task(n), middle=middle, path=path) for n, path in enumerate(("a.py", "lib/base.py"))]
     arm = Arm(name="adapter", adapter="v1", snippets="found")
     judged = evaluate(asked, [arm], bench(by_token), SilentProgress())["adapter"]
-    score = measure(asked, bench(by_token), adapter=JUDGED, head="h", percent=3.0, now=5.0)
+    score = measured(asked, JUDGED, by_token)
     assert score.bits == pytest.approx(sum(s.bits for s in judged if s))
     assert score.bytes == sum(s.num_bytes for s in judged if s)
 
@@ -83,13 +95,28 @@ def test_an_alarm_is_more_than_so_many_percent_and_more_than_chance() -> None:
 
 @pytest.mark.parametrize("report", [{}, {"arms": {}}, {"arms": None}, {"arms": {"adapter+retrieval": {"all": 1}}}])
 def test_one_that_was_not_judged_has_no_baseline_and_no_alarm(report: dict[str, object]) -> None:
-    assert baseline_of(adapter(report)) is None
-    assert baseline_of(JUDGED) == 1.2
-    assert not measure([task(1)], bench(), adapter=adapter(report), head="h", percent=0, now=5.0).is_alarm
+    assert baseline_of(adapter(report), [place("shop-1", 1)]) is None
+    assert baseline_of(JUDGED, [place("shop-1", 1)]) == 1.2
+    assert not measured([task(1)], adapter(report)).is_alarm
+
+
+def test_a_shared_adapter_is_held_against_what_it_did_in_the_repositories_that_have_changed() -> None:
+    """They differ by more than any drift; where one alone is worked on, it alone is the measure."""
+    shared = adapter({**JUDGED.report, "bits_per_byte": {"shop-1": 1.0, "web-2": 2.0}})
+    shop, web, api = place("shop-1", 10), place("web-2", 20), place("api-3", 12)
+    assert [baseline_of(shared, each) for each in ([shop], [web], [api], [shop, web])] == [1.0, 2.0, 1.2, 1.5]
+    score = fresh_score([shop, web, api], adapter=shared, head="h", percent=3.0, now=5.0)
+    assert (score.bits, score.bytes, score.places) == (42, 30, 3)
+    assert score.drift_percent == pytest.approx(0) and not score.is_alarm
+
+
+@pytest.mark.parametrize(("wanted", "shared_by", "each"), [(40, 1, 40), (40, 2, 20), (40, 9, 12), (5, 9, 5), (0, 2, 0)])
+def test_repositories_that_share_an_adapter_share_its_places(wanted: int, shared_by: int, each: int) -> None:
+    assert num_places(wanted, shared_by) == each
 
 
 def test_it_is_measured_once_a_day_and_only_when_something_was_pushed() -> None:
-    scores = [measure([task(1)], bench(), adapter=JUDGED, head="h", percent=3.0, now=0.0)]
+    scores = [measured([task(1)], JUDGED, now=0.0)]
     assert is_measuring_due([], "v1", "h", 0.0)
     assert not is_measuring_due(scores, "v1", "h", 9 * DAY)
     assert not is_measuring_due(scores, "v1", "newer", DAY - 1)

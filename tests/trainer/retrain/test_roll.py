@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from homespun_core import personal, registry
+from homespun_core import acceptance, personal, registry
 from homespun_core.children import StopRequest
 from homespun_core.errors import ConfigError
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish
+from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_trainer import heads
 from homespun_trainer.retrain import loop
+from homespun_trainer.retrain.drift import FreshPlace
 from homespun_trainer.retrain.policy import Action, Rules
 from homespun_trainer.retrain.roll import Roll, Watched
 from homespun_trainer.retrain.subject import Sight, Subject
-from tests.trainer.retrain.test_subject import NOW, Repository
+from tests.trainer.retrain.test_subject import JUDGED, NOW, Repository
 
 TEAM = ScopeConfig(name="team", repositories=(RepositoryConfig(source="/shop"), RepositoryConfig(source="/web")))
 
@@ -34,6 +36,11 @@ class Named(Repository):
 
     def look(self) -> Sight:
         return Sight(repo=self.id, name=self.id[:-2], head=self.head, is_forgotten=self.is_forgotten)
+
+    def measure(self, adapter: Adapter, shared_by: int = 1) -> Sequence[FreshPlace]:
+        """Twelve places in all, the shop's at one bit for a byte, others at two."""
+        bits = 10.0 if self.id == "shop-1" else 20.0
+        return [FreshPlace(repository=self.id, commit=f"c{n}", bits=bits, bytes=10) for n in range(12 // shared_by)]
 
     def own_changes(self, since: str | None, authors: Sequence[str]) -> int:
         return 0 if since == self.head else self.own
@@ -111,6 +118,31 @@ def test_a_shared_adapter_goes_on_without_what_is_to_be_forgotten(company: Compa
     assert company.action("team")[0] is Action.TRAIN
     company.shop.is_forgotten = company.web.is_forgotten = True
     assert "all of it is to be forgotten" in company.action("team")[1]
+
+
+def test_drift_of_a_shared_adapter_is_that_of_its_repositories_together(company: Company) -> None:
+    corpora = {id: {"sources": {"head": head}} for id, head in (("shop-1", "a"), ("web-2", "b"))}
+    version = company.publish("@team", {"corpora": corpora, **JUDGED, "bits_per_byte": {"shop-1": 1.0, "web-2": 1.8}})
+    company.shop.head = "a2"
+    company.action("team")
+    score = company.subject("team").measure(NOW)
+    assert score is not None and (score.adapter, score.head) == (version, "shop-1=a2,web-2=b")
+    assert (score.places, score.bits_per_byte, score.baseline, score.is_alarm) == (12, 1.5, 1.4, False)
+    assert company.subject("team").scores() == [score]
+
+
+def test_what_is_accepted_of_a_shared_adapter_is_counted_where_it_serves(company: Company) -> None:
+    """Where a repository has an adapter of its own, that is what people see."""
+    now, before = acceptance.week_of(NOW), acceptance.week_of(NOW - 21 * 86_400)
+    fallen = {now: (300, 60), before: (400, 160)}
+    acceptance.write(company.data, {"shop-1": fallen, "web-2": fallen, "api-3": {now: (9, 9)}})
+    company.publish("@team", {"corpora": {"shop-1": {"sources": {"head": "a"}}, "web-2": {"sources": {"head": "b"}}}})
+    company.action("team")
+    assert company.subject("team").acceptance() == {now: (600, 120), before: (800, 320)}
+    score = company.subject("team").measure(NOW)
+    assert score is not None and score.is_alarm and (score.accepted, score.accepted_before) == (0.2, 0.4)
+    company.publish("shop-1", {"corpus": {"head": "a"}})
+    assert company.subject("team").acceptance() == fallen
 
 
 def test_people_come_onto_the_roll_and_go(company: Company) -> None:

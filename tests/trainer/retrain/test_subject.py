@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,14 +16,18 @@ from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir
 from homespun_core.registry import Adapter
-from homespun_core.retraining import FreshScore, read_ledger
+from homespun_core.retraining import read_ledger
 from homespun_trainer.retrain import loop
+from homespun_trainer.retrain.drift import FreshPlace
 from homespun_trainer.retrain.policy import Action, Decision, Rules, rules_of
 from homespun_trainer.retrain.subject import Sight, Subject, recipe_digest
 
 NOW = 1_900_000_000.0
 """Years after the adapters that these tests publish."""
 RULES = Rules(quiet=60.0)
+
+
+JUDGED = {"arms": {"adapter+retrieval": {"all": {"bits_per_byte": {"value": 1.0, "low": 0.9, "high": 1.1}}}}}
 
 
 class Repository:
@@ -44,19 +48,11 @@ class Repository:
     def changed(self, since: str | None) -> tuple[int, int]:
         return (0 if since == self.head else self.size), 1_000_000
 
-    def measure(self, adapter: Adapter) -> FreshScore | None:
+    def measure(self, adapter: Adapter, shared_by: int = 1) -> Sequence[FreshPlace]:
+        """Against JUDGED."""
         self.measured.append(adapter.version)
-        return FreshScore(
-            at=NOW,
-            adapter=adapter.version,
-            head=self.head,
-            places=40,
-            bytes=100,
-            bits=110.0,
-            low=1.05,
-            baseline=1.0,
-            is_alarm=self.is_alarm,
-        )
+        bits = 11.0 if self.is_alarm else 10.0
+        return [FreshPlace(repository="shop-1", commit=f"c{n}", bits=bits, bytes=10) for n in range(12)]
 
 
 class Scene:
@@ -81,7 +77,7 @@ class Scene:
         """What `homespun train` leaves in the registry."""
         version = registry.new_version(f"{len(list(self.data.adapters('shop-1').glob('*'))):08d}")
         path = self.data.adapters("shop-1") / version
-        report = {"corpus": {"head": commit, "commit": commit}, **facts}
+        report = {"corpus": {"head": commit, "commit": commit}, **JUDGED, **facts}
         with registry.publish_adapter(path, fingerprint="f", sources={"base_model": base}, report=report) as tmp:
             (tmp / "adapter_model.safetensors").write_bytes(b"w")
         if is_live:
@@ -242,7 +238,12 @@ def test_what_was_accepted_of_another_adapter_is_no_reason(scene: Scene) -> None
 def test_too_little_fresh_code_is_looked_for_once_a_push(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs seconds, and a watch looks every few."""
     heads: list[str] = []
-    monkeypatch.setattr(scene.repository, "measure", lambda adapter: heads.append(scene.repository.head))
+
+    def too_little(adapter: Adapter) -> Sequence[FreshPlace]:
+        heads.append(scene.repository.head)
+        return ()
+
+    monkeypatch.setattr(scene.repository, "measure", too_little)
     scene.publish("a")
     for head in ("b", "b", "c", "c"):
         scene.repository.head = head

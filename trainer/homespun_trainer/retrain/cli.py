@@ -17,7 +17,6 @@ from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
 from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
-from homespun_core.retraining import FreshScore
 from homespun_core.storage import write_atomic
 from homespun_core.types import ModelFiles, SearchQuery, SilentProgress, Snippet
 from homespun_indexer import forgotten
@@ -30,7 +29,10 @@ from homespun_indexer.people import author_hash
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_trainer.evaluate import Bench
+from homespun_trainer.heads import corpus_of
 from homespun_trainer.retrain import loop
+from homespun_trainer.retrain.drift import MIN_PLACES, FreshPlace, num_places, places_of
 from homespun_trainer.retrain.page import Chapter, page
 from homespun_trainer.retrain.policy import Rules, rules_of
 from homespun_trainer.retrain.roll import Roll, Watched
@@ -216,21 +218,19 @@ class _View:
         change = changed_source(self._repo, settings=self._settings, since=since)
         return change.added, change.total
 
-    def measure(self, adapter: Adapter) -> FreshScore | None:
+    def measure(self, adapter: Adapter, shared_by: int = 1) -> Sequence[FreshPlace]:
         # Imported here: torch takes seconds and memory, and most looks have no use for it.
         from homespun_trainer.cli import opened_engine
-        from homespun_trainer.evaluate import Bench
         from homespun_trainer.job import prompt_builder
-        from homespun_trainer.retrain import drift
 
         assert self._repo is not None, "look first"
-        corpus = adapter.report.get("corpus", {})
-        if not self._settings.drift_places or "head" not in corpus or "commit" not in corpus:
-            return None
-        repo, since = self._repo, corpus["head"]
-        places = fresh_places(repo, settings=self._settings, since=since, count=self._settings.drift_places)
-        if len(places) < drift.MIN_PLACES:
-            return None
+        repo, count = self._repo, num_places(self._settings.drift_places, shared_by)
+        corpus = corpus_of(adapter.report, repo.id)
+        if not count or "head" not in corpus or "commit" not in corpus:
+            return ()
+        places = fresh_places(repo, settings=self._settings, since=corpus["head"], count=count)
+        if len(places) * shared_by < MIN_PLACES:
+            return ()
         tokenizer = load_tokenizer(self._files)
         frozen = index_repository(
             repo,
@@ -255,14 +255,7 @@ class _View:
                 score=engine.score,
                 end_ids=frozenset(),
             )
-            return drift.measure(
-                places,
-                bench,
-                adapter=adapter,
-                head=repo.head,
-                percent=self._settings.drift_percent,
-                now=time.time(),
-            )
+            return places_of(repo.id, places, bench, adapter)
 
     def _is_fetching_due(self) -> bool:
         """As often as the index does it, and when somebody says that there was a push."""

@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
 from homespun_core.retraining import FreshScore
 from homespun_core.types import EvalTask
 from homespun_trainer.evaluate import Bench, bits_of, build_prompt, found_for
 from homespun_trainer.intervals import Share, ratio
-from homespun_trainer.judging import ADAPTER_RETRIEVAL
 
 MIN_PLACES = 12
 """Fewer say nothing."""
 
 
-def measure(
-    tasks: Sequence[EvalTask], bench: Bench, *, adapter: Adapter, head: str, percent: float, now: float
-) -> FreshScore:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreshPlace:
+    """A line that was written after the adapter was trained, and what it costs."""
+
+    repository: str
+    """Id."""
+    commit: str
+    bits: float
+    bytes: int
+
+
+def num_places(wanted: int, shared_by: int) -> int:
+    """Of one repository, of so many that share an adapter: their parts of what is wanted, and as many as say something
+    where it is the only one that changes."""
+    return min(wanted, max(MIN_PLACES, -(-wanted // shared_by)))
+
+
+def places_of(repository: str, tasks: Sequence[EvalTask], bench: Bench, adapter: Adapter) -> list[FreshPlace]:
     """As the gate counts. Snippets come from an index that is as old as what it was judged with."""
-    bits, sizes = zip(*(_bits(task, adapter.version, bench) for task in tasks), strict=True)
-    estimate = ratio(Share(tops=bits, bottoms=sizes), [task.commit for task in tasks])
-    baseline = baseline_of(adapter)
+    found = [(task, bits_of(_prompt(task, bench), task.middle, adapter.version, bench)) for task in tasks]
+    return [
+        FreshPlace(repository=repository, commit=task.commit, bits=bits, bytes=size) for task, (bits, _, size) in found
+    ]
+
+
+def fresh_score(places: Sequence[FreshPlace], *, adapter: Adapter, head: str, percent: float, now: float) -> FreshScore:
+    bits, sizes = [place.bits for place in places], [place.bytes for place in places]
+    estimate = ratio(Share(tops=bits, bottoms=sizes), [(place.repository, place.commit) for place in places])
+    baseline = baseline_of(adapter, places)
     return FreshScore(
         at=now,
         adapter=adapter.version,
         head=head,
-        places=len(tasks),
+        places=len(places),
         bytes=sum(sizes),
         bits=sum(bits),
         low=estimate.low,
@@ -40,14 +63,23 @@ def is_alarm(value: float, low: float, baseline: float, percent: float) -> bool:
     return value > baseline * (1 + percent / 100) and low > baseline
 
 
-def baseline_of(adapter: Adapter) -> float | None:
-    """Bits per byte with snippets when it was judged; None for one that had no places to be judged on."""
+def baseline_of(adapter: Adapter, places: Sequence[FreshPlace]) -> float | None:
+    """Bits per byte with snippets when it was judged, of a shared one in the repositories that these are of, each as
+    far as they are; None for one that had no places to be judged on."""
+    # Imported here: it brings torch, which whoever only looks has no use for.
+    from homespun_trainer.judging import ADAPTER_RETRIEVAL
+
     found: object = adapter.report
     for key in ("arms", ADAPTER_RETRIEVAL, "all", "bits_per_byte", "value"):
         found = found.get(key) if hasattr(found, "get") else None
-    return float(found) if isinstance(found, int | float) and found > 0 else None
+    if not isinstance(found, int | float) or found <= 0:
+        return None
+    each = adapter.report.get("bits_per_byte") or {}
+    if not each:
+        return float(found)
+    expected = sum(place.bytes * each.get(place.repository, found) for place in places)
+    return float(expected / sum(place.bytes for place in places))
 
 
-def _bits(task: EvalTask, version: str, bench: Bench) -> tuple[float, int]:
-    bits, _, size = bits_of(build_prompt(task, bench, found_for(task, bench)), task.middle, version, bench)
-    return bits, size
+def _prompt(task: EvalTask, bench: Bench) -> Prompt:
+    return build_prompt(task, bench, found_for(task, bench))

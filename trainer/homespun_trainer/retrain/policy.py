@@ -25,13 +25,14 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The settings, in bytes and seconds."""
+    """The settings, in bytes, seconds and per cent."""
 
     changed: int = 150_000
     changed_share: float = 0.02
     age: float = 7 * _DAY
     gap: float = 12 * _HOUR
     quiet: float = 60.0
+    drift_percent: float = 3.0
     trains_on_drift: bool = False
     times: Times = field(default_factory=Times)
 
@@ -84,6 +85,7 @@ def rules_of(settings: Settings) -> Rules:
         age=settings.retrain_days * _DAY,
         gap=settings.retrain_gap_hours * _HOUR,
         quiet=settings.retrain_quiet_s,
+        drift_percent=settings.drift_percent,
         trains_on_drift=settings.retrain_on_drift,
         times=times_of(settings),
     )

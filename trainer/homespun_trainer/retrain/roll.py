@@ -10,9 +10,9 @@ from homespun_core import personal, storage
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish
 from homespun_core.registry import Adapter
-from homespun_core.retraining import FreshScore
 from homespun_core.scopes import ScopeConfig
 from homespun_trainer import heads, own
+from homespun_trainer.retrain.drift import FreshPlace
 from homespun_trainer.retrain.policy import Rules
 from homespun_trainer.retrain.subject import Sight, Subject, View
 
@@ -32,8 +32,7 @@ class Watched:
 
 
 class Shared:
-    """A View of several repositories whose adapter is one, those that are to be forgotten left out. There is no measure
-    of how it does on fresh code."""
+    """A View of several repositories whose adapter is one, those that are to be forgotten left out."""
 
     def __init__(self, scope: ScopeConfig, members: Sequence[View]) -> None:
         self._scope, self._members = scope, members
@@ -44,15 +43,22 @@ class Shared:
         left = [(sight, member) for sight, member in found if not sight.is_forgotten]
         self._sights = {sight.repo: member for sight, member in left}
         head = heads.joined({sight.repo: sight.head for sight, _ in left or found})
-        return Sight(repo=self._scope.id, name=self._scope.name, head=head, is_forgotten=not left)
+        return Sight(
+            repo=self._scope.id,
+            name=self._scope.name,
+            head=head,
+            is_forgotten=not left,
+            shared_by=tuple(self._sights),
+        )
 
     def changed(self, since: str | None) -> tuple[int, int]:
         before = heads.parted(since) if since else {}
         each = [member.changed(before.get(id)) for id, member in self._sights.items()]
         return sum(added for added, _ in each), sum(total for _, total in each)
 
-    def measure(self, adapter: Adapter) -> FreshScore | None:
-        return None
+    def measure(self, adapter: Adapter, shared_by: int = 1) -> Sequence[FreshPlace]:
+        members = self._sights.values()
+        return [place for member in members for place in member.measure(adapter, len(members) * shared_by)]
 
 
 class Owned:
@@ -70,8 +76,9 @@ class Owned:
         """Without a total: what share of everybody's code somebody wrote says nothing."""
         return self._repository.own_changes(since, self._wish.authors), 0
 
-    def measure(self, adapter: Adapter) -> FreshScore | None:
-        return None
+    def measure(self, adapter: Adapter, shared_by: int = 1) -> Sequence[FreshPlace]:
+        """None: what one person writes in a day says little."""
+        return ()
 
 
 class Roll:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from calendar import timegm
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import strptime
@@ -30,6 +31,7 @@ from homespun_core.retraining import (
     write_ledger,
 )
 from homespun_trainer.heads import trained_head
+from homespun_trainer.retrain.drift import MIN_PLACES, FreshPlace, fresh_score
 from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_measuring_due
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,8 @@ class Sight:
     head: str
     is_forgotten: bool = False
     """Whether all of it is to be."""
+    shared_by: tuple[str, ...] = ()
+    """Ids of the repositories that share its adapter."""
 
 
 class View(Protocol):
@@ -74,8 +78,8 @@ class View(Protocol):
         """Bytes of source added from that commit to the head last seen, and all of it there."""
         ...
 
-    def measure(self, adapter: Adapter) -> FreshScore | None:
-        """None when there is too little fresh code."""
+    def measure(self, adapter: Adapter, shared_by: int = 1) -> Sequence[FreshPlace]:
+        """How it does at some places of fresh code; fewer where so many repositories are looked at for it."""
         ...
 
 
@@ -143,10 +147,13 @@ class Subject:
         if looked_at == self._measured or not is_measuring_due(self.scores(), *looked_at, now):
             return None
         self._measured = looked_at
-        score = self._view.measure(live)
-        if score is not None:
-            score = _beside(score, self._change(live, now))
-            append_score(self._folder, score)
+        places = self._view.measure(live)
+        if len(places) < MIN_PLACES:
+            return None
+        percent = self._rules.drift_percent
+        score = fresh_score(places, adapter=live, head=self._sight.head, percent=percent, now=now)
+        score = _beside(score, self._change(live, now))
+        append_score(self._folder, score)
         return score
 
     def _change(self, live: Adapter, now: float) -> Change | None:
@@ -155,9 +162,12 @@ class Subject:
         return acceptance.change(self.acceptance(), now) if is_its_own else None
 
     def acceptance(self) -> Weeks:
-        """Of what was shown in it, as far as a server counts that."""
+        """Of what was shown in it, as far as a server counts that; of a shared adapter in all repositories that have it
+        and none of their own."""
         assert self._sight is not None, "look first"
-        return acceptance.read(self._data).get(self._sight.repo, {})
+        counted, shared_by = acceptance.read(self._data), self._sight.shared_by
+        served = [id for id in shared_by if storage.current(self._data.adapters(id)) is None]
+        return acceptance.added(counted.get(id, {}) for id in (served if shared_by else [self._sight.repo]))
 
     def scores(self) -> list[FreshScore]:
         return read_scores(self._folder)
