@@ -18,15 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval import _HEADS, SHIPPED, Frozen, _estimates, opened, snippets_of
+from retrieval import HEADS, Frozen, cells, opened
 
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import SilentProgress, Snippet
 from homespun_indexer.model_files import resolve_base_model
 from homespun_trainer.cli import opened_engine, prepared
-from homespun_trainer.evaluate import Arm, Bench, Score, difference, judge, summarise
+from homespun_trainer.evaluate import Arm, Bench, Score, judge, query_of
 from homespun_trainer.judging import bench_of
+from homespun_trainer.summaries import difference, summarise
 
 
 def main() -> None:
@@ -45,8 +46,8 @@ def main() -> None:
 
 
 def compare(frozen: Frozen, formats: Sequence[str]) -> dict[str, Any]:
-    snippets = snippets_of(frozen, 3)[SHIPPED]
-    print(f"\n{frozen.name}\n{'':22} {_HEADS}   against {formats[0]}:")
+    snippets = [frozen.reader.search(query_of(task), frozen.settings.snippet_count) for task in frozen.tasks]
+    print(f"\n{frozen.name}\n{'':22} {HEADS}   against {formats[0]}:")
     scores: dict[str, list[Score]] = {}
     rows = {}
     for name in formats:
@@ -54,9 +55,9 @@ def compare(frozen: Frozen, formats: Sequence[str]) -> dict[str, Any]:
         scores[name] = scored(frozen, snippets, name)
         ms = (time.perf_counter() - started) * 1e3 / len(frozen.tasks)
         own, change = summarise(frozen.tasks, scores[name]), difference(frozen.tasks, scores[name], scores[formats[0]])
-        print(f"{name:22} {_estimates(own, '')}   {ms:.0f} ms a line")
+        print(f"{name:22} {cells(own, '')}   {ms:.0f} ms a line")
         if name != formats[0]:
-            print(f"{'':22} {_estimates(change, '+')}")
+            print(f"{'':22} {cells(change, '+')}")
         rows[name] = {"scores": own.as_json(), "difference": change.as_json(), "ms": round(ms, 1)}
     return rows
 
@@ -71,7 +72,7 @@ def scored(frozen: Frozen, snippets: Sequence[Sequence[Snippet]], dtype: str) ->
     ):
         plain = bench_of(job, job.parts[0], engine)
         bench = without_healing(plain) if apart else plain
-        arm = Arm(name=dtype, adapter=None, retrieval=True)
+        arm = Arm(name=dtype, adapter=None, snippets="found")
         return [judge(task, arm, bench, tuple(shown)) for task, shown in zip(frozen.tasks, snippets, strict=True)]
 
 
