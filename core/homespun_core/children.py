@@ -74,16 +74,18 @@ class Children:
         secrets = {f"HOMESPUN_{name.upper()}": getattr(settings, name) for name in _SECRETS}
         self._environ = dict(os.environ) | {name: value for name, value in secrets.items() if value}
 
-    def run(self, verb: str, source: str, flags: Sequence[str] = ()) -> int:
+    def run(self, verb: str, sources: Sequence[str], flags: Sequence[str] = ()) -> int:
         """Run a verb to its end on our terminal; returns its exit status. Raises KeyboardInterrupt when we are asked to
         stop."""
-        status = self.run_until(lambda: False, verb, source, flags)
+        status = self.run_until(lambda: False, verb, sources, flags)
         assert status is not None
         return status
 
-    def run_until(self, is_enough: Callable[[], bool], verb: str, source: str, flags: Sequence[str] = ()) -> int | None:
+    def run_until(
+        self, is_enough: Callable[[], bool], verb: str, sources: Sequence[str], flags: Sequence[str] = ()
+    ) -> int | None:
         """The same, and None when `is_enough` came true before the verb ended, which was stopped then."""
-        process = self.start(verb, flags, [source])
+        process = self.start(verb, flags, sources)
         if self._stop_request.wait(process, until=is_enough) is not None:
             return process.returncode
         stop(process, signal.SIGINT)  # it saves what it has and tidies the terminal

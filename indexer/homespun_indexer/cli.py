@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _NUDGE_S = 0.2
 """How often we look whether somebody says that a repository was pushed to, where the operating system doesn't tell."""
 _SIDE_BY_SIDE = 4
-"""Repositories that a watcher begins with at the same time: a slow one takes up one of these places, and all at once
+"""Repositories that are begun with at the same time: a slow one takes up one of these places, and all at once
 would take the machine and the hosts by storm."""
 _END_S = END_S + 3.0
 """Time to tidy up, after Ctrl-C: a git that doesn't end by itself is killed before."""
@@ -94,12 +94,9 @@ def run(args: argparse.Namespace) -> int:
     followed = [Followed(config, loaded.settings, spare) for config in loaded.chosen(args.repositories)]
     resolve_base_model(loaded.settings.base_model, loaded.settings.fim_family)  # a wrong one is said once
     progress = progress_for_terminal(loaded.settings.progress)
+    data = DataDir(loaded.settings.data_root)
     with closing(spare), _ending_in_order():
-        if args.watch:
-            keep_fresh(followed, DataDir(loaded.settings.data_root), progress, threading.Event())
-        else:
-            for repository in followed:
-                repository.refresh(progress)
+        index_all(followed, data, progress, threading.Event(), are_watched=args.watch)
     failures = [repository.failure for repository in followed if repository.failure is not None]
     return 0 if not failures else BUSY if all(isinstance(failure, BusyError) for failure in failures) else 1
 
@@ -203,16 +200,24 @@ class Followed:
         return After.DONE if is_same else After.MOVED
 
 
-def keep_fresh(repositories: Sequence[Followed], data: DataDir, progress: Progress, stop: threading.Event) -> None:
-    """Index repositories, a few side by side, and each again whenever it changes, in a thread of its own, until `stop`
-    is set or Ctrl-C ends it. `progress` shows one of them at a time."""
+def index_all(
+    repositories: Sequence[Followed],
+    data: DataDir,
+    progress: Progress,
+    stop: threading.Event,
+    *,
+    are_watched: bool = False,
+) -> None:
+    """Index repositories, a few side by side, each in a thread of its own; with `are_watched` each again whenever it
+    changes, until `stop` is set. Ctrl-C ends it. `progress` shows one of them at a time."""
     turns, screen = threading.Semaphore(_SIDE_BY_SIDE), threading.Lock()
 
     def follow(repo: Followed) -> None:
         with turns, _free(screen) as is_free:
             if not stop.is_set():
                 repo.refresh(_until(stop, progress if is_free else SilentProgress()))
-        repo.follow(stop)
+        if are_watched:
+            repo.follow(stop)
 
     threads = [threading.Thread(target=follow, args=(repo,), daemon=True) for repo in repositories]
     for thread in threads:

@@ -61,16 +61,23 @@ def run(args: argparse.Namespace) -> int:
         beside = Children(replace(settings, server_url=url), args.config, request)
         background = stack.enter_context(_background(beside, data, sources))
         background.start(_WORKING)
-        statuses = {source: children.run("index", source) for source in sources}
+        statuses = _indexed(children, sources)
         if all(statuses.values()):
             return next(iter(statuses.values()))
         for source in sources if not args.no_train else ():
-            if statuses[source] == 0 and (status := beside.run("retrain", source, _FIRST_TRAINING)) != 0:
+            if statuses[source] == 0 and (status := beside.run("retrain", [source], _FIRST_TRAINING)) != 0:
                 _say(f"training ended with status {status}; serving goes on without a new adapter")
         _show_editors(url)
         for work in [_FRESH] if args.no_train else [_FRESH, _RETRAINING]:
             background.start(work)
         return _keep_going(server, background, data, request)
+
+
+def _indexed(children: Children, sources: Sequence[str]) -> dict[str, int]:
+    """Exit statuses by source: side by side first, and where that fails each by itself, to learn which it was."""
+    if len(sources) > 1 and children.run("index", sources) == 0:
+        return dict.fromkeys(sources, 0)
+    return {source: children.run("index", [source]) for source in sources}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import current, locked
 from homespun_core.types import SilentProgress
 from homespun_indexer import cli
-from homespun_indexer.cli import Followed, _pauses, add_arguments, keep_fresh, run
+from homespun_indexer.cli import Followed, _pauses, add_arguments, index_all, run
 from homespun_indexer.progress import RichProgress, progress_for_terminal
 from homespun_indexer.repository import Repository
 from tests.faults.git_host import hosting, processes_that_name
@@ -58,12 +58,35 @@ def test_indexing_says_what_went_in(shop: Path, tmp_path: Path, capsys: pytest.C
     assert current(folder) is not None
 
 
-def test_several_repositories_are_indexed_in_turn(
+def test_several_repositories_are_indexed_side_by_side(
     tmp_path: Path, shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """While the first one's host is silent the others are done; they were in turn."""
+    (tmp_path / "host").mkdir()
+    git(shop, "clone", "--quiet", "--bare", str(shop), str(tmp_path / "host" / "slow.git"))
     other = make_repo(tmp_path / "other", {"a.go": "package a\n"})
-    assert index(str(shop), str(other), "--data-dir", str(tmp_path / "data")) == 0
-    assert "other: 1 files" in capsys.readouterr().out
+    data = DataDir(tmp_path / "data")
+    others = [data.index(repo_id(str(source))) for source in (shop, other)]
+    with hosting(tmp_path / "host") as host:
+        host.stalls_after = 100
+
+        def release() -> None:
+            assert comes_true(lambda: all(current(index) is not None for index in others))
+            host.stalls_after = None
+            host.released.set()
+
+        releasing = threading.Thread(target=release)
+        releasing.start()
+        try:
+            assert index(host.url("slow.git"), str(shop), str(other), "--data-dir", str(data.root)) == 0
+        finally:
+            host.released.set()
+            releasing.join()
+    said = capsys.readouterr()
+    *_, last = [line for line in said.out.splitlines() if " files, " in line]
+    assert last.startswith("slow: 4 files, ") and "other: 1 files" in said.out
+    steps = [line for line in said.err.splitlines() if line.endswith(" ...")]
+    assert steps[0].startswith("Cloning ") and len(steps) == 2, "one of them is shown at a time"
 
 
 def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +103,7 @@ def test_a_repository_that_fails_leaves_the_others_alone(
     captured = capsys.readouterr()
     assert "shop: 4 files, " in captured.out
     said = [line for line in captured.err.splitlines() if line.startswith("homespun: ")]
-    assert len(said) == 2 and "gone" in said[0] and "team/app" in said[1]
+    assert len(said) == 2 and "gone" in "".join(said) and "team/app" in "".join(said)
 
 
 def test_two_at_once_on_one_repository_are_refused(
@@ -146,7 +169,8 @@ def test_pipes_get_lines_and_terminals_get_bars() -> None:
 def kept_fresh(settings: Settings, *sources: str) -> Iterator[None]:
     followed = [Followed(RepositoryConfig(source=source), settings) for source in sources]
     stop = threading.Event()
-    thread = threading.Thread(target=keep_fresh, args=(followed, DataDir(settings.data_root), SilentProgress(), stop))
+    arguments = (followed, DataDir(settings.data_root), SilentProgress(), stop)
+    thread = threading.Thread(target=index_all, args=arguments, kwargs={"are_watched": True})
     thread.start()
     try:
         yield
@@ -227,15 +251,18 @@ class Stopping(SilentProgress):
 if __name__ == "__main__":
     layout._MIN_SEGMENT_BYTES, indexing.num_processes = 600, lambda: 2
     cli.progress_for_terminal = lambda kind: Stopping()
-    sys.exit(main(["index", "--watch", *sys.argv[1:]]))
+    sys.exit(main(["index", *sys.argv[1:]]))
 """
 
 
-def test_ctrl_c_ends_a_watcher_and_the_processes_that_it_began_with(shop: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [[], ["--watch"]], ids=["once", "watching"])
+def test_ctrl_c_ends_an_indexer_and_the_processes_that_it_began_with(
+    shop: Path, tmp_path: Path, flags: Sequence[str]
+) -> None:
     """However long they would take: these never end."""
     script = tmp_path / "script.py"
     script.write_text(STOPPED)
-    command = [sys.executable, str(script), str(shop), "--data-dir", str(tmp_path / "data")]
+    command = [sys.executable, str(script), *flags, str(shop), "--data-dir", str(tmp_path / "data")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         workers = process.stdout.readline().split()

@@ -24,7 +24,8 @@ from homespun_core.types import SilentProgress
 from homespun_indexer.corpus import build_corpus
 from homespun_indexer.files import source_files
 from homespun_indexer.git import Cap, Git, GitFailed
-from homespun_indexer.repository import Repository, _secrets, open_repository, remote_urls
+from homespun_indexer.remote import Remote, _secrets
+from homespun_indexer.repository import Repository, open_repository, remote_urls
 from tests.repos import commit, git, make_repo
 
 
@@ -350,10 +351,10 @@ def test_a_clone_is_read_while_its_host_is_down(
 ) -> None:
     url = served[1]
     before = opened(url, data)
-    monkeypatch.setattr("homespun_indexer.repository._default_branch", _unreachable)
+    monkeypatch.setattr(Remote, "default_branch", _unreachable)
     assert opened(url, data) == before
     assert "can't be fetched (host is down); going on" in caplog.text
-    monkeypatch.setattr("homespun_indexer.repository._fetch", _unreachable)
+    monkeypatch.setattr(Remote, "fetch", _unreachable)
     assert opened(url, data, branch="main") == before
     with pytest.raises(RepositoryError, match="can't be read"):
         opened(url, data, branch="never-fetched")
@@ -371,7 +372,7 @@ def test_the_default_branch_is_read_while_its_host_is_down(
     opened(url, data, branch="dev")
     assert opened(url, data).branch == "main"
     opened(url, data, branch="dev")
-    monkeypatch.setattr("homespun_indexer.repository._default_branch", _unreachable)
+    monkeypatch.setattr(Remote, "default_branch", _unreachable)
     assert opened(url, data).branch == "main"
 
 

@@ -189,8 +189,8 @@ def test_a_child_is_told_whose_adapter_it_is() -> None:
     train("+u1+shop-1", "abc", lambda: False)
     train("team", "shop-1=a,web-2=b", lambda: False)
     assert asked == [
-        ("train", "/srv/shop", ["--commit", "abc", "--for", "u1"]),
-        ("train", "team", ["--commit", "shop-1=a,web-2=b"]),
+        ("train", ["/srv/shop"], ["--commit", "abc", "--for", "u1"]),
+        ("train", ["team"], ["--commit", "shop-1=a,web-2=b"]),
     ]
 
 

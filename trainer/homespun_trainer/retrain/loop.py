@@ -43,7 +43,7 @@ def train_in_child(children: Children, sources: Mapping[str, str]) -> Train:
     def train(source: str, commit: str, is_enough: Callable[[], bool]) -> int | None:
         owner = owner_of(source)
         flags = ["--commit", commit, *(["--for", owner] if owner else [])]
-        return children.run_until(is_enough, "train", sources[repository_of(source)] if owner else source, flags)
+        return children.run_until(is_enough, "train", [sources[repository_of(source)] if owner else source], flags)
 
     return train
 
