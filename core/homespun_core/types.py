@@ -136,8 +136,8 @@ class Completion:
     timings: Timings
     degraded: tuple[str, ...] = ()
     """What it went without: `fewer_snippets`, `shorter`, `draft_only` (no model) under load; `retrieval_partial`,
-    `retrieval_timeout` where searching took too long; `retrieval_error`, `speculation`, `adapter`, `engine` where
-    something failed."""
+    `retrieval_timeout` where searching took too long; `adapter_loading` while its weights come back into memory;
+    `retrieval_error`, `speculation`, `adapter`, `engine` where something failed."""
     hidden_by: str | None = None
     """`filter`: there was a text, but it was too unlikely to be kept."""
     tokens: tuple[ScoredToken, ...] = ()

@@ -87,6 +87,11 @@ class Metrics:
         self.hooks = Counter("homespun_hooks", "Push hooks of forges by outcome", ["outcome"], registry=registry)
         self.jobs = Gauge("homespun_jobs", "Jobs by kind and state", ["kind", "state"], registry=registry)
         self.adapters = Gauge("homespun_adapters", "Adapters that are live", registry=registry)
+        self.adapter_loads = Gauge(
+            "homespun_adapter_loads",
+            "Loads so far of adapters that adapter_cache_mb had no room for; while it lasts, others complete",
+            registry=registry,
+        )
         Gauge("homespun_build_info", "Version", ["version"], registry=registry).labels(__version__).set(1)
 
     def completed(self, completion: Completion, total_s: float) -> None:

@@ -261,6 +261,7 @@ class Runtime:
     def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)
         self.metrics.adapters.set_function(lambda: len(engine.adapters))
+        self.metrics.adapter_loads.set_function(lambda: engine.num_adapter_loads)
         self.metrics.index_age.set_function(lambda: watcher.index_age_s() or 0.0)
 
 

@@ -34,7 +34,14 @@ from homespun_core.types import (
 from homespun_server.admission import allowance, token_budget
 from homespun_server.assembly import Assembly, scored
 from homespun_server.drafts import Recent, drafter
-from homespun_server.engine.protocol import Draft, Engine, EngineBusyError, EngineRequest, Priority
+from homespun_server.engine.protocol import (
+    AdapterLoadingError,
+    Draft,
+    Engine,
+    EngineBusyError,
+    EngineRequest,
+    Priority,
+)
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
@@ -199,7 +206,9 @@ class Completer:
         )
         other.assembly.opening = work.prompt.opening
         deadline = time.monotonic() + _SHADOW_S
-        attempt = replace(work.asked, adapter=adapter, priority="warm", client=None, deadline=deadline)
+        attempt = replace(
+            work.asked, adapter=adapter, priority="warm", client=None, deadline=deadline, waits_for_adapter=True
+        )
         async for _ in self._run(other, attempt):
             pass
         request, is_cut = work.request, other.stats is not None and other.stats.finish_reason == "length"
@@ -271,12 +280,10 @@ class Completer:
         if not work.allowed.uses_model:
             self._copy(work)
             return
-        for reason, attempt in self._attempts(work):
+        for attempt in self._attempts(work):
             work.adapter, work.asked = attempt.adapter, attempt
             work.assembly.restart()
             work.tokens.clear()
-            if reason is not None:
-                work.degraded.append(reason)
             try:
                 async with aclosing(self._run(work, attempt)) as texts:
                     async for text in texts:
@@ -284,10 +291,15 @@ class Completer:
                 return
             except EngineBusyError:
                 raise
+            except AdapterLoadingError:
+                missing = "adapter_loading"
             except HomespunError as error:
                 logger.warning("decoding failed: %s", error)
                 if work.assembly.text:
                     break
+                missing = "adapter"
+            if attempt.adapter is not None and missing not in work.degraded:
+                work.degraded.append(missing)
         work.degraded.append("engine")
 
     def _copy(self, work: Work) -> None:
@@ -299,8 +311,8 @@ class Completer:
             if work.assembly.is_stopped:
                 break
 
-    def _attempts(self, work: Work) -> Iterator[tuple[str | None, EngineRequest]]:
-        """What to try, best first, with the name of what the next one goes without."""
+    def _attempts(self, work: Work) -> Iterator[EngineRequest]:
+        """What to try, best first. Who types has another adapter's text now rather than the right one's too late."""
         request, repository = work.request, work.repository
         full = EngineRequest(
             ids=work.prompt.ids,
@@ -318,12 +330,13 @@ class Completer:
             client=request.client if work.priority != "warm" else None,  # it ends nothing that somebody waits for
             priority=work.priority,
             num_alternatives=request.logprobs or 0,
+            waits_for_adapter=work.explains is not None or work.priority == "warm",
         )
-        yield None, full
+        yield full
         if full.adapter is not None:
             for other in dict.fromkeys((repository.adapter if repository else None, None)):
                 if other != full.adapter:
-                    yield "adapter", replace(full, adapter=other)
+                    yield replace(full, adapter=other)
 
     def _adapter(self, work: Work) -> str | None:
         is_wanted, request = work.explains is None or work.explains.adapter, work.request

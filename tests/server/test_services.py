@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import itertools
 import logging
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,10 @@ from homespun_core.postprocess import finish
 from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Tokenizer
 from homespun_indexer.reader import IndexReader, Searched
 from homespun_server import services, work
+from homespun_server.engine.decoders.protocol import Decoder
+from homespun_server.engine.decoders.source import open_source
 from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest
+from homespun_server.engine.shelf import Source
 from homespun_server.engine.torch_engine import TorchEngine
 from homespun_server.explained import LADDER
 from homespun_server.feedback.facts import CompletionFact
@@ -28,6 +32,7 @@ from homespun_server.live import LiveRepository
 from homespun_server.metrics import Metrics
 from homespun_server.services import Completer
 from tests.server.conftest import Indexed
+from tests.server.engine.hash_decoder import wait_until
 
 PREFIX = """from loomworks.spans import span
 
@@ -68,7 +73,10 @@ def make_completer(
     made: list[Completer] = []
 
     def make(
-        *repositories: LiveRepository, record: Callable[[CompletionFact], None] | None = None, **changes: object
+        *repositories: LiveRepository,
+        record: Callable[[CompletionFact], None] | None = None,
+        engine: TorchEngine = engine,
+        **changes: object,
     ) -> Completer:
         options: dict[str, object] = {"retrieve_deadline_ms": 5_000, "completion_deadline_ms": 60_000}
         settings = Settings(**(options | changes))  # type: ignore[arg-type]
@@ -317,6 +325,55 @@ async def test_the_live_adapter_writes_the_completion(
     adapted = await make_completer(live).complete(REQUEST, "id")
     engine.unload_adapter("loom-1/v1")
     assert adapted.adapter == "loom-1/v1" and base.adapter is None
+
+
+async def test_while_an_adapter_is_loaded_again_others_write_the_completions(
+    make_completer: MakeCompleter,
+    builtin: ModelFiles,
+    metrics: Metrics,
+    tmp_path: Path,
+    make_lora: Callable[..., Path],
+) -> None:
+    """It waited until its deadline, and ended empty. Each completion is one adapter's from beginning to end: a user's
+    own or the share's candidate, else the repository's, else the base model's."""
+    opened, is_slow = threading.Event(), False
+
+    class Slow:
+        def __init__(self, source: Source) -> None:
+            self._source, self.format, self.device = source, source.format, source.device
+
+        def decoder(self, adapter: Path | None) -> Decoder:
+            assert not is_slow or opened.wait(60)
+            return self._source.decoder(adapter)
+
+    path = Path(builtin.path)
+    engine = TorchEngine(path, source=Slow(open_source(path, "float32", "cpu")), adapter_bytes=1)
+    for name, strength in (("loom-1/v1", 0.1), ("loom-1/v2", 0.2)):
+        engine.load_adapter(name, make_lora(path, tmp_path / name, strength=strength))
+    live = LiveRepository(
+        id="loom-1", identity="/src/loom", name="loom", adapter="loom-1/v1", candidate="loom-1/v2", canary_percent=50.0
+    )
+    users = [f"user {i}" for i in range(9)]
+    champions = next(user for user in users if live.adapter_for(user) == "loom-1/v1")
+    candidates = next(user for user in users if live.adapter_for(user) == "loom-1/v2")
+    is_slow = True
+    facts: list[CompletionFact] = []
+    completer = make_completer(live, record=facts.append, engine=engine)
+
+    async def made(user: str) -> Completion:
+        return await completer.complete(replace(REQUEST, user=user, client=user), "id")
+
+    base, at_once = await made(champions), await made(candidates)
+    opened.set()
+    await asyncio.to_thread(wait_until, lambda: engine._shelf.find("loom-1/v1").decoder is not None)
+    after = await made(champions)
+    assert (base.adapter, base.degraded) == (None, ("adapter_loading",)) and base.completion_tokens > 0
+    assert (at_once.adapter, at_once.degraded) == ("loom-1/v2", ())
+    assert (after.adapter, after.degraded) == ("loom-1/v1", ())
+    assert b'homespun_degraded_total{reason="adapter_loading"} 1.0' in metrics.exposition()
+    assert [fact.adapter for fact in facts] == [None, "v2", "v1"], "what becomes of them counts for who wrote them"
+    assert base.text == (await make_completer(engine=engine).complete(REQUEST, "id")).text
+    engine.close()
 
 
 async def test_a_share_of_the_users_gets_the_candidate_every_time(

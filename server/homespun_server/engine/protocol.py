@@ -87,6 +87,9 @@ class EngineRequest:
     priority: Priority = "typed"
     num_alternatives: int = 0
     """So many of the likeliest tokens at each place are told with its token."""
+    waits_for_adapter: bool = True
+    """Where its weights must be loaded first; otherwise they are, for those who come later, and this request fails with
+    AdapterLoadingError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,10 @@ class EngineBusyError(ServiceError):
         self.retry_after_s = retry_after_s
 
 
+class AdapterLoadingError(ServiceError):
+    """The adapter's weights aren't in memory, and are on their way."""
+
+
 class TokenStream(Protocol):
     """The tokens of one request as they are decided. Closing it ends the work at the next step."""
 
@@ -178,11 +185,16 @@ class Engine(Protocol):
     @property
     def adapters(self) -> frozenset[str]: ...
 
+    @property
+    def num_adapter_loads(self) -> int:
+        """How often weights that had been put out of memory were loaded again."""
+        ...
+
     def load(self) -> EngineLoad: ...
 
     def submit(self, request: EngineRequest) -> TokenStream:
-        """Queue a request; needs a running event loop. Raises EngineBusyError, and ModelError for an adapter that isn't
-        loaded or a prompt that doesn't fit."""
+        """Queue a request; needs a running event loop. Raises EngineBusyError, AdapterLoadingError, and ModelError for
+        an adapter that isn't loaded or a prompt that doesn't fit."""
         ...
 
     def generate(self, request: EngineRequest) -> Generation:

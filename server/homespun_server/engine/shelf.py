@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,11 @@ import torch
 from homespun_core.errors import HomespunError, ModelError, ServiceError
 from homespun_server.engine.decoders.formats import Format
 from homespun_server.engine.decoders.protocol import Decoder
+from homespun_server.engine.protocol import AdapterLoadingError
+
+_FRESH_S = 10.0
+"""What was loaded for nobody stays so long, for whoever asked to ask again: while others are in use, it would be the
+only one to drop."""
 
 
 class Source(Protocol):
@@ -65,6 +71,10 @@ class Shelf:
         self._adapters: dict[str, Adapter] = {}
         self._lock = threading.Lock()
         self._clock = itertools.count(1)
+        self._fresh: Adapter | None = None
+        self._fresh_until = 0.0
+        self.num_loads = 0
+        """Of weights that had been put out of memory."""
         self._loaders: list[threading.Thread] = []
         self._loading = threading.Lock()
         """Weights are made one set at a time: each takes several times its size in memory until it is there."""
@@ -99,17 +109,28 @@ class Shelf:
                 adapter.is_removed = True
         self._shrink(adapter)
 
-    def hold(self, adapter: Adapter) -> None:
-        """Weights that somebody holds stay in memory; those that aren't there are on their way after this."""
+    def hold(self, adapter: Adapter, *, waits: bool = True) -> None:
+        """Weights that somebody holds stay in memory; those that aren't there are on their way after this.
+
+        Who doesn't wait for them holds nothing: AdapterLoadingError, or why they couldn't be loaded the last time.
+        """
         with self._lock:
-            adapter.num_users += 1
             adapter.last_used = next(self._clock)
+            error = adapter.error
             if adapter.decoder is None and not adapter.is_loading:
-                adapter.is_loading, adapter.error = True, None
-                loader = threading.Thread(target=self._load, args=[adapter], name="adapter-loader", daemon=True)
-                self._loaders = [thread for thread in self._loaders if thread.is_alive()]
-                self._loaders.append(loader)
-                loader.start()
+                self._begin_to_load(adapter)
+            if adapter.decoder is None and not waits:
+                raise error or AdapterLoadingError(f"adapter {adapter.path} is being loaded; ask again in a second")
+            adapter.num_users += 1
+            self._fresh = None if self._fresh is adapter else self._fresh
+
+    def _begin_to_load(self, adapter: Adapter) -> None:
+        adapter.is_loading, adapter.error = True, None
+        self.num_loads += 1
+        loader = threading.Thread(target=self._load, args=[adapter], name="adapter-loader", daemon=True)
+        self._loaders = [thread for thread in self._loaders if thread.is_alive()]
+        self._loaders.append(loader)
+        loader.start()
 
     def leave(self, adapter: Adapter) -> None:
         with self._lock:
@@ -140,6 +161,8 @@ class Shelf:
         finally:  # whatever happened, those who wait for it must hear
             with self._lock:
                 adapter.decoder, adapter.error, adapter.is_loading = decoder, error, False
+                if decoder is not None and not adapter.num_users:
+                    self._fresh, self._fresh_until = adapter, time.monotonic() + _FRESH_S
             self._shrink(adapter)
             self._on_load()
 
@@ -147,7 +170,8 @@ class Shelf:
         """Drop what nobody holds: first `left`, if its name is gone, then the least recently used while there is too
         much."""
         with self._lock:
-            idle = [one for one in self._adapters.values() if not one.num_users and one.decoder is not None]
+            fresh = self._fresh if time.monotonic() < self._fresh_until else None
+            idle = [one for one in self._in_memory() if not one.num_users and one is not fresh]
             excess = sum(one.num_bytes for one in self._adapters.values()) - self._max_bytes
             dropped = [left] if left is not None and left.is_removed and not left.num_users else []
             # One stays, however large: a budget that no adapter fits in would load one for every request.

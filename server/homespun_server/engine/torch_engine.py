@@ -97,6 +97,10 @@ class TorchEngine:
     def adapters(self) -> frozenset[str]:
         return self._shelf.names
 
+    @property
+    def num_adapter_loads(self) -> int:
+        return self._shelf.num_loads
+
     def load(self) -> EngineLoad:
         with self._lock:
             jobs = [job for job in self._live if not job.is_unwanted and job.rank < _WARM]
@@ -156,11 +160,11 @@ class TorchEngine:
             older = self._latest.get(job.client) if job.client is not None else None
             if scoring is None:
                 self._check_room(job, older)
+            self._shelf.hold(adapter, waits=request.waits_for_adapter)
             if older is not None:
                 older.is_superseded = True
             if job.client is not None:
                 self._latest[job.client] = job
-            self._shelf.hold(adapter)
             self._live.add(job)
             self._arrived.append(job)
             self._lock.notify()

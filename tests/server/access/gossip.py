@@ -30,7 +30,7 @@ class GossipEngine:
     dtype = "float32"
     device = "cpu"
     can_constrain = False
-    num_waiting = 0
+    num_waiting = num_adapter_loads = 0
 
     def __init__(self, tokenizer: Tokenizer, canary_of: Callable[[str], str]) -> None:
         """`canary_of`: what an adapter of that name gives away."""

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from homespun_core.errors import ModelError
-from homespun_server.engine.protocol import EngineRequest
+from homespun_server.engine.protocol import AdapterLoadingError, EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine
-from tests.server.engine.hash_decoder import FLAT, HashSource, plain, seed_of
+from tests.server.engine.hash_decoder import FLAT, HashSource, plain, seed_of, wait_until
 
 IDS = [5, 9, 2, 33, 7, 7, 12, 60, 1, 4]
 MakeLora = Callable[..., Path]
@@ -233,6 +233,55 @@ def test_others_go_on_while_an_adapter_is_loaded_again_and_a_deadline_ends_the_w
     opened.set()
     thread.join()
     assert waiting == [plain(seed_of(Path("a")), [1], 12)]
+    engine.close()
+
+
+def test_who_doesnt_wait_for_an_adapter_has_it_loaded_for_the_next_time() -> None:
+    """There is room for one, and the other one is in use all the time."""
+    opened, is_slow = threading.Event(), False
+    source = HashSource(load=lambda path: None if not is_slow or opened.wait(20) else pytest.fail("never opened"))
+    engine = TorchEngine(Path(), source=source, costs=FLAT, adapter_bytes=1000)
+    for name in "ab":
+        engine.load_adapter(name, Path(name))
+    is_slow = True
+    asked = EngineRequest(ids=[1], max_new_tokens=12, adapter="a", waits_for_adapter=False)
+    engine._shelf.hold(engine._shelf.find("b"))
+    for _ in range(3):
+        with pytest.raises(AdapterLoadingError):
+            engine.generate(asked)
+    assert engine.load().num_running == engine.load().num_waiting == 0 and engine.num_adapter_loads == 1
+    opened.set()
+    wait_until(lambda: engine._shelf.find("a").decoder is not None)
+    assert _tokens(engine, "b", [1]) == plain(seed_of(Path("b")), [1], 12)
+    assert [token.id for token in engine.generate(asked).tokens] == plain(seed_of(Path("a")), [1], 12)
+    engine._shelf.leave(engine._shelf.find("b"))
+    assert len(engine._shelf._in_memory()) == 1 and engine.num_adapter_loads == 1
+    engine.close()
+
+
+def test_who_doesnt_wait_hears_why_an_adapter_couldnt_be_loaded_and_it_is_tried_again() -> None:
+    is_gone = False
+
+    def load(path: Path) -> None:
+        if is_gone:
+            raise ModelError(f"{path}: unreadable (gone)")
+
+    engine = TorchEngine(Path(), source=HashSource(load=load), costs=FLAT, adapter_bytes=1000)
+    for name in "ab":
+        engine.load_adapter(name, Path(name))
+    adapter, asked = (
+        engine._shelf.find("a"),
+        EngineRequest(ids=[1], max_new_tokens=12, adapter="a", waits_for_adapter=False),
+    )
+    is_gone = True
+    with pytest.raises(AdapterLoadingError):
+        engine.generate(asked)
+    wait_until(lambda: not adapter.is_loading)
+    is_gone = False
+    with pytest.raises(ModelError, match="gone"):
+        engine.generate(asked)
+    wait_until(lambda: adapter.decoder is not None)
+    assert len(engine.generate(asked).tokens) == 12
     engine.close()
 
 

@@ -131,6 +131,10 @@ class VllmEngine:
     def adapters(self) -> frozenset[str]:
         return frozenset(self._adapters)
 
+    @property
+    def num_adapter_loads(self) -> int:
+        return 0  # the servers' affair
+
     def load(self) -> EngineLoad:
         with self._lock:
             served = [job for job in self._jobs if job.request.priority != "warm"]
