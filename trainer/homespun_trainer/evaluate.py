@@ -177,8 +177,7 @@ class _Place:
 
 
 def found_for(task: EvalTask, bench: Bench, source: EvalTask | None = None) -> list[Snippet]:
-    """What a search at the place, or at that of `source`, finds in other files: the index has an older state of its
-    own."""
+    """What a search at the place, or at that of `source`, finds in other files than the place's own."""
     return [s for s in bench.retrieve(query_of(source or task)) if s.path != task.path]
 
 

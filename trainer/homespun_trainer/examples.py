@@ -128,6 +128,10 @@ class ExampleStream:
         return self._assemble(replace(query, suffix=""), middle, (), "left to right", mix.left_to_right_weight)
 
     def _snippets(self, query: SearchQuery, rng: random.Random) -> Sequence[Snippet]:
+        """From the index as of the cut. It is no older than the middle, as it is when people complete: other files that
+        were written with it are there, and copies that the corpus leaves out. Of 379 middles of three words or more in
+        locust 11 % stand whole in a snippet, of as many held-out lines 2 % (benchmarks/LOG.md). Leaving these snippets
+        out would teach that what follows is never there, which hasn't been tried against this."""
         assert self._retrieve is not None
         if rng.random() >= self._mix.distracting:
             return self._retrieve(query)

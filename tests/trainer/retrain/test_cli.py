@@ -60,6 +60,26 @@ def test_a_look_measures_the_live_adapter_on_what_was_written_since(
     assert "ALARM" in capsys.readouterr().out
 
 
+def test_a_shared_adapter_is_measured_in_each_of_its_repositories(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What each of them learned of is known by its own commit; twelve places are the least that say something."""
+    repositories, base = [make_company(tmp_path / name) for name in ("shop", "web")], make_base(tmp_path / "base")
+    config, adapters = tmp_path / "homespun.toml", DataDir(tmp_path / "data").adapters("@team")
+    tables = [f'[[repository]]\nname = "{path.name}"\nsource = "{path}"' for path in repositories]
+    config.write_text("\n".join([*tables, '[[adapter]]\nname = "team"\nrepositories = "all"']))
+    heads = {repo_id(str(path)): git(path, "rev-parse", "HEAD~40") for path in repositories}
+    report = {"corpora": {id: {"sources": {"head": head, "commit": head}} for id, head in heads.items()}}
+    sources = {"base_model": resolve_base_model(str(base), "auto").digest, "repositories": " ".join(heads)}
+    version = registry.new_version("0" * 8)
+    with registry.publish_adapter(adapters / version, fingerprint="0" * 8, sources=sources, report=report) as folder:
+        write_adapter(base, folder)
+    registry.promote(adapters, version)
+    words = [f"--config={config}", f"--data-dir={tmp_path / 'data'}", f"--base-model={base}", "--drift-places=15"]
+    assert main(["retrain", "team", *words]) == 0
+    assert "bits per byte at 24 places" in capsys.readouterr().out
+
+
 def test_an_alarm_makes_training_due_where_that_is_wanted(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["retrain", *words]) == 0
     wanted = ["--retrain-on-drift", "--retrain-gap-hours=0", "--dry-run"]

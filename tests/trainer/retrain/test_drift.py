@@ -74,7 +74,7 @@ def test_bits_are_counted_as_the_gate_counts_them() -> None:
 @pytest.mark.parametrize("middle", ["load()", "load(", "[", "rows = [ ", "{"])
 def test_a_line_costs_what_it_cost_when_the_adapter_was_judged(middle: str) -> None:
     """Where a line leaves a bracket open the gate counts no end behind it; drift did, and no adapter writes one there:
-    fresh code with more such lines looked worse than it was. Nor did the gate show a line its own file."""
+    fresh code with more such lines looked worse than it was."""
 
     def by_token(ids: Sequence[int], start: int, adapter: str | None) -> list[float]:
         return [-0.01 * (1 + hash((tuple(ids[:i]), ids[i])) % 97) for i in range(start, len(ids))]
