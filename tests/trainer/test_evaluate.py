@@ -176,3 +176,12 @@ def test_a_difference_says_which_lines_were_gained() -> None:
     change = difference(tasks, scores["adapter+retrieval"], scores["base+retrieval"])
     assert change.swaps is not None and (change.swaps.gained, change.swaps.lost) == (5, 0)
     assert change.stop_accuracy is None  # "items" departs from what was written: it has no right end
+
+
+def test_a_difference_says_how_many_lines_could_end_rightly_in_the_arm_with_fewer() -> None:
+    tasks = [task(i) for i in range(5)]
+    made = evaluate(tasks, ARMS, bench(Parrot()), SilentProgress())
+    parrot, items = made["adapter+retrieval"], made["base+retrieval"]
+    ended = [replace(score, ending="early" if i < 3 else None) for i, score in enumerate(parrot) if score]
+    assert difference(tasks, parrot, ended).num_ended == difference(tasks, ended, parrot).num_ended == 3
+    assert summarise(tasks, parrot).num_ended == 5 and summarise(tasks, items).num_ended == 0

@@ -25,6 +25,8 @@ def change(
     tasks: int = 200,
     commits: int = 60,
     milliseconds: Values = (0, -2, 2),
+    stops: Values | None = None,
+    ended: int = 60,
 ) -> Summary:
     return Summary(
         num_tasks=tasks,
@@ -34,8 +36,9 @@ def change(
         identifiers=estimate(similarity),
         bits_per_byte=estimate(bits),
         text_bits_per_byte=estimate(bits),
-        stop_accuracy=None,
+        stop_accuracy=estimate(stops) if stops else None,
         milliseconds=estimate(milliseconds),
+        num_ended=ended,
     )
 
 
@@ -82,6 +85,11 @@ GOOD = Evidence(change=change(), control_ms=50.0, forgetting=forgetting((0.01, 0
         (change(exact=-0.02), False, "-2.0 points of exact match"),
         (change(similarity=(-0.02, -0.04, -0.001)), False, "less like what was written"),
         (change(similarity=(-0.02, -0.04, 0.001)), True, "better than"),
+        (change(stops=(-0.22, -0.35, -0.05)), False, "end where they should: -22.0 points (95 %: -35.0 to -5.0)"),
+        (change(stops=(-0.037, -0.06, -0.01), ended=900), False, "end where they should: -3.7 points"),
+        (change(stops=(-0.037, -0.13, 0.05)), True, "better than"),
+        (change(stops=(-0.029, -0.04, -0.01)), True, "better than"),
+        (change(stops=(-1.0, -1.0, -1.0), ended=19), True, "better than"),
         (change(tasks=49), False, "49 held-out places"),
         (change(tasks=50, commits=10), True, "better than"),
         (change(commits=9), False, "9 commits"),

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from homespun_core import personal, registry
+from homespun_core import personal, registry, storage
+from homespun_core.errors import ModelError
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish, WithdrawnError
 from homespun_core.types import Document, ModelFiles
@@ -18,9 +19,12 @@ from homespun_trainer import canaries, cli, general, memory, own, page
 from homespun_trainer.examples import ExampleStream
 from homespun_trainer.forget.effects import effects, known_repositories
 from homespun_trainer.job import Job
+from homespun_trainer.lora import Masters, attach, load_base, save_adapter
+from homespun_trainer.methods import peft_config
+from homespun_trainer.pipeline import recipe_of
 from homespun_trainer.train import TrainingInterruptedError
 from tests.trainer.test_pipeline import corpus, make_job, run
-from tests.trainer.tiny import BUILDER, TOKENIZER, make_model, nearest
+from tests.trainer.tiny import BUILDER, CPU, TOKENIZER, make_model, nearest
 
 ADA = Wish(user="u1", name="ada", authors=("00",), since=1.0)
 ID = personal.personal_id("u1", "shop-1")
@@ -30,7 +34,7 @@ ID = personal.personal_id("u1", "shop-1")
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "ALTERNATIVES", 15)
     monkeypatch.setattr(canaries, "EVERY", 4)
-    monkeypatch.setattr(general, "general_tasks", lambda places: [])
+    monkeypatch.setattr(general, "general_tasks", lambda library, places: [])
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,39 @@ def test_it_stands_on_everybodys_and_has_to_beat_it(files: ModelFiles, tmp_path:
     (found,) = effects(job.data, [ID], Forgotten(repository="shop-1", path="m1.py"))
     assert found.adapters == (outcome.path,), "forgetting finds it by the repository"
     assert ID in known_repositories(job.data)
+
+
+def below_of(files: ModelFiles, job: Job, method: str) -> None:
+    """A live adapter of the repository."""
+    model = load_base(files, CPU)
+    model = attach(model, peft_config(method, 4, model))
+    version = job.adapters / "v1"
+    with registry.publish_adapter(version, fingerprint="f", sources={"base_model": files.digest}, report={}) as folder:
+        save_adapter(model, Masters(model).copy(), files.name, folder)
+    storage.set_current(job.adapters, "v1")
+
+
+@pytest.mark.parametrize(("method", "made"), [("dora", "lora"), ("ia3", "lora"), ("rslora", "rslora")])
+def test_the_settings_of_everybodys_adapter_do_not_stop_it(
+    files: ModelFiles, tmp_path: Path, method: str, made: str
+) -> None:
+    """With `nf4` it was refused, and with `dora` as well, but only after it had been trained."""
+    job = make_job(files, tmp_path, corpus(), method=method, base_format="nf4")
+    below_of(files, job, "lora")
+    recipe = recipe_of(owned(job), is_gpu=False)
+    assert (recipe.method, recipe.base_format) == (made, "full")
+    with pytest.raises(TrainingInterruptedError):  # nobody wants it, which is looked at once training has begun
+        run(owned(job))
+
+
+def test_on_top_of_what_can_have_nothing_on_top_it_is_refused_before_it_is_trained(
+    files: ModelFiles, tmp_path: Path
+) -> None:
+    job = make_job(files, tmp_path, corpus())
+    below_of(files, job, "dora")
+    with pytest.raises(ModelError, match=r"v1 is no plain LoRA or rsLoRA \(use_dora is set\).* --method lora") as said:
+        run(wanted(owned(job)))
+    assert not str(said.value).startswith("on_top_of:"), "nobody set that"
 
 
 def test_taken_back_while_it_is_trained_it_ends_without_an_adapter(files: ModelFiles, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
-from homespun_trainer.lora import attach, load_base, num_parameters
+from homespun_trainer.lora import attach, load_base
 from homespun_trainer.methods import peft_config
 from homespun_trainer.sizing import Base, measure, num_held_out, sizes
 from tests.trainer.tiny import CPU, make_model
@@ -50,7 +50,7 @@ def test_longer_runs_look_at_more_held_out_examples() -> None:
 def test_a_models_size_is_read_from_its_headers(tmp_path: Path) -> None:
     files = make_model(tmp_path)
     base, found = load_base(files, CPU), measure(files)
-    assert found.parameters == num_parameters(base)
+    assert found.parameters == sum(p.numel() for p in base.parameters())
     adapted = attach(base, peft_config("lora", 4, base))
     assert 4 * found.per_rank == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 

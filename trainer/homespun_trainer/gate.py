@@ -4,7 +4,7 @@
 interval is 0.05 wide, where five minutes of training gain 0.10 to 0.13. Exact match changes at some 6 % of the places,
 so its interval is 7 points wide with 200 places, 3 with 1,000 and 1.4 with 5,000, where an adapter gains one to three:
 to demand that it be surely above zero would turn down nearly every adapter that is better, at any number of places
-that there is time for. So exact match and edit similarity, what people see, must not be worse.
+that there is time for. So exact match, edit similarity and where lines end, what people see, must not be worse.
 
 **Nothing may be worse**: no language and no repository with places enough (all of a kind together err in 5 % of cases,
 by Holm's procedure), other people's code, the time a completion takes. **Nothing may be learned by heart**: see
@@ -26,6 +26,10 @@ MIN_TASKS, MIN_COMMITS = 50, 10
 _MIN_GAIN = 0.01
 """Bits per byte. After two steps of training an adapter was already surely better, by 0.004: nobody would notice."""
 _EXACT_MARGIN = 0.01
+_STOP_MARGIN, MIN_ENDED = 0.03, 20
+"""Share of the lines that were right so far, and the least of them. A fifth of the places get so far, so three points
+are half a point of exact match, which its own margin doesn't see. Adapters of one recipe on three repositories: -3.7,
+-5.6 and +0.6 points; one of an older recipe, -22 (benchmarks/LOG.md, 2026-11-28)."""
 FORGETTING_MARGIN = 0.03
 """Share of the base model's bits per byte. Two to three minutes on a Python and on a Go repository made the standard
 library likelier, by 6 % each: an adapter that makes it less likely at all is an unusual one (benchmarks/LOG.md)."""
@@ -76,6 +80,7 @@ def decide(evidence: Evidence, control: str) -> Decision:
         _bits(change),
         _exact(change),
         _similarity(change),
+        _stops(change),
         _worse_at(evidence.languages),
         _worse_at(evidence.repositories),
         _forgotten(evidence.forgetting),
@@ -113,6 +118,18 @@ def _similarity(change: Summary) -> str | None:
     if estimate.high >= 0:
         return None
     return f"its lines are less like what was written: edit similarity {_span(estimate)}"
+
+
+def _stops(change: Summary) -> str | None:
+    """Surely fewer, and by more than what nobody would notice."""
+    estimate = change.stop_accuracy
+    if estimate is None or change.num_ended < MIN_ENDED or estimate.high >= 0 or estimate.value >= -_STOP_MARGIN:
+        return None
+    value, low, high = (100 * number for number in (estimate.value, estimate.low, estimate.high))
+    return (
+        f"fewer of its lines end where they should: {value:+.1f} points (95 %: {low:+.1f} to {high:+.1f})"
+        " of those that are right so far"
+    )
 
 
 def _worse_at(parts: Mapping[str, Summary]) -> str | None:

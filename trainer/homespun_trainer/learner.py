@@ -14,9 +14,11 @@ from homespun_core.errors import explain_want_of_memory
 from homespun_core.types import ModelFiles
 from homespun_trainer.batches import MicroBatch, longest_row, micro_batches, target_weight
 from homespun_trainer.examples import Example
-from homespun_trainer.lora import Masters, attach, load_base, logits_at, num_parameters
+from homespun_trainer.lora import Masters, attach, load_base, logits_at
 from homespun_trainer.methods import peft_config
 from homespun_trainer.placement import Placement
+from homespun_trainer.quantising import FULL
+from homespun_trainer.sizing import measure
 from homespun_trainer.stacking import merge_into, read_plain_lora
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 _MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Padding included: memory and speed, not the result. On a CPU larger ones are no faster, and a signal waits for the
 end."""
+_RECOMPUTES_ABOVE = 1_000_000_000
+"""Parameters, as its files have them: packed into 4 bits, PyTorch counts half of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,7 @@ class Plan:
     parent: Path | None
     """A plain LoRA below the new adapter."""
     dropout: float = 0.0
-    base_format: str = "full"
+    base_format: str = FULL
 
 
 class Learner:
@@ -47,10 +51,11 @@ class Learner:
         base = load_base(plan.files, plan.placement, plan.base_format)
         if plan.parent is not None:
             merge_into(base, read_plain_lora(plan.parent))
-        self.num_base_parameters = num_parameters(base)
-        self.model: Any = attach(base, peft_config(plan.method, plan.rank, base, plan.dropout))
+        self.num_base_parameters = measure(plan.files).parameters
+        config = peft_config(plan.method, plan.rank, base, plan.dropout)
+        self.model: Any = attach(base, config, recomputes=self.num_base_parameters > _RECOMPUTES_ABOVE)
         self.masters = Masters(self.model)
-        self._device, self._is_quantised = plan.placement.device, plan.base_format != "full"
+        self._device, self._is_quantised = plan.placement.device, plan.base_format != FULL
         self._micro_batch_tokens = _MICRO_BATCH_TOKENS[self._device.type]
         self.model.train()
 

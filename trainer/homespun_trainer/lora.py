@@ -17,13 +17,10 @@ from transformers.utils import logging as transformers_logging
 from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
 from homespun_trainer.placement import Placement
-from homespun_trainer.quantising import NF4, quantised
-
-_CHECKPOINTING_ABOVE = 1_000_000_000
-"""Parameters. Larger models recompute activations in the backward pass: a third slower, a fraction of the memory."""
+from homespun_trainer.quantising import FULL, NF4, quantised
 
 
-def load_base(files: ModelFiles, placement: Placement, base_format: str = "full") -> Any:
+def load_base(files: ModelFiles, placement: Placement, base_format: str = FULL) -> Any:
     """The frozen base model. Raises ModelError when its files aren't a causal language model in safetensors."""
     transformers_logging.disable_progress_bar()
     options = quantised(placement) if base_format == NF4 else {}
@@ -37,14 +34,17 @@ def load_base(files: ModelFiles, placement: Placement, base_format: str = "full"
     return model if options else model.to(placement.device)  # quantised weights are made where they stay
 
 
-def attach(model: Any, config: PeftConfig) -> PeftModel:
-    """A new adapter. It starts as no change at all. Raises ModelError when the model is none that it can adapt."""
-    if num_parameters(model) > _CHECKPOINTING_ABOVE:
-        model.gradient_checkpointing_enable()
-        model.enable_input_require_grads()
+def attach(model: Any, config: PeftConfig, *, recomputes: bool = False) -> PeftModel:
+    """A new adapter. It starts as no change at all. Raises ModelError when the model is none that it can adapt.
+
+    recomputes: activations are made again in the backward pass: a third slower, a fraction of the memory.
+    """
     with warnings.catch_warnings():
-        # peft reads a property that transformers 5 deprecates.
+        # Names that later versions of transformers 5 deprecate: ours, which all of them know, and one that peft reads.
         warnings.simplefilter("ignore", FutureWarning)
+        if recomputes:
+            model.gradient_checkpointing_enable()
+            model.enable_input_require_grads()
         try:
             # The adapter computes in the model's dtype: in fp32 on a bf16 model every layer converts its input
             # (measured, two cores: 3,000 against 3,890 tokens/s). Fp32 precision is kept where it matters, in Masters.
@@ -53,10 +53,6 @@ def attach(model: Any, config: PeftConfig) -> PeftModel:
             raise ModelError(
                 f"method: {config.peft_type} doesn't fit a {model.config.model_type} model ({error}); use --method lora"
             ) from error
-
-
-def num_parameters(model: Any) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 class Masters:

@@ -25,7 +25,7 @@ from homespun_trainer.methods import default_learning_rate
 from homespun_trainer.mixture import Mixture
 from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
-from homespun_trainer.quantising import check_possible
+from homespun_trainer.quantising import FULL, check_possible
 from homespun_trainer.randomness import LearnableStream
 from homespun_trainer.stacking import STACKABLE, read_plain_lora
 from homespun_trainer.sweep import Trial
@@ -50,11 +50,11 @@ def train_repository(
     Raises TooLittleCode, and TrainingInterruptedError on a signal, after saving a checkpoint.
     """
     _check_size(job)
-    check_possible(job.settings.base_format, job.settings.method, job.settings.on_top_of or job.beneath)
     parent = parent_of(job)
     below = read_plain_lora(parent).digest if parent else None
     placement = choose_placement(job.files, job.settings.device, job.settings.dtype)
     recipe, mix = replace(recipe_of(job, is_gpu=placement.device.type == "cuda"), on_top_of=below), job.mix
+    check_possible(recipe.base_format, recipe.method, parent)
     fingerprint = fingerprint_of(job, recipe, mix)
     last = same_as_last(job.adapters, fingerprint)
     if last is not None:
@@ -169,18 +169,20 @@ def parent_of(job: Job) -> Path | None:
 
 
 def recipe_of(job: Job, *, is_gpu: bool) -> Recipe:
-    """As the settings say, else by the size of corpora and model."""
+    """As the settings say, else by the size of corpora and model. What is trained on top of what is live becomes one
+    adapter with it: a LoRA on the whole model, whatever the settings say of others."""
     settings, base = job.settings, sizing.measure(job.files)
+    method = settings.method if job.beneath is None or settings.method in STACKABLE else STACKABLE[0]
     fitting = sizing.sizes(sum(part.size for part in job.parts), base, is_gpu=is_gpu)
     return Recipe(
-        method=settings.method,
-        base_format=settings.base_format,
+        method=method,
+        base_format=settings.base_format if job.beneath is None else FULL,
         rank=settings.lora_rank or fitting.rank,
         dropout=fitting.dropout,
         max_targets=fitting.max_targets,
         batch_examples=fitting.batch_examples,
         prompt_tokens=fitting.prompt_tokens,
-        learning_rate=settings.learning_rate or default_learning_rate(settings.method, base.parameters),
+        learning_rate=settings.learning_rate or default_learning_rate(method, base.parameters),
         minutes=settings.train_minutes,
         seed=settings.seed,
     )

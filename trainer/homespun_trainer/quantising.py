@@ -14,7 +14,7 @@ from transformers import BitsAndBytesConfig
 from homespun_core.errors import ModelError
 from homespun_trainer.placement import Placement
 
-NF4 = "nf4"
+FULL, NF4 = "full", "nf4"
 METHODS = ("lora", "rslora", "dora")
 
 

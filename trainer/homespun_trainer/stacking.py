@@ -59,7 +59,10 @@ def read_plain_lora(path: Path) -> PlainLora:
             raise ValueError(f"its matrices are not of rank {rank}")
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, SafetensorError) as error:
-        raise ModelError(f"on_top_of: {path} is no plain LoRA or rsLoRA ({_first_line(error)})") from error
+        raise ModelError(
+            f"{path} is no plain LoRA or rsLoRA ({_first_line(error)}), and nothing else can have an adapter on top;"
+            f" train that one with --method {STACKABLE[0]}"
+        ) from error
     digest = hashlib.sha256(raw + hashlib.sha256((path / _WEIGHTS).read_bytes()).digest()).hexdigest()
     return PlainLora(name=path.name, digest=digest, scale=scale, down=down, up=up)
 

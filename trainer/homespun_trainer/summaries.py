@@ -26,6 +26,8 @@ class Summary:
     """Of the completions that were right as far as they went: those that ended where the developer's line ended. None
     without any such."""
     milliseconds: Estimate
+    num_ended: int = 0
+    """Completions that stop accuracy is of; of a difference, in the arm with fewer."""
     swaps: Swaps | None = None
     """Of a difference: lines that only one of the two got right."""
 
@@ -40,6 +42,7 @@ class Summary:
             "text_bits_per_byte": self.text_bits_per_byte.as_json(),
             "stop_accuracy": self.stop_accuracy.as_json() if self.stop_accuracy else None,
             "milliseconds": self.milliseconds.as_json(),
+            "ended": self.num_ended,
         }
         return facts | ({"mcnemar": self.swaps.as_json()} if self.swaps else {})
 
@@ -48,7 +51,7 @@ def summarise(tasks: Sequence[EvalTask], scores: Sequence[Score | None], which: 
     """One arm over the tasks `which` (all without it). Raises ValueError when it was asked at none of them."""
     rows = [(tasks[i], s) for i in (range(len(tasks)) if which is None else which) if (s := scores[i]) is not None]
     commits, made = [task.commit for task, _ in rows], [score for _, score in rows]
-    return _summary(commits, lambda parts: ratio(_share(parts, made), commits))
+    return _summary(commits, lambda parts: ratio(_share(parts, made), commits), _num_ended(made))
 
 
 def difference(
@@ -65,7 +68,8 @@ def difference(
         gained=sum(x.exact and not y.exact for x, y in zip(left, right, strict=True)),
         lost=sum(y.exact and not x.exact for x, y in zip(left, right, strict=True)),
     )
-    return _summary(commits, lambda parts: change(_share(parts, left), _share(parts, right), commits), swaps)
+    num_ended = min(_num_ended(left), _num_ended(right))
+    return _summary(commits, lambda parts: change(_share(parts, left), _share(parts, right), commits), num_ended, swaps)
 
 
 def by_language(
@@ -113,8 +117,15 @@ def _share(parts: _Parts, scores: Sequence[Score]) -> Share:
     return Share(tops=[top for top, _ in pairs], bottoms=[bottom for _, bottom in pairs])
 
 
+def _num_ended(scores: Sequence[Score]) -> int:
+    return sum(score.ending is not None for score in scores)
+
+
 def _summary(
-    commits: Sequence[Hashable], estimate: Callable[[_Parts], Estimate], swaps: Swaps | None = None
+    commits: Sequence[Hashable],
+    estimate: Callable[[_Parts], Estimate],
+    num_ended: int,
+    swaps: Swaps | None = None,
 ) -> Summary:
     return Summary(
         num_tasks=len(commits),
@@ -126,6 +137,7 @@ def _summary(
         text_bits_per_byte=estimate(lambda s: (s.bits - s.end_bits, s.num_bytes)),
         stop_accuracy=_where_possible(estimate, lambda s: (s.ending == "right", s.ending is not None)),
         milliseconds=estimate(lambda s: (s.milliseconds, 1)),
+        num_ended=num_ended,
         swaps=swaps,
     )
 

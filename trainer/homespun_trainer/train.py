@@ -25,6 +25,7 @@ from homespun_trainer.lora import save_adapter
 from homespun_trainer.methods import default_learning_rate
 from homespun_trainer.parallel import Helpers
 from homespun_trainer.placement import Placement
+from homespun_trainer.quantising import FULL
 from homespun_trainer.stacking import compose
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Recipe:
     method: str = "lora"
     on_top_of: str | None = None
     """Digest of the adapter below."""
-    base_format: str = "full"
+    base_format: str = FULL
     dropout: float = 0.0
     max_targets: float = 0.0
     """Tokens it may be asked for, which ends training on little code though there be time; 0 is any number."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_core.retraining import Run
+from homespun_trainer.retrain.loop import in_words
 from homespun_trainer.retrain.policy import Action, Decision, Rules, Scope, choose, decide
 from homespun_trainer.retrain.times import Times
 from tests.trainer.retrain.simulation import Company
@@ -67,6 +68,21 @@ def test_a_paused_run_goes_on_with_its_commit_unless_it_is_old() -> None:
     assert decide(replace(TRAINED, running=RUN), Rules(), NOW).commit == "old"
     forgotten = replace(TRAINED, running=replace(RUN, started=NOW - 8 * DAY))
     assert decide(forgotten, Rules(), NOW).commit == "b"
+
+
+@pytest.mark.parametrize(
+    ("zone", "opens", "trained"),
+    [
+        ("Asia/Tokyo", "2027-01-15 22:00", "2027-01-13 17:00"),
+        ("America/New_York", "2027-01-15 22:00", "2027-01-13 03:00"),
+    ],
+)
+def test_times_are_said_by_the_clock_that_the_window_goes_by(zone: str, opens: str, trained: str) -> None:
+    """It was the machine's, so a window of 22:00 in Tokyo was said to begin at 13:00."""
+    times = Times(zone=ZoneInfo(zone), window=(time(22), time(2)))
+    decision = decide(TRAINED, Rules(times=times), NOW)
+    assert in_words(decision).endswith(f"outside of the hours for training, until {opens}")
+    assert f"have changed since {trained} " in in_words(decision)
 
 
 def test_outside_of_the_window_it_waits_until_that_opens() -> None:

@@ -34,6 +34,7 @@ from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.preferences.kto import BETA, Tuner, balanced, by_length
 from homespun_trainer.preferences.rows import DISMISSED, TAKEN, Preference, Shown, preferences, split
 from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
+from homespun_trainer.quantising import FULL
 from homespun_trainer.stacking import compose, read_plain_lora
 from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult, learning_rate_at
 
@@ -209,7 +210,7 @@ def _recipe(job: Job, below: str | None) -> Recipe:
     return replace(
         recipe,
         method="lora",
-        base_format="full",
+        base_format=FULL,
         dropout=0.0,
         max_targets=0.0,
         batch_examples=_BATCH,

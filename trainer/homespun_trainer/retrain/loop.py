@@ -22,7 +22,7 @@ from homespun_core.paths import hide_credentials
 from homespun_core.personal import owner_of, repository_of
 from homespun_core.retraining import FreshScore
 from homespun_trainer.heads import is_joined
-from homespun_trainer.retrain.policy import Action, Decision, Rules, choose, clock
+from homespun_trainer.retrain.policy import Action, Decision, Rules, choose
 from homespun_trainer.retrain.subject import Subject
 
 logger = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ def in_words(decision: Decision | None) -> str:
         return "is being trained on"
     if decision.action is Action.TRAIN:
         return f"due: {decision.reason}"
-    until = "" if decision.until is None else f", until {clock(decision.until)}"
+    until = "" if decision.until is None else f", until {decision.until_in_words}"
     return f"not now: {decision.reason}{until}"
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from homespun_core.config import Settings
@@ -75,6 +74,8 @@ class Decision:
     """What to train: the head, or that of a run to go on with."""
     until: float | None = None
     """When waiting: the time at which the answer will be another one if nothing happens; None is never."""
+    until_in_words: str = ""
+    """By the clock that schedule and window go by."""
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -92,6 +93,11 @@ def rules_of(settings: Settings) -> Rules:
 
 
 def decide(scope: Scope, rules: Rules, now: float) -> Decision:
+    made = _decided(scope, rules, now)
+    return made if made.until is None else replace(made, until_in_words=rules.times.in_words(made.until))
+
+
+def _decided(scope: Scope, rules: Rules, now: float) -> Decision:
     """Hindrances that pass by themselves come last, so that their end is when training starts."""
     due = _due(scope, rules, now)
     if due.action is Action.WAIT:
@@ -118,14 +124,14 @@ def _due(scope: Scope, rules: Rules, now: float) -> Decision:
     if scope.is_forgotten:
         return _wait(scope, "all of it is to be forgotten: nothing to train")
     if scope.running is not None and now - scope.running.started < max(rules.age, _DAY):
-        reason = f"goes on with the run of {clock(scope.running.started)}"
+        reason = f"goes on with the run of {rules.times.in_words(scope.running.started)}"
         return Decision(action=Action.TRAIN, commit=scope.running.commit, reason=reason)
     if scope.trained is None or scope.trained_at is None:
         return _train(scope, "there is no adapter yet")
     if scope.is_recipe_new:
         return _train(scope, "the settings of training have changed")
     if scope.trained == scope.head:
-        return _wait(scope, f"nothing has changed since {clock(scope.trained_at)}: nothing to train")
+        return _wait(scope, f"nothing has changed since {rules.times.in_words(scope.trained_at)}: nothing to train")
     if scope.changed == 0:
         return _wait(scope, "nothing has changed since that counts as source: nothing to train")
     if not scope.has_adapter:
@@ -145,7 +151,7 @@ def _by_schedule(scope: Scope, trained_at: float, rules: Rules, now: float) -> D
 
 def _by_amount(scope: Scope, trained_at: float, rules: Rules, now: float) -> Decision:
     wanted = max(rules.changed, int(rules.changed_share * scope.total))
-    amount = f"{_kb(scope.changed)} of {_kb(scope.total)} have changed since {clock(trained_at)}"
+    amount = f"{_kb(scope.changed)} of {_kb(scope.total)} have changed since {rules.times.in_words(trained_at)}"
     if scope.is_accepted_less and rules.trains_on_drift:
         return _train(scope, f"{amount}, and less is accepted of what is shown")
     if scope.has_drifted and rules.trains_on_drift:
@@ -184,7 +190,3 @@ def _wait(scope: Scope, reason: str, until: float | None = None) -> Decision:
 
 def _kb(size: int) -> str:
     return f"{size / 1_000:,.0f} kB" if size >= 10_000 else f"{size:,} bytes"
-
-
-def clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

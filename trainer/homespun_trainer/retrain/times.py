@@ -41,6 +41,9 @@ class Times:
         starts = (self._at(day, start) for day in days)
         return next(at for at in starts if at > now)
 
+    def in_words(self, at: float) -> str:
+        return f"{self._local(at):%Y-%m-%d %H:%M}"
+
     def _is_open(self, now: float) -> bool:
         assert self.window is not None
         start, end = self.window
