@@ -49,9 +49,10 @@ from homespun_core.languages import comment_prefix, language_named
 from homespun_core.paths import DataDir
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.types import SearchQuery, SilentProgress, Tokenizer
-from homespun_indexer import layout, parse
+from homespun_indexer import layout
 from homespun_indexer.cli import BaseModel, Indexed, index_once
 from homespun_indexer.files import source_files
+from homespun_indexer.grammars import syntax_of
 from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.processes import num_processes
 from homespun_indexer.reader import IndexReader
@@ -307,7 +308,7 @@ def _parse_once(loaded: Sequence[tuple[Callable[[bytes], object], bytes]]) -> tu
 
 def _parser(language: str) -> Callable[[bytes], object]:
     known = language_named(language)
-    syntax = parse._syntax(known) if known else None
+    syntax = syntax_of(known) if known else None
     return syntax.parser.parse if syntax else len  # a language without a grammar: nothing to parse
 
 

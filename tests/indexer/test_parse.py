@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from homespun_core.languages import Language, language_named, languages
-from homespun_indexer.parse import DEFINITIONS, parse
+from homespun_indexer.grammars import DEFINITIONS
+from homespun_indexer.parse import parse
 
 EXAMPLES: dict[str, tuple[str, dict[str, str | None]]] = {
     "python": (
