@@ -53,7 +53,8 @@ class Retriever:
 
     async def search(self, tenant: str, reader: IndexReader, query: SearchQuery, limit: int) -> Found:
         """At most `limit` new usages. Never raises for what a search does: without snippets, a completion is only less
-        informed."""
+        informed. One that fails leaves what the place had, or the prompt would be computed without and then again with.
+        """
         key = (tenant, query.path or query.prefix[:200])
         line = query.prefix.count("\n")
         place = self._places.get(key)
@@ -62,6 +63,8 @@ class Retriever:
         if limit <= 0:
             return Found((), "kept")
         found = await self._within_deadline(reader, query, limit)
+        if place is not None and place.reader() is reader and found.outcome in ("timeout", "error"):
+            return replace(found, snippets=place.found.snippets)
         if found.outcome in ("found", "partial"):
             self._places[key] = _Place(ref(reader), line, time.monotonic(), found)
             self._places.move_to_end(key)

@@ -328,6 +328,7 @@ class Completer:
             draft=self._draft(work),
             tenant=work.tenant,
             client=request.client if work.priority != "warm" else None,  # it ends nothing that somebody waits for
+            user=request.account or None,
             priority=work.priority,
             num_alternatives=request.logprobs or 0,
             waits_for_adapter=work.explains is not None or work.priority == "warm",

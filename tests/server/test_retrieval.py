@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import weakref
 from collections.abc import Callable
 from typing import Any, cast
+
+import pytest
 
 from homespun_core.types import SearchQuery, Snippet
 from homespun_indexer.reader import IndexReader, Searched
@@ -80,6 +83,30 @@ async def test_a_slow_search_costs_the_deadline_and_the_snippets_only() -> None:
     assert await _search(retriever, reader, _query("a")) == Found((), "timeout")
     assert time.monotonic() - started < 0.2
     assert reader.deadline_s == 0.02  # so that it doesn't begin what nobody waits for
+    retriever.close()
+
+
+@pytest.mark.parametrize("outcome", ["timeout", "error"])
+async def test_a_search_that_fails_leaves_the_snippets_of_the_place(outcome: str) -> None:
+    """Without them the whole prompt was computed, and once more when the next search was in time."""
+    fails, over = False, threading.Event()
+
+    def search(query: SearchQuery, limit: int) -> list[Snippet]:
+        if fails and outcome == "error":
+            raise ValueError("no index")
+        assert not fails or over.wait(20)
+        return _snippets(query, limit)
+
+    retriever, reader = Retriever(deadline_ms=500), Reader(search)
+    first = await _search(retriever, reader, _query("a"))
+    fails = True
+    far = _query("a\n" * 30)
+    assert await _search(retriever, reader, far) == Found(first.snippets, outcome)  # type: ignore[arg-type]
+    assert (await _search(retriever, Reader(search), far)).snippets == (), "another index may know them no longer"
+    assert (await _search(retriever, reader, _query("a\n" * 30, "y.py"))).snippets == ()
+    fails = False
+    over.set()
+    assert (await _search(retriever, reader, far)).outcome == "found"
     retriever.close()
 
 

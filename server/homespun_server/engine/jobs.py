@@ -77,6 +77,12 @@ class Job:
         return (self.request.tenant, self.request.client) if self.request.client is not None else None
 
     @property
+    def whose_turn(self) -> tuple[str, str]:
+        """One user's turns count in all their editors and repositories."""
+        request = self.request
+        return ("", request.user) if request.user else (request.tenant, request.client or "")
+
+    @property
     def is_unwanted(self) -> bool:
         return self.is_cancelled or self.is_superseded
 

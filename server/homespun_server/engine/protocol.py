@@ -84,6 +84,8 @@ class EngineRequest:
     """Nothing computed for one tenant is ever used for another, nor can its timing tell that it is there."""
     client: str | None = None
     """A newer request of the same client replaces this one, which ends as superseded; None replaces nothing."""
+    user: str | None = None
+    """Users get their turns fairly; without one it is clients, of whom those without a name are one."""
     priority: Priority = "typed"
     num_alternatives: int = 0
     """So many of the likeliest tokens at each place are told with its token."""

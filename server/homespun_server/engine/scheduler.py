@@ -32,7 +32,7 @@ class Candidate(Protocol):
 
     @property
     def served_before(self) -> float:
-        """When an earlier request of the same client was last worked on; -inf if none was."""
+        """When an earlier request of the same user was last worked on; -inf if none was."""
         ...
 
 

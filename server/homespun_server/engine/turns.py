@@ -59,8 +59,7 @@ class Turns:
         """By tenant: what one's drafts are worth must not show in another's time."""
 
     def take(self, job: Job) -> None:
-        if job.client is not None:
-            job.served_before = self._served.get(job.client, job.served_before)
+        job.served_before = self._served.get(job.whose_turn, job.served_before)
         self.waiting.append(job)
 
     def turn(self) -> bool:
@@ -204,9 +203,8 @@ class Turns:
         for job in jobs:
             job.engine_ms += (now - started) * 1e3 / len(jobs)
             job.last_turn = self._number
-            if job.client is not None:
-                self._served.pop(job.client, None)  # so that the oldest stand first
-                _known(self._served, job.client, lambda: now)
+            self._served.pop(job.whose_turn, None)  # so that the oldest stand first
+            _known(self._served, job.whose_turn, lambda: now)
 
     def _failing(self, jobs: Sequence[Job]) -> _Failing:
         """What goes wrong inside ends these jobs and nothing else."""
@@ -219,7 +217,7 @@ class Turns:
     def _end(self, job: Job, reason: FinishReason, error: HomespunError | None = None) -> None:
         self._release(job, is_sound=error is None or job.decoding is None)
         (self.running if job in self.running else self.waiting).remove(job)
-        if job.rank < _WARM and not job.is_alone and reason in ("stop", "length"):
+        if job.rank < _WARM and not job.is_alone and _is_whole(job, reason):
             self.mean_ms += _LEARNING * (job.engine_ms - self.mean_ms)
         job.run.finish_reason, job.run.ended_at = reason, time.monotonic()
         self._on_end(job, error)
@@ -234,6 +232,11 @@ class Turns:
             self.pool.release(slot, decoding.ahead if decoding is not None else [])
         else:
             self.pool.forget(slot)
+
+
+def _is_whole(job: Job, reason: FinishReason) -> bool:
+    """Post-processing ends most completions, when it has what it needs: they are cancelled after their first tokens."""
+    return reason in ("stop", "length") or (reason == "cancelled" and job.run.completion_tokens > 0)
 
 
 class _Failing:

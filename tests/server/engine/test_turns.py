@@ -215,6 +215,43 @@ def test_a_fast_client_cant_starve_others() -> None:
     engine.close()
 
 
+@pytest.mark.parametrize(
+    ("mine", "others"),
+    [
+        ({}, {"client": "named"}),  # who gave no name went before all who did
+        ({"client": "one", "user": "me"}, {"client": "another", "user": "somebody"}),
+    ],
+)
+def test_turns_are_shared_between_users_and_those_without_a_name_are_one(
+    mine: dict[str, str], others: dict[str, str]
+) -> None:
+    engine = Stepped(max_running=1)
+    engine.ask([1], 30, **mine)
+    engine.turn()
+    other = engine.ask([2], 4, **others, deadline=1e13)
+    engine.turn()
+    again = engine.ask([3], 4, **(mine | ({"client": "two"} if mine else {})), deadline=1e12)
+    while not other.read().has_ended:
+        assert not again.read().ids
+        engine.turn()
+    engine.finish()
+    assert again.reason == "length"
+    engine.close()
+
+
+def test_what_a_completion_takes_is_learned_from_those_that_post_processing_ended() -> None:
+    engine = Stepped()
+    expected = engine._turns.mean_ms
+    for is_begun in (False, True):
+        asked = engine.ask([1, 2], 200)
+        while is_begun and not asked.read().ids:
+            engine.turn()
+        asked.job.is_cancelled = True
+        engine.finish()
+        assert asked.reason == "cancelled" and (engine._turns.mean_ms != expected) is is_begun
+    engine.close()
+
+
 def test_what_is_asked_ahead_leaves_places_for_who_types() -> None:
     engine = Stepped(max_running=4)
     for n in range(8):
