@@ -60,14 +60,23 @@ class Settings:
     )
     dtype: str = _setting(
         "auto",
-        "number format of the model; auto is int8 on a CPU and bfloat16 on a GPU",
+        "number format of the model; auto is what is fastest on a CPU (serving, int8 where the compiled kernels know"
+        " the model) and bfloat16 on a GPU",
         TRAIN,
         EVAL,
         SERVE,
         PRETRAIN,
         choices=("auto", "int8", "float32", "bfloat16"),
     )
-    num_threads: int = _setting(0, "threads for matrix work; 0 is one per core", TRAIN, EVAL, SERVE, PRETRAIN, low=0)
+    num_threads: int = _setting(
+        0,
+        "threads for matrix work; 0 is what is fastest in int8, and PyTorch's own choice in other formats",
+        TRAIN,
+        EVAL,
+        SERVE,
+        PRETRAIN,
+        low=0,
+    )
     seed: int = _setting(0, "seed of everything random", TRAIN, EVAL, PRETRAIN, low=0)
 
     branch: str = _setting("", "branch to index (default: the repository's default branch)", INDEX)
