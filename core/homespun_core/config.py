@@ -60,8 +60,8 @@ class Settings:
     )
     dtype: str = _setting(
         "auto",
-        "number format of the model; auto is what is fastest on a CPU (serving, int8 where the compiled kernels know the"
-        " model) and bfloat16 on a GPU",
+        "number format of the model; auto is what is fastest on a CPU (serving, int8 where the compiled kernels know"
+        " the model) and bfloat16 on a GPU",
         TRAIN,
         EVAL,
         SERVE,
