@@ -65,11 +65,14 @@ def memory(
     )
 
 
-def forgetting(values: Values) -> Forgetting:
-    return Forgetting(num_places=160, base=0.9, change=estimate(values))
+def forgetting(values: Values, library: str = "Python's standard library") -> list[Forgetting]:
+    return [Forgetting(library=library, num_places=160, base=0.9, change=estimate(values))]
 
 
-GOOD = Evidence(change=change(), control_ms=50.0, forgetting=forgetting((0.01, 0, 0.02)), memory=memory())
+FINE = (0.01, 0.0, 0.02)
+
+
+GOOD = Evidence(change=change(), control_ms=50.0, forgetting=forgetting(FINE), memory=memory())
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,13 @@ def test_decision_table(summary: Summary | None, promote: bool, said: str) -> No
         (replace(GOOD, memory=None), False, "wasn't tested"),
         (replace(GOOD, forgetting=forgetting((0.2, 0.1, 0.3))), False, "forgets code that isn't yours: +0.200"),
         (replace(GOOD, forgetting=forgetting((0.026, 0.0, 0.05))), True, "other code suffers little"),
-        (replace(GOOD, forgetting=None), True, "better than"),
+        (replace(GOOD, forgetting=()), True, "whether it forgets other code wasn't tested"),
+        (replace(GOOD, untested=["go", "sql"]), True, "whether it forgets other code in go, sql wasn't tested"),
+        (
+            replace(GOOD, forgetting=forgetting(FINE) + forgetting((0.2, 0.1, 0.3), "Go's standard library")),
+            False,
+            "+0.200 (95 %: +0.100 to +0.300) bits per byte on Go's standard library",
+        ),
         (replace(GOOD, languages={"go": change(bits=WORSE), "python": change()}), False, "worse at go (+0.100"),
         (replace(GOOD, languages={"go": change(bits=UNSURE)}), True, "better than"),
         (replace(GOOD, languages={"go": change(bits=WORSE, tasks=49)}), True, "better than"),

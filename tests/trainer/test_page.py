@@ -42,7 +42,8 @@ FACTS: dict[str, Any] = {
     "arms": {"base": {"all": SUMMARY, "novel": SUMMARY}, "adapter": {"all": SUMMARY, "seen": SUMMARY}},
     "differences": {"adapter - base": SUMMARY},
     "languages": {"python": SUMMARY},
-    "general": {"places": 160, "base": 1.1, "change": NUMBERS},
+    "general": [{"library": "Go's standard library", "places": 160, "base": 1.1, "change": NUMBERS}],
+    "untested": ["sql"],
     "memory": {
         "canaries": [{"kind": "uuid", "insertions": 1, "bits": 1.5, "is_recited": False, "is_learned": True}],
         "leaks": 0,
@@ -119,7 +120,8 @@ def test_a_page_has_a_section_for_everything_there_is() -> None:
 def test_an_evaluation_without_a_run_and_a_run_without_places_have_pages_too() -> None:
     evaluation = {key: FACTS[key] for key in ("deciding", "arms", "differences", "languages", "examples", "corpus")}
     assert "goes live" not in render("shop", evaluation) and "Completions in shop" in render("shop", evaluation)
-    empty = {"promote": False, "reasons": ["none"], "deciding": "a - b", "arms": {}, "differences": {}, "general": None}
+    empty = {"promote": False, "reasons": ["none"], "deciding": "a - b", "arms": {}, "differences": {}}
+    empty |= {"general": [], "untested": []}
     assert "does not go live" in render("shop", empty)
 
 

@@ -42,7 +42,7 @@ def trained(files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> tupl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "ALTERNATIVES", 15)
         patch.setattr(canaries, "EVERY", 4)
-        patch.setattr(general, "general_tasks", lambda places: [])
+        patch.setattr(general, "general_tasks", lambda library, places: [])
         return job, run(job)
 
 

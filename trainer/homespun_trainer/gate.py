@@ -13,7 +13,7 @@ by Holm's procedure), other people's code, the time a completion takes. **Nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from homespun_trainer.general import Forgetting
@@ -57,8 +57,10 @@ class Evidence:
     """Of an adapter that several share, by id."""
     control_ms: float | None = None
     """A completion of the control takes so long."""
-    forgetting: Forgetting | None = None
-    """None where there is no general set on this machine."""
+    forgetting: Sequence[Forgetting] = ()
+    """By library; none where this machine has no code that isn't the company's."""
+    untested: Sequence[str] = ()
+    """Languages that were trained on, and that there is no other code in."""
     memory: Memory | None = None
     """None when it wasn't tested, as of adapters from elsewhere: then it isn't promoted."""
 
@@ -83,7 +85,7 @@ def decide(evidence: Evidence, control: str) -> Decision:
         _stops(change),
         _worse_at(evidence.languages),
         _worse_at(evidence.repositories),
-        _forgotten(evidence.forgetting),
+        *map(_forgotten, evidence.forgetting),
         _slower(change.milliseconds, evidence.control_ms),
         *_memorised(evidence.memory),
     ]
@@ -143,11 +145,11 @@ def _worse_at(parts: Mapping[str, Summary]) -> str | None:
     return f"it is worse at {', '.join(f'{n} ({_bits_text(enough[n])})' for n in worse)}" if worse else None
 
 
-def _forgotten(forgetting: Forgetting | None) -> str | None:
-    if forgetting is None or forgetting.change.value <= (margin := FORGETTING_MARGIN * forgetting.base):
+def _forgotten(forgetting: Forgetting) -> str | None:
+    if forgetting.change.value <= (margin := FORGETTING_MARGIN * forgetting.base):
         return None
     return (
-        f"it forgets code that isn't yours: {_bits_text(forgetting.change)} on Python's standard library,"
+        f"it forgets code that isn't yours: {_bits_text(forgetting.change)} on {forgetting.library},"
         f" and {margin:+.3f} may be"
     )
 
@@ -187,10 +189,10 @@ def _in_favour(evidence: Evidence, change: Summary, control: str) -> list[str]:
         f" {100 * change.exact.value:+.1f} points of exact match,"
         f" on {change.num_tasks} places of {change.num_commits} commits"
     ]
-    if evidence.forgetting:
-        reasons.append(
-            f"{_on_other_code(evidence.forgetting)}: {_bits_text(evidence.forgetting.change)} on Python's library"
-        )
+    reasons += [f"{_on_other_code(f)}: {_bits_text(f.change)} on {f.library}" for f in evidence.forgetting]
+    if evidence.untested or not evidence.forgetting:
+        code = f"other code in {', '.join(evidence.untested)}" if evidence.untested else "other code"
+        reasons.append(f"whether it forgets {code} wasn't tested: this machine has no library of it in source form")
     if evidence.memory:
         exposure = evidence.memory.exposure_of_one(MIN_CANARIES)
         reasons.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from homespun_trainer.evaluate import Arm, Bench, Copy, Score, Scores, Written, 
 from homespun_trainer.gate import MIN_TASKS, Evidence, decide
 from homespun_trainer.general import forgetting
 from homespun_trainer.job import Job, Part
+from homespun_trainer.libraries import libraries_for
 from homespun_trainer.memory import Memory, count_leaks, exposures
 from homespun_trainer.summaries import Summary, by_language, by_name, differences, summarise
 
@@ -60,6 +62,7 @@ def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progre
     arms, tasks = _arms(job, engine, adapter), job.tasks
     scores = scores_of(job, arms, engine, progress)
     bench = replace(bench_of(job, job.parts[0], engine), repo=job.name)  # for what is no repository's
+    libraries = libraries_for(_languages(job))
     control = LIVE_RETRIEVAL if LIVE_RETRIEVAL in scores else BASE_RETRIEVAL
     pairs = [(ADAPTER_RETRIEVAL, control), (ADAPTER_RETRIEVAL, BASE_RETRIEVAL), (ADAPTER, BASE), (BASE_RETRIEVAL, BASE)]
     changes = differences(tasks, scores, pairs)
@@ -68,7 +71,8 @@ def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progre
         languages=by_language(tasks, scores[ADAPTER_RETRIEVAL], scores[control], MIN_TASKS),
         repositories=_by_repository(job, scores[ADAPTER_RETRIEVAL], scores[control]),
         control_ms=summarise(tasks, scores[control]).milliseconds.value if tasks else None,
-        forgetting=forgetting(bench, CANDIDATE, progress),
+        forgetting=forgetting(bench, CANDIDATE, libraries.found, progress),
+        untested=libraries.missing,
         memory=_memory(job, bench, planted, scores, progress),
     )
     return {
@@ -99,6 +103,13 @@ def scores_of(job: Job, arms: Sequence[Arm], engine: JudgeEngine, progress: Prog
             for name, scores in made.items():
                 found[name] += scores
     return found
+
+
+def _languages(job: Job) -> Counter[str]:
+    sizes: Counter[str] = Counter()
+    for document in job.documents:
+        sizes[document.language] += len(document.text)
+    return sizes
 
 
 def _by_repository(job: Job, a: Sequence[Score | None], b: Sequence[Score | None]) -> dict[str, Summary]:

@@ -35,7 +35,8 @@ def evidence_facts(evidence: Evidence) -> dict[str, Any]:
     return {
         "languages": {name: summary.as_json() for name, summary in evidence.languages.items()},
         "repositories": {name: summary.as_json() for name, summary in evidence.repositories.items()},
-        "general": evidence.forgetting.as_json() if evidence.forgetting else None,
+        "general": [each.as_json() for each in evidence.forgetting],
+        "untested": list(evidence.untested),
         "memory": evidence.memory.as_json() if evidence.memory else None,
     }
 

@@ -24,27 +24,42 @@ def verdict(facts: Facts) -> Html | None:
 
 
 def general(facts: Facts) -> Html | None:
-    found = facts.get("general")
-    if not found:
+    if "general" not in facts:
         return None
+    bits, found, untested = metric("bits_per_byte"), facts["general"], facts["untested"]
+    said = [
+        f"{each['places']} places of {each['library']}, where the base model needs {each['base']:.3f}" for each in found
+    ]
+    note = f"Bits per byte at {'; '.join(said)}. An adapter may make it worse by up to {FORGETTING_MARGIN:.0%}."
+    missing = f"Not tested{': ' if untested else ''}{', '.join(untested)}; this machine has no such code."
+    return tag(
+        "section",
+        tag("h2", "Code that isn't yours"),
+        *([tag("p", note, class_="note")] if found else []),
+        *([tag("p", missing, class_="note")] if untested or not found else []),
+        *(
+            [
+                forest(
+                    "Bits per byte, adapter \N{MINUS SIGN} base",
+                    [_forgotten(each) for each in found],
+                    zero=True,
+                    spell=lambda x: tick(x, bits.form),
+                )
+            ]
+            if found
+            else []
+        ),
+    )
+
+
+def _forgotten(found: Facts) -> Interval:
     bits, change = metric("bits_per_byte"), found["change"]
-    row = Interval(
-        label="adapter \N{MINUS SIGN} base",
+    return Interval(
+        label=found["library"],
         value=change["value"],
         low=change["low"],
         high=change["high"],
         text=f"{bits.value(change, signed=True)} [{bits.interval(change, signed=True)}]",
-    )
-    return tag(
-        "section",
-        tag("h2", "Code that isn't yours"),
-        tag(
-            "p",
-            f"Bits per byte at {found['places']} places of Python's standard library, where the base model needs"
-            f" {found['base']:.3f}. An adapter may make it worse by up to {FORGETTING_MARGIN:.0%}.",
-            class_="note",
-        ),
-        forest("Bits per byte on Python's standard library", [row], zero=True, spell=lambda x: tick(x, bits.form)),
     )
 
 
