@@ -209,7 +209,8 @@ def test_a_watcher_that_ends_leaves_no_process_waiting(site: Site, tmp_path: Pat
 
     command = [*HOMESPUN, "index", "--watch", site.url, f"--data-dir={site.data.root}"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watcher:
-        until(lambda: len(spawned(watcher.pid)) == 1 and site.generation is not None)
+        until(lambda: site.generation is not None)
+        until(lambda: len(spawned(watcher.pid)) == 1 and nudges.is_read(site.data, repo_id(site.url)))
         (pid,) = spawned(watcher.pid)
         until(lambda: is_ready(pid))
         watcher.send_signal(how)
@@ -222,7 +223,14 @@ def test_a_watcher_that_ends_leaves_no_process_waiting(site: Site, tmp_path: Pat
 def spawned(parent: int) -> list[int]:
     tasks = Path(f"/proc/{parent}/task").glob("*/children")
     children = [int(child) for task in tasks for child in task.read_text().split()]
-    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children if b"spawn_main" in _words(child)]
+
+
+def _words(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 def is_running(pid: int) -> bool:
