@@ -115,7 +115,7 @@ class Settings:
     )
     demand_weights: str = _setting(
         "off",
-        "auto: languages in which people ask for completions count for more in training, others for less",
+        "auto: languages in which people ask for completions, and files in which they keep them, count for more",
         TRAIN,
         choices=("off", "auto"),
     )

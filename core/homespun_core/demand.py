@@ -1,10 +1,12 @@
-"""Where people ask for completions, by repository and language: the server counts it, and training weighs by it."""
+"""Where people ask for completions, by repository and language, and where they keep them, by file: the server counts
+it, and training weighs by it."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from homespun_core import storage
 from homespun_core.languages import language_named
@@ -19,6 +21,9 @@ DAYS = 30.0
 Demand = Mapping[str, Mapping[str, int]]
 """Repository's id -> language as documents have it -> places where a completion was shown."""
 
+KeptByFile = Mapping[str, Mapping[str, int]]
+"""Repository's id -> path -> characters that were kept there. Only completions that the server keeps say their file."""
+
 
 def counted(outcomes: Iterable[Outcome]) -> Demand:
     found: dict[str, dict[str, int]] = {}
@@ -30,17 +35,37 @@ def counted(outcomes: Iterable[Outcome]) -> Demand:
     return found
 
 
-def write(data: DataDir, demand: Demand) -> None:
-    storage.write_atomic(data.demand, json.dumps(demand, indent=1, sort_keys=True) + "\n")
+def kept_by_file(outcomes: Iterable[Outcome], files: Mapping[str, str]) -> KeptByFile:
+    """`files`: completion -> path."""
+    found: dict[str, dict[str, int]] = {}
+    for outcome in outcomes:
+        path = files.get(outcome.completion)
+        if path is not None and outcome.repository and outcome.kept_characters:
+            of = found.setdefault(outcome.repository, {})
+            of[path] = of.get(path, 0) + outcome.kept_characters
+    return found
+
+
+def write(data: DataDir, demand: Demand, kept: KeptByFile) -> None:
+    for path, counts in ((data.demand, demand), (data.kept_by_file, kept)):
+        storage.write_atomic(path, json.dumps(counts, indent=1, sort_keys=True) + "\n")
 
 
 def read(data: DataDir) -> Demand:
     """Nothing where nothing was counted."""
+    return _read(data.demand)
+
+
+def read_kept(data: DataDir) -> KeptByFile:
+    return _read(data.kept_by_file)
+
+
+def _read(path: Path) -> Mapping[str, Mapping[str, int]]:
     try:
-        raw = json.loads(data.demand.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8"))
         return {str(repo): {str(name): int(n) for name, n in of.items()} for repo, of in raw.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        logger.warning("%s: not used (%s)", data.demand, type(error).__name__)
+        logger.warning("%s: not used (%s)", path, type(error).__name__)
         return {}

@@ -93,6 +93,11 @@ class DataDir:
         return self.root / "demand.json"
 
     @property
+    def kept_by_file(self) -> Path:
+        """How much of completions was kept, by repository and file, where whole completions are kept."""
+        return self.root / "kept-by-file.json"
+
+    @property
     def acceptance(self) -> Path:
         """How many of the shown completions were accepted, by repository and week; made of it as well."""
         return self.root / "acceptance.json"

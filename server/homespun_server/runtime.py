@@ -246,7 +246,8 @@ class Runtime:
         """What was kept under another setting. While that can't be, completions are made all the same."""
         try:
             FeedbackStore(self.database).forget_all()
-            for made_of_it in (DataDir(self.settings.data_root).demand, DataDir(self.settings.data_root).acceptance):
+            data = DataDir(self.settings.data_root)
+            for made_of_it in (data.demand, data.kept_by_file, data.acceptance):
                 made_of_it.unlink(missing_ok=True)
         except (SQLAlchemyError, OSError) as error:
             logger.warning("feedback of before isn't deleted; restart for that (%s)", type(error).__name__)
@@ -256,7 +257,8 @@ class Runtime:
         data, since = DataDir(self.settings.data_root), days_ago(demand.DAYS)
         outcomes = store.outcomes(None, days_ago(acceptance.DAYS))
         acceptance.write(data, acceptance.counted(outcomes))
-        demand.write(data, demand.counted(o for o in outcomes if o.time >= since))
+        recent = [outcome for outcome in outcomes if outcome.time >= since]
+        demand.write(data, demand.counted(recent), demand.kept_by_file(recent, store.files_of_kept(since)))
 
     def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)

@@ -12,7 +12,7 @@ from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
 from homespun_core.types import Document, ModelFiles, SilentProgress
 from homespun_trainer.train import train_adapter
-from homespun_trainer.weighing import MIN_DEMAND, factors, weighed
+from homespun_trainer.weighing import MIN_DEMAND, MIN_KEPT, factors, file_factors, weighed
 from tests.trainer.tiny import CPU, document, make_model, make_stream, recipe
 
 
@@ -57,7 +57,7 @@ def test_simulated_users_of_one_language_get_a_model_that_knows_it_better(tmp_pa
         is_accepted=False, accepted_characters=0, kept_characters=0, latency_ms=1.0,
     )  # fmt: skip
     data = DataDir(tmp_path)
-    demand.write(data, demand.counted([outcome] * 4_000 + [replace(outcome, language="golang")] * 50))
+    demand.write(data, demand.counted([outcome] * 4_000 + [replace(outcome, language="golang")] * 50), {})
     by = factors(demand.read(data)["shop-1"], CODE)
     looks = make_stream(in_language("python", 3, "fetch_all(ORDERS)"), seed=9).batch(0, 8)
     losses = [
@@ -68,6 +68,61 @@ def test_simulated_users_of_one_language_get_a_model_that_knows_it_better(tmp_pa
         for name, documents in (("plain", CODE), ("weighed", weighed(CODE, by)))
     ]  # fmt: skip
     assert losses[1] < losses[0] - 0.05
+
+
+FILES = [
+    *[document(f"pay{i}.py", d.text) for i, d in enumerate(in_language("python", 4, "fetch_all(ORDERS)"))],
+    *[document(f"old{i}.py", d.text) for i, d in enumerate(in_language("python", 12, "QueryRow(statement)"))],
+]
+
+
+def test_files_in_which_much_is_kept_count_more_and_the_others_never_less_than_half() -> None:
+    kept = {f"pay{i}.py": MIN_KEPT for i in range(4)}
+    by = file_factors(kept, FILES)
+    assert {by[d.path] for d in FILES if d.path.startswith("pay")} == {2**0.5}
+    assert {by[d.path] for d in FILES if d.path.startswith("old")} == {2**-0.5}
+    assert file_factors({"pay0.py": 10**9}, FILES)["pay0.py"] == 2.0
+    after = weighed(FILES, {}, by)
+    assert sum(len(d.text) * d.weight for d in after) == pytest.approx(sum(len(d.text) for d in FILES), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "kept", [{}, {"pay0.py": MIN_KEPT - 1}, {"gone.py": 10**9}], ids=["nothing", "too little", "nothing that is here"]
+)
+def test_where_little_was_kept_every_file_counts_as_before(kept: dict[str, int]) -> None:
+    assert file_factors(kept, FILES) == {}
+
+
+def test_simulated_users_of_some_files_get_a_model_that_knows_these_better(tmp_path: Path) -> None:
+    """The metric that it claims: the loss on lines as those files have them, with equal training."""
+    files: ModelFiles = make_model(tmp_path / "model")
+    data, outcomes = DataDir(tmp_path), [
+        Outcome(
+            completion=f"c{i}", time=1.0, user="ann", repository="shop-1", language="python", adapter=None,
+            is_shown=True, is_accepted=True, accepted_characters=30, kept_characters=25, latency_ms=1.0,
+        )
+        for i in range(1_000)
+    ]  # fmt: skip
+    demand.write(data, {}, demand.kept_by_file(outcomes, {f"c{i}": f"pay{i % 4}.py" for i in range(1_000)}))
+    by = file_factors(demand.read_kept(data)["shop-1"], FILES)
+    looks = make_stream([document("pay9.py", FILES[0].text)], seed=9).batch(0, 8)
+    losses = [
+        train_adapter(
+            files, make_stream(documents), looks, recipe(minutes=60, max_targets=3_000), placement=CPU,
+            run=tmp_path / name, fingerprint=name, progress=SilentProgress(), should_stop=lambda: False,
+        ).state.dev_losses[-1][1]
+        for name, documents in (("plain", FILES), ("weighed", weighed(FILES, {}, by)))
+    ]  # fmt: skip
+    assert losses[1] < losses[0] - 0.03
+
+
+def test_only_what_was_kept_in_a_known_file_counts() -> None:
+    kept = Outcome(
+        completion="a", time=1.0, user="ann", repository="shop-1", language="python", adapter=None, is_shown=True,
+        is_accepted=True, accepted_characters=9, kept_characters=7, latency_ms=1.0,
+    )  # fmt: skip
+    others = [replace(kept, repository=None), replace(kept, kept_characters=0), replace(kept, completion="b")]
+    assert demand.kept_by_file([kept, kept, *others], {"a": "pay.py"}) == {"shop-1": {"pay.py": 14}}
 
 
 def test_only_what_was_shown_in_a_known_place_counts(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -360,19 +361,21 @@ def _part(
             retrieve=retrieve,
             report=corpus.report,
         )
-        asked = demand.read(data).get(repo.id, {}) if settings.demand_weights == "auto" and owner is None else {}
-        yield Part(id=repo.id, name=repo.name, corpus=_by_demand(found, asked))
+        if settings.demand_weights == "auto" and owner is None:
+            found = _by_demand(found, demand.read(data).get(repo.id, {}), demand.read_kept(data).get(repo.id, {}))
+        yield Part(id=repo.id, name=repo.name, corpus=found)
 
 
-def _by_demand(corpus: Corpus, asked: Mapping[str, int]) -> Corpus:
-    by = weighing.factors(asked, corpus.documents)
-    if not by:
+def _by_demand(corpus: Corpus, asked: Mapping[str, int], kept: Mapping[str, int]) -> Corpus:
+    by, by_file = weighing.factors(asked, corpus.documents), weighing.file_factors(kept, corpus.documents)
+    if not by and not by_file:
         return corpus
+    counts = Counter(f"{factor:.2f}" for factor in by_file.values())
     return replace(
         corpus,
-        fingerprint=storage.fingerprint(corpus.fingerprint, by),
-        documents=weighing.weighed(corpus.documents, by),
-        report={**corpus.report, "demand_weights": by},
+        fingerprint=storage.fingerprint(corpus.fingerprint, by, *([by_file] if by_file else [])),
+        documents=weighing.weighed(corpus.documents, by, by_file),
+        report={**corpus.report, "demand_weights": by, "file_weights": dict(sorted(counts.items(), reverse=True))},
     )
 
 

@@ -1,4 +1,5 @@
-"""Examples where people ask for completions: a language counts for more or less than its share of the code. Pure."""
+"""Examples where people ask for completions and keep them: a language, and a file, counts for more or less than its
+share of the code. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from homespun_core.types import Document
 
 MIN_DEMAND = 1_000
 """Places; fewer are some people's last days."""
+MIN_KEPT = 20_000
+"""Characters, as a score of people keep in some days; what fewer say of single files is chance."""
 _LEAST, _MOST = 0.5, 2.0
 _STEPS_PER_DOUBLING = 2
 """Factors are rounded, so that the same code isn't trained on again for every few completions more."""
@@ -29,9 +32,23 @@ def factors(demand: Mapping[str, int], documents: Sequence[Document]) -> Mapping
     return {name: _rounded(asked[name] / total, sizes[name] / size) for name in sorted(sizes)}
 
 
-def weighed(documents: Sequence[Document], by: Mapping[str, float]) -> list[Document]:
+def file_factors(kept: Mapping[str, int], documents: Sequence[Document]) -> Mapping[str, float]:
+    """By path, as above: half of what was kept counts as spread over all files by size, since that nobody was in a file
+    for a month says little. Empty where too little was kept."""
+    sizes = {document.path: len(document.text) * document.weight for document in documents}
+    total, size = sum(kept.get(path, 0) for path in sizes), sum(sizes.values())
+    if total < MIN_KEPT or len(sizes) < 2:
+        return {}
+    shares = {path: (of / size, (kept.get(path, 0) / total + of / size) / 2) for path, of in sizes.items()}
+    return {path: _rounded(asked, written) for path, (written, asked) in shares.items()}
+
+
+def weighed(
+    documents: Sequence[Document], by: Mapping[str, float], by_file: Mapping[str, float] | None = None
+) -> list[Document]:
     """All together weigh what they did before."""
-    heavier = [replace(d, weight=d.weight * by.get(d.language, 1.0)) for d in documents]
+    of = by_file or {}
+    heavier = [replace(d, weight=d.weight * by.get(d.language, 1.0) * of.get(d.path, 1.0)) for d in documents]
     before, after = (sum(len(d.text) * d.weight for d in each) for each in (documents, heavier))
     return [replace(d, weight=round(d.weight * before / after, 4)) for d in heavier] if after else list(documents)
 

@@ -54,6 +54,11 @@ def is_gone(paths: Sequence[str], repository: str, requests: Sequence[Forgotten]
     return any(r.author is not None or any(r.covers(path, ()) for path in paths) for r in found)
 
 
+def files(connection: Connection, since: float) -> Mapping[str, str]:
+    query = select(kept_completions.c.completion, kept_completions.c.paths).where(kept_completions.c.time >= since)
+    return {row.completion: row.paths[0] for row in connection.execute(query)}
+
+
 def write(connection: Connection, found: Sequence[Kept]) -> None:
     """Those whose completion is known and which aren't there yet."""
     by_id = {kept.completion: kept for kept in found}

@@ -114,6 +114,11 @@ class FeedbackStore:
         with self._engine.connect() as connection:
             return whole.counted(connection)
 
+    def files_of_kept(self, since: float) -> Mapping[str, str]:
+        """Whole completion -> the file that it was asked for in."""
+        with self._engine.connect() as connection:
+            return whole.files(connection, since)
+
     def told(self, repository: str) -> Sequence[Told]:
         """Whole completions with what became of them, by time; without those that may still change."""
         outcomes = {outcome.completion: outcome for outcome in self.outcomes(repository, 0.0)}

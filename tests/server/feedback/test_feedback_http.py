@@ -90,6 +90,7 @@ def test_what_training_asks_of_feedback_is_counted_for_it(builtin: ModelFiles, t
     started.runtime.close()
     assert acceptance.read(DataDir(tmp_path)) == {"shop": {acceptance.week_of(at): (2, 1)}}
     assert demand.read(DataDir(tmp_path)) == {"shop": {"python": 2}}
+    assert DataDir(tmp_path).kept_by_file.is_file()
 
 
 async def test_nothing_is_kept_where_feedback_days_is_0(builtin: ModelFiles, tmp_path: Path) -> None:
@@ -100,7 +101,8 @@ async def test_nothing_is_kept_where_feedback_days_is_0(builtin: ModelFiles, tmp
     before.write([fact("a", at=time.time() - 200_000), fact("b", at=time.time() - 1), told("b", "accepted")])
     before.sum_up()
     before.close()
-    made_of_it = (DataDir(tmp_path).demand, DataDir(tmp_path).acceptance)
+    data = DataDir(tmp_path)
+    made_of_it = (data.demand, data.kept_by_file, data.acceptance)
     for path in made_of_it:
         path.write_text("{}")
     started = Started(Settings(data_dir=str(tmp_path), feedback_days=0), builtin)

@@ -190,6 +190,12 @@ def ids(store: FeedbackStore, repository: str = "shop") -> list[str]:
     return [found.kept.completion for found in store.told(repository)]
 
 
+def test_the_file_of_a_kept_completion_is_that_of_the_cursor_not_of_a_snippet(database: Engine) -> None:
+    store = FeedbackStore(database)
+    store.write([fact("a"), fact("b")], [row("a", at=5.0, paths=("pay.py", "lib.py")), row("b", at=1.0)])
+    assert store.files_of_kept(2.0) == {"a": "pay.py"}
+
+
 def test_a_kept_completion_is_read_with_what_became_of_it(database: Engine) -> None:
     store = FeedbackStore(database)
     store.write([fact("a"), fact("b"), told("a", "shown", 0), told("a", "accepted", 7)], [row("a"), row("nobody")])

@@ -43,6 +43,9 @@ def corpus(facts: Facts) -> Html | None:
         "files": f"{found['documents']:,}, {found['characters']:,} characters" if "documents" in found else None,
         "languages": _counts(found.get("languages")),
         "weighed by what people ask for": _factors(found.get("demand_weights")),
+        "files weighed by what people kept": _counts(
+            {f"×{factor}:": n for factor, n in (found.get("file_weights") or {}).items()}
+        ),
         "left out": _counts(found.get("skipped")),
         "redacted": _counts(found.get("redactions")),
     }
