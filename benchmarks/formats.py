@@ -25,8 +25,9 @@ from homespun_core.paths import DataDir
 from homespun_core.types import SilentProgress, Snippet
 from homespun_indexer.model_files import resolve_base_model
 from homespun_trainer.cli import opened_engine, prepared
-from homespun_trainer.evaluate import Arm, Bench, Score, difference, judge, summarise
+from homespun_trainer.evaluate import Arm, Bench, Score, judge
 from homespun_trainer.judging import bench_of
+from homespun_trainer.summaries import difference, summarise
 
 
 def main() -> None:
@@ -71,7 +72,7 @@ def scored(frozen: Frozen, snippets: Sequence[Sequence[Snippet]], dtype: str) ->
     ):
         plain = bench_of(job, job.parts[0], engine)
         bench = without_healing(plain) if apart else plain
-        arm = Arm(name=dtype, adapter=None, retrieval=True)
+        arm = Arm(name=dtype, adapter=None, snippets="found")
         return [judge(task, arm, bench, tuple(shown)) for task, shown in zip(frozen.tasks, snippets, strict=True)]
 
 

@@ -40,8 +40,9 @@ from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.search import ARMS, DEFINITION, USAGE
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_trainer.evaluate import Arm, Bench, Score, Summary, difference, judge, query_of, summarise
+from homespun_trainer.evaluate import Arm, Bench, Score, judge, query_of
 from homespun_trainer.intervals import Estimate
+from homespun_trainer.summaries import Summary, difference, summarise
 
 CHOICES: dict[str, tuple[str, ...]] = {"usages": (USAGE,), "definitions": (DEFINITION,), "shipped": ARMS}
 SEEN_CHARS = 3_000, 1_000
@@ -170,7 +171,7 @@ def scored(
         for name, of_tasks in snippets.items():
             shown = tuple(of_tasks[number])
             if shown not in known:
-                known[shown] = judge(task, Arm(name=name, adapter=None, retrieval=True), bench, shown)
+                known[shown] = judge(task, Arm(name=name, adapter=None, snippets="found"), bench, shown)
             scores[name].append(known[shown])
     return scores
 
