@@ -75,13 +75,14 @@ class Connection:
         """Cancelling it closes the connection. A kept one that the server has closed meanwhile is made anew."""
         is_kept = self._streams is not None
         try:
-            return await self._exchanged(message)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            self.close()
-            if not is_kept:
-                raise
-            return await self._exchanged(message)
-        except BaseException:
+            try:
+                return await self._exchanged(message)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                self.close()
+                if not is_kept:
+                    raise
+                return await self._exchanged(message)
+        except BaseException:  # else the next request would read this one's answer
             self.close()
             raise
 

@@ -19,12 +19,12 @@ keeps from the keystroke before is its own affair.
     openvino q8_0             its pipeline with its cache of prefixes; `+ lookup` with its own drafts
     served                    `homespun serve` over HTTP: retrieval, prompt and post-processing included
 
-    cold      ms end to end, median over the first keystrokes of places: nothing is cached
+    cold      ms end to end, median over the first keystrokes of places: nothing is cached;  cold p95
     p50 p95   of the others; also for arms without a cache, which the same keystrokes find cold
     first     ms to the first token;  token: ms for each one after it
     tok/step  tokens that a forward pass decides
     MB        what the process grew by with the arm's first completion; llama.cpp and served: their whole process
-    limit     share of its time that an arm can't avoid on this machine (benchmarks/latency_limits.py)
+    limit     share of its time that an arm can't avoid on this machine (benchmarks/latency_limits.py);  limit cold
     x hf, x llama  times faster than transformers and llama.cpp q8_0: median over keystrokes of the ratio, with a 95 %
               interval (bootstrap over places). llama.cpp counts its own time there, without HTTP; `served` is compared
               with what asking llama.cpp over HTTP takes, `http`
@@ -397,6 +397,7 @@ class Report:
         steps, drafted = sum(a.num_steps for a in warm), sum(a.drafted for a in warm)
         return {
             "cold": _middle([a.ms for a in cold]),
+            "cold p95": _p95([a.ms for a in cold]),
             "p50": _middle([a.ms for a in warm]),
             "p95": _p95([a.ms for a in warm]),
             "first": None if is_served else _middle([a.first_ms for a in warm]),

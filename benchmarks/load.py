@@ -1,7 +1,7 @@
 """Many developers typing at one server: how long they wait, what they get, and what breaks first.
 
     python benchmarks/load.py REPO [REPO ...] [--developers 20,50,200] [--seconds 60] [--no-patience] [--adapters 32]
-        [--accounts]
+        [--accounts] [--swaps-per-minute 10]
 
 Runs `homespun serve` with the built-in model and the repositories' indexes, and simulated developers against it. Each
 replays recorded keystrokes (benchmarks/traces.py), at the times of the recording, through the language server's own
@@ -34,6 +34,10 @@ With `--adapters N`, the same again with developers who are all served by one ad
 in turns: copies of the first repository's index, with one random LoRA of rank 16, to which each adds noise of 1e-6,
 so that all write the same texts and none shares weights with another. `x one adapter` compares.
 
+With `--swaps-per-minute N`, each level once more while the first repository's adapter is replaced that often
+(benchmarks/swapping.py), by developers who work in that repository. At the end it says how often an answer was made
+with a version that it shouldn't have been.
+
 `--flags` are given to `homespun serve`, as in --flags="--max-queue 16 --dtype int8". The last line is JSON.
 """
 
@@ -60,6 +64,7 @@ from bystander import LOOP, PAGE, Seen, look
 from developers import Connection, Developer, Tally
 from peers import HomespunServer, say_how_busy
 from people import with_accounts
+from swapping import Swaps
 from traces import Recording, Trace, add_arguments, indexed_at_cut, recording_of, summary
 
 from homespun_core import registry, storage
@@ -75,6 +80,8 @@ _WARM_S = 3.0
 _STAGGER_S = 3.0
 _CANCELS, _IDLE_S = 40, 0.2
 _STD, _NOISE = 0.01, 1e-6
+_WEIGHTS, _TOLD_APART = 3, 0.05
+"""How many take turns in swaps, and their spread: enough for them to write different things."""
 _DATABASE = "HOMESPUN_DATABASE_URL"
 _METRICS = ("homespun_degraded_total", "homespun_shed_total", "homespun_completions_total")
 
@@ -203,6 +210,16 @@ def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict
 
 def make_adapters(data: DataDir, source: str, model: ModelFiles, number: int) -> list[str]:
     """`number` repositories with the index of `source`, each with a live adapter of its own; their names."""
+    names = [f"adapter-{i:02}" for i in range(number)]
+    for i, adapted in enumerate(random_adapters(model, number, _STD, _NOISE)):
+        shutil.copytree(data.index(source), data.index(names[i]), copy_function=os.link, symlinks=True)
+        _publish(adapted, data.adapters(names[i]), model.digest, f"{i:08}")
+    return names
+
+
+def random_adapters(model: ModelFiles, number: int, std: float, noise: float = 0.0) -> Iterator[Any]:
+    """LoRAs of rank 16; with `noise`, all but the first are the one before and so much noise. Each is the same object
+    with other weights."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -211,16 +228,23 @@ def make_adapters(data: DataDir, source: str, model: ModelFiles, number: int) ->
     options = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
     adapted: Any = get_peft_model(base, options)
     lora = [weights for part, weights in adapted.named_parameters() if "lora_" in part]
-    names = [f"adapter-{i:02}" for i in range(number)]
-    for i, name in enumerate(names):
+    for i in range(number):
         torch.manual_seed(i)
         with torch.no_grad():
             for weights in lora:
-                noise = torch.randn_like(weights)
-                weights.copy_(weights + _NOISE * noise if i else _STD * noise)
-        shutil.copytree(data.index(source), data.index(name), copy_function=os.link, symlinks=True)
-        _publish(adapted, data.adapters(name), model.digest, f"{i:08}")
-    return names
+                fresh = torch.randn_like(weights)
+                weights.copy_(weights + noise * fresh if noise and i else std * fresh)
+        yield adapted
+
+
+def make_swaps(data: DataDir, source: str, model: ModelFiles, folder: Path) -> Swaps:
+    """The first version is live when this returns."""
+    weights = [folder / f"weights-{i}" for i in range(_WEIGHTS)]
+    for own, adapted in zip(weights, random_adapters(model, _WEIGHTS, _TOLD_APART), strict=True):
+        adapted.save_pretrained(own)
+    swaps = Swaps(place=data.adapters(source), weights=weights, base_digest=model.digest)
+    swaps.next()
+    return swaps
 
 
 def _publish(adapted: Any, adapters: Path, digest: str, mark: str) -> None:
@@ -332,6 +356,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60, help="that a level lasts (default: %(default)s)")
     parser.add_argument("--no-patience", action="store_true", help="each level also with developers who don't back off")
     parser.add_argument("--adapters", type=int, default=0, metavar="N", help="compare N adapters with one")
+    parser.add_argument("--swaps-per-minute", type=float, default=0, metavar="N", help="of an adapter, under load")
     parser.add_argument("--accounts", action="store_true", help="each developer has one, and shows its token")
     parser.add_argument("--flags", default="", help="more flags of `homespun serve`")
     parser.add_argument("--base-model", default="builtin")
@@ -359,8 +384,13 @@ def main() -> None:
         chosen = list(levels([int(n) for n in args.developers.split(",")], recording, repos, adapters))
         if args.no_patience:
             chosen += [replace(level, name=f"{level.name}, no patience", is_patient=False) for level in chosen]
+        swaps = None
+        if args.swaps_per_minute:
+            first = recording.repositories[0].name
+            swaps = make_swaps(data, repos[first], model, Path(folder))
+            chosen = [replace(level, traces=[t for t in recording.traces if t.repo == first]) for level in chosen]
         tokens = _tokens(settings, max(level.developers for level in chosen)) if args.accounts else Tokens()
-        rows, cancels = asyncio.run(_run_all(args, data.root, tokens, recording, repos, chosen))
+        rows, cancels = asyncio.run(_run_all(args, data.root, tokens, recording, repos, chosen, swaps))
     with_ratios(rows)
     print("\n".join(table(rows)))
     print("somebody else's one token over HTTP: " + ", ".join(f"{n} {ms:.1f} ms" for n, ms in cancels.items()))
@@ -383,17 +413,41 @@ async def _run_all(
     recording: Recording,
     repos: Mapping[str, str],
     chosen: Sequence[Level],
+    swaps: Swaps | None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
-    flags = ["--base-model", args.base_model, "--default-access", "everyone"]
-    server = HomespunServer(root, *flags, *shlex.split(args.flags))
+    flags = ["--base-model", args.base_model, "--default-access", "everyone", "--log-format", "json"]
+    log = root.parent / "serve.log" if swaps else None
+    server = HomespunServer(root, *flags, *shlex.split(args.flags), log=log)
     try:
         rows = dict[str, dict[str, Any]]()
         for level in chosen:
             rows[level.name] = await run(level, server, tokens, args.seconds, args.seed)
             print(f"{level.name}: {rows[level.name]}", flush=True)
+            if swaps is not None and log is not None:
+                name = f"{level.name}, {args.swaps_per_minute:g} swaps a minute"
+                rows[name] = await _swapped(args, level, server, tokens, swaps)
+                print(f"{name}: {rows[name]}", flush=True)
+        if swaps is not None and log is not None:
+            print(f"what was given: {swaps.verdict(log)}", flush=True)
         return rows, await cancel_ms(server, tokens.of(0), recording, repos)
     finally:
         server.close()
+
+
+async def _swapped(
+    args: argparse.Namespace, level: Level, server: HomespunServer, tokens: Tokens, swaps: Swaps
+) -> dict[str, Any]:
+    swapping = asyncio.create_task(swaps.keep_swapping(args.swaps_per_minute))
+    asking = asyncio.create_task(swaps.keep_asking(server.address, tokens.of(0)))
+    running = asyncio.create_task(run(level, server, tokens, args.seconds, args.seed))
+    await asyncio.wait({swapping, asking, running}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (swapping, asking, running):
+        if not task.done():
+            task.cancel()
+    for result in await asyncio.gather(swapping, asking, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
+    return running.result()
 
 
 if __name__ == "__main__":

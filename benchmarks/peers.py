@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -310,14 +310,17 @@ class LlamaServer:
 class HomespunServer:
     """`homespun serve` on a data directory, as its own process and on a free port. Ready when made."""
 
-    def __init__(self, data: Path, *flags: str) -> None:
+    def __init__(self, data: Path, *flags: str, log: Path | None = None) -> None:
+        """`log`: where its log goes, instead of errors to ours."""
         command = [sys.executable, "-m", "homespun_core.cli", "serve", "--data-dir", str(data), "--port", "0"]
-        self._process = subprocess.Popen(
-            [*command, "--log-level", "error", *flags],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=data,  # a homespun.toml where the benchmark was started must not count
-        )
+        with ExitStack() as stack:
+            self._process = subprocess.Popen(
+                [*command, "--log-level", "error" if log is None else "info", *flags],
+                stdout=subprocess.PIPE,
+                stderr=None if log is None else stack.enter_context(log.open("w")),
+                text=True,
+                cwd=data,  # a homespun.toml where the benchmark was started must not count
+            )
         self.address = self._ready()
 
     @property

@@ -180,6 +180,12 @@ class Settings:
     snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, EVAL, SERVE, PRETRAIN, low=0)
     max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, EVAL, SERVE, low=64)
     max_new_tokens: int = _setting(64, "length of a completion at most", SERVE, low=1)
+    min_confidence: float = _setting(
+        0.1,
+        "completions end at the last line where the model's mean probability of a token was above this; 0 is never",
+        SERVE,
+        low=0,
+    )
     completion_deadline_ms: int = _setting(5_000, "a completion ends here with what it has", SERVE, low=1)
     target_ms: int = _setting(300, "under load, completions go without something to be there by then", SERVE, low=1)
     kv_cache_mb: int = _setting(512, "memory for what was computed of prompts", SERVE, low=16)

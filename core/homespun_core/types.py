@@ -139,7 +139,8 @@ class Completion:
     `retrieval_timeout` where searching took too long; `adapter_loading` while its weights come back into memory;
     `retrieval_error`, `speculation`, `adapter`, `engine` where something failed."""
     hidden_by: str | None = None
-    """`filter`: there was a text, but it was too unlikely to be kept."""
+    """`filter`: there was a text, but it was too unlikely to be kept. `confidence`: the model was unsure from the start
+    (`min_confidence`)."""
     tokens: tuple[ScoredToken, ...] = ()
     """Those of `text`, where they were asked for and a model wrote it."""
     stopped_by: str | None = None

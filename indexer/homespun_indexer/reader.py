@@ -117,9 +117,10 @@ class IndexReader:
         length, places = self._matches(ids)
         return datastore.agreed(places, max_tokens) if length >= datastore.LONG_MATCH else []
 
-    def continuations(self, ids: Sequence[int]) -> dict[int, int]:
-        """The next tokens after the longest end of `ids` found anywhere, and how often each stands there."""
-        return datastore.counted(self._matches(ids)[1])
+    def continuations(self, ids: Sequence[int]) -> tuple[int, dict[int, int]]:
+        """The length of the longest end of `ids` found anywhere, and how often each token stands after it there."""
+        length, places = self._matches(ids)
+        return length, datastore.counted(places)
 
     def _matches(self, ids: Sequence[int]) -> tuple[int, list[tuple[datastore.Datastore, list[int]]]]:
         """The length of the longest match, and its places in all living files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from homespun_core.postprocess import finish
@@ -29,6 +30,10 @@ class Assembly:
     def restart(self) -> None:
         """Without the tokens so far: somebody else writes it from the beginning."""
         self.ids, self.text, self.is_stopped, self.stop = [], "", False, None
+
+    def end_at_line(self) -> None:
+        """Without the last line, if it isn't the only one; without any text, if it is."""
+        self.text, self.is_stopped = self.text[: max(0, self.text.rfind("\n"))], True
 
     def add(self, token: int) -> None:
         self.ids.append(token)
@@ -67,6 +72,11 @@ def scored(
         found.append(ScoredToken(id=token.id, text=piece, logprob=token.logprob, alternatives=alternatives))
         told += len(piece)
     return tuple(found)
+
+
+def is_unsure(logprobs: Sequence[float], least: float) -> bool:
+    """Whether the model gives all of this together, as a mean over tokens, less than that probability."""
+    return least > 0 and bool(logprobs) and sum(logprobs) < len(logprobs) * math.log(least)
 
 
 def is_decided(prefix: str, text: str, suffix: str, language: str | None = None) -> bool:

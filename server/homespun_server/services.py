@@ -32,7 +32,7 @@ from homespun_core.types import (
     Tokenizer,
 )
 from homespun_server.admission import allowance, token_budget
-from homespun_server.assembly import Assembly, scored
+from homespun_server.assembly import Assembly, is_unsure, scored
 from homespun_server.drafts import Recent, drafter
 from homespun_server.engine.protocol import (
     AdapterLoadingError,
@@ -203,6 +203,7 @@ class Completer:
             degraded=[],
             stats=None,
             judged="",
+            is_unsure=False,
         )
         other.assembly.opening = work.prompt.opening
         deadline = time.monotonic() + _SHADOW_S
@@ -227,7 +228,7 @@ class Completer:
             target_ms=settings.target_ms,
             priority=priority,
             snippets=settings.snippet_count,
-            max_new_tokens=wanted if request.raw else token_budget(suffix, wanted),
+            max_new_tokens=wanted if request.raw else token_budget(prefix, suffix, wanted),
         )
         return Work(
             request=replace(
@@ -362,8 +363,12 @@ class Completer:
         assembly, stream = work.assembly, self._engine.submit(attempt)
         try:
             async for token in stream:
-                assembly.add(token.id)
                 work.tokens.append(token)
+                if self._is_unsure(work):
+                    work.is_unsure = True
+                    assembly.end_at_line()
+                    break
+                assembly.add(token.id)
                 yield assembly.settled
                 if assembly.is_stopped or decided(work):
                     assembly.is_stopped = True
@@ -377,6 +382,13 @@ class Completer:
             if work.stats.has_lost_drafter:
                 work.degraded.append("speculation")
             self._recent_of(work.tenant).add(work.prompt.ids, assembly.ids)
+
+    def _is_unsure(self, work: Work) -> bool:
+        """Somebody who asks by hand gets what there is, and what is drawn is unlikely on purpose."""
+        if work.request.raw or work.request.temperature or work.priority == "invoked":
+            return False
+        logprobs = [token.logprob for token in work.tokens[work.prompt.num_opening :]]
+        return is_unsure(logprobs, self._settings.min_confidence)
 
     def _completion(self, work: Work) -> Completion:
         request, stats, text = work.request, work.stats, work.assembly.text
@@ -405,6 +417,7 @@ class Completer:
                 decode_ms=stats.decode_ms if stats else 0.0,
             ),
             degraded=tuple(work.degraded),
+            hidden_by="confidence" if work.is_unsure and not text else None,
             tokens=self._scored(work, text),
             stopped_by=next((s for s in request.stop if s.replace("\r\n", "\n") == work.assembly.stop), None),
         )

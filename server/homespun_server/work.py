@@ -43,6 +43,8 @@ class Work:
     """As in `Completion`."""
     tokens: list[Token] = field(default_factory=list)
     first_token_at: float = 0.0
+    is_unsure: bool = False
+    """Whether `min_confidence` ended it."""
     is_late: bool = False
     """Whether `max_decode_ms` ended it."""
     explains: Layers | None = None

@@ -525,7 +525,7 @@ def test_what_was_deleted_or_forced_away_is_found_no_more(
     path = indexer.index(shop)
     with IndexReader.open(path) as reader:
         assert [len(part.dead) for part in reader._parts] == [0, 1]
-        assert not reader.draft(ids, 4) and not reader.continuations(ids)
+        assert not reader.draft(ids, 4) and reader.continuations(ids) == (0, {})
         assert "mistake.py" not in str(answers(reader, indexer.tokenizer, asked))
     git(shop, "reset", "--quiet", "--hard", "HEAD~1")
     path = indexer.index(shop)

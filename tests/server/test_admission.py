@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,8 +49,22 @@ def test_more_load_never_gives_more(a: float, b: float, tokens: int) -> None:
     assert set(less.reasons) <= set(more.reasons) and more.uses_model <= less.uses_model
 
 
-def test_inside_a_line_only_its_rest_is_worth_deciding() -> None:
-    assert token_budget(suffix=" + tax\n", limit=64) == 32
-    assert token_budget(suffix=" + tax\n", limit=8) == 8
-    for suffix in ("", "\n    rest\n", "):\n    pass\n", '")\n'):
-        assert token_budget(suffix=suffix, limit=64) == 64
+@pytest.mark.parametrize(
+    ("prefix", "suffix", "tokens"),
+    [
+        ("total = price", " + tax\n", 32),
+        ("    ", " + tax\n", 32),
+        ("def f(a):", " + tax\n", 32),
+        ("total = ", "\n", 32),
+        ("total = price(", ")\n", 64),
+        ("def f(a):", "\n", 64),
+        ("func f() {  ", "}\n", 64),
+        ("x = 1\n    ", "\n    rest\n", 64),
+        ("", "", 64),
+    ],
+)
+def test_more_than_the_rest_of_a_line_is_worth_deciding_only_where_a_block_begins_or_the_line_is_empty(
+    prefix: str, suffix: str, tokens: int
+) -> None:
+    assert token_budget(prefix, suffix, 64) == tokens
+    assert token_budget(prefix, suffix, 8) == 8

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_core.postprocess import finish
-from homespun_server.assembly import Assembly, is_decided, scored
+from homespun_server.assembly import Assembly, is_decided, is_unsure, scored
 from homespun_server.engine.protocol import Token
 from tests.fakes import ByteTokenizer
 
@@ -23,6 +25,28 @@ def _assembled(text: str, *stops: str) -> Assembly:
 def test_text_ends_before_the_first_stop_string() -> None:
     assembly = _assembled("value = 1\n\nnext", "\n\n", "=")
     assert assembly.text == "value " and assembly.is_stopped
+
+
+@pytest.mark.parametrize(("text", "rest"), [("a = 1\nb = ", "a = 1"), ("a = 1\n", "a = 1"), ("a = ", ""), ("", "")])
+def test_what_ends_at_a_line_leaves_the_unfinished_one_out(text: str, rest: str) -> None:
+    assembly = _assembled(text)
+    assembly.end_at_line()
+    assert assembly.text == assembly.settled == rest and assembly.is_stopped
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "least", "unsure"),
+    [
+        ([0.05], 0.1, True),
+        ([0.2], 0.1, False),
+        ([0.9, 0.01], 0.1, True),
+        ([0.9, 0.02], 0.1, False),
+        ([], 1.0, False),
+        ([1e-9], 0.0, False),
+    ],
+)
+def test_what_is_as_likely_as_that_on_average_is_sure(probabilities: list[float], least: float, unsure: bool) -> None:
+    assert is_unsure([math.log(p) for p in probabilities], least) is unsure
 
 
 def test_half_a_character_is_held_back_until_it_is_whole() -> None:

@@ -78,7 +78,11 @@ def make_completer(
         engine: TorchEngine = engine,
         **changes: object,
     ) -> Completer:
-        options: dict[str, object] = {"retrieve_deadline_ms": 5_000, "completion_deadline_ms": 60_000}
+        options: dict[str, object] = {
+            "retrieve_deadline_ms": 5_000,
+            "completion_deadline_ms": 60_000,
+            "min_confidence": 0.0,  # a test of something else has a text to look at
+        }
         settings = Settings(**(options | changes))  # type: ignore[arg-type]
         made.append(
             Completer(
@@ -458,6 +462,22 @@ async def test_under_load_places_are_not_prepared(
     assert b"homespun_degraded_total{" not in metrics.exposition()
     then = await completer.complete(nothing, "id-2")
     assert then.prompt_tokens > 100 and then.cached_tokens == 0
+
+
+async def test_a_completion_ends_at_the_last_line_that_the_model_is_sure_of(
+    make_completer: MakeCompleter, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand there is all of it."""
+    request = replace(REQUEST, prefix="class Point:\n    def __init__(self, x, y):\n        ", max_new_tokens=24)
+    whole = (await make_completer().complete(request, "id-1")).text
+    by_hand = await make_completer(min_confidence=1.0).complete(replace(request, trigger="invoked"), "id-2")
+    assert by_hand.text == whole and whole.count("\n") >= 1 and by_hand.hidden_by is None
+    hidden = await make_completer(min_confidence=1.0).complete(request, "id-3")
+    assert (hidden.text, hidden.hidden_by) == ("", "confidence")
+    assert b'homespun_completions_total{outcome="hidden"} 1.0' in metrics.exposition()
+    monkeypatch.setattr(services, "is_unsure", lambda logprobs, least: len(logprobs) > 7)
+    trimmed = await make_completer().complete(request, "id-4")
+    assert trimmed.text and whole.startswith(f"{trimmed.text}\n") and trimmed.hidden_by is None
 
 
 async def test_too_many_at_once_are_refused_and_counted(make_completer: MakeCompleter, metrics: Metrics) -> None:
