@@ -39,6 +39,7 @@ class Stepped(TorchEngine):
     def turn(self) -> bool:
         if not self._live:
             return False
+        self._shelf.close()  # what is being loaded is there, or isn't, by the next turn
         self._has_taken_in(False)
         self._turns.turn()
         return True

@@ -39,9 +39,11 @@ def _tokens(engine: TorchEngine, adapter: str | None, ids: Sequence[int] = IDS) 
     return [t.id for t in engine.generate(EngineRequest(ids=ids, max_new_tokens=12, adapter=adapter)).tokens]
 
 
-def test_a_then_b_then_a_gives_the_same_logits(
-    small: TorchEngine, llama: Path, tmp_path: Path, make_lora: MakeLora
-) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_then_b_then_a_gives_the_same_logits(dtype: str, llama: Path, tmp_path: Path, make_lora: MakeLora) -> None:
+    """In int8 with the compiled kernels, where matrices that are equal are one in memory."""
+    small = TorchEngine(llama, dtype=dtype, device="cpu")
+    assert small.dtype == dtype
     small.load_adapter("a", make_lora(llama, tmp_path / "a", seed=1, strength=0.4))
     small.load_adapter("b", make_lora(llama, tmp_path / "b", seed=2, strength=0.4))
     ask = (None, "a", "b", "a", None, "b")
@@ -51,6 +53,7 @@ def test_a_then_b_then_a_gives_the_same_logits(
         base, a, b, a_again, base_again, b_again = seen
         assert (base, a, b) == (base_again, a_again, b_again)  # the scores to the last bit
         assert base != a != b != base
+    small.close()
 
 
 def test_a_merged_adapter_scores_as_peft_does_unmerged(
@@ -111,8 +114,9 @@ def test_swapping_adapters_under_load_never_fails_or_mixes(
             try:
                 if _tokens(small, name) != expected[name]:
                     wrong.append(f"{name} got other logits")
-            except ModelError:
-                pass  # unloaded at that moment, and told so: the caller goes on with the base model
+            except ModelError as error:  # unloaded at that moment, and told so
+                if name != "b" or "is not loaded" not in str(error):
+                    wrong.append(f"{name}: {error}")
 
     threads = [threading.Thread(target=ask, args=[name]) for name in "abab"]
     for thread in threads:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_server.engine.protocol import EngineRequest, Tree
+from homespun_core.errors import ModelError
+from homespun_server.engine.protocol import AdapterLoadingError, EngineRequest, Ids, Tree
+from homespun_server.engine.sampling import Sampler
+from homespun_server.engine.trees import Branches
 from tests.server.engine.hash_decoder import (
     ROW_BYTES,
     VOCAB,
     HashSource,
+    logits_after,
     plain,
     seed_of,
 )
@@ -33,7 +39,9 @@ class Guessing:
 
     def propose(self, max_nodes: int) -> Tree:
         right = self._text[self._at : self._at + 6]
-        if self._kind == "right":
+        if self._kind == "raises" and self._random.random() < 0.3:
+            raise IndexError("damaged")
+        if self._kind in ("right", "raises"):
             return Tree(tuple(right), tuple(range(-1, len(right) - 1)))
         if self._kind == "tree":
             ids, parents = list[int](), list[int]()
@@ -51,11 +59,33 @@ class Guessing:
         self._at += len(ids)
 
 
-def _text(asked: Asked, adapters: dict[str | None, int]) -> list[int]:
-    request = asked.request
-    full = plain(adapters[request.adapter], request.ids, request.max_new_tokens, request.temperature, request.seed)
-    ends = [n for n, token in enumerate(full) if token in request.end_ids]
-    return full[: ends[0]] if ends else full
+class First:
+    """The first tokens are each one of a few."""
+
+    def __init__(self, few: Sequence[Sequence[int]]) -> None:
+        self._few, self._at = few, 0
+
+    def allowed(self) -> Ids | None:
+        return np.array(self._few[self._at]) if self._at < len(self._few) else None
+
+    def advance(self, token: int) -> None:
+        self._at += 1
+
+
+def _text(request: EngineRequest, seed: int) -> tuple[list[int], int]:
+    """What decoding one token at a time, with nothing cached, gives, and how much of it counts as new: what is
+    constrained doesn't, and ends nothing."""
+    constraint = request.constraint() if request.constraint is not None else None
+    sampler, written = Sampler(request.temperature, request.seed, constraint), list[int]()
+    num_free = 0
+    while num_free < request.max_new_tokens:
+        decided = sampler.decide(logits_after(seed, [*request.ids, *written]).unsqueeze(0), Branches())
+        [token] = decided.tokens
+        if not decided.num_constrained and token.id in request.end_ids:
+            break
+        written.append(token.id)
+        num_free += not decided.num_constrained
+    return written, num_free
 
 
 requests = st.fixed_dictionaries(
@@ -65,7 +95,9 @@ requests = st.fixed_dictionaries(
         "tenant": st.integers(0, 1),
         "client": st.sampled_from([None, None, "c", "d"]),
         "priority": st.sampled_from(["invoked", "typed", "typed", "ahead", "warm"]),
-        "draft": st.sampled_from([None, "right", "tree", "garbage"]),
+        "draft": st.sampled_from([None, "right", "tree", "garbage", "raises"]),
+        "num_constrained": st.sampled_from([0, 0, 0, 1, 3]),
+        "waits": st.sampled_from([True, True, False]),
         "temperature": st.sampled_from([0.0, 0.0, 0.9]),
         "is_late": st.sampled_from([False, False, False, True]),
         "max_new_tokens": st.integers(0, 12),
@@ -76,7 +108,9 @@ events = st.one_of(
     st.tuples(st.just("turn"), st.integers(1, 6)),
     st.tuples(st.just("cancel"), st.integers(0, 20)),
     st.tuples(st.just("swap"), st.sampled_from("ab")),
+    st.tuples(st.just("unreadable"), st.sampled_from("ab")),
     st.tuples(st.just("fail"), st.just(0)),
+    st.tuples(st.just("late"), st.integers(0, 20)),
 )
 
 
@@ -90,40 +124,56 @@ def _request(options: dict[str, Any], prompts: list[list[int]], seeds: dict[str 
         text = plain(seeds[options["adapter"]], ids, chooser.choice([0, 2, 4]))
         ids = [*ids, *text, *chooser.choices(range(VOCAB), k=chooser.choice([0, 0, 2]))]
     prompts.append(ids)
-    count, temperature = options["max_new_tokens"], options["temperature"]
-    text = plain(seeds[options["adapter"]], ids, count, temperature, options["seed"])
-    draft = options["draft"]
-    return EngineRequest(
+    few = [chooser.sample(range(VOCAB), k=chooser.choice([1, 3])) for _ in range(options["num_constrained"])]
+    request = EngineRequest(
         ids=ids,
-        max_new_tokens=count,
+        max_new_tokens=options["max_new_tokens"],
         adapter=options["adapter"],
         tenant=str(tenant),
         client=options["client"],
         priority=options["priority"],
-        temperature=temperature,
+        temperature=options["temperature"],
         seed=options["seed"],
         end_ids=frozenset(chooser.sample(range(VOCAB), k=chooser.choice([0, 1]))),
         deadline=0.0 if options["is_late"] else math.inf,
-        draft=None if draft is None else lambda _: Guessing(text, draft, chooser),
+        constraint=(lambda: First(few)) if few else None,
+        waits_for_adapter=options["waits"],
     )
+    (text, _), draft = _text(request, seeds[request.adapter]), options["draft"]
+    return request if draft is None else replace(request, draft=lambda _: Guessing(text, draft, chooser))
 
 
 @pytest.mark.parametrize("can_branch", [True, False])
 @pytest.mark.parametrize("can_crop", [True, False])
 @settings(max_examples=60, deadline=None)
-@given(script=st.lists(events, max_size=30))
+@given(script=st.lists(events, max_size=30), broken=st.sets(st.sampled_from("ab")))
 def test_whatever_happens_every_text_is_that_of_plain_decoding(
-    can_crop: bool, can_branch: bool, script: list[Any]
+    can_crop: bool, can_branch: bool, script: list[Any], broken: set[str]
 ) -> None:
-    engine = Stepped(HashSource(can_crop=can_crop, can_branch=can_branch), kv_bytes=KV_BYTES, max_running=3)
+    """There is memory for one of the two adapters; the other one is loaded again when it is asked for."""
+    unreadable = set[str]()
+
+    def load(path: Path) -> None:
+        if path.name in unreadable:
+            raise ModelError(f"{path}: unreadable (gone)")
+
+    source = HashSource(can_crop=can_crop, can_branch=can_branch, load=load)
+    engine = Stepped(source, kv_bytes=KV_BYTES, max_running=3, adapter_bytes=1000)
     seeds: dict[str | None, int] = {None: 0} | {name: seed_of(Path(name)) for name in "ab"}
     for name in "ab":
         engine.load_adapter(name, Path(name))
+    unreadable |= broken
     asked, prompts = list[Asked](), list[list[int]]()
     for event in script:
         match event:
             case dict():
-                asked.append(Asked(engine, _request(event, prompts, seeds)))
+                request = _request(event, prompts, seeds)
+                try:
+                    asked.append(Asked(engine, request))
+                except AdapterLoadingError:
+                    assert not request.waits_for_adapter
+                except ModelError as error:
+                    assert "is not loaded" in str(error) or not request.waits_for_adapter
             case ("turn", count):
                 for _ in range(count):
                     engine.turn()
@@ -131,26 +181,37 @@ def test_whatever_happens_every_text_is_that_of_plain_decoding(
                 asked[number % len(asked)].job.is_cancelled = True
             case ("swap", name):
                 engine.unload_adapter(name)
+                unreadable.discard(name)
                 engine.load_adapter(name, Path(name))
+            case ("unreadable", name):
+                unreadable.add(name)
             case ("fail", _):
                 fail_once(engine.base)
+            case ("late", number) if asked:
+                job = asked[number % len(asked)].job
+                job.request = replace(job.request, deadline=0.0)
     engine.finish()
     _check(engine, asked, seeds)
     engine.close()
 
 
+def _is_known(failed: Asked) -> bool:
+    """The forward that the test lets fail, or weights that it makes unreadable."""
+    return "RuntimeError" in str(failed.error) or (failed.request.adapter is not None and "gone" in str(failed.error))
+
+
 def _check(engine: Stepped, asked: Sequence[Asked], seeds: dict[str | None, int]) -> None:
     for one in asked:
-        text, reason = _text(one, seeds), one.reason
+        (text, num_free), reason = _text(one.request, seeds[one.request.adapter]), one.reason
         assert one.ids == text[: len(one.ids)]
         if reason in ("stop", "length"):
-            assert one.ids == text and (reason == "stop") == (len(text) < one.request.max_new_tokens)
+            assert one.ids == text and (reason == "stop") == (num_free < one.request.max_new_tokens)
         elif reason == "deadline":
-            assert one.request.deadline == 0.0
+            assert one.job.request.deadline == 0.0
         elif reason == "superseded":
             assert one.request.client is not None
         else:
-            assert one.job.is_cancelled if one.error is None else "RuntimeError" in str(one.error)
+            assert one.job.is_cancelled if one.error is None else _is_known(one)
     pool = engine._turns.pool
     assert not any(slot.is_held for slot in pool.slots) and pool.num_bytes <= KV_BYTES
     assert all(slot.kv.ids == slot.ids and str(slot.ids[0]) == slot.tenant for slot in pool.slots if slot.ids)  # type: ignore[attr-defined]
