@@ -48,10 +48,12 @@ async def test_ghost_text_appears_and_tab_accepts_it(code: VSCode, fake: FakeSer
     await code.saved("tab.py", "hello(name)\n")
 
 
-async def test_an_opened_file_is_prepared_before_the_first_key(code: VSCode, fake: FakeServer) -> None:
-    await code.open("prepared.py", "one = 1\n")
-    await code.told(lambda: "prepared.py" in [request.document for request in fake.requests])
-    assert [r.body["max_tokens"] for r in fake.requests if r.document == "prepared.py"] == [0]
+async def test_where_the_cursor_rests_is_prepared_before_the_first_key(code: VSCode, fake: FakeServer) -> None:
+    await code.open("prepared.py", "one = 1\n\n")
+    await code.press("ArrowDown")
+    await code.told(
+        lambda: ("one = 1\n", 0) in [(r.body.get("prompt"), r.body.get("max_tokens")) for r in fake.requests]
+    )
 
 
 async def test_its_keys_accept_a_word_and_a_line(code: VSCode, fake: FakeServer) -> None:

@@ -28,7 +28,7 @@ class Extension {
   private server: Server | undefined;
   private turn: Promise<void> = Promise.resolve();
   /** In which a cursor moved last. */
-  private text = "";
+  private text: string | undefined;
 
   constructor(context: vscode.ExtensionContext) {
     this.names = settingNames(context.extension.packageJSON.contributes);
@@ -77,7 +77,7 @@ class Extension {
     };
     this.server = new Server(command, this.names, this.log, events);
     await this.server.start(events);
-    this.server?.focus(vscode.window.activeTextEditor);
+    this.focused(vscode.window.activeTextEditor);
     if (this.state.phase === "starting") {
       this.show({ phase: "running" });
     }
@@ -112,13 +112,14 @@ class Extension {
 
   /** Another folder may have another server, whose state is then the one to show. */
   private focused(editor: vscode.TextEditor | undefined): void {
+    this.text = editor && textOf(editor);
     this.server?.focus(editor);
     this.show();
   }
 
   /** The cursor was put elsewhere. Where typing moves it, the server sees in the text. */
   private moved({ textEditor }: vscode.TextEditorSelectionChangeEvent): void {
-    const text = `${textEditor.document.uri}@${textEditor.document.version}`;
+    const text = textOf(textEditor);
     if (text === this.text && textEditor === vscode.window.activeTextEditor) {
       this.server?.focus(textEditor);
     }
@@ -197,6 +198,11 @@ class Extension {
       await vscode.commands.executeCommand(choice.command);
     }
   }
+}
+
+/** Another string after each edit. */
+function textOf({ document }: vscode.TextEditor): string {
+  return `${document.uri}@${document.version}`;
 }
 
 function settings(): vscode.WorkspaceConfiguration {
