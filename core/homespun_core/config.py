@@ -218,7 +218,7 @@ class Settings:
     max_queue: int = _setting(8, "waiting completions; more are refused with 429", SERVE, low=1)
     max_requests: int = _setting(
         0,
-        "completions on their way; more are refused with 429 unread; 0 is three a core",
+        "completions on their way; more are refused with 429 unread; 0 is six a core",
         SERVE,
         low=0,
     )

@@ -35,15 +35,15 @@ _TURN_S = 60.0
 def places_of(settings: Settings) -> int:
     """Completions on their way at most. vLLM servers do most of the work of theirs: twice what they take at a time.
 
-    Here, three for each core: with more, each takes so long that people have typed on. 200 developers on two cores got
-    8 to 11 suggestions a second with 4 or 6 places, 4 with 12, and 1 with 32; with 4, 20 developers were refused some.
+    Here, six for each core: with three, 20 developers on two cores were refused before any completion got smaller.
+    With many more each takes so long that people have typed on (benchmarks/LOG.md).
     """
     if settings.max_requests:
         return settings.max_requests
     servers = urls_of(settings.vllm_urls)
     if servers:
         return 2 * (CONCURRENCY * len(servers) + settings.max_queue)
-    return max(6, 3 * len(os.sched_getaffinity(0)))
+    return 6 * len(os.sched_getaffinity(0))
 
 
 class Turns:

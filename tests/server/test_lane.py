@@ -21,9 +21,10 @@ from homespun_core.errors import ConfigError
 from homespun_core.types import CLIENT_HEADER, ModelFiles
 from homespun_server import connections, lane
 from homespun_server.access.principal import LOCAL
+from homespun_server.admission import allowance
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
-from homespun_server.engine.protocol import Engine
+from homespun_server.engine.protocol import Engine, EngineLoad
 from homespun_server.lane import Held, Lane, Places, Turns, places_of
 from homespun_server.routes import completions
 
@@ -237,8 +238,26 @@ def test_a_request_for_several_holds_a_place_for_each_that_is_made_at_a_time_if_
     assert places.free == 3 and not places.held
 
 
+@pytest.mark.parametrize(("cores", "prompt_ms"), [(1, 180), (2, 90), (16, 20)])
+async def test_as_more_come_completions_get_smaller_before_anybody_is_refused(
+    cores: int, prompt_ms: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt of which nothing is in the cache takes the engine 90 ms on two cores with AVX-512."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    settings = Settings()
+    inside, told = Inside(places_of(settings)), list[str]()
+    for number in range(200):
+        load = EngineLoad(num_running=0, num_waiting=0, wait_ms=prompt_ms * len(inside.users), step_ms=1.0)
+        less = allowance(load, target_ms=settings.target_ms, priority="typed", snippets=3, max_new_tokens=64).reasons
+        await inside.ask(f"developer {number}")
+        told.append("refused" if inside.refused else less[-1] if less else "whole")
+    assert told[0] == "whole" and told[-1] == "refused"
+    assert told.index("fewer_snippets") < told.index("refused")
+    await inside.release()
+
+
 def test_places_follow_from_cores_or_servers_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, places in ((1, 6), (2, 6), (16, 48)):
+    for cores, places in ((1, 6), (2, 12), (16, 96)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: set(range(n)))
         assert places_of(Settings()) == places
     assert places_of(Settings(vllm_urls="http://a:1, http://b:1", max_queue=8)) == 2 * (2 * 32 + 8)

@@ -77,7 +77,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(formats, "library_paths", lambda: [Path(kind) for kind in made.kinds])
     monkeypatch.setattr(formats, "NativeLibrary", Library)
     monkeypatch.setattr(formats, "_decoder", lambda weights, format: Timed(made, name_of(format)))
-    monkeypatch.setattr(formats.os, "sched_getaffinity", lambda pid: range(6))
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(6))
     return made
 
 
