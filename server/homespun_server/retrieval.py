@@ -28,6 +28,8 @@ class Found:
     snippets: tuple[Snippet, ...]
     outcome: Literal["found", "kept", "partial", "timeout", "error"]
     """`partial`: the deadline left an arm no time, now or when what is kept was found."""
+    is_fewer: bool = False
+    """Whether what is kept was found when fewer were to be retrieved than now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class _Place:
     """Weak, or every place would keep the index it was found in, long after that was replaced."""
     line: int
     at: float
+    limit: int
     found: Found
 
 
@@ -59,14 +62,15 @@ class Retriever:
         line = query.prefix.count("\n")
         place = self._places.get(key)
         if place is not None and place.reader() is reader and _is_near(place, line):
-            return replace(place.found, outcome="kept") if place.found.outcome == "found" else place.found
+            kept = replace(place.found, is_fewer=place.limit < limit)
+            return replace(kept, outcome="kept") if kept.outcome == "found" else kept
         if limit <= 0:
             return Found((), "kept")
         found = await self._within_deadline(reader, query, limit)
         if place is not None and place.reader() is reader and found.outcome in ("timeout", "error"):
             return replace(found, snippets=place.found.snippets)
         if found.outcome in ("found", "partial"):
-            self._places[key] = _Place(ref(reader), line, time.monotonic(), found)
+            self._places[key] = _Place(ref(reader), line, time.monotonic(), limit, found)
             self._places.move_to_end(key)
             if len(self._places) > _MAX_PLACES:
                 self._places.popitem(last=False)

@@ -274,6 +274,8 @@ class Completer:
         found = await self._retriever.search(work.tenant, repository.reader, query, work.allowed.snippets)
         if found.outcome in ("partial", "timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
+        if found.is_fewer:
+            work.degraded.append("fewer_snippets")
         return merged(request.snippets, found.snippets, work.allowed.snippets)
 
     async def _decode(self, work: Work) -> AsyncGenerator[str]:

@@ -118,6 +118,15 @@ async def test_a_search_that_ended_early_says_so_for_as_long_as_its_snippets_sta
     assert len(reader.asked) == 1
 
 
+async def test_snippets_found_while_fewer_were_allowed_say_so_for_as_long_as_they_stay() -> None:
+    retriever, reader = Retriever(deadline_ms=5_000), Reader(_snippets)
+    first = await _search(retriever, reader, _query("a"), limit=1)
+    assert len(first.snippets) == 1 and not first.is_fewer
+    assert await _search(retriever, reader, _query("ab"), limit=3) == Found(first.snippets, "kept", is_fewer=True)
+    assert await _search(retriever, reader, _query("ab"), limit=1) == Found(first.snippets, "kept")
+    assert len(reader.asked) == 1
+
+
 async def test_a_failing_search_is_logged_without_what_was_searched(caplog: Any) -> None:
     def broken(query: SearchQuery, limit: int) -> list[Snippet]:
         raise ValueError("no index")

@@ -446,6 +446,20 @@ async def test_preparing_a_place_ends_no_request_of_the_same_editor(make_complet
     assert (await preparing).completion_tokens == 0
 
 
+async def test_fewer_snippets_are_said_for_as_long_as_they_stay(
+    make_completer: MakeCompleter, loom: LiveRepository, engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A soak saw another text than before, unannounced, from an engine that had been busy seconds ago."""
+    completer = make_completer(loom)
+    with monkeypatch.context() as busy:
+        busy.setattr(engine, "load", loaded(200))
+        first = await completer.complete(REQUEST, "id-1")
+    later = await completer.complete(REQUEST, "id-2")
+    assert first.degraded == later.degraded == ("fewer_snippets",)
+    assert later.snippets == first.snippets
+    assert (await make_completer(loom).complete(REQUEST, "id-3")).degraded == ()
+
+
 async def test_under_load_places_are_not_prepared(
     make_completer: MakeCompleter,
     loom: LiveRepository,
