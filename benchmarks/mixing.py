@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from retrieval import _HEADS, SHIPPED, Frozen, _estimates, opened, snippets_of
+from retrieval import HEADS, Frozen, cells, opened
 
 from homespun_core import postprocess, scoring
 from homespun_core.config import Settings
@@ -39,7 +39,7 @@ from homespun_indexer.reader import IndexReader
 from homespun_server.engine.protocol import EngineRequest
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_trainer.evaluate import MAX_NEW_TOKENS, Score, newline_ids
+from homespun_trainer.evaluate import MAX_NEW_TOKENS, Score, newline_ids, query_of
 from homespun_trainer.summaries import difference, summarise
 
 _CS = (5.0, 20.0, 80.0, 320.0)
@@ -131,7 +131,8 @@ def model_of(frozen: Frozen, files: ModelFiles, engine: TorchEngine) -> Model:
 
 def judged_tasks(frozen: Frozen, model: Model) -> Iterator[Judged]:
     name = frozen.repo.identity.rpartition("/")[2]
-    for task, snippets in zip(frozen.tasks, snippets_of(frozen, 3)[SHIPPED], strict=True):
+    for task in frozen.tasks:
+        snippets = frozen.reader.search(query_of(task), frozen.settings.snippet_count)
         prompt = model.builder.build(
             prefix=task.prefix,
             suffix=task.suffix,
@@ -153,8 +154,8 @@ def table(
 ) -> dict[str, Any]:
     tasks = [one.task for one in reported]
     own = summarise(tasks, alone)
-    print(f"\n{frozen.name}, {len(tasks)} reported\n{'':14} {_HEADS} {'seen':>8} {'novel':>8} {'ms a token':>12}")
-    print(f"{'model alone':14} {_estimates(own, '')}")
+    print(f"\n{frozen.name}, {len(tasks)} reported\n{'':14} {HEADS} {'seen':>8} {'novel':>8} {'ms a token':>12}")
+    print(f"{'model alone':14} {cells(own, '')}")
     rows: dict[str, Any] = {"alone": own.as_json()}
     for c in _CS:
         scores = [_score(one, frozen.reader, model, _weight(c)) for one in reported]
@@ -162,7 +163,7 @@ def table(
         of_seen, of_novel = (_gained(tasks, scores, alone, seen) for seen in (True, False))
         name = f"c = {c:g}{' *' if c == likeliest else ''}"
         print(
-            f"{name:14} {_estimates(change, '+')} {of_seen:+8.1f} {of_novel:+8.1f} {_lookup_ms(frozen, reported):12.2f}"
+            f"{name:14} {cells(change, '+')} {of_seen:+8.1f} {of_novel:+8.1f} {_lookup_ms(frozen, reported):12.2f}"
         )
         rows[name] = change.as_json() | {"seen": of_seen, "novel": of_novel}
     return rows

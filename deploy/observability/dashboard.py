@@ -45,6 +45,7 @@ PANELS: list[tuple[str, str, dict[str, str]]] = [
     ("Indexes put live, by why", "ops", {"{{state}}": "sum by (state) (rate(homespun_indexes_total[1h]))"}),
     ("Push hooks, by outcome", "ops", {"{{outcome}}": "sum by (outcome) (rate(homespun_hooks_total[1h]))"}),
     ("Live adapters", "short", {"{{instance}}": "homespun_adapters"}),
+    ("Adapters loaded again, so far", "short", {"{{instance}}": "homespun_adapter_loads"}),
     ("Jobs, by kind and state", "short", {"{{kind}}, {{state}}": "max by (kind, state) (homespun_jobs)"}),
     (
         "Lost on the way to the database, by why",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -12,6 +12,7 @@ from cronsim import CronSim, CronSimError
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError
 
+_LAST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)\s*-\s*([01]\d|2[0-3]):([0-5]\d)")
 
 
@@ -42,7 +43,8 @@ class Times:
         return next(at for at in starts if at > now)
 
     def in_words(self, at: float) -> str:
-        return f"{self._local(at):%Y-%m-%d %H:%M}"
+        """Settings can name a time after the last year that there is."""
+        return f"{self._local(min(at, _LAST)):%Y-%m-%d %H:%M}"
 
     def _is_open(self, now: float) -> bool:
         assert self.window is not None
