@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.filter.publishing import publish
 from homespun_server.feedback.filter.training import Report, train
 from homespun_server.feedback.store import FeedbackStore, Summary, summary
+
+sys.path.append(str(Path(__file__).parents[1]))  # of the repository, for its tests
 from tests.simulated_users import NO_TASTE, TASTE, Judge, lived, places, unfiltered
 
 _TASTES: Mapping[str, tuple[Mapping[str, float], bool]] = {

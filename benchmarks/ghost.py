@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+sys.path.append(str(Path(__file__).parents[1]))  # of the repository, for its tests
 from tests.e2e.clients.monaco import Monaco, monaco
 from tests.e2e.clients.neovim import Neovim, neovim
 from tests.e2e.command import HOMESPUN

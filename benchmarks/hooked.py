@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Any
 
 from homespun_core import storage
 from homespun_core.paths import DataDir, repo_id
+
+sys.path.append(str(Path(__file__).parents[1]))  # of the repository, for its tests
 from tests.e2e.command import running
 from tests.faults.git_host import hosting
 

@@ -162,9 +162,7 @@ def table(
         change = difference(tasks, scores, alone)
         of_seen, of_novel = (_gained(tasks, scores, alone, seen) for seen in (True, False))
         name = f"c = {c:g}{' *' if c == likeliest else ''}"
-        print(
-            f"{name:14} {cells(change, '+')} {of_seen:+8.1f} {of_novel:+8.1f} {_lookup_ms(frozen, reported):12.2f}"
-        )
+        print(f"{name:14} {cells(change, '+')} {of_seen:+8.1f} {of_novel:+8.1f} {_lookup_ms(frozen, reported):12.2f}")
         rows[name] = change.as_json() | {"seen": of_seen, "novel": of_novel}
     return rows
 

@@ -21,8 +21,9 @@ for name in sys.argv[1:]:
 """
 
 
-def test_every_benchmark_finds_what_it_imports() -> None:
+def test_every_benchmark_finds_what_it_imports(tmp_path: Path) -> None:
     names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
     assert "indexing" in names
-    done = subprocess.run([sys.executable, "-c", _IMPORT_ALL, *names], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", _IMPORT_ALL, *names]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
