@@ -139,8 +139,10 @@ class Subject:
 
 
 def finds(reader: IndexReader, name: str) -> bool:
+    """In the best chunk: the snippet shows a part of it, which need not be that line."""
     query = SearchQuery(prefix=name, suffix="", path=None, language=None)
-    return any(name in snippet.text for snippet in reader.search(query, 1))
+    chunks = [reader.chunk_at(snippet.path, snippet.start_line) for snippet in reader.search(query, 1)]
+    return any(chunk is not None and name in chunk.text for chunk in chunks)
 
 
 def cold(subject: Subject) -> Row:
