@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from homespun_indexer.segment import IndexedFile, Segment
 from homespun_indexer.snapshot import LiveSegment
@@ -35,9 +36,9 @@ class Part:
         self.alive = None if not live.dead else ~np.isin(self.segment.file_of_chunk, list(live.dead))
         """By chunk; None: all are."""
 
-    def is_alive(self, token: int) -> bool:
-        """Whether the file is alive that has this position of the datastore."""
-        return self.segment.file_of_token(token) not in self.dead
+    def are_alive(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the files are alive that have these positions of the datastore."""
+        return ~np.isin(self.segment.files_of_tokens(positions), list(self.dead))
 
     def files(self) -> Iterator[tuple[int, IndexedFile]]:
         return ((i, f) for i, f in enumerate(self.segment.files) if i not in self.dead and f.reason is None)

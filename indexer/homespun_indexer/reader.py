@@ -128,7 +128,7 @@ class IndexReader:
         best = 0
         found: list[tuple[datastore.Datastore, list[int]]] = []
         for part in self._parts:
-            length, places = part.segment.datastore.find(context, part.is_alive if part.dead else None)
+            length, places = part.segment.datastore.find(context, part.are_alive if part.dead else None)
             if places and length >= best:
                 found = [*(found if length == best else ()), (part.segment.datastore, places)]
                 best = length

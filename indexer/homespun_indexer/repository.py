@@ -4,6 +4,7 @@ place."""
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from homespun_indexer.remote import Remote, check, is_url, without_credentials
 logger = logging.getLogger(__name__)
 
 _EVERYTHING = SourceRules()
+_REDIRECTED = re.compile(r"returned error: 30[12378]\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,9 +191,10 @@ def _explained(url: str, branch: str, error: GitFailed) -> RepositoryError:
     shown, reason = hide_credentials(url), hide_credentials(error.reason)
     if _is_branch_unknown(error):
         return RepositoryError(f"{shown}: has no branch {branch!r}")
-    return RepositoryError(
-        f"{shown}: can't be read ({reason}); check the address, the network and your ssh key or token"
-    )
+    remedy = "check the address, the network and your ssh key or token"
+    if _REDIRECTED.search(reason):
+        remedy = "the host sends on to another address, which isn't followed: give that one; often it ends in .git"
+    return RepositoryError(f"{shown}: can't be read ({reason}); {remedy}")
 
 
 def _is_branch_unknown(error: GitFailed) -> bool:

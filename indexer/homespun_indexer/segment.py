@@ -198,8 +198,9 @@ class Segment:
             digest=int(self._arrays["chunk_hashes"][number]),
         )
 
-    def file_of_token(self, position: int) -> int:
-        return int(np.searchsorted(self._token_starts, position, "right")) - 1
+    def files_of_tokens(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The files that have these positions of the datastore."""
+        return np.searchsorted(self._token_starts, positions, "right") - 1
 
     def text(self, file: int, start: int, end: int) -> bytes:
         """The bytes of a file's text from `start` to `end`, or to its end if that comes before."""

@@ -146,7 +146,7 @@ def _with_work_tree(
         entry = memory.find(listed.path, state, before) or _read(root, listed.path, max_bytes, len(repo.head))
         if entry is None:
             continue
-        if before is not None and before.blob == entry.blob:
+        if before is not None and before.blob in (entry.blob, _with_plain_line_ends(entry)):
             entry = before
         memory.keep(listed.path, state, entry)
         entries[listed.path] = entry
@@ -175,6 +175,13 @@ def _is_never_read(path: str) -> bool:
 
 def is_rule_file(path: str) -> bool:
     return path == IGNORE_FILE or path.rpartition("/")[2] == _ATTRIBUTES_FILE
+
+
+def _with_plain_line_ends(entry: Entry) -> str:
+    """Its blob where git writes \\r\\n into working trees (`eol=crlf`, `core.autocrlf`) and \\n into commits."""
+    if entry.content is None or b"\r\n" not in entry.content:
+        return entry.blob
+    return _entry_of(entry.path, entry.content.replace(b"\r\n", b"\n"), len(entry.blob)).blob
 
 
 def _entry_of(path: str, content: bytes, id_length: int) -> Entry:

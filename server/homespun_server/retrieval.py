@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,10 +37,20 @@ class Found:
 class _Place:
     reader: ReferenceType[IndexReader]
     """Weak, or every place would keep the index it was found in, long after that was replaced."""
+    above: frozenset[str]
     line: int
     at: float
     limit: int
     found: Found
+
+    def is_near(self, query: SearchQuery) -> bool:
+        """By the lines that stood above, most of which must still stand around: editors send the end of a long prefix
+        only, so that lines can't be counted in it. Where none stood there, at the top of a file, by counting."""
+        if time.monotonic() - self.at >= _FRESH_S:
+            return False
+        if not self.above:
+            return abs(self.line - _line(query)) <= _NEAR_LINES
+        return 2 * len(self.above & _around(query)) >= len(self.above)
 
 
 class Retriever:
@@ -59,9 +70,8 @@ class Retriever:
         informed. One that fails leaves what the place had, or the prompt would be computed without and then again with.
         """
         key = (tenant, query.path or query.prefix[:200])
-        line = query.prefix.count("\n")
         place = self._places.get(key)
-        if place is not None and place.reader() is reader and _is_near(place, line):
+        if place is not None and place.reader() is reader and place.is_near(query):
             kept = replace(place.found, is_fewer=place.limit < limit)
             return replace(kept, outcome="kept") if kept.outcome == "found" else kept
         if limit <= 0:
@@ -70,7 +80,7 @@ class Retriever:
         if place is not None and place.reader() is reader and found.outcome in ("timeout", "error"):
             return replace(found, snippets=place.found.snippets)
         if found.outcome in ("found", "partial"):
-            self._places[key] = _Place(ref(reader), line, time.monotonic(), limit, found)
+            self._places[key] = _Place(ref(reader), _above(query), _line(query), time.monotonic(), limit, found)
             self._places.move_to_end(key)
             if len(self._places) > _MAX_PLACES:
                 self._places.popitem(last=False)
@@ -92,8 +102,23 @@ class Retriever:
         return Found(tuple(searched.snippets), "found" if searched.is_whole else "partial")
 
 
-def _is_near(place: _Place, line: int) -> bool:
-    return abs(place.line - line) <= _NEAR_LINES and time.monotonic() - place.at < _FRESH_S
+def _line(query: SearchQuery) -> int:
+    return query.prefix.count("\n")
+
+
+def _above(query: SearchQuery) -> frozenset[str]:
+    return _telling(query.prefix.split("\n")[-2 * _NEAR_LINES - 1 : -1])
+
+
+def _around(query: SearchQuery) -> frozenset[str]:
+    """Where the lines above may be when the cursor has moved by a few."""
+    above, below = query.prefix.split("\n"), query.suffix.split("\n", _NEAR_LINES + 1)
+    return _telling([*above[-3 * _NEAR_LINES - 1 : -1], above[-1] + below[0], *below[1 : _NEAR_LINES + 1]])
+
+
+def _telling(lines: Iterable[str]) -> frozenset[str]:
+    """Without brackets and rules, which stand everywhere."""
+    return frozenset(line.strip() for line in lines if any(map(str.isalnum, line)))
 
 
 def _log_failure(future: asyncio.Future[Searched]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,31 @@ def test_a_host_that_never_answers_keeps_nobody_waiting(
     assert "good: 2 files, " in captured.out
     (said,) = [line for line in captured.err.splitlines() if line.startswith("homespun: ")]
     assert said.startswith(f"homespun: {url}: can't be read (no answer within 1 s); check the address")
+
+
+class _Moved(BaseHTTPRequestHandler):
+    """As hosts answer an address without its `.git`."""
+
+    def do_GET(self) -> None:
+        self.send_response(301)
+        self.send_header("Location", self.path.replace("/r/", "/r.git/"))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_host_that_sends_on_is_not_followed_and_the_remedy_says_so(data: DataDir) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Moved) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/r"
+        with pytest.raises(
+            RepositoryError, match=r"error: 301\); the host sends on to another address.* ends in \.git"
+        ):
+            open_repository(url, data, timeout_s=20, progress=SilentProgress())
+        server.shutdown()
+        thread.join()
 
 
 def _processes_that_name(port: int) -> list[Path]:

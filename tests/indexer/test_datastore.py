@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from homespun_indexer.datastore import DEPTH, MAX_HITS, MIN_MATCH, Datastore, agreed, counted, sorted_suffixes, vote
 
@@ -84,6 +85,39 @@ def test_the_longest_match_is_the_one_of_brute_force(files: list[list[int]], con
     files, context = [[i * scale for i in ids] for ids in files], [i * scale for i in context]
     length, positions = build(files).find(context)
     assert (length, placed(files, positions)) == slow_find(files, context)
+
+
+def test_a_match_in_living_files_only_is_that_of_an_index_without_the_dead_ones() -> None:
+    """With more dead hits before the living ones than are looked at at once."""
+    dead, living = [1, 2, 3, 4, 5] * 2_000, [9, 1, 2, 3, 4, 6, 1, 2, 3]
+    store = build([dead, living])
+
+    def are_alive(positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return positions > len(dead)
+
+    length, positions = store.find([0, 1, 2, 3, 4], are_alive)
+    assert (length, placed([dead, living], positions)) == (4, {(1, 5)})
+    assert store.find([1, 2, 3, 4, 5], are_alive) == (0, [])
+    assert store.find([1, 2, 3, 4, 5])[0] == 5
+
+
+@settings(max_examples=200)
+@given(FILES, st.lists(st.integers(0, 4), max_size=40), st.data())
+def test_dead_files_might_as_well_not_be_there(files: list[list[int]], context: list[int], data: st.DataObject) -> None:
+    dead = data.draw(st.sets(st.integers(0, len(files) - 1)))
+    starts = np.cumsum([1, *(len(ids) + 1 for ids in files)])[: len(files)]
+
+    def are_alive(positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return ~np.isin(np.searchsorted(starts, positions, "right") - 1, list(dead))
+
+    length, positions = build(files).find(context, are_alive)
+    assert not {f for f, _ in placed(files, positions)} & dead
+    assert all(files[f][at - length : at] == context[len(context) - length :] for f, at in placed(files, positions))
+    longest = max(
+        (common_end(ids[:at], context) for f, ids in enumerate(files) if f not in dead for at in range(len(ids) + 1)),
+        default=0,
+    )
+    assert length in (longest, 0)
 
 
 @settings(max_examples=200)

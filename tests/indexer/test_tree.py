@@ -194,3 +194,22 @@ def test_a_given_commit_is_listed_whatever_the_working_tree_holds(repo: Path, in
         assert [entry.path for entry in found] == sorted(FILES)
         assert all(entry.content is None for entry in found)
     assert len(list_entries(opened, None, max_bytes=1_000, memory=memory)) == 4
+
+
+@pytest.mark.parametrize("how", ["attributes", "settings"])
+def test_line_ends_that_git_writes_into_working_trees_are_no_change(tmp_path: Path, indexer: Indexer, how: str) -> None:
+    rules = {".gitattributes": "*.cs text eol=crlf\n"} if how == "attributes" else {}
+    repo = make_repo(tmp_path / "r", {"a.cs": "class A\n{\n}\n", **rules})
+    if how == "settings":
+        git(repo, "config", "core.autocrlf", "true")
+    (repo / "a.cs").unlink()
+    git(repo, "checkout", "-q", "--", "a.cs")
+    assert (repo / "a.cs").read_bytes() == b"class A\r\n{\r\n}\r\n"
+
+    def saved() -> list[str]:
+        listed = list_entries(indexer.open(repo), None, max_bytes=1_000, memory=TreeMemory())
+        return [entry.path for entry in listed if entry.content is not None]
+
+    assert saved() == []
+    write(repo, {"a.cs": "class B\r\n{\r\n}\r\n"})
+    assert saved() == ["a.cs"]

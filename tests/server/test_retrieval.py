@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -34,23 +35,56 @@ def _snippets(query: SearchQuery, limit: int) -> list[Snippet]:
     return [Snippet(path="a.py", start_line=1, text=str(len(query.prefix)), score=1.0, source="usage")] * limit
 
 
-def _query(prefix: str, path: str | None = "x.py") -> SearchQuery:
-    return SearchQuery(prefix=prefix, suffix="", path=path, language=None)
+def _query(prefix: str, path: str | None = "x.py", suffix: str = "") -> SearchQuery:
+    return SearchQuery(prefix=prefix, suffix=suffix, path=path, language=None)
 
 
 async def _search(retriever: Retriever, reader: Reader, query: SearchQuery, limit: int = 2) -> Found:
     return await retriever.search("repo", cast(IndexReader, reader), query, limit)
 
 
+_FILE = "".join(f"line_{n} = {n}\n" for n in range(400))
+_SENT = 2_000
+"""Characters before the cursor that the editor sends."""
+
+
+def _at(line: int, typed: str = "") -> SearchQuery:
+    place = _FILE.index(f"line_{line} ")
+    return _query((_FILE[:place] + typed)[-_SENT:], suffix=_FILE[place:])
+
+
 async def test_snippets_stay_while_the_cursor_stays_near() -> None:
     retriever, reader = Retriever(deadline_ms=5_000), Reader(_snippets)
-    first = await _search(retriever, reader, _query("a\n" * 10))
+    first = await _search(retriever, reader, _at(300))
     assert first.outcome == "found" and len(first.snippets) == 2
-    for prefix in ("a\n" * 10 + "typed", "a\n" * 14, "a\n" * 8):
+    near = [_at(300, "typed"), _at(300, "a\nb\nc\nd\n"), *(_at(300 + moved) for moved in range(-4, 5))]
+    for query in near:
+        assert await _search(retriever, reader, query) == Found(first.snippets, "kept")
+    assert len(reader.asked) == 1
+
+
+async def test_lines_above_that_are_edited_keep_the_snippets() -> None:
+    retriever, reader = Retriever(deadline_ms=5_000), Reader(_snippets)
+    first = await _search(retriever, reader, _at(300))
+    edited = _at(300).prefix.replace("line_299", "first").replace("line_298", "second").replace("line_297", "third")
+    assert await _search(retriever, reader, _query(edited, suffix=_at(300).suffix)) == Found(first.snippets, "kept")
+
+
+@pytest.mark.parametrize("line", [200, 290, 310, 399])
+async def test_a_jump_is_searched_anew_however_much_of_the_file_is_sent(line: int) -> None:
+    retriever, reader = Retriever(deadline_ms=5_000), Reader(_snippets)
+    assert _at(300).prefix.count("\n") - _at(310).prefix.count("\n") in (-1, 0, 1), "the lines of both are as many"
+    await _search(retriever, reader, _at(300))
+    assert (await _search(retriever, reader, _at(line))).outcome == "found"
+    assert (await _search(retriever, reader, replace(_at(line), path="y.py"))).outcome == "found"
+
+
+async def test_where_no_line_above_tells_anything_lines_are_counted() -> None:
+    retriever, reader = Retriever(deadline_ms=5_000), Reader(_snippets)
+    first = await _search(retriever, reader, _query("\n" * 10))
+    for prefix in ("\n" * 10 + "typed", "\n" * 14, "\n" * 8):
         assert await _search(retriever, reader, _query(prefix)) == Found(first.snippets, "kept")
-    assert (await _search(retriever, reader, _query("a\n" * 30))).outcome == "found"
-    assert (await _search(retriever, reader, _query("a\n" * 30, "y.py"))).outcome == "found"
-    assert len(reader.asked) == 3
+    assert (await _search(retriever, reader, _query("\n" * 30))).outcome == "found"
 
 
 async def test_a_new_index_is_searched_at_once_and_the_old_one_let_go() -> None:

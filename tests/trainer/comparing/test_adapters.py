@@ -14,6 +14,7 @@ from homespun_core.paths import DataDir
 from homespun_core.personal import Wish, personal_id
 from homespun_core.types import ModelFiles
 from homespun_trainer.comparing import adapters
+from homespun_trainer.heads import corpus_of
 
 FILES = ModelFiles(name="tiny", path="nowhere", family=None, digest="ours", config={})
 ADA = Wish(user="u1", name="ada", authors=("00",), since=1.0)
@@ -109,7 +110,8 @@ def test_where_its_corpus_of_the_repository_ended_is_known_of_one_and_of_several
     publish(data, "@team", "t3", report={"corpus": {"shop, commit": "def"}, "corpora": corpora})
 
     def learned(name: str, repository: str) -> Mapping[str, str]:
-        return adapters.learned_from(adapters.chosen(data, "shop-1", name, FILES, None), repository)
+        adapter = adapters.chosen(data, "shop-1", name, FILES, None)
+        return corpus_of(adapter.report, repository) if adapter else {}
 
     assert learned("v2", "shop-1")["commit"] == "abc"
     assert learned("@team/t3", "shop-1")["commit"] == "def"

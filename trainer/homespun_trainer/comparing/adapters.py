@@ -1,8 +1,7 @@
-"""Which adapter an evaluation is of, as `--adapter` and `--for` name it, and what that one learned from."""
+"""Which adapter an evaluation is of, as `--adapter` and `--for` name it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from homespun_core import registry, storage
@@ -42,15 +41,6 @@ def label(adapter: Adapter, repository: str) -> str:
     """As servers call one that isn't the repository's own."""
     place = adapter.path.parent.name
     return adapter.version if place == repository else f"{place}/{adapter.version}"
-
-
-def learned_from(adapter: Adapter | None, repository: str) -> Mapping[str, str]:
-    """The sources of its corpus of this repository; nothing where it doesn't say, or has none."""
-    report = adapter.report if adapter else {}
-    if "corpora" in report:
-        sources: Mapping[str, str] = report["corpora"].get(repository, {}).get("sources", {})
-        return sources
-    return dict(report.get("corpus", {}))
 
 
 def _place(repository: str, name: str, wish: Wish | None) -> tuple[str, str]:

@@ -33,6 +33,7 @@ from homespun_trainer.cli import opened_engine
 from homespun_trainer.comparing import adapters
 from homespun_trainer.comparing.arms import compare
 from homespun_trainer.comparing.score_log import ScoreLog
+from homespun_trainer.heads import corpus_of
 from homespun_trainer.job import Corpus, Job, Part
 
 SCORES_VERSION = 1
@@ -187,7 +188,7 @@ def _held_out(
 ) -> _HeldOut:
     """By `since` or the adapter's own cut; where whole files were held out from it, these; else as a corpus does."""
     places = wanted.places or settings.eval_tasks
-    learned = adapters.learned_from(adapter, repo.id)
+    learned = corpus_of(adapter.report, repo.id) if adapter else {}
     since = wanted.since or (learned.get("commit") if learned.get("split") == "time" else None)
     if since is None:
         corpus = CorpusReader.open(
