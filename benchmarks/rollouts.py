@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from homespun_core.outcomes import Outcome
+from homespun_core.prompt_versions import PromptVersion
+from homespun_server.rollout.arms import is_in_share
+from homespun_server.rollout.prompts import Trial
 from homespun_server.rollout.stages import Arms, Limits, Stage, State, advance, regression
 
 USERS, ROUNDS, ACCEPTANCE = 30, 8, 0.3
 FACTORS = {"as good": 1.0, "half as often": 0.5, "a third": 1 / 3, "a sixth": 1 / 6, "twice as often": 2.0}
 SAME_SEEDS, OTHER_SEEDS = 300, 100
+TRIAL = Trial([PromptVersion(name="other", changes={"snippet_count": 5})])
 
 
 def asked(rng: random.Random, rates: Mapping[str, float], factor: float, adapter: str, at: float) -> list[Outcome]:
@@ -43,6 +49,30 @@ def watched(seed: int, factor: float) -> str:
         if regression(seen, "v2", "v1", 5.0):
             return "rolled back"
     return "nothing"
+
+
+def tried(seed: int, factor: float, beside: float = 1.0) -> str:
+    """What is said of another prompt that half of the users have, `beside` an adapter that half of them have, too, and
+    accept so many times as often."""
+    rng, seen = random.Random(seed), list[Outcome]()
+    rates = {f"{seed} {user}": rate for user, rate in _rates(rng, 2 * USERS).items()}
+    for _ in range(ROUNDS):
+        for user, rate in rates.items():
+            arm, adapter = TRIAL.drawn(user) or "", "v2" if is_in_share(user, "shop/v2", 50) else "v1"
+            times = (factor if arm == "other" else 1.0) * (beside if adapter == "v2" else 1.0)
+            seen += [replace(o, prompt_version=TRIAL.mark(arm)) for o in asked(rng, {user: rate}, times, adapter, 1.0)]
+        verdict = TRIAL.decisions(TRIAL.arms(seen))["other"].verdict
+        if verdict != "wait":
+            return verdict
+    return "nothing"
+
+
+SIMULATED: Mapping[str, Callable[[int, float], str]] = {
+    "stages": staged,
+    "watch": watched,
+    "prompt": tried,
+    "prompt beside an adapter": partial(tried, beside=2.0),
+}
 
 
 def _verdict(rng: random.Random, rates: Mapping[str, float], num_trying: int, stage: Stage, factor: float) -> str:
@@ -88,10 +118,10 @@ def _outcome(rng: random.Random, user: str, rate: float, adapter: str, at: float
 def main() -> None:
     for name, factor in FACTORS.items():
         seeds = range(SAME_SEEDS if factor == 1.0 else OTHER_SEEDS)
-        for kind, simulate in (("stages", staged), ("watch", watched)):
+        for kind, simulate in SIMULATED.items():
             ends = Counter(simulate(seed, factor) for seed in seeds)
             shares = ", ".join(f"{end} {count / len(seeds):.1%}" for end, count in ends.most_common())
-            print(f"accepted {name:15} {kind:7} {shares}", flush=True)
+            print(f"accepted {name:15} {kind:25} {shares}", flush=True)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ VERBS = {
         "train what has changed enough, once or again and again, and watch how adapters do on fresh code",
     ),
     "adapters": Verb("homespun_server.adapters", "server", "list, compare and choose the adapters that were trained"),
+    "prompts": Verb("homespun_server.rollout.cli", "server", "other prompts that some users try, and how they do"),
     "forget": Verb(
         "homespun_trainer.forget.cli",
         "trainer",

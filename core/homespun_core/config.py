@@ -17,6 +17,7 @@ from typing import Any
 from homespun_core.errors import ConfigError
 from homespun_core.forges import FORGE_TABLE, ForgeConfig, parse_forges
 from homespun_core.notify import NOTIFY_TABLE, NotifyConfig, parse_notify
+from homespun_core.prompt_versions import PROMPT_TABLE, PromptVersion, parse_prompts
 from homespun_core.repositories import TABLE, RepositoryConfig, chosen, nearest, parse_repositories
 from homespun_core.scopes import SCOPE_TABLE, ScopeConfig, parse_scopes
 
@@ -26,6 +27,7 @@ ENV_PREFIX = "HOMESPUN_"
 INDEX, TRAIN, RETRAIN, EVAL, ADAPTERS = "index", "train", "retrain", "eval", "adapters"
 SERVE, LSP, PRETRAIN = "serve", "lsp", "pretrain"
 WORKER, JOBS = "worker", "jobs"
+_TABLES = (TABLE, SCOPE_TABLE, FORGE_TABLE, NOTIFY_TABLE, PROMPT_TABLE)
 METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
@@ -179,6 +181,9 @@ class Settings:
     )
     snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, EVAL, SERVE, PRETRAIN, low=0)
     max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, EVAL, SERVE, low=64)
+    editor_context: bool = _setting(
+        True, "put what editors send along (pieces of other open files) into the prompt", SERVE
+    )
     max_new_tokens: int = _setting(64, "length of a completion at most", SERVE, low=1)
     min_confidence: float = _setting(
         0.1,
@@ -306,6 +311,8 @@ class LoadedSettings:
     """Those that are asked who may read what."""
     notify: tuple[NotifyConfig, ...] = ()
     """Who wants to hear of what happens."""
+    prompts: tuple[PromptVersion, ...] = ()
+    """Other prompts that a share of the users tries."""
 
     def chosen(self, sources: Sequence[str]) -> tuple[RepositoryConfig, ...]:
         """What a command is about that was given these sources or names; all that are configured when given none."""
@@ -338,6 +345,7 @@ def load_settings(
     scopes = parse_scopes(file.pop(SCOPE_TABLE, []), str(path), repositories)
     forges = parse_forges(file.pop(FORGE_TABLE, []), str(path), path.absolute().parent)
     notify = parse_notify(file.pop(NOTIFY_TABLE, []), str(path), environ)
+    prompts = parse_prompts(file.pop(PROMPT_TABLE, []), str(path), _checked)
     layers: list[tuple[str, Mapping[str, object]]] = [
         (str(path), file),
         ("environment", _read_environ(environ)),
@@ -346,12 +354,13 @@ def load_settings(
     for origin, layer in layers:
         for name, value in layer.items():
             if name not in SETTINGS:
-                meant = nearest(name, [*SETTINGS, TABLE, SCOPE_TABLE, NOTIFY_TABLE, FORGE_TABLE], "settings")
+                is_table = isinstance(value, list | dict)
+                meant = nearest(name, _TABLES if is_table else SETTINGS, "tables" if is_table else "settings")
                 raise ConfigError(f"{_spell(name, origin)}: unknown setting{meant}")
             values[name] = _checked(name, value, origin)
             sources[name] = origin
     settings = Settings(**values)  # type: ignore[arg-type]  # each value was checked against its field
-    return LoadedSettings(settings, sources, repositories, scopes, forges, notify)
+    return LoadedSettings(settings, sources, repositories, scopes, forges, notify, prompts)
 
 
 def add_flags(parser: argparse.ArgumentParser, verbs: Iterable[str]) -> None:

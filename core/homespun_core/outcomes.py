@@ -29,3 +29,5 @@ class Outcome:
     latency_ms: float
     verdict: str | None = None
     """Of the show/hide filter: `show`, `hide`, `explore` (shown, though unlikely), `would_hide` (it wasn't used)."""
+    prompt_version: str | None = None
+    """Which prompt it had, of those that are tried (`server/rollout/prompts.py`); None where it was everybody's."""

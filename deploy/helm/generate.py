@@ -15,6 +15,7 @@ import yaml
 from homespun_core.config import SETTINGS
 from homespun_core.forges import ForgeKind
 from homespun_core.notify import EVENTS
+from homespun_core.prompt_versions import VARIED
 from homespun_core.repositories import KEYS
 
 CHART = Path(__file__).parent / "homespun"
@@ -96,7 +97,13 @@ SPECIAL: dict[str, Any] = {
 
 
 def schema(values: Mapping[str, Any]) -> dict[str, Any]:
-    tables = {"repositories": _repositories(), "adapters": _adapters(), "forges": _forges(), "notify": _notify()}
+    tables = {
+        "repositories": _repositories(),
+        "adapters": _adapters(),
+        "forges": _forges(),
+        "notify": _notify(),
+        "prompts": _prompts(),
+    }
     special = SPECIAL | {"settings": _settings()} | tables
     found = _closed(values, "", special)
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart homespun", **found}
@@ -170,6 +177,13 @@ def _notify() -> dict[str, Any]:
     events = {"type": "array", "items": {"anyOf": [{"enum": list(EVENTS)}, {"type": "string", "pattern": r"[*?\[]"}]}}
     properties = {"url": _TEXT, "events": events, "secret_env": _TEXT, "internal": {"type": "boolean"}}
     return _objects(properties, ["url", "secret_env"])
+
+
+def _prompts() -> dict[str, Any]:
+    percent = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100}
+    settings = _settings()["properties"]
+    properties = {"name": _TEXT, "percent": percent, **{name: settings[name] for name in VARIED}}
+    return _objects(properties, ["name"])
 
 
 def readme(text: str, values: Mapping[str, Any]) -> str:

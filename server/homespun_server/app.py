@@ -18,6 +18,7 @@ from homespun_core.errors import ConfigError, ServiceError, StorageError
 from homespun_core.forges import ForgeConfig
 from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
+from homespun_core.prompt_versions import PromptVersion
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_server import open_files, routes
@@ -63,15 +64,17 @@ def build_app(
     notify: Sequence[NotifyConfig] = (),
     origins: Mapping[str, str] | None = None,
     forges: Sequence[ForgeConfig] = (),
+    prompts: Sequence[PromptVersion] = (),
 ) -> FastAPI:
     """The application; its lifespan loads the engine in the background. `app.state.runtime` holds the parts.
 
     `on_loaded` is called in the loading thread, also when loading failed. `scopes` are the shared adapters of the
     settings, `targets` what jobs may be about (without, what is indexed), `notify` who hears of what happens, `origins`
-    says where settings come from that aren't at their defaults, `forges` are asked who may read what. Raises
-    ConfigError when the settings would open the server to a network without asking who is there.
+    says where settings come from that aren't at their defaults, `forges` are asked who may read what, `prompts` are
+    tried by a share of the users. Raises ConfigError when the settings would open the server to a network without
+    asking who is there.
     """
-    runtime = Runtime(settings, model, load_engine, scopes, targets.keeping if targets else frozenset())
+    runtime = Runtime(settings, model, load_engine, scopes, targets.keeping if targets else frozenset(), prompts)
     try:
         check_exposure(settings, has_accounts=runtime.lookup.has_accounts)
         service = SignIn(settings, runtime.database, runtime.lookup)

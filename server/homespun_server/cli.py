@@ -23,6 +23,7 @@ from homespun_core.forges import ForgeConfig
 from homespun_core.logs import configure_logging
 from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
+from homespun_core.prompt_versions import PromptVersion
 from homespun_core.scopes import ScopeConfig
 from homespun_indexer.model_files import resolve_base_model
 from homespun_server import open_files
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if loaded.sources:
         logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))
     targets = Targets(DataDir(loaded.settings.data_root), loaded.repositories, loaded.scopes)
-    return serve(loaded.settings, loaded.scopes, targets, loaded.notify, loaded.sources, loaded.forges)
+    return serve(loaded.settings, loaded.scopes, targets, loaded.notify, loaded.sources, loaded.forges, loaded.prompts)
 
 
 def serve(
@@ -56,6 +57,7 @@ def serve(
     notify: Sequence[NotifyConfig] = (),
     origins: Mapping[str, str] | None = None,
     forges: Sequence[ForgeConfig] = (),
+    prompts: Sequence[PromptVersion] = (),
 ) -> int:
     """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
     open_files.raise_limit()
@@ -84,6 +86,7 @@ def serve(
             notify=notify,
             origins=origins,
             forges=forges,
+            prompts=prompts,
         )
         app.state.is_stopping = lambda: server.should_exit
         with _ending_quietly(server), _announced(DataDir(settings.data_root), url):

@@ -60,6 +60,8 @@ class Explained:
     """The end of the prefix that the model spells again."""
     repository: str | None
     """Name of the one whose code it could know."""
+    prompt_version: str | None
+    """Name of the one that is theirs, where versions are tried."""
     stats: EngineStats | None
     """None where the engine gave nothing."""
     total_ms: float

@@ -17,6 +17,7 @@ from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
+from homespun_core.prompt_versions import PromptVersion
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles, Tokenizer
 from homespun_indexer import forgotten
@@ -38,6 +39,7 @@ from homespun_server.feedback.retention import retention_of
 from homespun_server.feedback.store import FeedbackStore, days_ago
 from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
+from homespun_server.rollout.prompts import Trial
 from homespun_server.rollout.stages import shadow_use
 from homespun_server.services import Completer
 from homespun_server.shadow.shadowing import Shadow
@@ -69,8 +71,10 @@ class Runtime:
         load_engine: EngineLoader,
         scopes: Sequence[ScopeConfig] = (),
         keeping: frozenset[str] = frozenset(),
+        prompts: Sequence[PromptVersion] = (),
     ) -> None:
-        """`keeping`: ids of the repositories whose completions are kept with their prompts."""
+        """`keeping`: ids of the repositories whose completions are kept with their prompts; `prompts` are tried by a
+        share of the users."""
         self.settings, self.model, self.metrics = settings, model, Metrics()
         self._retention = retention_of(settings)
         self.loaded: Loaded | None = None
@@ -88,6 +92,7 @@ class Runtime:
         """None where a person decides."""
         self._trace, self._end_traces = _traces(settings, model)
         self._load_engine, self._scopes, self._keeping = load_engine, scopes, keeping
+        self._trial = Trial(prompts)
         self._thread: threading.Thread | None = None
 
     def start(self, on_loaded: Callable[[Runtime], None]) -> None:
@@ -189,6 +194,7 @@ class Runtime:
             record=self.recorder.record if self.recorder else None,
             trace=self._trace,
             shadow=self._shadow(engine, tokenizer),
+            trial=self._trial,
             keeping=Keeping(self._keeping, model.digest, self.recorder.hold) if self.recorder else None,
             judged=LiveFilter(DataDir(settings.data_root).filters, may_hide=settings.show_filter == "auto").judged,
         )
@@ -225,6 +231,10 @@ class Runtime:
                 raise ConfigError("keep_completions: is about what becomes of them too; set feedback_days above 0")
             if settings.rollout == "automatic":
                 raise ConfigError("rollout: automatic decides on feedback; set feedback_days above 0, or it to manual")
+            if self._trial.tried:
+                raise ConfigError(
+                    "prompt: what becomes of it says which is better; set feedback_days above 0, or take [[prompt]] out"
+                )
             self._forget_feedback()
             return None
         store = FeedbackStore(self.database)

@@ -48,7 +48,9 @@ from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.keeping import Keeping
 from homespun_server.live import LiveRepository, pick
 from homespun_server.metrics import Metrics, outcome_of
+from homespun_server.prompts import Prompts
 from homespun_server.retrieval import Retriever
+from homespun_server.rollout.prompts import Trial
 from homespun_server.shadow.shadowing import Shadow, Silent, ms_per_token
 from homespun_server.snippets import merged
 from homespun_server.telling import Telling
@@ -93,10 +95,11 @@ class Completer:
         trace: Trace = lambda fields: None,
         shadow: Shadow | None = None,
         keeping: Keeping | None = None,
+        trial: Trial | None = None,
     ) -> None:
         """`record` takes what is remembered of each completion, after `judged` added what the show/hide filter says;
         `trace` what is logged of it; `shadow` has a candidate complete the same, for nobody to see;
-        `keeping` is where an admin wants whole completions kept.
+        `keeping` is where an admin wants whole completions kept; `trial` has other prompts for some users.
 
         Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
@@ -109,10 +112,12 @@ class Completer:
                 f"max_new_tokens: {settings.max_new_tokens} leaves {max(0, room)} of the model's"
                 f" {engine.max_context} tokens for the prompt; lower it"
             )
-        limits = PromptLimits(max_tokens=min(settings.max_prompt_tokens, room))
-        self._builder = PromptBuilder(
-            tokenizer=tokenizer, format=format, limits=limits, is_healing=engine.can_constrain
-        )
+
+        def build(own: Settings) -> PromptBuilder:
+            limits = PromptLimits(max_tokens=min(own.max_prompt_tokens, room))
+            return PromptBuilder(tokenizer=tokenizer, format=format, limits=limits, is_healing=engine.can_constrain)
+
+        self._prompts = Prompts(settings, trial or Trial(), build)
         self._vocabulary = Vocabulary(tokenizer.spelled)
         self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms)
         self._recent: OrderedDict[str, Recent] = OrderedDict()
@@ -188,6 +193,7 @@ class Completer:
             prompt=pieces(work.prompt.ids, self._tokenizer.spelled, self._format.ids),
             opening=work.prompt.opening,
             repository=work.repository.name or work.repository.id if work.repository else None,
+            prompt_version=work.prompting.version,
             stats=work.stats,
             total_ms=(time.monotonic() - work.started) * 1e3,
         )
@@ -218,6 +224,7 @@ class Completer:
 
     def _begin(self, request: CompletionRequest) -> Work:
         settings, now = self._settings, time.monotonic()
+        prompting = self._prompts.of(request.whose)
         repository = pick(self._repositories.visible_to(request.readable), request.repo)
         priority: Priority = request.trigger if request.max_new_tokens else "warm"
         prefix, suffix = request.prefix.replace("\r\n", "\n"), request.suffix.replace("\r\n", "\n")
@@ -227,7 +234,7 @@ class Completer:
             self._engine.load(),
             target_ms=settings.target_ms,
             priority=priority,
-            snippets=settings.snippet_count,
+            snippets=prompting.settings.snippet_count,
             max_new_tokens=wanted if request.raw else token_budget(prefix, suffix, wanted),
         )
         return Work(
@@ -242,6 +249,7 @@ class Completer:
             repository=repository,
             priority=priority,
             allowed=allowed,
+            prompting=prompting,
             assembly=Assembly(self._tokenizer.decode, [stop.replace("\r\n", "\n") for stop in request.stop]),
             has_crlf="\r\n" in request.prefix or "\r\n" in request.suffix,
             started=now,
@@ -253,7 +261,7 @@ class Completer:
         request, repository = work.request, work.repository
         snippets = await self._snippets(work)
         work.retrieve_ms = (time.monotonic() - work.started) * 1e3
-        work.prompt = self._builder.build(
+        work.prompt = work.prompting.builder.build(
             prefix=request.prefix,
             suffix=request.suffix,
             path=request.path,
@@ -264,19 +272,20 @@ class Completer:
         work.assembly.opening = work.prompt.opening
 
     async def _snippets(self, work: Work) -> tuple[Snippet, ...]:
-        request, repository = work.request, work.repository
-        if repository is None or repository.reader is None or not self._settings.retrieval:
-            return merged(request.snippets, (), 0)
+        request, repository, settings = work.request, work.repository, work.prompting.settings
+        sent = request.snippets if settings.editor_context else ()
+        if repository is None or repository.reader is None or not settings.retrieval:
+            return merged(sent, (), 0)
         query = SearchQuery(prefix=request.prefix, suffix=request.suffix, path=request.path, language=request.language)
         if work.explains is not None:  # however long it takes: what is found is to be seen
             limit = work.allowed.snippets if work.explains.snippets else 0
             return tuple(await asyncio.to_thread(repository.reader.search, query, limit)) if limit else ()
-        found = await self._retriever.search(work.tenant, repository.reader, query, work.allowed.snippets)
+        found = await self._retriever.search(work.neighbours, repository.reader, query, work.allowed.snippets)
         if found.outcome in ("partial", "timeout", "error"):
             work.degraded.append(f"retrieval_{found.outcome}")
         if found.is_fewer:
             work.degraded.append("fewer_snippets")
-        return merged(request.snippets, found.snippets, work.allowed.snippets)
+        return merged(sent, found.snippets, work.allowed.snippets)
 
     async def _decode(self, work: Work) -> AsyncGenerator[str]:
         """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""
@@ -451,5 +460,5 @@ class Completer:
         if fact.verdict == "hide":
             return replace(completion, text="", tokens=(), hidden_by="filter")
         if self._keeping is not None:
-            self._keeping.consider(fact, work, completion, self._builder)
+            self._keeping.consider(fact, work, completion, work.prompting.builder)
         return completion

@@ -64,6 +64,7 @@ def attributes(fields: Mapping[str, Any], model: str) -> dict[str, str | int]:
         "homespun.outcome": fields["outcome"],
         "homespun.adapter": fields["adapter"],
         "homespun.repository": fields["repo"],
+        "homespun.prompt_version": fields.get("prompt_version"),
     }
     return {name: value for name, value in found.items() if value is not None}
 

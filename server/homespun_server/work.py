@@ -17,6 +17,7 @@ from homespun_server.explained import Layers
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.features import features
 from homespun_server.live import LiveRepository
+from homespun_server.prompts import Prompting
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Work:
     repository: LiveRepository | None
     priority: Priority
     allowed: Allowance
+    prompting: Prompting
     assembly: Assembly
     has_crlf: bool
     started: float
@@ -56,6 +58,12 @@ class Work:
         if self.explains is not None:
             return f"explained/{self.started}"
         return "/".join(filter(None, (self.repository.id if self.repository else "", self.request.account)))
+
+    @property
+    def neighbours(self) -> str:
+        """Who shares the snippets that stay at a place: of a tenant, those whose prompts are of one version."""
+        version = self.prompting.version
+        return self.tenant if version is None else f"{self.tenant}\0{version}"
 
     def has_no_time_left(self) -> bool:
         """Asked after each token; counted from the first one, and only once there is a whole line."""
@@ -103,6 +111,7 @@ def fact_of(request_id: str, work: Work, completion: Completion) -> CompletionFa
         latency_ms=latency_ms,
         features=features(request, completion, logprobs, is_invoked=work.priority == "invoked"),
         editor=request.editor,
+        prompt_version=work.prompting.mark,
         is_ahead=work.priority == "ahead",
     )
 
@@ -134,7 +143,7 @@ def _index_stands(work: Work) -> str | None:
 
 
 def fields_of(request_id: str, work: Work, outcome: str) -> Mapping[str, Any]:
-    stats = work.stats
+    stats, version = work.stats, work.prompting.version
     return {
         "id": request_id,
         "repo": work.repository.id if work.repository else None,
@@ -150,4 +159,5 @@ def fields_of(request_id: str, work: Work, outcome: str) -> Mapping[str, Any]:
         "prefill_ms": stats.prefill_ms if stats else 0.0,
         "decode_ms": stats.decode_ms if stats else 0.0,
         "total_ms": (time.monotonic() - work.started) * 1e3,
+        **({} if version is None else {"prompt_version": version}),
     }

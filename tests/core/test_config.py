@@ -42,6 +42,7 @@ def test_flags_beat_environment_beats_file_beats_default(here: Path) -> None:
     ("file", "environ", "flags", "message"),
     [
         ("prot = 1", {}, {}, "homespun.toml: prot: unknown setting; did you mean 'port'?"),
+        ("[[promt]]\nname = 'a'", {}, {}, "homespun.toml: promt: unknown setting; did you mean 'prompt'?"),
         (
             "",
             {"HOMESPUN_TRAIN_MINUTE": "1"},

@@ -126,11 +126,13 @@ def test_settings_reach_homespun_with_their_types(tmp_path: Path) -> None:
         "adapters": [{"name": "team", "repositories": "all"}],
         "forges": [{"kind": "gitlab", "url": "https://git.example.com", "token_env": "FORGE_TOKEN"}],
         "notify": [{"url": "https://chat.example.com/x", "events": ["job.failed"], "secret_env": "NOTIFY_SECRET"}],
+        "prompts": [{"name": "bare", "percent": 12.5, "retrieval": False, "max_prompt_tokens": 1_600}],
     }
     values.write_text(yaml.safe_dump(given))
     words = (*SINGLE, "--values", str(values))
     read = settings(*words)
     tables = {"repository": "repositories", "adapter": "adapters", "forge": "forges", "notify": "notify"}
+    tables["prompt"] = "prompts"
     assert read == given["settings"] | {table: given[name] for table, name in tables.items()}
     file = tmp_path / "homespun.toml"
     file.write_text(settings_file(*words))
@@ -139,6 +141,7 @@ def test_settings_reach_homespun_with_their_types(tmp_path: Path) -> None:
     assert [scope.name for scope in loaded.scopes] == ["team"]
     assert [forge.host for forge in loaded.forges] == ["git.example.com"]
     assert [notify.events for notify in loaded.notify] == [("job.failed",)]
+    assert [(version.name, version.percent) for version in loaded.prompts] == [("bare", 12.5)]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -28,11 +28,13 @@ from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles, SilentProgress, Tokenizer
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.database.opening import open_database
 from homespun_server.engine.budget import StepCosts
 from homespun_server.engine.torch_engine import TorchEngine
+from homespun_server.live import LiveRepository
 from tests.postgres import Cluster, Unavailable
 
 logging.disable_progress_bar()
@@ -180,6 +182,14 @@ class Indexed:
 
     def _git(self, *words: str) -> None:
         subprocess.run(["git", *words], cwd=self.work_tree, check=True, capture_output=True)
+
+
+@pytest.fixture
+def loom(indexed: Indexed, tokenizer: Tokenizer) -> Iterator[LiveRepository]:
+    (index,) = indexed.data.index_root.iterdir()
+    path = next(p for p in index.iterdir() if (p / "manifest.json").is_file())
+    with IndexReader.open(path, tokenizer) as reader:
+        yield LiveRepository(id="loom-1", identity=str(indexed.work_tree), name="loom", reader=reader, index_path=path)
 
 
 def _source(name: str) -> str:

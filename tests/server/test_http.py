@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, ModelError
+from homespun_core.prompt_versions import PromptVersion
 from homespun_core.types import ModelFiles
 from homespun_server.app import build_app
 from homespun_server.engine.protocol import Engine
@@ -29,8 +30,14 @@ BODY = {"prompt": "def add(a, b):\n    return", "max_tokens": 8}
 class Started:
     """An app whose parts are loaded, as its lifespan would."""
 
-    def __init__(self, settings: Settings, model: ModelFiles, load_engine: EngineLoader = load_torch_engine) -> None:
-        self.app: FastAPI = build_app(settings, model, load_engine)
+    def __init__(
+        self,
+        settings: Settings,
+        model: ModelFiles,
+        load_engine: EngineLoader = load_torch_engine,
+        prompts: Sequence[PromptVersion] = (),
+    ) -> None:
+        self.app: FastAPI = build_app(settings, model, load_engine, prompts=prompts)
         self.runtime: Runtime = self.app.state.runtime
         self.loaded = threading.Event()
         self.runtime.start(lambda runtime: self.loaded.set())

@@ -19,7 +19,7 @@ from homespun_core.fim import FimFormat
 from homespun_core.logs import JsonLines, TextLines
 from homespun_core.postprocess import finish
 from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Tokenizer
-from homespun_indexer.reader import IndexReader, Searched
+from homespun_indexer.reader import Searched
 from homespun_server import services, work
 from homespun_server.engine.decoders.protocol import Decoder
 from homespun_server.engine.decoders.source import open_source
@@ -31,7 +31,6 @@ from homespun_server.feedback.facts import CompletionFact
 from homespun_server.live import LiveRepository
 from homespun_server.metrics import Metrics
 from homespun_server.services import Completer
-from tests.server.conftest import Indexed
 from tests.server.engine.hash_decoder import wait_until
 
 PREFIX = """from loomworks.spans import span
@@ -102,14 +101,6 @@ def make_completer(
         completer.close()
 
 
-@pytest.fixture
-def loom(indexed: Indexed, tokenizer: Tokenizer) -> Iterator[LiveRepository]:
-    (index,) = indexed.data.index_root.iterdir()
-    path = next(p for p in index.iterdir() if (p / "manifest.json").is_file())
-    with IndexReader.open(path, tokenizer) as reader:
-        yield LiveRepository(id="loom-1", identity=str(indexed.work_tree), name="loom", reader=reader, index_path=path)
-
-
 async def test_a_completion_has_snippets_of_the_repository_and_says_what_it_cost(
     make_completer: MakeCompleter, loom: LiveRepository
 ) -> None:
@@ -136,7 +127,7 @@ async def test_speculation_and_early_stopping_leave_the_text_as_it_is(
             prefix=PREFIX[:cut], suffix=PREFIX[cut + 30 :], path="invoice.py", max_new_tokens=24
         )
         completion = await completer.complete(request, "id")
-        prompt = completer._builder.build(
+        prompt = completer._prompts.of(None).builder.build(
             prefix=request.prefix,
             suffix=request.suffix,
             path="invoice.py",

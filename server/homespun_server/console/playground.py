@@ -62,6 +62,7 @@ def as_json(request: CompletionRequest, ladder: Sequence[Explained]) -> dict[str
     return {
         "path": request.path,
         "repository": last.repository,
+        "prompt_version": last.prompt_version,
         "arms": [_arm(rung) for rung in ladder],
         "compared": [asdict(row) for row in compared(ladder)],
         "snippets": [
@@ -115,7 +116,10 @@ def compared(ladder: Sequence[Explained]) -> list[Row]:
     """Times and counts of all rungs, side by side."""
     timings = [rung.completion.timings for rung in ladder]
     stats = [rung.stats for rung in ladder]
+    version = ladder[-1].prompt_version
+    tried = [] if version is None else [Row(title="prompt version", values=[version] * len(ladder))]
     return [
+        *tried,
         Row(title="adapter", values=[(rung.completion.adapter or "none").rpartition("/")[2] for rung in ladder]),
         Row(title="snippets", values=[str(len(rung.completion.snippets)) for rung in ladder]),
         Row(title="tokens in the prompt", values=[f"{rung.completion.prompt_tokens:,}" for rung in ladder]),

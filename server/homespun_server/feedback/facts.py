@@ -34,6 +34,8 @@ class CompletionFact:
     """That something of it is kept, as the live filter has it."""
     verdict: Verdict | None = None
     editor: str | None = None
+    prompt_version: str | None = None
+    """As in `Outcome`."""
     is_ahead: bool = False
     """Made before anybody wanted it: an opportunity only once it is shown."""
 

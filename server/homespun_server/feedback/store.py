@@ -45,22 +45,36 @@ class FeedbackStore:
             whole.write(connection, kept)
             return _write_events(connection, [f for f in facts if isinstance(f, Event)])
 
-    def outcomes(self, repository: str | None, since: float, until: float | None = None) -> Sequence[Outcome]:
-        """Those of one repository (None: of all) asked for from `since` until those that can still change; by time."""
-        return [outcome for outcome, _ in self.remembered(repository, since, until)]
+    def outcomes(
+        self,
+        repository: str | None,
+        since: float,
+        until: float | None = None,
+        prompt_versions: Collection[str] | None = None,
+    ) -> Sequence[Outcome]:
+        """Those of one repository (None: of all) asked for from `since` until those that can still change, with one of
+        these prompts (None: with any); by time."""
+        return [outcome for outcome, _ in self.remembered(repository, since, until, prompt_versions)]
 
     def remembered(
-        self, repository: str | None, since: float, until: float | None = None
+        self,
+        repository: str | None,
+        since: float,
+        until: float | None = None,
+        prompt_versions: Collection[str] | None = None,
     ) -> Sequence[tuple[Outcome, Mapping[str, float]]]:
         """The same with the features of each. Of days of which something was deleted for its age, none: who was shown
         and not what was accepted would prove the wrong thing."""
         until = time.time() - SETTLED_S if until is None else until
         with self._engine.connect() as connection:
             since = max(since, sums.complete_since(connection))
-        query = select(completions).where(completions.c.time >= since, completions.c.time < until)
+        wanted = (completions.c.time >= since) & (completions.c.time < until)
+        if prompt_versions is not None:
+            wanted &= completions.c.prompt_version.in_(prompt_versions)
+        told = select(events).join(completions).where(wanted)
+        query = select(completions).where(wanted)
         if repository is not None:
             query = query.where(completions.c.repository == repository)
-        told = select(events).join(completions).where(completions.c.time >= since, completions.c.time < until)
         by_completion: dict[str, dict[EventKind, int]] = {}
         with self._engine.connect() as connection:
             for row in connection.execute(told):
@@ -195,7 +209,8 @@ def _outcome(row: Mapping[str, object], told: Mapping[EventKind, int]) -> Outcom
     """Where a client doesn't look what is kept, all that was accepted counts as kept."""
     accepted = told.get("accepted", 0)
     kept = told.get("kept", told.get("saved", accepted))
-    own = {name: row[name] for name in ("time", "user", "repository", "language", "adapter", "latency_ms", "verdict")}
+    same = ("time", "user", "repository", "language", "adapter", "latency_ms", "verdict", "prompt_version")
+    own = {name: row[name] for name in same}
     return Outcome(
         completion=row["id"],  # type: ignore[arg-type]  # the columns have the types of the fields
         **own,  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ completions = Table(
     Column("probability", Float),
     Column("verdict", String(16)),
     Column("editor", String(64)),
+    Column("prompt_version", String(64)),
     Index("ix_completions_repository_time", "repository", "time"),
 )
 events = Table(

@@ -37,7 +37,7 @@ def decide(champion: Sequence[Outcome], candidate: Sequence[Outcome], alpha: flo
     for name, measure in losses.items():
         more = difference(champion, candidate, measure, 2 * alpha / len(losses))
         if more.is_gain:
-            return Decision(verdict="reject", reason=f"worse with the candidate: {name} ({_range(more)})")
+            return Decision(verdict="reject", reason=f"users are worse off: {name} (loss {_range(more)})")
     kept = difference(champion, candidate, lambda o: o.kept_characters, 2 * alpha)
     reason = f"kept characters per opportunity: {_range(kept)}"
     return Decision(verdict="approve" if kept.is_gain else "wait", reason=reason)

@@ -27,7 +27,7 @@ from homespun_server.shadow.decision import seen
 
 def describe(data: DataDir, repos: Sequence[str], settings: Settings) -> dict[str, Any]:
     """By repository, as JSON values. Only reads."""
-    store = _store(data, settings)
+    store = store_of(data, settings)
     try:
         return {repo: rollout_of(data.adapters(repo), store, settings) for repo in repos}
     finally:
@@ -41,7 +41,7 @@ def render(state: dict[str, Any]) -> str:
     return "\n\n".join("\n".join([repo, *_lines(facts)]) for repo, facts in state.items())
 
 
-def _store(data: DataDir, settings: Settings) -> FeedbackStore | None:
+def store_of(data: DataDir, settings: Settings) -> FeedbackStore | None:
     """None where nothing was recorded yet: looking must not make a database."""
     if not settings.database_url and not data.database.exists():
         return None
@@ -80,10 +80,10 @@ def _offered(events: Sequence[Event], version: str) -> float | None:
 
 
 def _numbers(found: Arms) -> dict[str, dict[str, Any]]:
-    return {"champion": _arm(found.champion), "candidate": _arm(found.candidate)}
+    return {"champion": numbers_of(found.champion), "candidate": numbers_of(found.candidate)}
 
 
-def _arm(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def numbers_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     counts, latencies = summary(outcomes), [o.latency_ms for o in outcomes]
     return asdict(counts) | {
         "users": len({o.user for o in outcomes}),
@@ -103,7 +103,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     return [
         f"  {facts['candidate']} is tried by {share}",
         *(f"  {line}" for line in _in_shadow(facts.get("shadow"))),
-        *(f"  {line}" for line in _table(facts["arms"])),
+        *(f"  {line}" for line in table_of(facts["arms"])),
         f"  {facts['reason']}",
         f"  {_who(facts)}",
     ]
@@ -135,7 +135,7 @@ def _who(facts: dict[str, Any]) -> str:
     return f"a person decides (homespun adapters approve, reject){said}"
 
 
-def _table(numbers: dict[str, dict[str, Any]]) -> list[str]:
+def table_of(numbers: dict[str, dict[str, Any]]) -> list[str]:
     rows = [("", "users", "completions", "accepted", "of those shown", "kept per completion", "95th percentile")]
     for name, arm in numbers.items():
         late = "" if arm["p95_ms"] is None else f"{arm['p95_ms']:.0f} ms"

@@ -40,6 +40,7 @@ _ARM = reply(
 _EXPLAINED = reply(
     path=optional(TEXT),
     repository=optional(TEXT),
+    prompt_version=optional(TEXT),
     arms=listed(_ARM),
     compared=listed(reply(title=TEXT, values=listed(TEXT))),
     snippets=listed(_SNIPPET),

@@ -50,6 +50,16 @@ def store(database: Engine) -> FeedbackStore:
     return FeedbackStore(database)
 
 
+def test_outcomes_of_a_trial_are_found_by_their_prompts_and_older_ones_have_none(store: FeedbackStore) -> None:
+    tried = replace(fact("b"), prompt_version="0a1b/five")
+    store.write(
+        [fact("a"), tried, replace(fact("c"), prompt_version="9c9c/five"), told("b", "accepted"), told("a", "shown")]
+    )
+    (found,) = store.outcomes(None, 0, prompt_versions=["0a1b/five", "0a1b/plain"])
+    assert (found.completion, found.prompt_version, found.is_accepted) == ("b", "0a1b/five", True)
+    assert [o.prompt_version for o in store.outcomes(None, 0)] == [None, "0a1b/five", "9c9c/five"]
+
+
 def test_a_completion_and_its_events_are_one_outcome(store: FeedbackStore) -> None:
     store.write([fact("a"), told("a", "shown", 0), told("a", "accepted", 12), told("a", "kept", 7)])
     (outcome,) = store.outcomes("shop", 0)
