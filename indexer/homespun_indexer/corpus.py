@@ -35,6 +35,8 @@ from homespun_indexer.tree import BlobReader
 KIND = "corpus"
 FORMAT = 3
 """3: documents.jsonl with weights, recent lines and authors; files.jsonl, tasks.jsonl, report.json."""
+CHOICE = 2
+"""Goes up when other files of the same commit are learned from or held out. 2: licences by family."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -99,7 +101,7 @@ def build_corpus(
     parent = data.corpus(owner.place if owner else repo.id)
     requests = forgotten.about(forgotten.load(data), repo.id)
     limits = (settings.max_file_kb, repo.max_repo_mb or settings.max_repo_mb)
-    options = [FORMAT, RULES_VERSION, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
+    options = [FORMAT, RULES_VERSION, CHOICE, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
     options += [forgotten.key(requests)] if requests else []
     options += [list(owner.authors)] if owner else []
     fingerprint = storage.fingerprint(repo.identity, repo.head, options)

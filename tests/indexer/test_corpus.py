@@ -264,6 +264,17 @@ def test_every_file_has_a_reason_or_is_a_document(tmp_path: Path, indexer: Index
     assert "near duplicate 1" in said and "licence 2" in said and f"{len(documents)} files" in said
 
 
+def test_a_repository_under_copyleft_learns_from_its_own_files(tmp_path: Path, indexer: Indexer) -> None:
+    """Of one laid out like the Linux kernel nothing was left: the text of version 2 was taken for the LGPL."""
+    spdx = "# SPDX-License-Identifier: GPL-2.0\n"
+    files = {f"drivers/d{i}.py": spdx + body(i, 9) for i in range(8)}
+    files["COPYING"] = "GNU GENERAL PUBLIC LICENSE\nVersion 2\n(... the GNU Lesser General Public License instead.)\n"
+    files["other.py"] = "# GNU Affero General Public License\n" + body(9, 9)
+    read = corpus(indexer, make_repo(tmp_path / "r", files))
+    left = set(files) - read.held_out - {"COPYING", "other.py"}
+    assert len(left) > 4 and {d.path for d in read.documents()} == left
+
+
 def test_documents_know_what_was_written_lately(long_history: Path, indexer: Indexer) -> None:
     documents = list(corpus(indexer, long_history).documents())
     assert all(d.recent and d.weight > 0 for d in documents)
