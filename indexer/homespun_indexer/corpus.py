@@ -151,6 +151,10 @@ class CorpusReader:
         for row in self._rows("files.jsonl"):
             yield FileRecord(**_as_tuples(row))
 
+    def unlearnable(self) -> frozenset[str]:
+        """Paths whose text the index has, and nothing may be learned of."""
+        return frozenset(f.path for f in self.files() if f.reason in (filters.FORGOTTEN, filters.LICENCE))
+
     def tasks(self) -> list[EvalTask]:
         return [EvalTask(**row) for row in self._rows("tasks.jsonl")]
 

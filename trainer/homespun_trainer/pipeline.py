@@ -33,7 +33,7 @@ from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult
 
 logger = logging.getLogger(__name__)
 
-RECIPE_VERSION = 9
+RECIPE_VERSION = 10
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
@@ -237,7 +237,7 @@ def _split(documents: Sequence[Document]) -> tuple[Sequence[Document], Sequence[
 def _stream(
     job: Job, part: Part, builder: PromptBuilder, documents: Sequence[Document], mix: Mix, seed: int
 ) -> ExampleStream:
-    retrieve = part.corpus.retrieve if job.settings.retrieval else None
+    retrieve = part.corpus.learnable_snippets if job.settings.retrieval else None
     return ExampleStream(documents, builder=builder, repo=part.name, seed=seed, retrieve=retrieve, mix=mix)
 
 
