@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -207,7 +207,8 @@ def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
 
 
 def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Example]]:
-    """The stream to train on, and examples of other files that tell when it is enough."""
+    """The stream to train on, and examples of other files that tell when it is enough; none where no such file has a
+    line to ask for."""
     builder, seed = job.prompt_builder(recipe.prompt_tokens), job.settings.seed
     learned, looked_at = {}, {}
     for part in learnable(job.parts):
@@ -216,8 +217,10 @@ def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Examp
         if held_out:
             bare = replace(mix, prefix_weight=0.0, suffix_weight=0.0)
             looked_at[part.id] = _stream(job, part, builder, held_out, bare, seed + 1)
-    num_looks = sizing.num_held_out(job.settings.train_minutes)
-    looks = Mixture(looked_at, seed + 1).batch(0, num_looks) if looked_at else []
+    looks: list[Example] = []
+    for number in range(sizing.num_held_out(job.settings.train_minutes) if looked_at else 0):
+        with suppress(TooLittleCode):
+            looks.append(Mixture(looked_at, seed + 1).example(number))
     return Mixture(learned, seed), looks
 
 
