@@ -19,6 +19,7 @@ from homespun_core.types import SilentProgress
 from homespun_indexer import forgotten
 from homespun_indexer.corpus import CorpusReader, build_corpus, summary
 from homespun_indexer.forgotten import Forgotten
+from homespun_indexer.near_duplicates import THRESHOLD, similarity
 from homespun_indexer.people import author_hash
 from homespun_indexer.repository import at_commit
 from tests.indexer.answers import texts_of
@@ -185,6 +186,19 @@ def test_a_copy_of_a_held_out_file_is_held_out_too(tmp_path: Path, indexer: Inde
     assert {p.removeprefix("copy/") for p in read.held_out} == {p for p in read.held_out if not p.startswith("copy/")}
     index = indexer.index(path, commit=read.cut, exclude=read.held_out)
     frozen = texts_of(index).split("\n")
+    assert all(t.prefix.rpartition("\n")[2] + t.middle not in frozen for t in read.tasks())
+
+
+def test_a_near_copy_of_a_held_out_file_is_held_out_too(tmp_path: Path, indexer: Indexer) -> None:
+    """Near duplicates were looked for among the other files alone. What an adapter knew of the copy counted as gain."""
+    files = {f"file_{i}.py": body(i, 40) for i in range(60)}
+    copies = {f"copy/{name}": text.replace("option=7", "option=8") for name, text in files.items()}
+    read = corpus(indexer, make_repo(tmp_path / "r", files | copies))
+    assert {p.removeprefix("copy/") for p in read.held_out} == {p for p in read.held_out if not p.startswith("copy/")}
+    assert 1 <= len(read.held_out) < 60 and read.report["skipped"]["held out"] == len(read.held_out)
+    held_out = [(files | copies)[path] for path in read.held_out]
+    assert not any(similarity(d.text, text) >= THRESHOLD for d in read.documents() for text in held_out)
+    frozen = texts_of(indexer.index(tmp_path / "r", commit=read.cut, exclude=read.held_out)).split("\n")
     assert all(t.prefix.rpartition("\n")[2] + t.middle not in frozen for t in read.tasks())
 
 
