@@ -8,13 +8,16 @@ Pure: texts in, verdicts out. Identifiers: https://spdx.org/licenses.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 
 UNKNOWN = "unknown"
 HEAD_CHARS = 3_000
 """Where a file says its licence; further down, licences are talked about."""
 
 _LICENCE_FILE = re.compile(r"(?:\w+[-_])?(?:LICEN[CS]E|COPYING|UNLICENSE)(?:[-._][\w.-]+)?", re.IGNORECASE)
+_OTHERS = re.compile(r"third|3rd|vendor|bundle|dependenc|external", re.IGNORECASE)
+"""In the name of a licence file: it is about code that isn't the repository's own."""
 _NOT_TEXT = re.compile(r"\.(?:py|go|js|ts|tsx|java|rb|rs|c|h|cs|kt|php|sh|json|ya?ml|html)$", re.IGNORECASE)
 _PERMISSIVE = frozenset(
     """
@@ -25,12 +28,12 @@ _PERMISSIVE = frozenset(
     """.split()  # noqa: SIM905 (one name a line would be a page)
 )
 _INNERMOST = re.compile(r"\(([^()]*)\)")
+_FINE, _NOT_FINE = "=", "!"
+"""What stands in brackets, once it is looked at; no identifier has these characters."""
+_VERSION = re.compile(r"-v?\d")
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+()\- \t]{2,200})")
 _TEXTS: tuple[tuple[str, str], ...] = (
     # A permissive licence may mention others; what forbids comes first all the same, since it is rarely only mentioned.
-    ("agpl-3.0", r"gnu affero general public licen[cs]e"),
-    ("lgpl-3.0", r"gnu (?:lesser|library) general public licen[cs]e"),
-    ("gpl-3.0", r"gnu general public licen[cs]e|\bgplv?[23]\b"),
     ("mpl-2.0", r"mozilla public licen[cs]e"),
     ("epl-2.0", r"eclipse public licen[cs]e"),
     ("cddl-1.0", r"common development and distribution licen[cs]e"),
@@ -51,6 +54,9 @@ _TEXTS: tuple[tuple[str, str], ...] = (
     ("wtfpl", r"do what the fuck you want"),
     ("psf-2.0", r"python software foundation licen[cs]e"),
 )
+_GNU = re.compile(r"gnu (affero |lesser |library )?general public licen[cs]e|\bgplv?[23]\b")
+"""The first mention counts: version 2 of the GPL recommends the LGPL to some in its third sentence."""
+_GNU_NAMES = {None: "gpl-3.0", "affero ": "agpl-3.0", "lesser ": "lgpl-3.0", "library ": "lgpl-3.0"}
 _KNOWN = tuple((name, re.compile(pattern)) for name, pattern in _TEXTS)
 _SHORT = 400
 _NAMES = re.compile(
@@ -73,23 +79,43 @@ def licence_of(text: str) -> str | None:
     if not any(mark in low for mark in _MARKS):
         return None
     plain = re.sub(r"[\s#*/;\"-]+", " ", low)
+    if (gnu := _GNU.search(plain)) is not None:
+        return _GNU_NAMES[gnu[1]]
     return next((name for name, pattern in _KNOWN if pattern.search(plain)), None)
 
 
 def is_permissive(licence: str) -> bool:
     """Of an SPDX expression: one of its alternatives, with everything that this one joins by AND or WITH."""
-    words = licence.lower()
+    return _allows(licence, _is_named)
+
+
+def _allows(expression: str, is_fine: Callable[[str], bool]) -> bool:
+    words = expression.lower()
     while (inner := _INNERMOST.search(words)) is not None:
-        words = f"{words[: inner.start()]} {'mit' if is_permissive(inner[1]) else UNKNOWN} {words[inner.end() :]}"
+        words = f"{words[: inner.start()]} {_FINE if _allows(inner[1], is_fine) else _NOT_FINE} {words[inner.end() :]}"
     return any(
-        all(_is_named(part) for part in re.split(r"\sand\s", alternative))
+        all(name == _FINE or (name != _NOT_FINE and is_fine(name)) for name in _identifiers(alternative))
         for alternative in words.strip("() ").split(" or ")
     )
 
 
-def _is_named(part: str) -> bool:
-    name = part.partition(" with ")[0].strip().removesuffix("+").removesuffix("-only").removesuffix("-or-later")
-    return name in _PERMISSIVE
+def _identifiers(expression: str) -> list[str]:
+    parts = re.split(r"\s(?:and|or)\s", re.sub("[()]", " ", expression.lower()))
+    return [part.partition(" with ")[0].strip() for part in parts]
+
+
+def _is_named(name: str) -> bool:
+    return name.removesuffix("+").removesuffix("-only").removesuffix("-or-later") in _PERMISSIVE
+
+
+def _family(name: str) -> str:
+    """Without version: the texts of two versions begin with the same words."""
+    return _VERSION.split(name)[0]
+
+
+def _is_private(name: str) -> bool:
+    """What companies write into their own files; npm's `UNLICENSED` is no licence at all."""
+    return name == "unlicensed" or name.startswith("licenseref-")
 
 
 def licence_of_file(text: str) -> str | None:
@@ -100,22 +126,33 @@ def licence_of_file(text: str) -> str | None:
     return found or joined.join(sorted({n.lower() for n in names})) or None
 
 
-def folder_licences(texts: Mapping[str, str]) -> dict[str, str]:
-    """Folder -> licence, from the texts of licence files by path; of several in a folder a permissive one counts, since
-    they are a choice. The root's is under the empty name."""
-    found: dict[str, str] = {}
-    for path, text in sorted(texts.items()):
-        folder, licence = path.rpartition("/")[0], licence_of_file(text) or UNKNOWN
-        if folder not in found or is_permissive(licence):
-            found[folder] = licence
-    return found
+def folder_licences(texts: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Folder -> licences, from the texts of licence files by path. The root's are under the empty name: all of them
+    are the repository's own, unless they are named after other people's code."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for path, text in texts.items():
+        folder, _, name = path.rpartition("/")
+        if folder or not _OTHERS.search(name):
+            found[folder].add(licence_of_file(text) or UNKNOWN)
+    return {folder: frozenset(licences) for folder, licences in found.items()}
 
 
-def is_left_out(path: str, text: str, folders: Mapping[str, str]) -> bool:
-    """What the file itself says beats its folder, a deeper folder a higher one; the root's own licence is fine."""
-    folder = path.rpartition("/")[0]
-    licence = licence_of(text) or next((folders[at] for at in _upwards(folder) if at in folders), None)
-    return licence is not None and licence != folders.get("") and not is_permissive(licence)
+def is_left_out(path: str, text: str, folders: Mapping[str, frozenset[str]]) -> bool:
+    """What the file itself says beats its folder, a deeper folder a higher one; several licences of a folder are a
+    choice. The root's own are fine, in any version."""
+    around = next((folders[at] for at in _upwards(path.rpartition("/")[0]) if at in folders), None)
+    said = licence_of(text)
+    licences = around if said is None else frozenset((said,))
+    if licences is None or any(map(is_permissive, licences)):
+        return False
+    own = {_family(name) for licence in folders.get("", ()) for name in _identifiers(licence)}
+
+    def is_own(name: str) -> bool:
+        return _is_named(name) or _family(name) in own
+
+    if around is None and all(is_own(name) or _is_private(name) for name in _identifiers(said or "")):
+        return False  # not where one may choose between a company's licence and an open one: that is somebody's product
+    return not all(_allows(licence, is_own) for licence in licences)
 
 
 def _upwards(folder: str) -> Iterable[str]:

@@ -27,6 +27,7 @@ from homespun_indexer.authorship import own_steps
 from homespun_indexer.documents import FileRecord, Gathered
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.history import Mainline, mainline, steps
+from homespun_indexer.near_duplicates import near_copies
 from homespun_indexer.repository import Repository
 from homespun_indexer.secrets import RULES_VERSION
 from homespun_indexer.tasks import Place
@@ -35,6 +36,9 @@ from homespun_indexer.tree import BlobReader
 KIND = "corpus"
 FORMAT = 3
 """3: documents.jsonl with weights, recent lines and authors; files.jsonl, tasks.jsonl, report.json."""
+CHOICE = 3
+"""Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
+held-out files."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -99,7 +103,7 @@ def build_corpus(
     parent = data.corpus(owner.place if owner else repo.id)
     requests = forgotten.about(forgotten.load(data), repo.id)
     limits = (settings.max_file_kb, repo.max_repo_mb or settings.max_repo_mb)
-    options = [FORMAT, RULES_VERSION, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
+    options = [FORMAT, RULES_VERSION, CHOICE, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
     options += [forgotten.key(requests)] if requests else []
     options += [list(owner.authors)] if owner else []
     fingerprint = storage.fingerprint(repo.identity, repo.head, options)
@@ -148,6 +152,10 @@ class CorpusReader:
         """Every file of the cut, with the reason it is left out."""
         for row in self._rows("files.jsonl"):
             yield FileRecord(**_as_tuples(row))
+
+    def unlearnable(self) -> frozenset[str]:
+        """Paths whose text the index has, and nothing may be learned of."""
+        return frozenset(f.path for f in self.files() if f.reason in (filters.FORGOTTEN, filters.LICENCE))
 
     def tasks(self) -> list[EvalTask]:
         return [EvalTask(**row) for row in self._rows("tasks.jsonl")]
@@ -294,16 +302,17 @@ def _oldest_cut(line: Mainline) -> int:
 
 
 def _split_by_files(request: Request) -> Split:
-    """A tenth of the files, by hash of their paths, and the copies of these."""
+    """A tenth of the files, by hash of their paths, and the (near) copies of these."""
     found: list[Place] = []
     refused: Counter[str] = Counter()
     repo, settings, is_forgotten = request.repo, request.settings, _forgotten_at_head(request)
     texts = [f for f in files.source_files(repo, settings=settings, commit=repo.head) if not is_forgotten(f.path)]
     chosen = {file.path for file in texts if tasks.is_held_out(file.path, settings.seed, _HELD_OUT_SHARE)}
-    withheld = {file.blob for file in texts if file.path in chosen}
-    for file in texts:
-        if file.path in chosen:
-            found += tasks.file_places(file, repo.head, refused)
+    originals = [file for file in texts if file.path in chosen]
+    copies = near_copies((file.text for file in originals), (file.text for file in texts))
+    withheld = {file.blob for file in originals} | {f.blob for f, is_one in zip(texts, copies, strict=True) if is_one}
+    for file in originals:
+        found += tasks.file_places(file, repo.head, refused)
     return Split(
         kind=FILES,
         commit=repo.head,

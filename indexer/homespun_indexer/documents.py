@@ -104,7 +104,7 @@ def _chosen(
     held_out: frozenset[str],
     requests: Sequence[Forgotten],
     past: Mapping[str, Past],
-    licences: Mapping[str, str],
+    licences: Mapping[str, frozenset[str]],
 ) -> Iterator[SourceFile]:
     """Of files that are (nearly) the same the one changed last; why the others aren't chosen goes into `reasons`."""
     used: set[str] = set()

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 from homespun_core import storage
-from homespun_core.errors import StorageError
+from homespun_core.errors import BusyError, StorageError
 from homespun_core.paths import DataDir
 from homespun_core.patterns import is_ignored, parse_globs
 
@@ -32,6 +32,8 @@ class Forgotten:
     """Hash of an e-mail address; the address itself isn't kept."""
     asked: str = ""
     """UTC, ISO 8601."""
+    is_done: bool = field(default=True, compare=False)
+    """Whether all that was trained on it before is gone."""
 
     @property
     def is_whole(self) -> bool:
@@ -61,12 +63,51 @@ def load(data: DataDir) -> tuple[Forgotten, ...]:
 
 
 def add(data: DataDir, request: Forgotten) -> None:
-    """Durable when this returns. Asking twice is asking once. Raises StorageError while another process writes."""
+    """Durable when this returns, and not done. Asking twice is asking once. Raises StorageError while another process
+    writes."""
     with _locked(data):
         known = load(data)
-        if not any(_same(request, other) for other in known):
-            stamped = asdict(request) | {"asked": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-            _write(data, (*known, Forgotten(**stamped)))
+        if any(_same(request, other) for other in known):
+            _write(data, _marked(known, request, is_done=False))
+        else:
+            asked = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            _write(data, (*known, replace(request, asked=asked, is_done=False)))
+
+
+def finish(data: DataDir, request: Forgotten) -> None:
+    """All that was trained on it is gone."""
+    with _locked(data):
+        _write(data, _marked(load(data), request, is_done=True))
+
+
+def finish_all(data: DataDir, take_away: Callable[[Forgotten], None]) -> list[str]:
+    """Goes on with what a `homespun forget` has left that was killed, or that a training was in the way of. Returns
+    what is in the way now; `take_away` may raise StorageError."""
+    problems: list[str] = []
+    try:
+        left = [request for request in load(data) if not request.is_done]
+        if left:
+            with at_work(data, patience_s=0.0):
+                problems += [said for request in left if (said := _finished(data, request, take_away))]
+    except BusyError:  # whoever asked for it is at it
+        pass
+    except (StorageError, OSError) as error:
+        problems.append(str(error))
+    return problems
+
+
+def _finished(data: DataDir, request: Forgotten, take_away: Callable[[Forgotten], None]) -> str | None:
+    try:
+        take_away(request)
+        finish(data, request)
+    except StorageError as error:
+        return str(error)
+    return None
+
+
+def at_work(data: DataDir, patience_s: float = _PATIENCE_S) -> AbstractContextManager[None]:
+    """One at a time takes away what is to be forgotten. Raises BusyError."""
+    return storage.locked(data.locks / "forgetting.lock", "another `homespun forget`", patience_s)
 
 
 def remove(data: DataDir, number: int) -> Forgotten:
@@ -108,6 +149,10 @@ def key(requests: Iterable[Forgotten]) -> list[list[str | None]]:
 
 def is_forgotten(path: str, authors: Iterable[str], requests: Sequence[Forgotten]) -> bool:
     return any(r.covers(path, authors) for r in requests)
+
+
+def _marked(requests: Iterable[Forgotten], request: Forgotten, *, is_done: bool) -> list[Forgotten]:
+    return [replace(r, is_done=is_done) if _same(r, request) else r for r in requests]
 
 
 def _same(one: Forgotten, other: Forgotten) -> bool:

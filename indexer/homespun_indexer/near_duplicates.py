@@ -22,6 +22,8 @@ _MIN_AGREEMENT = 0.5
 _BLOCK = 1 << 14
 
 _Hashes = NDArray[np.uint64]
+_Hashed = tuple[_Hashes, _Hashes]
+"""Shingles and signature."""
 _WORD = np.zeros(256, bool)
 _WORD[[*b"0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", *range(128, 256)]] = True
 _SPACE = np.zeros(256, bool)
@@ -36,22 +38,24 @@ _FACTORS = np.random.default_rng(7).integers(1 << 63, size=_BANDS * _ROWS, dtype
 def near_duplicates(texts: Iterable[str]) -> Iterator[int | None]:
     """For each text the number of the first kept one that it nearly equals, or None: it is kept itself. So the order
     says which of several is the best."""
-    kept: dict[int, tuple[_Hashes, _Hashes]] = {}
-    buckets: list[defaultdict[bytes, list[int]]] = [defaultdict(list) for _ in range(_BANDS)]
+    kept = _Kept()
     for number, text in enumerate(texts):
-        shingles = _shingles(text)
-        if len(shingles) < _MIN_SHINGLES:
-            yield None
-            continue
-        signature = _signature(shingles)
-        keys = [signature[i : i + _ROWS].tobytes() for i in range(0, len(signature), _ROWS)]
-        near = sorted({n for bucket, key in zip(buckets, keys, strict=True) for n in bucket.get(key, ())})
-        twin = next((n for n in near if _is_near((shingles, signature), kept[n])), None)
-        if twin is None:
-            kept[number] = shingles, signature
-            for bucket, key in zip(buckets, keys, strict=True):
-                bucket[key].append(number)
+        hashed = _hashed(text)
+        twin = kept.twin(hashed) if hashed else None
+        if hashed and twin is None:
+            kept.add(number, hashed)
         yield twin
+
+
+def near_copies(originals: Iterable[str], others: Iterable[str]) -> Iterator[bool]:
+    """For each of the others whether it nearly equals one of the originals."""
+    kept = _Kept()
+    for number, text in enumerate(originals):
+        if hashed := _hashed(text):
+            kept.add(number, hashed)
+    for text in others:
+        hashed = _hashed(text)
+        yield hashed is not None and kept.twin(hashed) is not None
 
 
 def similarity(one: str, other: str) -> float:
@@ -59,7 +63,34 @@ def similarity(one: str, other: str) -> float:
     return _jaccard(_shingles(one), _shingles(other))
 
 
-def _is_near(one: tuple[_Hashes, _Hashes], other: tuple[_Hashes, _Hashes]) -> bool:
+class _Kept:
+    """Texts that others are held against, by number."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, _Hashed] = {}
+        self._buckets: list[defaultdict[bytes, list[int]]] = [defaultdict(list) for _ in range(_BANDS)]
+
+    def add(self, number: int, hashed: _Hashed) -> None:
+        self._texts[number] = hashed
+        for bucket, key in zip(self._buckets, _keys(hashed), strict=True):
+            bucket[key].append(number)
+
+    def twin(self, hashed: _Hashed) -> int | None:
+        found = {n for bucket, key in zip(self._buckets, _keys(hashed), strict=True) for n in bucket.get(key, ())}
+        return next((n for n in sorted(found) if _is_near(hashed, self._texts[n])), None)
+
+
+def _hashed(text: str) -> _Hashed | None:
+    """None of a text that is too short to be nearly another."""
+    shingles = _shingles(text)
+    return (shingles, _signature(shingles)) if len(shingles) >= _MIN_SHINGLES else None
+
+
+def _keys(hashed: _Hashed) -> list[bytes]:
+    return [hashed[1][i : i + _ROWS].tobytes() for i in range(0, len(hashed[1]), _ROWS)]
+
+
+def _is_near(one: _Hashed, other: _Hashed) -> bool:
     agreement = int(np.count_nonzero(one[1] == other[1]))
     return agreement >= _MIN_AGREEMENT * len(one[1]) and _jaccard(one[0], other[0]) >= THRESHOLD
 

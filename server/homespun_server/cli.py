@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -25,12 +26,14 @@ from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
 from homespun_core.prompt_versions import PromptVersion
 from homespun_core.scopes import ScopeConfig
+from homespun_indexer import forgotten
 from homespun_indexer.model_files import resolve_base_model
 from homespun_server import open_files
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
 from homespun_server.jobs.targets import Targets
 from homespun_server.runtime import Runtime
+from homespun_trainer.forget.effects import take_rest_away
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +65,9 @@ def serve(
     """Answer requests until SIGTERM or SIGINT; what is in flight then is finished. Raises HomespunError."""
     open_files.raise_limit()
     model = resolve_base_model(settings.base_model, settings.fim_family)
+    data = DataDir(settings.data_root)
+    for problem in forgotten.finish_all(data, partial(take_rest_away, data)):
+        logger.warning("not all that is to be forgotten is gone; the next start goes on: %s", problem)
     with _bound(settings) as listener:
         url = _url(settings.host, listener.getsockname()[1])
         options = uvicorn.Config(
@@ -89,7 +95,7 @@ def serve(
             prompts=prompts,
         )
         app.state.is_stopping = lambda: server.should_exit
-        with _ending_quietly(server), _announced(DataDir(settings.data_root), url):
+        with _ending_quietly(server), _announced(data, url):
             print(f"homespun listens on {url}, the model is loading", flush=True)
             if (setup := app.state.signin.setup) is not None:
                 place = settings.public_url.rstrip("/") or url

@@ -6,6 +6,14 @@ from homespun_core.licence import folder_licences, is_left_out, is_licence_file,
 
 MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software"
 GPL = "GNU GENERAL PUBLIC LICENSE\n  Version 3, 29 June 2007\n"
+GPL_2 = """\
+GNU GENERAL PUBLIC LICENSE
+  Version 2, June 1991
+(Some other Free Software Foundation software is covered by the GNU Lesser General Public License instead.)
+"""
+LGPL = "GNU LESSER GENERAL PUBLIC LICENSE\n  Version 3, 29 June 2007\n"
+AGPL = "GNU AFFERO GENERAL PUBLIC LICENSE\n  Version 3, 19 November 2007\n"
+OURS = "Copyright Acme. All rights reserved."
 
 
 @pytest.mark.parametrize(
@@ -17,6 +25,8 @@ GPL = "GNU GENERAL PUBLIC LICENSE\n  Version 3, 29 June 2007\n"
         ("<!-- SPDX-License-Identifier: MIT -->\n<b>", "mit"),
         (MIT, "mit"),
         (GPL, "gpl-3.0"),
+        (GPL_2, "gpl-3.0"),
+        (LGPL + "this version incorporates the terms of version 3 of the GNU General Public License", "lgpl-3.0"),
         ("/*\n * This file is part of x, under the GNU Lesser\n * General Public License.\n */", "lgpl-3.0"),
         ("# the GNU Affero General\n# Public License as published", "agpl-3.0"),
         ("// This Source Code Form is subject to the terms of the Mozilla Public\n// License, v. 2.0.", "mpl-2.0"),
@@ -95,3 +105,57 @@ def test_other_peoples_code_needs_a_permissive_licence(
     path: str, text: str, licences: dict[str, str], out: bool
 ) -> None:
     assert is_left_out(path, text, folder_licences(licences)) is out
+
+
+def spdx(words: str) -> str:
+    return f"/* SPDX-License-Identifier: {words} */\nint x;\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "licences"),
+    [
+        (spdx("GPL-2.0"), {"COPYING": GPL_2}),
+        (spdx("GPL-2.0-only WITH Linux-syscall-note"), {"COPYING": GPL_2}),
+        (spdx("GPL-2.0"), {"COPYING": "SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note\n"}),
+        (spdx("GPL-3.0-or-later"), {"LICENSE": GPL}),
+        (spdx("AGPL-3.0-only"), {"LICENSE": AGPL}),
+        (spdx("(GPL-2.0-only AND LGPL-2.1-only)"), {"COPYING": GPL_2, "COPYING.LIB": LGPL}),
+        ("# GNU Lesser General Public License\n", {"COPYING": GPL, "COPYING.LESSER": LGPL}),
+        ("# GNU General Public License\n", {"COPYING": GPL, "COPYING.LESSER": LGPL}),
+        (spdx("GPL-3.0-only"), {"LICENSE": "Either MIT or GPL", "LICENSE-GPL": GPL, "LICENSE-MIT": MIT}),
+        (spdx("LicenseRef-Acme"), {}),
+        (spdx("LicenseRef-Acme"), {"LICENSE": OURS}),
+        (spdx("LicenseRef-Acme AND MIT"), {"LICENSE": OURS}),
+        (spdx("UNLICENSED"), {}),
+        (spdx("UNLICENSED"), {"LICENSE": OURS}),
+    ],
+)
+def test_the_licence_of_the_repository_itself_keeps_nothing_out(text: str, licences: dict[str, str]) -> None:
+    """Files that named it in other words than its text did were left out, all of the repository."""
+    for path in ("a.c", "src/deep/a.c"):
+        assert not is_left_out(path, text, folder_licences(licences))
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "licences"),
+    [
+        ("a.c", spdx("GPL-2.0"), {}),
+        ("a.c", spdx("GPL-2.0"), {"LICENSE": MIT}),
+        ("a.c", spdx("GPL-2.0"), {"LICENSE": OURS}),
+        ("a.c", spdx("(GPL-2.0)"), {"LICENSE": OURS}),
+        ("a.c", spdx("AGPL-3.0-only"), {"LICENSE": GPL}),
+        ("a.c", spdx("GPL-3.0-only"), {"LICENSE": AGPL}),
+        ("a.c", "# GNU Lesser General Public License\n", {"COPYING": GPL_2}),
+        ("a.c", spdx("GPL-2.0-only AND LGPL-2.1-only"), {"COPYING": GPL_2}),
+        ("a.c", spdx("GPL-2.0"), {"LICENSE": OURS, "LICENSE-3RD-PARTY.txt": GPL_2}),
+        ("a.c", spdx("GPL-2.0"), {"LICENSE": OURS, "THIRD_PARTY_LICENSE": GPL_2}),
+        ("lib/x/a.c", "int x;\n", {"COPYING": GPL, "lib/x/COPYING": GPL, "lib/x/COPYING.LESSER": LGPL}),
+        ("a.c", spdx("LicenseRef-Qt-Commercial OR LGPL-3.0-only"), {"LICENSE": OURS}),
+        ("a.c", spdx("LicenseRef-Other AND GPL-2.0-only"), {"LICENSE": OURS}),
+        ("lib/x/a.c", spdx("LicenseRef-Other"), {"LICENSE": OURS, "lib/x/LICENSE": OURS}),
+        ("lib/x/a.c", spdx("UNLICENSED"), {"lib/x/LICENSE": MIT}),
+        ("lib/x/a.c", "int x;\n", {"lib/x/LICENSE": spdx("LicenseRef-Other")}),
+    ],
+)
+def test_copyleft_and_other_companies_code_stays_out(path: str, text: str, licences: dict[str, str]) -> None:
+    assert is_left_out(path, text, folder_licences(licences))

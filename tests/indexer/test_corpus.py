@@ -19,6 +19,7 @@ from homespun_core.types import SilentProgress
 from homespun_indexer import forgotten
 from homespun_indexer.corpus import CorpusReader, build_corpus, summary
 from homespun_indexer.forgotten import Forgotten
+from homespun_indexer.near_duplicates import THRESHOLD, similarity
 from homespun_indexer.people import author_hash
 from homespun_indexer.repository import at_commit
 from tests.indexer.answers import texts_of
@@ -188,6 +189,19 @@ def test_a_copy_of_a_held_out_file_is_held_out_too(tmp_path: Path, indexer: Inde
     assert all(t.prefix.rpartition("\n")[2] + t.middle not in frozen for t in read.tasks())
 
 
+def test_a_near_copy_of_a_held_out_file_is_held_out_too(tmp_path: Path, indexer: Indexer) -> None:
+    """Near duplicates were looked for among the other files alone. What an adapter knew of the copy counted as gain."""
+    files = {f"file_{i}.py": body(i, 40) for i in range(60)}
+    copies = {f"copy/{name}": text.replace("option=7", "option=8") for name, text in files.items()}
+    read = corpus(indexer, make_repo(tmp_path / "r", files | copies))
+    assert {p.removeprefix("copy/") for p in read.held_out} == {p for p in read.held_out if not p.startswith("copy/")}
+    assert 1 <= len(read.held_out) < 60 and read.report["skipped"]["held out"] == len(read.held_out)
+    held_out = [(files | copies)[path] for path in read.held_out]
+    assert not any(similarity(d.text, text) >= THRESHOLD for d in read.documents() for text in held_out)
+    frozen = texts_of(indexer.index(tmp_path / "r", commit=read.cut, exclude=read.held_out)).split("\n")
+    assert all(t.prefix.rpartition("\n")[2] + t.middle not in frozen for t in read.tasks())
+
+
 def test_a_tiny_repository_still_gives_a_corpus(tmp_path: Path, indexer: Indexer) -> None:
     read = corpus(indexer, make_repo(tmp_path / "r", {"a.py": "def f(x):\n    return x + 1\n"}))
     assert len(list(read.documents())) + len(read.held_out) == 1 or read.report["documents"] == 1
@@ -262,6 +276,17 @@ def test_every_file_has_a_reason_or_is_a_document(tmp_path: Path, indexer: Index
     assert all(r.authors for r in records.values()) and "ada@" not in (read.path / "files.jsonl").read_text()
     said = summary(read.report)
     assert "near duplicate 1" in said and "licence 2" in said and f"{len(documents)} files" in said
+
+
+def test_a_repository_under_copyleft_learns_from_its_own_files(tmp_path: Path, indexer: Indexer) -> None:
+    """Of one laid out like the Linux kernel nothing was left: the text of version 2 was taken for the LGPL."""
+    spdx = "# SPDX-License-Identifier: GPL-2.0\n"
+    files = {f"drivers/d{i}.py": spdx + body(i, 9) for i in range(8)}
+    files["COPYING"] = "GNU GENERAL PUBLIC LICENSE\nVersion 2\n(... the GNU Lesser General Public License instead.)\n"
+    files["other.py"] = "# GNU Affero General Public License\n" + body(9, 9)
+    read = corpus(indexer, make_repo(tmp_path / "r", files))
+    left = set(files) - read.held_out - {"COPYING", "other.py"}
+    assert len(left) > 4 and {d.path for d in read.documents()} == left
 
 
 def test_documents_know_what_was_written_lately(long_history: Path, indexer: Indexer) -> None:

@@ -44,6 +44,33 @@ def test_requests_outlive_the_process_and_asking_twice_is_asking_once(data: Data
         forgotten.remove(data, 2)
 
 
+def test_a_request_is_done_when_somebody_says_so_and_not_once_it_is_asked_again(data: DataDir) -> None:
+    request, asked = Forgotten(path="a/**"), list[Forgotten]()
+    forgotten.add(data, request)
+    forgotten.add(data, Forgotten(author="h"))
+    forgotten.finish(data, request)
+    assert forgotten.finish_all(data, asked.append) == [] and asked == [forgotten.load(data)[1]]
+    assert [r.is_done for r in forgotten.load(data)] == [True, True]
+    forgotten.add(data, request)
+    assert [r.is_done for r in forgotten.load(data)] == [False, True]
+
+
+def test_one_request_that_cannot_be_finished_keeps_no_other_from_it(data: DataDir) -> None:
+    def take_away(request: Forgotten) -> None:
+        if request.path == "a/**":
+            raise StorageError("in use")
+
+    for path in ("a/**", "b/**"):
+        forgotten.add(data, Forgotten(path=path))
+    with forgotten.at_work(data):
+        assert forgotten.finish_all(data, take_away) == []  # whoever asked is at it
+    assert forgotten.finish_all(data, take_away) == ["in use"]
+    assert [r.is_done for r in forgotten.load(data)] == [False, True]
+    data.forgotten.write_text("{}[")
+    (problem,) = forgotten.finish_all(data, take_away)
+    assert "forgotten.json" in problem
+
+
 def test_of_two_that_write_at_once_none_loses_a_request(data: DataDir) -> None:
     with storage.locked(data.locks / "forgotten.lock", "the other one"):
         with pytest.raises(StorageError, match="already running"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homespun_indexer.near_duplicates import THRESHOLD, near_duplicates, similarity
+from homespun_indexer.near_duplicates import THRESHOLD, near_copies, near_duplicates, similarity
 
 
 def code(seed: int, lines: int = 60) -> list[str]:
@@ -63,3 +63,13 @@ def test_what_lies_between_tokens_makes_no_difference() -> None:
 
 def test_small_texts_are_never_near_duplicates() -> None:
     assert list(near_duplicates(["import os\n", "import os\n", "", " "])) == [None] * 4
+
+
+def test_near_copies_are_found_of_every_original_also_of_one_that_is_like_another() -> None:
+    first = code(1)
+    second = [*code(2)[:8], *first[8:]]  # nearly the first
+    third = [*second[:-8], *code(3)[:8]]  # nearly the second
+    one, two, three, other = ("\n".join(lines) for lines in (first, second, third, code(4)))
+    assert similarity(one, two) >= THRESHOLD <= similarity(two, three) and similarity(one, three) < THRESHOLD
+    assert list(near_copies([one, two], [three, other, one, "x = 1"])) == [True, False, True, False]
+    assert list(near_duplicates([one, two, three])) == [None, 0, None]

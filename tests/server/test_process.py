@@ -15,6 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from homespun_core import registry
+from homespun_core.paths import DataDir
+from homespun_indexer import forgotten
+from homespun_indexer.forgotten import Forgotten
+from homespun_trainer import trained_on
+from homespun_trainer.trained_on import Source
+
 BODY = {"prompt": "def add(a, b):\n    return", "max_tokens": 8}
 
 
@@ -61,6 +68,21 @@ def test_a_new_server_prints_a_code_that_makes_its_first_admin(tmp_path: Path) -
         made = httpx.post(f"{url}/setup", data=fields, headers={"sec-fetch-site": "same-origin"})
         assert made.status_code == 200 and "Welcome, ada" in made.text
         assert httpx.post(f"{url}/v1/completions", json=BODY).status_code == 401
+        server.end(signal.SIGTERM)
+
+
+def test_a_server_does_not_start_on_an_adapter_that_is_to_be_forgotten(tmp_path: Path) -> None:
+    """`homespun forget` was killed behind its first write."""
+    data = DataDir(tmp_path)
+    path = data.adapters("shop-1") / "v1"
+    with registry.publish_adapter(path, fingerprint="f", sources={"base_model": "b"}, report={}) as folder:
+        seen = Source(repository="shop-1", path="pay.py", blob="0", authors=())
+        trained_on.write(folder, [seen])
+    registry.promote(data.adapters("shop-1"), "v1")
+    forgotten.add(data, Forgotten(path="pay.py"))
+    with serving(tmp_path, "--port", "0") as server:
+        server.wait_until_ready()
+        assert registry.live(data.adapters("shop-1")) is None and not path.exists()
         server.end(signal.SIGTERM)
 
 

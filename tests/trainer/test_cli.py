@@ -13,12 +13,15 @@ from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir, repo_id
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
-from homespun_core.types import SilentProgress
+from homespun_core.types import SearchQuery, SilentProgress
+from homespun_indexer import forgotten
+from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import open_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import cli, heads, report
 from homespun_trainer.job import Job
+from homespun_trainer.pipeline import examples_of, recipe_of
 from homespun_trainer.publishing import Outcome
 from tests.repos import git, make_repo
 
@@ -85,6 +88,36 @@ def test_what_repositories_have_copied_from_one_another_is_trained_on_once(tmp_p
         found = {part.name: [d.path for d in part.corpus.documents] for part in job.parts}
         assert sorted(len(paths) for paths in found.values()) == [1, 2]
         assert {"shop.py", "web.py"} < {path for paths in found.values() for path in paths}
+
+
+def part_of_a_shop(n: int) -> str:
+    return "".join(
+        f"def order_{n}_{i}(basket_{n}, customer_{i}):\n"
+        f"    invoice_{n}_{i} = charge_card(basket_{n}.total, customer_{i}.card)\n"
+        f"    return invoice_{n}_{i}\n\n\n"
+        for i in range(30)
+    )
+
+
+def test_what_may_not_be_learned_is_in_no_prompt_of_training_and_served_all_the_same(tmp_path: Path) -> None:
+    """Snippets of it stood in most examples. They have no loss, and gradients depended on them."""
+    pay = "def pay_{0}(basket_{0}):\n    return FORGOTTEN(basket_{0}.total, invoice_{0}_3)\n\n\n"
+    theirs = (
+        "class Refund{0}:\n    def of(self, basket_{0}):\n        self.COPYLEFT += [basket_{0}, invoice_{0}_7]\n\n\n"
+    )
+    files = {f"shop/part{n}.py": part_of_a_shop(n) for n in range(14)}
+    files |= {f"pay/pay{n}.py": pay.format(n) for n in range(14)}
+    files |= {f"theirs/refund{n}.py": "# GNU General Public License\n" + theirs.format(n) for n in range(14)}
+    repo = make_repo(tmp_path / "shop", files)
+    forgotten.add(DataDir(tmp_path / "data"), Forgotten(path="pay/**"))
+    query = SearchQuery(prefix="    return basket_3 + [invoice", suffix="]\n", path="shop/part3.py", language="python")
+    with prepared(tmp_path, repo) as job:
+        served = "".join(snippet.text for snippet in job.parts[0].corpus.retrieve(query))
+        stream, _ = examples_of(job, recipe_of(job, is_gpu=False), job.mix)
+        prompts = "".join(job.tokenizer.decode(example.ids) for example in stream.batch(0, 40))
+    assert "charge_card" in prompts
+    for name in ("FORGOTTEN", "COPYLEFT"):
+        assert name in served and name not in prompts
 
 
 def test_too_few_completions_to_tune_by_are_said_and_no_failure(

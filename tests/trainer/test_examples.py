@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from homespun_core.errors import TooLittleCode
 from homespun_core.types import SearchQuery
 from homespun_trainer.examples import MAX_MIDDLE_TOKENS, Example, Mix, touches_placeholder, without_placeholders
 from homespun_trainer.spans import Cut
@@ -81,7 +82,7 @@ def test_windows_line_breaks_become_what_the_server_sees() -> None:
 
 
 def test_documents_without_a_line_worth_learning_are_refused() -> None:
-    with pytest.raises(ValueError, match="no line worth"):
+    with pytest.raises(TooLittleCode, match="hardly a line of its 1 files"):
         make_stream([document("a.py", "\n\n}\n")]).example(0)
 
 

@@ -27,6 +27,7 @@ from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lora import load_base
 from homespun_trainer.page import PAGE
+from homespun_trainer.pipeline import _is_held_out as is_held_out
 from homespun_trainer.pipeline import train_repository
 from homespun_trainer.publishing import Outcome
 from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
@@ -205,6 +206,25 @@ def test_no_held_out_place_at_all_is_a_valid_outcome(files: ModelFiles, tmp_path
 def test_too_little_code_is_said_in_one_line(files: ModelFiles, tmp_path: Path) -> None:
     with pytest.raises(TooLittleCode, match=r"characters of source code are too little"):
         run(make_job(files, tmp_path, corpus(num_documents=1)))
+
+
+def test_where_no_held_out_file_has_a_line_to_ask_for_it_is_trained_without_looks(
+    files: ModelFiles, tmp_path: Path
+) -> None:
+    """With 40 files or more some are held out. Where these held one redacted line each, training ended in a
+    traceback."""
+    some = [document(f"m{n}.py", f"# {n}\n{LINE}\n" * 20) for n in range(60)]
+    small = [document(f"s{n}.py", f"x=1{'#' * n}\n") for n in range(200)]
+    documents = [*(d for d in some if not is_held_out(d)), *(d for d in small if is_held_out(d))]
+    assert len(documents) > 45
+    outcome = run(make_job(files, tmp_path, dataclasses.replace(corpus(), documents=documents)))
+    assert outcome.is_new and outcome.report["training"]["held_out_loss"] == []
+
+
+def test_code_without_a_line_worth_learning_is_too_little(files: ModelFiles, tmp_path: Path) -> None:
+    documents = [document(f"m{n}.py", f"x=1{'#' * n}\n" * 600) for n in range(12)]
+    with pytest.raises(TooLittleCode, match="hardly a line"):
+        run(make_job(files, tmp_path, dataclasses.replace(corpus(), documents=documents)))
 
 
 def test_a_signal_is_a_question_first_and_an_interrupt_the_second_time() -> None:

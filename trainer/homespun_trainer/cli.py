@@ -360,6 +360,7 @@ def _part(
             tasks=corpus.tasks(),
             retrieve=retrieve,
             report=corpus.report,
+            unlearnable=corpus.unlearnable(),
         )
         if settings.demand_weights == "auto" and owner is None:
             found = _by_demand(found, demand.read(data).get(repo.id, {}), demand.read_kept(data).get(repo.id, {}))

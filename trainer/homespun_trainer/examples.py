@@ -12,8 +12,10 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from homespun_core import placeholders
+from homespun_core.errors import TooLittleCode
 from homespun_core.fim import PREFIX, SUFFIX
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, SearchQuery, Snippet
@@ -61,6 +63,12 @@ class Example:
     kind: str
 
 
+class Batches(Protocol):
+    """Where training gets its examples from."""
+
+    def batch(self, step: int, size: int) -> list[Example]: ...
+
+
 class ExampleStream:
     """Examples by number, in an order that looks random. `retrieve` searches the index as of the corpus's cut."""
 
@@ -84,14 +92,17 @@ class ExampleStream:
         self._mix = mix or Mix()
 
     def example(self, n: int) -> Example:
-        """Raises ValueError when no document has a line worth learning."""
+        """Raises TooLittleCode when no document has a line worth learning."""
         rng = random.Random(f"{self._seed}/{n}")
         for _ in range(_ATTEMPTS):
             i = self._pick(rng)
             cut = self._cut(i, rng)
             if cut is not None and (made := self._make(self._documents[i], cut, rng)):
                 return made
-        raise ValueError("no line worth completing in the documents tried")
+        raise TooLittleCode(
+            f"{self._repo}: hardly a line of its {len(self._documents):,} files is worth learning: they are too little"
+            " to train on; completions use the base model and snippets"
+        )
 
     def _cut(self, i: int, rng: random.Random) -> Cut | None:
         lines, recent = self._lines[i], self._documents[i].recent

@@ -15,7 +15,7 @@ from homespun_core.paths import DataDir
 from homespun_core.personal import Wish
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.scopes import is_scope
-from homespun_core.types import Document, EvalTask, ModelFiles, Tokenizer
+from homespun_core.types import Document, EvalTask, ModelFiles, SearchQuery, Snippet, Tokenizer
 from homespun_trainer.examples import Mix, Retrieve
 from homespun_trainer.memory import CountSecrets
 from homespun_trainer.trained_on import Source
@@ -30,8 +30,15 @@ class Corpus:
     documents: Sequence[Document]
     tasks: Sequence[EvalTask]
     retrieve: Retrieve
+    """As people are served."""
     report: Mapping[str, Any]
     """What went into it, what was left out, and why."""
+    unlearnable: frozenset[str] = frozenset()
+    """Paths that `retrieve` finds and nothing may be learned of."""
+
+    def learnable_snippets(self, query: SearchQuery) -> Sequence[Snippet]:
+        """For examples: snippets carry no loss, and gradients depend on them all the same."""
+        return [snippet for snippet in self.retrieve(query) if snippet.path not in self.unlearnable]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

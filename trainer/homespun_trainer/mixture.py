@@ -34,7 +34,7 @@ class Mixture:
         return rng.choices(list(self._streams), cum_weights=self._cumulative)[0]
 
     def example(self, n: int) -> Example:
-        """Raises ValueError when its stream has none."""
+        """Raises TooLittleCode when its stream has none."""
         return self._streams[self.part(n)].example(n)
 
     def batch(self, step: int, size: int) -> list[Example]:

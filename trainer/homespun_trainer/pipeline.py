@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from homespun_core.errors import ModelError, TooLittleCode
 from homespun_core.prompt import PromptBuilder
 from homespun_core.types import Document, Progress
 from homespun_trainer import page, report, sizing, sweep
-from homespun_trainer.canaries import Batches, CanaryStream, make_canaries, planted
-from homespun_trainer.examples import Example, ExampleStream, Mix
+from homespun_trainer.canaries import CanaryStream, make_canaries, planted
+from homespun_trainer.examples import Batches, Example, ExampleStream, Mix
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Job, Part
 from homespun_trainer.judging import JudgeEngine, Planted, judge
@@ -33,7 +33,7 @@ from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult
 
 logger = logging.getLogger(__name__)
 
-RECIPE_VERSION = 9
+RECIPE_VERSION = 11
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
@@ -207,7 +207,8 @@ def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
 
 
 def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Example]]:
-    """The stream to train on, and examples of other files that tell when it is enough."""
+    """The stream to train on, and examples of other files that tell when it is enough; none where no such file has a
+    line to ask for."""
     builder, seed = job.prompt_builder(recipe.prompt_tokens), job.settings.seed
     learned, looked_at = {}, {}
     for part in learnable(job.parts):
@@ -216,8 +217,10 @@ def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Examp
         if held_out:
             bare = replace(mix, prefix_weight=0.0, suffix_weight=0.0)
             looked_at[part.id] = _stream(job, part, builder, held_out, bare, seed + 1)
-    num_looks = sizing.num_held_out(job.settings.train_minutes)
-    looks = Mixture(looked_at, seed + 1).batch(0, num_looks) if looked_at else []
+    looks: list[Example] = []
+    for number in range(sizing.num_held_out(job.settings.train_minutes) if looked_at else 0):
+        with suppress(TooLittleCode):
+            looks.append(Mixture(looked_at, seed + 1).example(number))
     return Mixture(learned, seed), looks
 
 
@@ -237,7 +240,7 @@ def _split(documents: Sequence[Document]) -> tuple[Sequence[Document], Sequence[
 def _stream(
     job: Job, part: Part, builder: PromptBuilder, documents: Sequence[Document], mix: Mix, seed: int
 ) -> ExampleStream:
-    retrieve = part.corpus.retrieve if job.settings.retrieval else None
+    retrieve = part.corpus.learnable_snippets if job.settings.retrieval else None
     return ExampleStream(documents, builder=builder, repo=part.name, seed=seed, retrieve=retrieve, mix=mix)
 
 

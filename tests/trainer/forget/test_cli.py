@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,14 +19,18 @@ from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir, repo_id
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
+from homespun_core.storage import Manifest
 from homespun_core.types import Document
 from homespun_indexer import forgotten
+from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.people import author_hash
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.store import FeedbackStore
 from homespun_trainer import trained_on
 from homespun_trainer.cli import learnt_from
 from homespun_trainer.forget import cli
+from homespun_trainer.forget.effects import effects, known_repositories, take_rest_away
+from tests.indexer.faults import CALLS, DELETING
 from tests.repos import make_repo
 from tests.server.feedback.test_keeping import row
 from tests.server.feedback.test_store import fact
@@ -101,6 +109,83 @@ def test_a_repository_in_training_does_not_keep_others_from_it(
     assert registry.live(data.adapters(busy)) is None
     assert run(data, "--path", "pay.py", "--yes", "--no-train") == 0
     assert len(forgotten.load(data)) == 1
+
+
+class Killed(BaseException):
+    """What no `except` is for."""
+
+
+class Dying:
+    """From call `at` on nothing reaches the disk any more, as when a process is killed there."""
+
+    def __init__(self, at: int) -> None:
+        self._at, self.count = at, 0
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        for name in (*CALLS, *DELETING):
+            patch.setattr(os, name, partial(self._called, getattr(os, name)))
+
+    def _called(self, call: Callable[..., object], *args: object, **kwargs: object) -> object:
+        self.count += 1
+        if self.count >= self._at:
+            raise Killed
+        return call(*args, **kwargs)
+
+
+def remains(data: DataDir, repository: str, wanted: Forgotten) -> list[object]:
+    """What is there of it, or was being deleted."""
+    litter = [*data.adapters(repository).glob(".tmp-*"), *data.corpus(repository).glob(".tmp-*")]
+    return [*effects(data, known_repositories(data), wanted), *litter]
+
+
+def test_killed_at_any_call_it_has_not_begun_or_others_go_on_with_it(data: DataDir, shop: Path, tmp_path: Path) -> None:
+    """It was on the list, and the adapter that knew it was served until somebody gave the same command again."""
+    id, wanted, killed = repo_id(str(shop)), Forgotten(path="pay.py"), 0
+    for folder in (data.training_run(id), data.evaluations(id)):
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text("{}")
+    corpus = Manifest(kind="corpus", format_version=3, fingerprint="c", sources={"repository": str(shop)})
+    with storage.publish_dir(data.corpus(id) / "c", corpus) as folder:
+        (folder / "documents.jsonl").write_text('{"path": "pay.py", "authors": []}\n')
+    storage.set_current(data.corpus(id), "c")
+    for at in itertools.count(1):
+        copy, dying = DataDir(tmp_path / str(at)), Dying(at)
+        shutil.copytree(data.root, copy.root, symlinks=True)
+        with pytest.MonkeyPatch.context() as patch:
+            dying.install(patch)
+            try:
+                assert run(copy, "--path", "pay.py", "--yes", "--no-train") == 0
+                break
+            except Killed:
+                killed += 1
+        assert forgotten.finish_all(copy, partial(take_rest_away, copy)) == []
+        if forgotten.load(copy):
+            assert registry.live(copy.adapters(id)) is None and remains(copy, id, wanted) == []
+        else:
+            assert registry.live(copy.adapters(id)) is not None
+        assert run(copy, "--path", "pay.py", "--yes", "--no-train") == 0 and remains(copy, id, wanted) == []
+    assert killed > 15 and remains(copy, id, wanted) == []
+
+
+def test_what_a_training_was_in_the_way_of_is_gone_on_with(data: DataDir, shop: Path) -> None:
+    id = repo_id(str(shop))
+    data.training_run(id).mkdir(parents=True)
+    with storage.locked(data.locks / f"train-{id}.lock", "training on shop"):
+        assert run(data, "--path", "pay.py", "--yes", "--no-train") == 1
+        (problem,) = forgotten.finish_all(data, partial(take_rest_away, data))
+    assert "training on" in problem and data.training_run(id).is_dir()
+    assert forgotten.finish_all(data, partial(take_rest_away, data)) == []
+    assert not data.training_run(id).exists()
+
+
+def test_what_was_forgotten_takes_nothing_away_that_came_later(data: DataDir, shop: Path) -> None:
+    """An adapter on top of one from elsewhere may have seen anything. It was made on purpose."""
+    assert run(data, "--path", "pay.py", "--yes", "--no-train") == 0
+    later = data.adapters(repo_id(str(shop))) / "v2"
+    with registry.publish_adapter(later, fingerprint="f", sources={"base_model": "b"}, report={}):
+        pass
+    assert forgotten.finish_all(data, partial(take_rest_away, data)) == []
+    assert later.is_dir()
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from homespun_core import registry
 from homespun_core.cli import main
 from homespun_core.paths import DataDir, repo_id
 from homespun_core.retraining import read_scores
+from homespun_indexer import forgotten
+from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.model_files import resolve_base_model
 from tests.e2e.company import make_company
 from tests.repos import git
@@ -93,6 +95,17 @@ def test_a_repository_that_is_forgotten_is_never_due(words: list[str], capsys: p
     assert "trained" not in capsys.readouterr().err
     assert main(["retrain", "--dry-run", *words]) == 0
     assert "not now: all of it is to be forgotten" in capsys.readouterr().out
+
+
+def test_a_look_takes_away_what_is_to_be_forgotten_and_a_dry_one_does_not(words: list[str], tmp_path: Path) -> None:
+    """`homespun forget` was killed behind its first write."""
+    data = DataDir(tmp_path / "data")
+    forgotten.add(data, Forgotten(repository=repo_id(words[0])))
+    adapters = data.adapters(repo_id(words[0]))
+    assert main(["retrain", "--dry-run", *words]) == 0
+    assert registry.live(adapters) is not None
+    assert main(["retrain", *words]) == 0
+    assert registry.live(adapters) is None and registry.versions(adapters) == []
 
 
 @pytest.mark.parametrize("setting", ["--retrain-schedule=daily", "--retrain-window=9-5", "--retrain-timezone=Mars"])

@@ -23,7 +23,7 @@ from homespun_indexer.progress import progress_for_terminal
 from homespun_server.database.opening import open_database
 from homespun_server.feedback import kept
 from homespun_trainer.cli import summary, train
-from homespun_trainer.forget.effects import Effect, effects, known_repositories, source_of, take_away
+from homespun_trainer.forget.effects import Effect, effects, known_repositories, source_of, sweep, take_away
 from homespun_trainer.train import TrainingInterruptedError
 
 _EPILOG = """\
@@ -39,14 +39,15 @@ were trained on any of them out of service and deletes them, with corpora, evalu
 completions that the server kept (keep_completions; with --author all of the repository, since none of them says who
 wrote what); trains anew without them. A training that goes on meanwhile publishes nothing of it. Deleting adapters
 can't be undone; --undo only lets later training use the files again. Pages that you wrote elsewhere (homespun eval
---report) are yours.
+--report) are yours. If it is killed, or a training is in the way, `homespun retrain` or the server's next start goes
+on.
 
 --author leaves out every file that the person ever changed (by e-mail address, renames followed), not only their
 lines: what others wrote in these files is left out as well. Lines that moved from there to other files can't be found,
 and neither can changes under another address: name each. The address isn't kept, only a salted hash of it.
 
-Snippets are another matter: completions still see what is in the repository. To keep files out of these too, name them
-in .homespunignore, or remove them from the repository.
+Snippets of completions are another matter: they still show what is in the repository, where training doesn't. To keep
+files out of these too, name them in .homespunignore, or remove them from the repository.
 """
 
 
@@ -93,14 +94,22 @@ def run(args: argparse.Namespace) -> int:
     print(plan(wish.request, found), flush=True)
     if not args.yes and not _is_confirmed():
         return 1
-    forgotten.add(data, wish.request)
-    found = _effects(data, wish.request)  # again: a training run may have ended while we asked
-    left = [effect for effect in found if not _is_taken_away(data, effect)]
-    if not _forget_completions(loaded, data, wish.request) or left:
-        print("homespun: it is remembered, but not gone everywhere; run the same command again", file=sys.stderr)
-        return 1
+    with forgotten.at_work(data):
+        forgotten.add(data, wish.request)
+        found = _effects(data, wish.request)  # again: a training run may have ended while we asked
+        if not _is_all_gone(found, wish.request, loaded, data):
+            print("homespun: it is remembered, but not gone everywhere; run the same command again", file=sys.stderr)
+            return 1
+        forgotten.finish(data, wish.request)
     print(f"forgotten: {described(wish.request)}", flush=True)
     return 0 if args.no_train else _train_anew(wish, found, loaded)
+
+
+def _is_all_gone(found: Sequence[Effect], request: Forgotten, loaded: LoadedSettings, data: DataDir) -> bool:
+    """One thing that can't be taken away doesn't keep the others from it."""
+    gone = [_is_taken_away(data, effect) for effect in found]
+    sweep(data)
+    return all([_forget_completions(loaded, data, request), *gone])
 
 
 def _forget_completions(loaded: LoadedSettings, data: DataDir, request: Forgotten) -> bool:
@@ -126,7 +135,6 @@ def _forget_completions(loaded: LoadedSettings, data: DataDir, request: Forgotte
 
 
 def _is_taken_away(data: DataDir, effect: Effect) -> bool:
-    """One repository that is being trained on doesn't keep the others from it."""
     try:
         take_away(data, effect)
     except StorageError as error:

@@ -134,6 +134,27 @@ def take_away(data: DataDir, effect: Effect) -> None:
             shutil.rmtree(effect.evaluations, ignore_errors=True)
 
 
+def take_rest_away(data: DataDir, wanted: Wanted) -> None:
+    """All that is left of it here, whoever began. Raises StorageError where a training goes on; all else is gone."""
+    problems = []
+    for effect in effects(data, known_repositories(data), wanted):
+        try:
+            take_away(data, effect)
+        except StorageError as error:
+            problems.append(error)
+    sweep(data)
+    if problems:
+        raise problems[0]
+
+
+def sweep(data: DataDir) -> None:
+    """What was being deleted when a process was killed has another name by then."""
+    for repository in known_repositories(data):
+        for parent in (data.adapters(repository), data.corpus(repository)):
+            if parent.is_dir():
+                storage.sweep(parent)
+
+
 def _drop(snapshot: Path) -> None:
     """Out of use, then deleted."""
     if storage.current(snapshot.parent) == snapshot:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from homespun_core import nudges, registry
@@ -30,6 +31,7 @@ from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer.evaluate import Bench
+from homespun_trainer.forget.effects import take_rest_away
 from homespun_trainer.heads import corpus_of
 from homespun_trainer.retrain import loop
 from homespun_trainer.retrain.drift import MIN_PLACES, FreshPlace, num_places, places_of
@@ -91,10 +93,11 @@ def run(args: argparse.Namespace) -> int:
         if args.jobs
         else _here(settings, args.config, request, sources)
     )
+    looked_at: Iterable[Subject] = roll if args.dry_run else _Forgetting(roll, data)
     if args.watch and not args.dry_run:
-        loop.watch(roll, rules, train, request, most=args.most, measures=not args.no_drift)
+        loop.watch(looked_at, rules, train, request, most=args.most, measures=not args.no_drift)
         return 0
-    return loop.once(list(roll), rules, train, measures=not args.no_drift, is_dry=args.dry_run)
+    return loop.once(list(looked_at), rules, train, measures=not args.no_drift, is_dry=args.dry_run)
 
 
 def _roll(args: argparse.Namespace, loaded: LoadedSettings, data: DataDir, rules: Rules) -> tuple[Roll, dict[str, str]]:
@@ -120,6 +123,22 @@ def _roll(args: argparse.Namespace, loaded: LoadedSettings, data: DataDir, rules
         base_digest=files.digest,
     )
     return roll, {repository.id: repository.word for repository in watched}
+
+
+class _Forgetting:
+    """Whom retraining is about; before each look, what a `homespun forget` has left is taken away."""
+
+    def __init__(self, subjects: Iterable[Subject], data: DataDir) -> None:
+        self._subjects, self._data = subjects, data
+        self._said: list[str] = []
+
+    def __iter__(self) -> Iterator[Subject]:
+        problems = forgotten.finish_all(self._data, functools.partial(take_rest_away, self._data))
+        for problem in problems:
+            if problem not in self._said:
+                print(f"homespun: not all that is to be forgotten is gone: {problem}", file=sys.stderr, flush=True)
+        self._said = problems
+        return iter(self._subjects)
 
 
 def _watched(view: _View, source: str) -> Watched:
