@@ -14,7 +14,7 @@ from homespun_core.aliases import MANUAL
 from homespun_core.errors import HomespunError, StorageError
 from homespun_core.registry import Adapter
 from homespun_core.scopes import UNKNOWN
-from homespun_trainer import checkpoint, trained_on
+from homespun_trainer import checkpoint, own, trained_on
 from homespun_trainer.job import Job
 from homespun_trainer.train import TrainResult
 from homespun_trainer.trained_on import Source
@@ -97,15 +97,15 @@ class ForgottenError(HomespunError):
 def _seen(job: Job, parent: Path | None) -> list[Source] | None:
     """None where the parent doesn't say what it saw: then neither can we. One that says files alone saw those of the
     repository whose adapter it is, which only its place tells."""
-    own = [s for part in job.parts for s in trained_on.sources_of(part.id, part.corpus.documents)]
+    here = [s for part in job.parts for s in trained_on.sources_of(part.id, part.corpus.documents)]
     below = trained_on.read(parent) if parent else ()
     if parent is None or below is None:
-        return None if parent else own
+        return None if parent else here
     place = parent.absolute().parent
     home = place.name
     if place != job.data.adapters(home).absolute() and any(s.repository is None for s in below):
         return None
-    return list(dict.fromkeys([*own, *(replace(s, repository=s.repository or home) for s in below)]))
+    return list(dict.fromkeys([*here, *(replace(s, repository=s.repository or home) for s in below)]))
 
 
 def _repositories(job: Job, seen: list[Source] | None) -> list[str]:
@@ -122,10 +122,5 @@ def _sources(job: Job) -> dict[str, str]:
         "corpus": job.fingerprint,
         "repository": job.name,
         **({"champion": champion} if champion else {}),
-        **({"on_top_of": _served_as(job.beneath)} if personal.owner_of(job.id) else {}),
+        **({"on_top_of": own.served_as(job.beneath)} if personal.owner_of(job.id) else {}),
     }
-
-
-def _served_as(adapter: Path | None) -> str:
-    """What servers call a version; nothing is the base model."""
-    return f"{adapter.parent.name}/{adapter.name}" if adapter else ""

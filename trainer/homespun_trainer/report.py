@@ -143,15 +143,18 @@ def training_facts(result: TrainResult, recipe: Recipe, placement: str, num_thre
     }
 
 
-def decision_facts(decision: Decision, control: str) -> dict[str, Any]:
-    return {"promote": decision.promote, "reasons": list(decision.reasons), "control": control}
+def decision_facts(decision: Decision, control: str, in_words: str) -> dict[str, Any]:
+    """`control`: an arm, and what that is."""
+    reasons = list(decision.reasons)
+    return {"promote": decision.promote, "reasons": reasons, "control": control, "compared_with": in_words}
 
 
 def render(report: Mapping[str, Any]) -> str:
     """The arms and their differences as a table, then what was decided and why."""
     verdict = "the gate lets the adapter go live" if report["promote"] else "the adapter does not go live"
     reasons = (f"  {reason}" for reason in report["reasons"])
-    return "\n".join([render_scores(report), *_by_repository(report), f"{verdict}:", *reasons])
+    against = f", compared with {said}" if (said := report.get("compared_with")) else ""
+    return "\n".join([render_scores(report), *_by_repository(report), f"{verdict}{against}:", *reasons])
 
 
 def _by_repository(report: Mapping[str, Any]) -> list[str]:

@@ -21,11 +21,12 @@ from homespun_core.types import Progress
 from homespun_trainer import page, report
 from homespun_trainer.canaries import CanaryStream, make_canaries, planted
 from homespun_trainer.checkpoint import RunState
+from homespun_trainer.control import live_adapter
 from homespun_trainer.examples import Example
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.intervals import Estimate, Share, change
 from homespun_trainer.job import Job
-from homespun_trainer.judging import JudgeEngine, Planted, judge, live_adapter
+from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.learner import Plan
 from homespun_trainer.lora import save_adapter
 from homespun_trainer.methods import default_learning_rate
