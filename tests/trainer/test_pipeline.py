@@ -182,6 +182,31 @@ def test_a_live_adapter_is_what_a_new_one_has_to_beat(first: tuple[Job, Outcome]
     assert live is not None and live.version == outcome.version
 
 
+def test_a_live_adapter_is_not_asked_about_what_it_has_learned(first: tuple[Job, Outcome]) -> None:
+    job, outcome = first
+    whole = corpus(num_documents=14)
+    later = dataclasses.replace(whole, commits_after=lambda _: frozenset(f"c{n}" for n in range(13)))
+    settings = dataclasses.replace(job.settings, learning_rate=1e-9)
+    part = dataclasses.replace(job.parts[0], corpus=later)
+    worse = run(dataclasses.replace(job, parts=(part,), settings=settings))
+    differences = worse.report["differences"]
+    assert differences["adapter+retrieval - live+retrieval"]["tasks"] == 52
+    assert differences["adapter+retrieval - base+retrieval"]["tasks"] == 60
+    assert f"shop-1/{outcome.version}, with the same snippets at the 52 of 60 places" in worse.report["compared_with"]
+
+
+def test_a_live_adapter_that_has_learned_nearly_all_is_not_what_it_has_to_beat(first: tuple[Job, Outcome]) -> None:
+    job, outcome = first
+    whole = corpus(num_documents=15)
+    few = dataclasses.replace(whole, commits_after=lambda _: frozenset({"c1"}))
+    settings = dataclasses.replace(job.settings, learning_rate=1e-9)
+    part = dataclasses.replace(job.parts[0], corpus=few)
+    worse = run(dataclasses.replace(job, parts=(part,), settings=settings))
+    assert worse.report["control"] == "base+retrieval" and worse.report["promote"] is False
+    said = f"shop-1/{outcome.version}, which people have, has learned from all but 4 of the 60 places: it is compared"
+    assert any(reason.startswith(said) for reason in worse.report["reasons"])
+
+
 def test_an_adapter_of_poisoned_code_is_turned_down_and_the_live_one_stays(first: tuple[Job, Outcome]) -> None:
     """It learns what it is shown as well as the live one did; what people wrote is another thing (row 49)."""
     job, outcome = first

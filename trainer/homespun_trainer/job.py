@@ -20,6 +20,9 @@ from homespun_trainer.examples import Mix, Retrieve
 from homespun_trainer.memory import CountSecrets
 from homespun_trainer.trained_on import Source
 
+CommitsAfter = Callable[[str], frozenset[str] | None]
+"""A commit -> those of the main line after it; None where it isn't on that."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
@@ -32,6 +35,7 @@ class Corpus:
     retrieve: Retrieve
     report: Mapping[str, Any]
     """What went into it, what was left out, and why."""
+    commits_after: CommitsAfter = lambda commit: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

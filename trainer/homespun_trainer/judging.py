@@ -13,7 +13,7 @@ from homespun_core.registry import Adapter
 from homespun_core.types import Progress
 from homespun_trainer import report
 from homespun_trainer.canaries import Canary
-from homespun_trainer.control import in_words, live_adapter
+from homespun_trainer.control import control_of
 from homespun_trainer.evaluate import Arm, Bench, Copy, Score, Scores, Written, evaluate, newline_ids
 from homespun_trainer.gate import MIN_TASKS, Evidence, decide
 from homespun_trainer.general import forgetting
@@ -53,14 +53,18 @@ class Planted:
     seed: str
 
 
-def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progress: Progress) -> dict[str, Any]:
-    """Scores of all arms, differences, evidence, decision and examples, as JSON values."""
-    live = live_adapter(job)
-    arms, tasks = _arms(engine, adapter, live), job.tasks
-    scores = scores_of(job, arms, engine, progress)
+def judge(
+    job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progress: Progress, parent: Path | None
+) -> dict[str, Any]:
+    """Scores of all arms, differences, evidence, decision and examples, as JSON values. `parent`: what the adapter
+    stands on."""
+    against = control_of(job, parent)
+    control = LIVE_RETRIEVAL if against.adapter else BASE_RETRIEVAL
+    arms, tasks = _arms(engine, adapter, against.adapter), job.tasks
+    scores = dict(scores_of(job, arms, engine, progress))
+    scores[control] = [score if fair else None for score, fair in zip(scores[control], against.is_fair, strict=True)]
     bench = replace(bench_of(job, job.parts[0], engine), repo=job.name)  # for what is no repository's
     libraries = libraries_for(_languages(job))
-    control = LIVE_RETRIEVAL if live else BASE_RETRIEVAL
     pairs = [(ADAPTER_RETRIEVAL, control), (ADAPTER_RETRIEVAL, BASE_RETRIEVAL), (ADAPTER, BASE), (BASE_RETRIEVAL, BASE)]
     changes = differences(tasks, scores, pairs)
     evidence = Evidence(
@@ -73,7 +77,7 @@ def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progre
         memory=_memory(job, bench, planted, scores, progress),
     )
     return {
-        **report.decision_facts(decide(evidence, in_words(live)), control, in_words(live)),
+        **report.decision_facts(decide(evidence, against.in_words), control, against),
         "deciding": f"{ADAPTER_RETRIEVAL} - {control}",
         **report.score_facts(tasks, arms, scores, changes),
         **report.evidence_facts(evidence),

@@ -84,7 +84,8 @@ def train_repository(
     if parent is not None:
         training["parents"] = [{"name": parent.name, "digest": below}]
     with open_engine() as engine:
-        verdict = judge(job, result.path, engine, Planted(canaries=canaries, counts=seen, seed=fingerprint), progress)
+        memory = Planted(canaries=canaries, counts=seen, seed=fingerprint)
+        verdict = judge(job, result.path, engine, memory, progress, parent)
     facts = {
         **verdict,
         "training": training,

@@ -10,6 +10,7 @@ from typing import Any
 
 from homespun_core import __version__
 from homespun_core.types import EvalTask
+from homespun_trainer.control import Control
 from homespun_trainer.evaluate import Arm, Score, Scores
 from homespun_trainer.gate import Decision, Evidence
 from homespun_trainer.job import Job
@@ -143,10 +144,15 @@ def training_facts(result: TrainResult, recipe: Recipe, placement: str, num_thre
     }
 
 
-def decision_facts(decision: Decision, control: str, in_words: str) -> dict[str, Any]:
-    """`control`: an arm, and what that is."""
-    reasons = list(decision.reasons)
-    return {"promote": decision.promote, "reasons": reasons, "control": control, "compared_with": in_words}
+def decision_facts(decision: Decision, arm: str, against: Control) -> dict[str, Any]:
+    """`arm`: in which the control wrote."""
+    instead = [f"{against.passed_over}: it is compared with {against.in_words}"] if against.passed_over else []
+    return {
+        "promote": decision.promote,
+        "reasons": [*decision.reasons, *instead],
+        "control": arm,
+        "compared_with": against.in_words,
+    }
 
 
 def render(report: Mapping[str, Any]) -> str:

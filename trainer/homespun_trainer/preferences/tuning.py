@@ -76,7 +76,8 @@ def tune_by_preference(
         result, margin = tune(job, stream, learned, held_out, recipe, parent, progress, should_stop)
     seen = planted(result.state.step * recipe.batch_examples)
     with open_engine() as engine:
-        verdict = judge(job, result.path, engine, Planted(canaries=canaries, counts=seen, seed=fingerprint), progress)
+        memory = Planted(canaries=canaries, counts=seen, seed=fingerprint)
+        verdict = judge(job, result.path, engine, memory, progress, parent)
     training = report.training_facts(result, recipe, str(_placement(job)), torch.get_num_threads())
     if parent is not None:
         training["parents"] = [{"name": parent.name, "digest": recipe.on_top_of}]
