@@ -17,10 +17,9 @@ from homespun_core.types import Document, ModelFiles
 from homespun_indexer import forgotten
 from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import cli, trained_on
-from homespun_trainer.checkpoint import RunState
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.publishing import ForgottenError, Outcome, _seen, offered, publish
-from homespun_trainer.train import TrainingInterruptedError, TrainResult
+from homespun_trainer.train import TrainingInterruptedError
 from homespun_trainer.trained_on import Source
 from tests.core.adapters import make_version
 from tests.trainer.tiny import CONFIG, TOKENIZER, nearest
@@ -111,8 +110,7 @@ def trained(job: Job, parent: Path | None = None) -> str:
     weights = job.data.root / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     (weights / "adapter_model.safetensors").write_bytes(b"")
-    result = TrainResult(path=weights, state=RunState(), learning_rate=1e-3, num_trainable=1)
-    return publish(job, "f" * 8, result, {"promote": True}, parent, job.run).version
+    return publish(job, "f" * 8, weights, {"promote": True}, parent, job.run).version
 
 
 def paid(job: Job) -> Job:

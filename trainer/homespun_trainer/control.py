@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from homespun_core import personal, registry
 from homespun_core.registry import Adapter
@@ -55,6 +56,12 @@ def control_of(job: Job, parent: Path | None) -> Control:
         counted = f"all but {sum(is_fair)} of the {len(is_fair)} places"
         passed_over.append(f"{own.served_as(adapter.path)}, which people have, has learned from {counted}")
     return Control(adapter=None, is_fair=[True] * len(job.tasks), passed_over=_said(passed_over))
+
+
+def is_settled(report: Mapping[str, Any], now: Control) -> bool:
+    """Whether the gate would say again what it said, as far as that hangs on what people have. Reports of before they
+    said what that was are left at that."""
+    return bool(report.get("promote")) or report.get("control_adapter", now.name) == now.name
 
 
 def live_adapter(job: Job) -> Adapter | None:

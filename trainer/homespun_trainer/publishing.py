@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from homespun_core.registry import Adapter
 from homespun_core.scopes import UNKNOWN
 from homespun_trainer import checkpoint, own, trained_on
 from homespun_trainer.job import Job
-from homespun_trainer.train import TrainResult
 from homespun_trainer.trained_on import Source
 
 logger = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ def same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
 
 
 def publish(
-    job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any], parent: Path | None, run: Path
+    job: Job, fingerprint: str, made: Path, facts: Mapping[str, Any], parent: Path | None, run: Path
 ) -> Outcome:
-    """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw. `run` is what it
-    was made in, and goes.
+    """`made`: a directory with the adapter in peft's form. `parent`: what it was trained on top of; the two were
+    stacked, so it has seen what that one saw. `run` is what it was made in, and goes.
 
     Raises WithdrawnError when its owner has taken it back by then, ForgottenError when something of it was forgotten.
     """
@@ -61,13 +61,15 @@ def publish(
     sources = _sources(job) | {"repositories": " ".join(_repositories(job, seen))}
     with job.publishing(seen):
         with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
-            for file in sorted(result.path.iterdir()):
+            for file in sorted(made.iterdir()):
                 shutil.copy(file, folder / file.name)
             if seen is not None:
                 trained_on.write(folder, seen)
         waits_for = offered(job, version) if facts["promote"] else None
     registry.prune(job.adapters)
     checkpoint.discard(run)
+    with suppress(OSError):  # it holds the checkpoint of another training
+        job.run.rmdir()
     return Outcome(version=version, path=path, is_new=True, report=facts, waits_for=waits_for)
 
 

@@ -151,6 +151,7 @@ def decision_facts(decision: Decision, arm: str, against: Control) -> dict[str, 
         "promote": decision.promote,
         "reasons": [*decision.reasons, *instead],
         "control": arm,
+        "control_adapter": against.name,
         "compared_with": against.in_words,
     }
 

@@ -93,7 +93,7 @@ def tune_by_preference(
         **report.corpus_facts(job),
     }
     page.write(result.path, job.name, facts)
-    return publish(job, fingerprint, result, facts, parent, _run(job))
+    return publish(job, fingerprint, result.path, facts, parent, _run(job))
 
 
 def _run(job: Job) -> Path:

@@ -54,6 +54,8 @@ class Scope:
     """Whether all of it is to be."""
     is_recipe_new: bool = False
     """Whether the settings of training are others than those of the last run."""
+    is_control_gone: bool = False
+    """Whether the last run's adapter was turned down against one that is live no longer."""
     running: Run | None = None
     """A run by this recipe that was begun and has not ended, and that nobody is working on."""
     pushed: tuple[float, float] | None = None
@@ -130,6 +132,8 @@ def _due(scope: Scope, rules: Rules, now: float) -> Decision:
         return _train(scope, "there is no adapter yet")
     if scope.is_recipe_new:
         return _train(scope, "the settings of training have changed")
+    if scope.is_control_gone:
+        return _train(scope, "the adapter that the last one was turned down against is gone: to be judged again")
     if scope.trained == scope.head:
         return _wait(scope, f"nothing has changed since {rules.times.in_words(scope.trained_at)}: nothing to train")
     if scope.changed == 0:

@@ -87,6 +87,8 @@ class View(Protocol):
 class _Trained:
     commit: str
     at: float
+    lost_to: str | None = None
+    """What its adapter was turned down against, as servers call it."""
 
 
 class Subject:
@@ -187,6 +189,7 @@ class Subject:
             has_adapter=newest is not None,
             changed=added,
             is_forgotten=sight.is_forgotten,
+            is_control_gone=trained is not None and trained is newest and self._is_gone(trained.lost_to),
             is_recipe_new=ledger.last is not None and ledger.last.recipe != self._recipe,
             running=ledger.running if ledger.running and ledger.running.recipe == self._recipe else None,
             pushed=self._pushed,
@@ -209,7 +212,16 @@ class Subject:
         adapters = map(self._adapter, reversed(versions))
         adapter = next((a for a in adapters if a is None or "preferences" not in a.report), None)
         head = trained_head(adapter.report) if adapter else None
-        return _Trained(commit=head, at=_created(adapter.path)) if adapter and head else None
+        if adapter is None or not head:
+            return None
+        lost_to = None if adapter.report.get("promote") else adapter.report.get("control_adapter")
+        return _Trained(commit=head, at=_created(adapter.path), lost_to=lost_to)
+
+    def _is_gone(self, adapter: str | None) -> bool:
+        """Nobody can take the base model away."""
+        place, _, version = (adapter or "").rpartition("/")
+        live = storage.current(self._data.adapters(place)) if place else None
+        return bool(place) and (live is None or live.name != version)
 
     def _live(self) -> Adapter | None:
         path = storage.current(self._adapters)
