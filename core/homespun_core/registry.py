@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core import aliases as names
-from homespun_core import fences, model_card, storage
+from homespun_core import fences, model_card, personal, storage
 from homespun_core.aliases import Aliases
 from homespun_core.errors import StorageError
 from homespun_core.storage import Manifest
@@ -162,15 +162,34 @@ def retire(adapters: Path, doomed: Sequence[str], *, by: str, why: str = "") -> 
     return after
 
 
-def prune(adapters: Path, keep: int = KEEP) -> list[str]:
-    """Delete the oldest versions beyond `keep`; those with a name neither count nor go. Returns what went."""
+def prune(adapters: Path, keep: int = KEEP, *, on_top_of: str = "") -> list[str]:
+    """Delete the oldest versions beyond `keep`; those with a name neither count nor go, nor do those that another
+    adapter stands on or, by the setting `on_top_of`, will. Returns what went."""
+    needed = _parents(adapters.parent) | {Path(on_top_of).name}
     with _locked(adapters):
-        protected = aliases(adapters).protected
+        protected = aliases(adapters).protected | needed
         spare = [version for version in versions(adapters) if version not in protected]
         doomed = spare[: max(0, len(spare) - keep)]
         for version in doomed:
             storage.remove(adapters / version)
     return doomed
+
+
+def _parents(root: Path) -> frozenset[str]:
+    """Versions that those of any repository or team were trained on top of, by their reports: they are trained on them
+    again. People's own aren't asked, which stand on what is live, whatever that was before."""
+    places = [place for place in root.glob("*") if personal.owner_of(place.name) is None]
+    return frozenset(name for place in places for path in place.glob(f"*/{REPORT}") for name in _parents_of(path.parent))
+
+
+def _parents_of(version: Path) -> list[str]:
+    """None of one that can't be read: it is of no use either way."""
+    try:
+        report = read_report(version)
+        below = report.get("preferences", {}).get("below", [])
+        return [*(str(parent["name"]) for parent in report["training"].get("parents", ())), *below[1:]]
+    except (StorageError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def newest(adapters: Path) -> Adapter | None:

@@ -93,6 +93,23 @@ def test_pruning_leaves_every_version_with_a_name(adapters: Path) -> None:
     assert registry.versions(adapters) == ["1", "2", "3"]
 
 
+def test_pruning_leaves_what_another_adapter_stands_on(adapters: Path) -> None:
+    """After some seven trainings of the organisation's the one below the team's was gone, and so was every retraining
+    of the team's."""
+    team = adapters.with_name("@team")
+    make_version(team, "t1", training={"parents": [{"name": "3", "digest": "abc"}]})
+    make_version(team, "t2", preferences={"below": ["shop-1", "5"]})
+    make_version(adapters.with_name("+u1+shop-1"), "p1", training={"parents": [{"name": "6", "digest": "abc"}]})
+    (team / "t0").mkdir()
+    (team / "t0" / registry.REPORT).write_text("[")
+    for version in ("4", "5", "6", "7"):
+        make_version(adapters, version)
+    on_top_of = str(adapters / "7")
+    assert registry.prune(adapters, keep=0, on_top_of=on_top_of) == ["4", "6"]
+    shutil.rmtree(team)
+    assert registry.prune(adapters, keep=0, on_top_of="@team") == ["3", "5", "7"]
+
+
 def test_the_history_says_who_did_what_and_why(adapters: Path) -> None:
     registry.offer(adapters, "3", MANUAL)
     registry.approve(adapters, by="ann", why="looks good\nto me")

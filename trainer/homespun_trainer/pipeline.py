@@ -17,6 +17,7 @@ from homespun_core import personal, registry, storage
 from homespun_core.errors import ModelError, TooLittleCode
 from homespun_core.prompt import PromptBuilder
 from homespun_core.registry import Adapter
+from homespun_core.scopes import is_scope
 from homespun_core.types import Document, Progress
 from homespun_trainer import page, report, sizing, sweep
 from homespun_trainer.canaries import Batches, Canary, CanaryStream, make_canaries, planted
@@ -191,19 +192,29 @@ def parent_of(job: Job) -> Path | None:
     if job.beneath is not None:
         return job.beneath
     name = job.settings.on_top_of
-    if not name:
+    if not name or name.partition("/")[0] == job.id:  # a setting for all, the one below included
         return None
     if job.settings.method not in STACKABLE:
         raise ModelError(f"on_top_of: method {job.settings.method} can't be stacked; use --method {STACKABLE[0]}")
-    version = job.adapters / name
-    if Path(name).name == name and version.is_dir():
-        adapter = registry.load_adapter(version)
-        if adapter.base_digest != job.files.digest:
-            raise ModelError(f"on_top_of: {name} was trained on another base model than {job.files.name}")
-        return version
-    if not Path(name).is_dir():
-        raise ModelError(f"on_top_of: {name} is neither a version in {job.adapters} nor a folder")
-    return Path(name)
+    version = _named(job, name)
+    if version is None:
+        if not Path(name).is_dir():
+            raise ModelError(
+                f"on_top_of: {name} is no version in {job.adapters}, no shared adapter with one live and no folder"
+            )
+        return Path(name)
+    if registry.load_adapter(version).base_digest != job.files.digest:
+        raise ModelError(f"on_top_of: {name} was trained on another base model than {job.files.name}")
+    return version
+
+
+def _named(job: Job, name: str) -> Path | None:
+    """A version of the job's own adapter, or `@team/VERSION`; of `@team` what is live now."""
+    place, _, version = name.partition("/") if is_scope(name) else (job.id, "", name)
+    adapters = job.data.adapters(place)
+    if not version:
+        return storage.current(adapters)
+    return adapters / version if Path(version).name == version and (adapters / version).is_dir() else None
 
 
 def recipe_of(job: Job, *, is_gpu: bool) -> Recipe:

@@ -66,7 +66,7 @@ def publish(
             if seen is not None:
                 trained_on.write(folder, seen)
         waits_for = offered(job, version) if facts["promote"] else None
-    registry.prune(job.adapters)
+    registry.prune(job.adapters, on_top_of=job.settings.on_top_of)
     checkpoint.discard(run)
     with suppress(OSError):  # it holds the checkpoint of another training
         job.run.rmdir()
