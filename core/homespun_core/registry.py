@@ -14,6 +14,7 @@ import getpass
 import json
 import os
 import time
+from calendar import timegm
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +39,7 @@ KEEP = 5
 """Versions without a name that pruning leaves."""
 GATE = "gate"
 _LOCK = ".lock"
+_STAMP = "%Y%m%d-%H%M%S"
 _PATIENCE_S = 10.0
 """Changes take milliseconds; a training of hours must not fail since somebody pins a version at that moment."""
 
@@ -71,9 +73,20 @@ class Event:
     why: str = ""
 
 
-def new_version(fingerprint: str) -> str:
-    """A name for a version made now; names sort by time."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{fingerprint[:8]}"
+def new_version(fingerprint: str, adapters: Path | None = None) -> str:
+    """A name for a version made now; names sort by time. In `adapters` it comes behind all that are there: if one was
+    made while the clock was ahead, by a second more than that."""
+    made = [at for version in (versions(adapters) if adapters else ()) if (at := _stamped(version)) is not None]
+    at = max([int(time.time()), *(at + 1 for at in made)])
+    return f"{time.strftime(_STAMP, time.gmtime(at))}-{fingerprint[:8]}"
+
+
+def _stamped(version: str) -> int | None:
+    """None of one that was named otherwise."""
+    try:
+        return timegm(time.strptime(version.rpartition("-")[0], _STAMP))
+    except ValueError:
+        return None
 
 
 @contextmanager
@@ -179,7 +192,9 @@ def _parents(root: Path) -> frozenset[str]:
     """Versions that those of any repository or team were trained on top of, by their reports: they are trained on them
     again. People's own aren't asked, which stand on what is live, whatever that was before."""
     places = [place for place in root.glob("*") if personal.owner_of(place.name) is None]
-    return frozenset(name for place in places for path in place.glob(f"*/{REPORT}") for name in _parents_of(path.parent))
+    return frozenset(
+        name for place in places for path in place.glob(f"*/{REPORT}") for name in _parents_of(path.parent)
+    )
 
 
 def _parents_of(version: Path) -> list[str]:

@@ -54,7 +54,7 @@ def publish(
 
     Raises WithdrawnError when its owner has taken it back by then, ForgottenError when something of it was forgotten.
     """
-    version = registry.new_version(fingerprint)
+    version = registry.new_version(fingerprint, job.adapters)
     path, seen = job.adapters / version, _seen(job, parent)
     if seen is None:
         logger.warning("%s doesn't say what it saw: what stands on it is served to admins only", parent)

@@ -101,6 +101,7 @@ def decide(scope: Scope, rules: Rules, now: float) -> Decision:
 
 def _decided(scope: Scope, rules: Rules, now: float) -> Decision:
     """Hindrances that pass by themselves come last, so that their end is when training starts."""
+    scope = _by_this_clock(scope, rules, now)
     due = _due(scope, rules, now)
     if due.action is Action.WAIT:
         return due
@@ -110,6 +111,23 @@ def _decided(scope: Scope, rules: Rules, now: float) -> Decision:
     return due
 
 
+def is_possible(at: float, now: float) -> bool:
+    """Whether a clock that is right can have said so: they differ by minutes, and one that was ahead by days or years
+    must not hold up anything until then."""
+    return at <= now + _DAY
+
+
+def _by_this_clock(scope: Scope, rules: Rules, now: float) -> Scope:
+    """What is said to have been at a time that is yet to come was so long ago that nothing waits for it."""
+    if scope.trained_at is not None and not is_possible(scope.trained_at, now):
+        scope = replace(scope, trained_at=max(0.0, now - max(rules.age, rules.gap)))
+    if scope.failed_at is not None and not is_possible(scope.failed_at, now):
+        scope = replace(scope, failed_at=now - _LONGEST_PAUSE)
+    if scope.pushed is not None and not is_possible(scope.pushed[1], now):
+        scope = replace(scope, pushed=None)
+    return scope
+
+
 def choose(decisions: Mapping[str, Decision]) -> str | None:
     """The repository to train next, the first that may; one after the other, as they share the machine."""
     return next((name for name, decision in decisions.items() if decision.action is Action.TRAIN), None)
@@ -117,7 +135,7 @@ def choose(decisions: Mapping[str, Decision]) -> str | None:
 
 def is_measuring_due(scores: Sequence[FreshScore], adapter: str, head: str, now: float) -> bool:
     """Once a day, if something was pushed since."""
-    own = [score for score in scores if score.adapter == adapter]
+    own = [score for score in scores if score.adapter == adapter and is_possible(score.at, now)]
     return not own or (own[-1].head != head and now - own[-1].at >= _DAY)
 
 

@@ -32,7 +32,7 @@ from homespun_core.retraining import (
 )
 from homespun_trainer.heads import trained_head
 from homespun_trainer.retrain.drift import MIN_PLACES, FreshPlace, fresh_score
-from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_measuring_due
+from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_measuring_due, is_possible
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,8 @@ class Subject:
     def _scope(self, sight: Sight, now: float) -> Scope:
         ledger, newest = self._ledger(), self._trained_newest()
         begun = [_Trained(commit=ledger.last.commit, at=ledger.last.started)] if ledger.last else []
-        trained = max([*([newest] if newest else []), *begun], key=lambda t: t.at, default=None)
+        known = [*([newest] if newest else []), *begun]
+        trained = max(known, key=lambda t: t.at if is_possible(t.at, now) else 0.0, default=None)
         added, total = self._changed(sight.head, trained.commit if trained else None)
         live = self._live()
         change = self._change(live, now) if live else None
