@@ -14,11 +14,12 @@ from pathlib import Path
 from time import strptime
 from typing import Protocol
 
-from homespun_core import acceptance, registry, storage
+from homespun_core import acceptance, personal, registry, storage
 from homespun_core.acceptance import Change, Weeks
 from homespun_core.config import SETTINGS, TRAIN, Settings
-from homespun_core.errors import StorageError
+from homespun_core.errors import BusyError, StorageError
 from homespun_core.paths import DataDir
+from homespun_core.personal import Wish, WithdrawnError
 from homespun_core.registry import Adapter
 from homespun_core.retraining import (
     FreshScore,
@@ -92,12 +93,21 @@ class _Trained:
 
 
 class Subject:
-    """For one thread. `source` is the word that its training is asked for by."""
+    """For one thread. `source` is the word that its training is asked for by; with a `wish`, of somebody's own."""
 
-    def __init__(self, source: str, view: View, data: DataDir, rules: Rules, recipe: str, base_digest: str) -> None:
+    def __init__(
+        self,
+        source: str,
+        view: View,
+        data: DataDir,
+        rules: Rules,
+        recipe: str,
+        base_digest: str,
+        wish: Wish | None = None,
+    ) -> None:
         self.source = source
         self._view, self._data, self._rules = view, data, rules
-        self._recipe, self._base_digest = recipe, base_digest
+        self._recipe, self._base_digest, self._wish = recipe, base_digest, wish
         self._sight: Sight | None = None
         self._pushed: tuple[float, float] | None = None
         self._adapters_read: dict[str, Adapter | None] = {}
@@ -269,7 +279,12 @@ class Subject:
         return read_ledger(self._folder)
 
     def _write(self, ledger: Ledger) -> None:
-        write_ledger(self._folder, ledger)
+        """Nothing of what its owner has taken back, which is deleted by then."""
+        try:
+            with personal.standing(self._data, self._wish):
+                write_ledger(self._folder, ledger)
+        except (WithdrawnError, BusyError) as error:
+            logger.info("not noted: %s", error)
 
 
 def _beside(score: FreshScore, change: Change | None) -> FreshScore:
