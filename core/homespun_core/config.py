@@ -107,7 +107,11 @@ class Settings:
     )
     processes: int = _setting(1, "processes that train together; with GPUs, one each", TRAIN, low=1)
     lora_rank: int = _setting(0, "rank of the adapter; 0 chooses by size of code and model", TRAIN, low=0)
-    on_top_of: str = _setting("", "train on top of this adapter: a version of the repository's, or a folder", TRAIN)
+    on_top_of: str = _setting(
+        "",
+        "train on top of this adapter: a version of the repository's, @TEAM for what is live of it, or a folder",
+        TRAIN,
+    )
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)
     learning_rate_trials: str = _setting(
         "auto",

@@ -133,8 +133,9 @@ def _decision(report: Mapping[str, Any]) -> str:
     if "promote" not in report:
         return ""
     verdict = "The gate let it pass" if report["promote"] else "The gate turned it down"
+    against = f", compared with {_plain(said)}" if (said := report.get("compared_with")) else ""
     reasons = "".join(f"- {_plain(reason)}\n" for reason in report.get("reasons", ()))
-    return f"## Gate\n\n{verdict}:\n\n{reasons}"
+    return f"## Gate\n\n{verdict}{against}:\n\n{reasons}"
 
 
 def _table(title: str, head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:

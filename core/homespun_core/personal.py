@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,8 @@ _MARK = "+"
 """No directory name of a repository or of a shared adapter begins with it."""
 _PATIENCE_S = 10.0
 """Publishing takes a second, on a slow disk some."""
+_TRIES = 3
+"""A training that goes on may write into what is being deleted."""
 
 
 class WithdrawnError(HomespunError):
@@ -68,11 +70,12 @@ def is_wanted(data: DataDir, user: str) -> bool:
 
 
 def want(data: DataDir, wish: Wish) -> None:
-    """Who wants the same already goes on wanting it. Raises BusyError when somebody is publishing, and doesn't end."""
+    """Who wants the same already goes on wanting it. Raises BusyError when somebody is publishing, and doesn't end;
+    StorageError when something of theirs is left and can't be deleted."""
     with _alone(data, wish.user):
         before = _read(wish_file(data, wish.user))
         if before is None:
-            sweep(data)  # what a training left here that was killed after its wish had been taken back
+            _remove_all(data, wish.user)  # what a training left that was killed after its wish had been taken back
         elif before.authors == wish.authors:
             wish = replace(wish, since=before.since)
         storage.write_atomic(wish_file(data, wish.user), json.dumps(asdict(wish), indent=1) + "\n")
@@ -120,25 +123,74 @@ def wish_of(data: DataDir, word: str) -> Wish:
 
 def take_back(data: DataDir, user: str) -> list[str]:
     """The wish, and all that was made of it. Returns the repositories that there was an adapter for. Killed on the way,
-    `sweep` does the rest; a training run that goes on ends without an adapter. Raises BusyError as `want` does."""
+    `sweep` does the rest; a training run that goes on ends without an adapter. Raises BusyError as `want` does, and
+    StorageError when something is left: it is served to nobody, and done again the rest goes too."""
     with _alone(data, user):
-        wish_file(data, user).unlink(missing_ok=True)
-        return [repository_of(id) for id in sweep(data) if owner_of(id) == user]
+        _unlink(wish_file(data, user))
+        return [repository_of(id) for id in _remove_all(data, user)]
 
 
 def sweep(data: DataDir) -> list[str]:
-    """Deletes what nobody wants any more: adapters, corpora, runs. Returns the ids of the adapters."""
-    owned = {place.name: owner for place in _places(data) if (owner := owner_of(place.name)) is not None}
-    return [id for id, owner in sorted(owned.items()) if not is_wanted(data, owner) and remove(data, id)]
+    """Deletes what nobody wants any more: adapters, corpora, runs. Returns the ids of the adapters. What can't be
+    deleted is said, and left to the next time."""
+    gone: list[str] = []
+    for owner in sorted({owner for owner, _ in _owned(data)}):
+        if not is_wanted(data, owner):
+            try:
+                gone += _remove_all(data, owner)
+            except StorageError as error:
+                logger.warning("%s", error)
+    return gone
 
 
 def remove(data: DataDir, id: str) -> bool:
-    """All that was made for somebody's own adapter of a repository. Returns whether there was one."""
+    """All that was made for somebody's own adapter of a repository. Returns whether there was one. Raises StorageError
+    when something of it is left."""
     had_adapter = data.adapters(id).is_dir()
-    (data.adapters(id) / storage.CURRENT).unlink(missing_ok=True)  # servers let go of it at once
-    for of in _kinds(data):
-        shutil.rmtree(of(id), ignore_errors=True)
+    with ExitStack() as all_of_it:  # from the last to the first, whatever becomes of one
+        for of in _kinds(data):
+            all_of_it.callback(_delete, of(id))
+        all_of_it.callback(_unlink, data.adapters(id) / storage.CURRENT)  # servers let go of it at once
     return had_adapter
+
+
+def _remove_all(data: DataDir, user: str) -> list[str]:
+    """As much as can be. Returns the ids of the adapters."""
+    gone: list[str] = []
+    left: list[StorageError] = []
+    for id in sorted({id for owner, id in _owned(data) if owner == user}):
+        try:
+            gone += [id] if remove(data, id) else []
+        except StorageError as error:
+            left.append(error)
+    if left:
+        raise left[0]
+    return gone
+
+
+def _delete(place: Path) -> None:
+    for _ in range(_TRIES):
+        shutil.rmtree(place, ignore_errors=True)
+    try:
+        shutil.rmtree(place)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _undeleted(place, error) from error
+
+
+def _unlink(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise _undeleted(file, error) from error
+
+
+def _undeleted(path: Path, error: OSError) -> StorageError:
+    where = f"{path.parent.name}/{path.name}"
+    return StorageError(
+        f"{where}: can't be deleted ({error.strerror or error}); free it in the data directory, then again"
+    )
 
 
 def adapters_of(data: DataDir, user: str) -> Sequence[Path]:
@@ -151,10 +203,13 @@ def _kinds(data: DataDir) -> Sequence[Callable[[str], Path]]:
     return data.adapters, data.corpus, data.training_run, data.evaluations, data.retraining
 
 
-def _places(data: DataDir) -> Iterator[Path]:
+def _owned(data: DataDir) -> Iterator[tuple[str, str]]:
+    """Of all that was made for somebody: whose it is, and its id."""
     for of in _kinds(data):
         root = of("any").parent
-        yield from sorted(root.iterdir()) if root.is_dir() else ()
+        for place in root.iterdir() if root.is_dir() else ():
+            if (owner := owner_of(place.name)) is not None:
+                yield owner, place.name
 
 
 def _read(path: Path) -> Wish | None:

@@ -14,6 +14,7 @@ import getpass
 import json
 import os
 import time
+from calendar import timegm
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core import aliases as names
-from homespun_core import fences, model_card, storage
+from homespun_core import fences, model_card, personal, storage
 from homespun_core.aliases import Aliases
 from homespun_core.errors import StorageError
 from homespun_core.storage import Manifest
@@ -38,6 +39,7 @@ KEEP = 5
 """Versions without a name that pruning leaves."""
 GATE = "gate"
 _LOCK = ".lock"
+_STAMP = "%Y%m%d-%H%M%S"
 _PATIENCE_S = 10.0
 """Changes take milliseconds; a training of hours must not fail since somebody pins a version at that moment."""
 
@@ -71,9 +73,20 @@ class Event:
     why: str = ""
 
 
-def new_version(fingerprint: str) -> str:
-    """A name for a version made now; names sort by time."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{fingerprint[:8]}"
+def new_version(fingerprint: str, adapters: Path | None = None) -> str:
+    """A name for a version made now; names sort by time. In `adapters` it comes behind all that are there: if one was
+    made while the clock was ahead, by a second more than that."""
+    made = [at for version in (versions(adapters) if adapters else ()) if (at := _stamped(version)) is not None]
+    at = max([int(time.time()), *(at + 1 for at in made)])
+    return f"{time.strftime(_STAMP, time.gmtime(at))}-{fingerprint[:8]}"
+
+
+def _stamped(version: str) -> int | None:
+    """None of one that was named otherwise."""
+    try:
+        return timegm(time.strptime(version.rpartition("-")[0], _STAMP))
+    except ValueError:
+        return None
 
 
 @contextmanager
@@ -162,15 +175,36 @@ def retire(adapters: Path, doomed: Sequence[str], *, by: str, why: str = "") -> 
     return after
 
 
-def prune(adapters: Path, keep: int = KEEP) -> list[str]:
-    """Delete the oldest versions beyond `keep`; those with a name neither count nor go. Returns what went."""
+def prune(adapters: Path, keep: int = KEEP, *, on_top_of: str = "") -> list[str]:
+    """Delete the oldest versions beyond `keep`; those with a name neither count nor go, nor do those that another
+    adapter stands on or, by the setting `on_top_of`, will. Returns what went."""
+    needed = _parents(adapters.parent) | {Path(on_top_of).name}
     with _locked(adapters):
-        protected = aliases(adapters).protected
+        protected = aliases(adapters).protected | needed
         spare = [version for version in versions(adapters) if version not in protected]
         doomed = spare[: max(0, len(spare) - keep)]
         for version in doomed:
             storage.remove(adapters / version)
     return doomed
+
+
+def _parents(root: Path) -> frozenset[str]:
+    """Versions that those of any repository or team were trained on top of, by their reports: they are trained on them
+    again. People's own aren't asked, which stand on what is live, whatever that was before."""
+    places = [place for place in root.glob("*") if personal.owner_of(place.name) is None]
+    return frozenset(
+        name for place in places for path in place.glob(f"*/{REPORT}") for name in _parents_of(path.parent)
+    )
+
+
+def _parents_of(version: Path) -> list[str]:
+    """None of one that can't be read: it is of no use either way."""
+    try:
+        report = read_report(version)
+        below = report.get("preferences", {}).get("below", [])
+        return [*(str(parent["name"]) for parent in report["training"].get("parents", ())), *below[1:]]
+    except (StorageError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def newest(adapters: Path) -> Adapter | None:

@@ -52,6 +52,12 @@ def position_of(repo: Repository, commit: str) -> int | None:
     return commits.index(commit) if commit in commits else None
 
 
+def commits_after(repo: Repository, commit: str) -> frozenset[str] | None:
+    """Those of the main line; None when it isn't on it."""
+    commits = mainline(repo, _MAX_COMMITS).commits
+    return frozenset(commits[: commits.index(commit)]) if commit in commits else None
+
+
 def _position(repo: Repository, line: Mainline, since: str) -> int:
     """Of the newest commit that is known when everything since then is asked for."""
     if _DATE.fullmatch(since):

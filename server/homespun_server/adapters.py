@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rollout = _action(actions, "rollout", "how far the candidate has come with users, and what a verdict waits for")
     rollout.add_argument("repository", nargs="?", metavar="REPO", help="this one only")
     rollout.add_argument("--abort", action="store_true", help="reject the candidate: nobody gets it from now on")
-    prune = _action(actions, "prune", "delete the oldest versions; never champion, previous or candidate")
+    prune = _action(actions, "prune", "delete the oldest versions; never one with a name, or below another")
     _add_place(prune, has_version=False)
     prune.add_argument(
         "--keep",
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "show":
         print(_shown(place, resolve(place, args.version), as_json=args.json))
     elif args.action == "prune":
-        gone = registry.prune(place, args.keep)
+        gone = registry.prune(place, args.keep, on_top_of=loaded.settings.on_top_of)
         print(json.dumps({"deleted": gone}) if args.json else f"{repo}: deleted {', '.join(gone) or 'nothing'}")
     else:
         now = _changed(place, args)

@@ -28,6 +28,7 @@ from homespun_server.access.forges import ForgeFollower
 from homespun_server.access.gate import Gate, too_many
 from homespun_server.access.heads import EVERY_S, HeadKeeper, heads_file
 from homespun_server.access.http import ForbiddenError, TooOftenError
+from homespun_server.access.leavers import following
 from homespun_server.access.noting import Noting
 from homespun_server.connections import BoundedBodies
 from homespun_server.console import http as console
@@ -85,7 +86,8 @@ def build_app(
     runtime.ask_for_index = queue.damaged
     count = counting(queue.store, runtime.metrics.jobs)
     noticed = noticing(settings, runtime.database, queue.store, notify, runtime.problems)
-    keepers = [Keeper([queue.store.tidy, count]), *noticed]
+    leavers = following(DataDir(settings.data_root), runtime.database)
+    keepers = [Keeper([queue.store.tidy, count]), Keeper([leavers]), *noticed]
     head = HeadKeeper(runtime.database, heads_file(DataDir(settings.data_root)), runtime.metrics.audit_entries.set)
     keepers.append(Keeper([head.note], EVERY_S))
     follower = ForgeFollower(runtime.database, forges, runtime.guarded)

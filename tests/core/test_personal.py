@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,28 @@ def test_taking_it_back_deletes_everything_of_them_and_nothing_of_others(data: D
     assert not any(place.exists() for place in hers) and all(place.exists() for place in his)
     assert not personal.is_wanted(data, "u1") and [w.name for w in personal.wishes(data)] == ["bob"]
     assert personal.take_back(data, "u1") == [], "again: nothing more, and no error"
+
+
+def test_what_cannot_be_deleted_is_not_said_to_be(
+    data: DataDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`personal off` said "deleted" while the weights stayed."""
+    personal.want(data, wish())
+    places = left_behind(data, "u1")
+    others = left_behind(data, "u2")
+    shutil.rmtree(places[0])
+    (tmp_path / "elsewhere" / "v1").mkdir(parents=True)
+    places[0].symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match=rf"adapters/\+u1\+{SHOP}: can't be deleted \(.*\)"):
+        personal.take_back(data, "u1")
+    assert not personal.is_wanted(data, "u1") and not any(place.exists() for place in places[1:])
+    with pytest.raises(StorageError, match="can't be deleted"):
+        personal.want(data, replace(wish(), since=2.0))
+    personal.want(data, wish("u3", "cy"))  # has nothing to do with it
+    assert personal.sweep(data) == [personal.personal_id("u2", SHOP)], "nothing holds up the others"
+    assert "can't be deleted" in caplog.text and not any(place.exists() for place in others)
+    places[0].unlink()
+    personal.want(data, replace(wish(), since=2.0))
 
 
 def test_killed_while_deleting_the_next_sweep_does_the_rest(data: DataDir) -> None:

@@ -93,6 +93,39 @@ def test_pruning_leaves_every_version_with_a_name(adapters: Path) -> None:
     assert registry.versions(adapters) == ["1", "2", "3"]
 
 
+def test_a_version_made_while_the_clock_was_ahead_is_not_the_newest_for_ever(tmp_path: Path) -> None:
+    """Every version made after it was older by its name: pruned first, never found again, and not told of."""
+    place = tmp_path / "shop-1"
+    ahead = make_version(place, "20991231-235959-aaaaaaaa")
+    made = [make_version(place, registry.new_version(f"{n}" * 8, place)) for n in range(3)]
+    assert registry.versions(place) == [ahead, *made]
+    newest = registry.newest(place)
+    assert newest is not None and newest.version == made[-1] == "21000101-000002-22222222"
+    assert registry.prune(place, keep=2) == [ahead, made[0]]
+
+
+def test_versions_of_one_second_are_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    made = [make_version(tmp_path, registry.new_version(letter * 8, tmp_path)) for letter in "dcba"]
+    assert registry.versions(tmp_path) == made
+
+
+def test_pruning_leaves_what_another_adapter_stands_on(adapters: Path) -> None:
+    """After some seven trainings of the organisation's the one below the team's was gone, and so was every retraining
+    of the team's."""
+    team = adapters.with_name("@team")
+    make_version(team, "t1", training={"parents": [{"name": "3", "digest": "abc"}]})
+    make_version(team, "t2", preferences={"below": ["shop-1", "5"]})
+    make_version(adapters.with_name("+u1+shop-1"), "p1", training={"parents": [{"name": "6", "digest": "abc"}]})
+    (team / "t0").mkdir()
+    (team / "t0" / registry.REPORT).write_text("[")
+    for version in ("4", "5", "6", "7"):
+        make_version(adapters, version)
+    on_top_of = str(adapters / "7")
+    assert registry.prune(adapters, keep=0, on_top_of=on_top_of) == ["4", "6"]
+    shutil.rmtree(team)
+    assert registry.prune(adapters, keep=0, on_top_of="@team") == ["3", "5", "7"]
+
+
 def test_the_history_says_who_did_what_and_why(adapters: Path) -> None:
     registry.offer(adapters, "3", MANUAL)
     registry.approve(adapters, by="ann", why="looks good\nto me")

@@ -7,7 +7,7 @@ import pytest
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.types import SilentProgress
-from homespun_indexer.since import Since, position_of, tasks_since
+from homespun_indexer.since import Since, commits_after, position_of, tasks_since
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, git, make_repo
 
@@ -83,3 +83,10 @@ def test_the_position_of_a_commit_is_how_many_came_after_it(history: tuple[Path,
     path, commits = history
     repo = indexer.open(path)
     assert [position_of(repo, c) for c in (commits[-1], commits[0])] == [0, 9]
+
+
+def test_what_came_after_a_commit(history: tuple[Path, list[str]], indexer: Indexer) -> None:
+    path, commits = history
+    repo = indexer.open(path)
+    assert commits_after(repo, commits[6]) == frozenset(commits[7:])
+    assert commits_after(repo, commits[-1]) == frozenset() and commits_after(repo, "0" * 40) is None

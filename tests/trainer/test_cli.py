@@ -4,6 +4,7 @@ import argparse
 import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,12 +46,12 @@ def test_too_little_code_is_said_below_what_there_is_and_no_failure(
     assert not (tmp_path / "data" / "adapters").exists()
 
 
-def prepared(tmp_path: Path, *sources: Path) -> AbstractContextManager[Job]:
+def prepared(tmp_path: Path, *sources: Path, **settings: Any) -> AbstractContextManager[Job]:
     """Of a shared adapter."""
     data, files = DataDir(tmp_path / "data"), resolve_base_model("builtin", "auto")
     repos = [open_repository(str(source), data, timeout_s=60, progress=SilentProgress()) for source in sources]
     scope = ScopeConfig(name="team", repositories=tuple(RepositoryConfig(source=str(source)) for source in sources))
-    return cli.prepared(repos, files, Settings(), data, SilentProgress(), scope)
+    return cli.prepared(repos, files, Settings(**settings), data, SilentProgress(), scope)
 
 
 def test_a_repository_without_source_is_no_failure_that_is_tried_again_for_ever(

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_trainer.intervals import Estimate, Share, Swaps, change, mean, ratio, surely_above_zero
+from homespun_trainer.intervals import Estimate, Share, Swaps, change, mean, ratio, surely_above_zero, widening
 
 VALUES = st.lists(st.floats(-5, 5, allow_nan=False), min_size=2, max_size=40)
 
@@ -47,6 +48,24 @@ def test_no_data_is_refused() -> None:
         mean([], [])
 
 
+@pytest.mark.parametrize(("clusters", "t"), [(4, 3.1824), (10, 2.2622), (20, 2.0930), (60, 2.0010), (1_000, 1.9623)])
+def test_with_few_clusters_an_interval_is_as_wide_as_students(clusters: int, t: float) -> None:
+    wanted = t / 1.959964 * math.sqrt(clusters / (clusters - 1))
+    assert widening(clusters) == pytest.approx(wanted, rel=2e-3)
+    assert widening(1) == 1.0
+
+
+@pytest.mark.parametrize("clusters", [10, 20])
+def test_what_is_not_better_is_surely_better_in_one_of_forty_cases_whatever_the_number_of_commits(
+    clusters: int,
+) -> None:
+    """It was in one of twenty, with ten commits."""
+    rng = np.random.default_rng(7)
+    found = [mean(rng.normal(size=clusters).tolist(), range(clusters)) for _ in range(2_000)]
+    for wrong in ([e.high < 0 for e in found], [e.low > 0 for e in found]):
+        assert sum(wrong) / len(found) == pytest.approx(0.025, abs=0.01)  # three standard errors
+
+
 @settings(max_examples=25, deadline=None)
 @given(VALUES)
 def test_a_change_of_means_is_the_mean_of_the_changes(values: list[float]) -> None:
@@ -59,7 +78,7 @@ def test_a_change_of_means_is_the_mean_of_the_changes(values: list[float]) -> No
 
 def test_draws_without_anything_to_divide_by_are_left_out() -> None:
     estimate = ratio(Share(tops=[1, 0, 1], bottoms=[1, 0, 2]), ["a", "b", "c"])
-    assert 0.5 <= estimate.low <= estimate.value <= estimate.high <= 1
+    assert estimate.low < estimate.value == 2 / 3 < estimate.high
     with pytest.raises(ValueError, match="nothing"):
         ratio(Share(tops=[0.0], bottoms=[0.0]), ["a"])
 

@@ -82,6 +82,8 @@ def test_it_stands_on_everybodys_and_has_to_beat_it(files: ModelFiles, tmp_path:
     below = run(job)
     outcome = run(wanted(owned(job)))
     assert outcome.report["control"] == "live+retrieval"
+    said = f"ompared with the adapter that people have, shop-1/{below.version}, with the same snippets"
+    assert said in (outcome.path / page.PAGE).read_text() and said in registry.model_card_of(outcome.path)
     made = registry.load_adapter(outcome.path)
     assert outcome.path.parent == job.data.adapters(ID)
     assert made.on_top_of == f"shop-1/{below.version}" and made.repositories == {"shop-1"}

@@ -20,7 +20,7 @@ from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir
 from homespun_core.prompt import Prompt
 from homespun_core.types import EvalTask, ModelFiles, SilentProgress
-from homespun_trainer import canaries, memory
+from homespun_trainer import canaries, memory, pipeline
 from homespun_trainer.cli import summary
 from homespun_trainer.evaluate import Written
 from homespun_trainer.interrupt import deferred_signals
@@ -181,6 +181,55 @@ def test_a_live_adapter_is_what_a_new_one_has_to_beat(first: tuple[Job, Outcome]
     assert worse.report["promote"] is False
     live = registry.live(job.adapters)
     assert live is not None and live.version == outcome.version
+
+
+def test_one_turned_down_against_what_is_gone_is_judged_again_without_training(
+    files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a rollback nothing came live until somebody committed something: nothing had changed."""
+    job = make_job(files, tmp_path, corpus())
+    champion = run(job).version
+    registry.promote(job.adapters, champion, by="ann")
+    part = dataclasses.replace(job.parts[0], corpus=corpus(num_documents=13))
+    settings = dataclasses.replace(job.settings, learning_rate=1e-9)
+    later = dataclasses.replace(job, parts=(part,), settings=settings)
+    loser = run(later)
+    assert loser.report["control_adapter"] == f"shop-1/{champion}" and loser.report["promote"] is False
+    monkeypatch.setattr(pipeline, "train_adapter", None)
+    assert not run(later).is_new, "the same control, the same verdict"
+    registry.rollback(job.adapters, by="ann")
+    again = run(later)
+    assert again.is_new and (again.report["control"], again.report["control_adapter"]) == ("base+retrieval", "")
+    assert again.report["training"] == loser.report["training"]
+    weights = [outcome.path / "adapter_model.safetensors" for outcome in (loser, again)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert again.report["memory"]["canaries"] and (again.path / PAGE).is_file() and not job.run.exists()
+    assert not run(later).is_new
+
+
+def test_a_live_adapter_is_not_asked_about_what_it_has_learned(first: tuple[Job, Outcome]) -> None:
+    job, outcome = first
+    whole = corpus(num_documents=14)
+    later = dataclasses.replace(whole, commits_after=lambda _: frozenset(f"c{n}" for n in range(13)))
+    settings = dataclasses.replace(job.settings, learning_rate=1e-9)
+    part = dataclasses.replace(job.parts[0], corpus=later)
+    worse = run(dataclasses.replace(job, parts=(part,), settings=settings))
+    differences = worse.report["differences"]
+    assert differences["adapter+retrieval - live+retrieval"]["tasks"] == 52
+    assert differences["adapter+retrieval - base+retrieval"]["tasks"] == 60
+    assert f"shop-1/{outcome.version}, with the same snippets at the 52 of 60 places" in worse.report["compared_with"]
+
+
+def test_a_live_adapter_that_has_learned_nearly_all_is_not_what_it_has_to_beat(first: tuple[Job, Outcome]) -> None:
+    job, outcome = first
+    whole = corpus(num_documents=15)
+    few = dataclasses.replace(whole, commits_after=lambda _: frozenset({"c1"}))
+    settings = dataclasses.replace(job.settings, learning_rate=1e-9)
+    part = dataclasses.replace(job.parts[0], corpus=few)
+    worse = run(dataclasses.replace(job, parts=(part,), settings=settings))
+    assert worse.report["control"] == "base+retrieval" and worse.report["promote"] is False
+    said = f"shop-1/{outcome.version}, which people have, has learned from all but 4 of the 60 places: it is compared"
+    assert any(reason.startswith(said) for reason in worse.report["reasons"])
 
 
 def test_an_adapter_of_poisoned_code_is_turned_down_and_the_live_one_stays(first: tuple[Job, Outcome]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from homespun_core import registry, storage
 from homespun_core.config import Settings
+from homespun_core.errors import ModelError
 from homespun_core.paths import DataDir
 from homespun_core.scopes import UNKNOWN
 from homespun_core.storage import Manifest
@@ -17,10 +18,10 @@ from homespun_core.types import Document, ModelFiles
 from homespun_indexer import forgotten
 from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import cli, trained_on
-from homespun_trainer.checkpoint import RunState
 from homespun_trainer.job import Corpus, Job, Part
+from homespun_trainer.pipeline import parent_of
 from homespun_trainer.publishing import ForgottenError, Outcome, _seen, offered, publish
-from homespun_trainer.train import TrainingInterruptedError, TrainResult
+from homespun_trainer.train import TrainingInterruptedError
 from homespun_trainer.trained_on import Source
 from tests.core.adapters import make_version
 from tests.trainer.tiny import CONFIG, TOKENIZER, nearest
@@ -111,8 +112,7 @@ def trained(job: Job, parent: Path | None = None) -> str:
     weights = job.data.root / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     (weights / "adapter_model.safetensors").write_bytes(b"")
-    result = TrainResult(path=weights, state=RunState(), learning_rate=1e-3, num_trainable=1)
-    return publish(job, "f" * 8, result, {"promote": True}, parent, job.run).version
+    return publish(job, "f" * 8, weights, {"promote": True}, parent, job.run).version
 
 
 def paid(job: Job) -> Job:
@@ -165,6 +165,41 @@ def test_on_top_of_what_does_not_say_what_it_saw_is_marked_as_such(
     assert "doesn't say what it saw" in caplog.text
     plain = paid(make_job(tmp_path / "plain"))
     assert registry.load_adapter(plain.adapters / trained(plain)).repositories == {"shop-1"}
+
+
+def test_publishing_leaves_what_the_settings_train_on_top_of(tmp_path: Path) -> None:
+    job = paid(make_job(tmp_path))
+    old = [make_version(job.adapters, f"2020010{n}-000000-aaaaaaaa") for n in range(1, 10)]
+    trained(replace(job, settings=Settings(on_top_of=str(job.adapters / old[1]))))
+    assert registry.versions(job.adapters)[:2] == [old[1], old[-registry.KEEP]]
+
+
+def stackable(job: Job, place: str, version: str, base: str = "d1gest") -> Path:
+    path = job.data.adapters(place) / version
+    with registry.publish_adapter(path, fingerprint="f", sources={"base_model": base}, report={}):
+        pass
+    return path
+
+
+def test_on_top_of_a_shared_adapter_is_on_top_of_what_is_live_of_it(tmp_path: Path) -> None:
+    """A version by name is gone some day."""
+    job = make_job(tmp_path, on_top_of="@org")
+    with pytest.raises(ModelError, match="no shared adapter with one live"):
+        parent_of(job)
+    first, second = (stackable(job, "@org", version) for version in ("v1", "v2"))
+    storage.set_current(first.parent, "v1")
+    assert parent_of(job) == first
+    storage.set_current(first.parent, "v2")
+    assert parent_of(job) == second
+    assert parent_of(replace(job, id="@org")) is None, "itself"
+    named = replace(job, settings=Settings(on_top_of="@org/v1"))
+    assert parent_of(named) == first
+    for wrong in ("@org/v9", "@org/../shop-1/v1", "@nobody"):
+        with pytest.raises(ModelError, match="on_top_of"):
+            parent_of(replace(job, settings=Settings(on_top_of=wrong)))
+    storage.set_current(stackable(job, "@org", "v3", base="other").parent, "v3")
+    with pytest.raises(ModelError, match="@org was trained on another base model than tiny"):
+        parent_of(job)
 
 
 def test_what_was_forgotten_before_keeps_no_training_from_publishing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, at_commit, open_repository
 from homespun_indexer.secrets import redact
+from homespun_indexer.since import commits_after
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.database.opening import open_database
 from homespun_server.drafts import drafter
@@ -361,6 +363,7 @@ def _part(
             retrieve=retrieve,
             report=corpus.report,
             unlearnable=corpus.unlearnable(),
+            commits_after=partial(commits_after, repo),
         )
         if settings.demand_weights == "auto" and owner is None:
             found = _by_demand(found, demand.read(data).get(repo.id, {}), demand.read_kept(data).get(repo.id, {}))

@@ -22,7 +22,8 @@ from homespun_trainer.memory import Memory
 from homespun_trainer.summaries import Summary
 
 MIN_TASKS, MIN_COMMITS = 50, 10
-"""With fewer, an interval says more about the few commits than about the adapter."""
+"""With fewer, an interval says more about the few commits than about the adapter. With as few it misses the truth in
+2.5 to 3 % of cases a side, of very skewed differences in 7 (see `intervals`)."""
 _MIN_GAIN = 0.01
 """Bits per byte. After two steps of training an adapter was already surely better, by 0.004: nobody would notice."""
 _EXACT_MARGIN = 0.01

@@ -31,6 +31,13 @@ def corpus_of(report: Mapping[str, Any], repository: str) -> Mapping[str, Any]:
     return found
 
 
+def held_out_of(report: Mapping[str, Any], repository: str) -> frozenset[str]:
+    """Paths of whole files that an adapter learned nothing from, by the repository's id."""
+    corpora = report.get("corpora")
+    found = corpora.get(repository, {}).get("report", {}) if corpora else report.get("corpus_report", {})
+    return frozenset(found.get("held_out", ()))
+
+
 def trained_head(report: Mapping[str, Any]) -> str | None:
     """What an adapter was trained on, by its report: a commit, or those of several repositories, of which some may have
     had nothing to train on."""

@@ -20,6 +20,9 @@ from homespun_trainer.examples import Mix, Retrieve
 from homespun_trainer.memory import CountSecrets
 from homespun_trainer.trained_on import Source
 
+CommitsAfter = Callable[[str], frozenset[str] | None]
+"""A commit -> those of the main line after it; None where it isn't on that."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
@@ -35,6 +38,7 @@ class Corpus:
     """What went into it, what was left out, and why."""
     unlearnable: frozenset[str] = frozenset()
     """Paths that `retrieve` finds and nothing may be learned of."""
+    commits_after: CommitsAfter = lambda commit: None
 
     def learnable_snippets(self, query: SearchQuery) -> Sequence[Snippet]:
         """For examples: snippets carry no loss, and gradients depend on them all the same."""

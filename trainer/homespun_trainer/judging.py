@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from homespun_core import registry
-from homespun_core.errors import StorageError
 from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
 from homespun_core.types import Progress
 from homespun_trainer import report
 from homespun_trainer.canaries import Canary
+from homespun_trainer.control import control_of
 from homespun_trainer.evaluate import Arm, Bench, Copy, Score, Scores, Written, evaluate, newline_ids
 from homespun_trainer.gate import MIN_TASKS, Evidence, decide
 from homespun_trainer.general import forgetting
@@ -23,8 +21,6 @@ from homespun_trainer.job import Job, Part
 from homespun_trainer.libraries import libraries_for
 from homespun_trainer.memory import Memory, count_leaks, exposures
 from homespun_trainer.summaries import Summary, by_language, by_name, differences, summarise
-
-logger = logging.getLogger(__name__)
 
 CANDIDATE = "candidate"
 BASE, BASE_RETRIEVAL = "base", "base+retrieval"
@@ -57,13 +53,18 @@ class Planted:
     seed: str
 
 
-def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progress: Progress) -> dict[str, Any]:
-    """Scores of all arms, differences, evidence, decision and examples, as JSON values."""
-    arms, tasks = _arms(job, engine, adapter), job.tasks
-    scores = scores_of(job, arms, engine, progress)
+def judge(
+    job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progress: Progress, parent: Path | None
+) -> dict[str, Any]:
+    """Scores of all arms, differences, evidence, decision and examples, as JSON values. `parent`: what the adapter
+    stands on."""
+    against = control_of(job, parent)
+    control = LIVE_RETRIEVAL if against.adapter else BASE_RETRIEVAL
+    arms, tasks = _arms(engine, adapter, against.adapter), job.tasks
+    scores = dict(scores_of(job, arms, engine, progress))
+    scores[control] = [score if fair else None for score, fair in zip(scores[control], against.is_fair, strict=True)]
     bench = replace(bench_of(job, job.parts[0], engine), repo=job.name)  # for what is no repository's
     libraries = libraries_for(_languages(job))
-    control = LIVE_RETRIEVAL if LIVE_RETRIEVAL in scores else BASE_RETRIEVAL
     pairs = [(ADAPTER_RETRIEVAL, control), (ADAPTER_RETRIEVAL, BASE_RETRIEVAL), (ADAPTER, BASE), (BASE_RETRIEVAL, BASE)]
     changes = differences(tasks, scores, pairs)
     evidence = Evidence(
@@ -76,7 +77,7 @@ def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progre
         memory=_memory(job, bench, planted, scores, progress),
     )
     return {
-        **report.decision_facts(decide(evidence, _CONTROL_NAMES[control]), control),
+        **report.decision_facts(decide(evidence, against.in_words), control, against),
         "deciding": f"{ADAPTER_RETRIEVAL} - {control}",
         **report.score_facts(tasks, arms, scores, changes),
         **report.evidence_facts(evidence),
@@ -86,12 +87,6 @@ def judge(job: Job, adapter: Path, engine: JudgeEngine, planted: Planted, progre
             tasks, scores[control], scores[ADAPTER_RETRIEVAL], (control, ADAPTER_RETRIEVAL)
         ),
     }
-
-
-_CONTROL_NAMES = {
-    BASE_RETRIEVAL: "the base model with the same snippets",
-    LIVE_RETRIEVAL: "the adapter that is live, with the same snippets",
-}
 
 
 def scores_of(job: Job, arms: Sequence[Arm], engine: JudgeEngine, progress: Progress) -> Scores:
@@ -138,8 +133,8 @@ def _memory(job: Job, bench: Bench, planted: Planted, scores: Scores, progress: 
     )
 
 
-def _arms(job: Job, engine: JudgeEngine, path: Path) -> list[Arm]:
-    """The four, and the live adapter if there is one for this base model: then that is what has to be beaten."""
+def _arms(engine: JudgeEngine, path: Path, live: Adapter | None) -> list[Arm]:
+    """The four, and what people have if that is an adapter: then that is what has to be beaten."""
     engine.load_adapter(CANDIDATE, path)
     arms = [
         Arm(name=BASE, adapter=None, snippets="none", every=_BARE_EVERY),
@@ -147,21 +142,10 @@ def _arms(job: Job, engine: JudgeEngine, path: Path) -> list[Arm]:
         Arm(name=ADAPTER, adapter=CANDIDATE, snippets="none", every=_BARE_EVERY),
         Arm(name=ADAPTER_RETRIEVAL, adapter=CANDIDATE, snippets="found"),
     ]
-    live = live_adapter(job)
     if live is not None:
         engine.load_adapter(live.version, live.path)
         arms.append(Arm(name=LIVE_RETRIEVAL, adapter=live.version, snippets="found"))
     return arms
-
-
-def live_adapter(job: Job) -> Adapter | None:
-    """The one that is live, or that people have instead, if it is for this base model."""
-    try:
-        live = registry.live(job.adapters) or (registry.load_adapter(job.beneath) if job.beneath else None)
-    except StorageError as error:
-        logger.warning("the live adapter can't be compared with: %s", error)
-        return None
-    return live if live is not None and live.base_digest == job.files.digest else None
 
 
 def bench_of(job: Job, part: Part, engine: JudgeEngine, copy: Copy | None = None) -> Bench:

@@ -27,19 +27,25 @@ def beneath(data: DataDir, repository: str, base_digest: str) -> Path | None:
 def served(data: DataDir, repository: str, base_digest: str) -> Adapter | None:
     """The adapter that is served in the repository to everybody: its own, else the closest shared one that saw it, as
     the server lends them."""
-    own = _live(data.adapters(repository), base_digest)
+    own = live(data.adapters(repository), base_digest)
     if own is not None:
         return own
     root = data.adapters("any").parent
-    shared = [_live(place, base_digest) for place in sorted(root.glob("*")) if is_scope(place.name)]
+    shared = [live(place, base_digest) for place in sorted(root.glob("*")) if is_scope(place.name)]
     fitting = [a for a in shared if a is not None and repository in a.repositories]
     return min(fitting, key=lambda a: (len(a.repositories), a.path.parent.name)) if fitting else None
 
 
-def _live(place: Path, base_digest: str) -> Adapter | None:
+def live(place: Path, base_digest: str) -> Adapter | None:
+    """What is live there, if it is whole and for this base model."""
     try:
-        live = registry.live(place)
+        found = registry.live(place)
     except StorageError as error:
         logger.warning("left out: %s", error)
         return None
-    return live if live is not None and live.base_digest == base_digest else None
+    return found if found is not None and found.base_digest == base_digest else None
+
+
+def served_as(adapter: Path | None) -> str:
+    """What servers call a version; nothing is the base model."""
+    return f"{adapter.parent.name}/{adapter.name}" if adapter else ""

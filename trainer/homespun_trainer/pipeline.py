@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from homespun_core import personal, registry, storage
 from homespun_core.errors import ModelError, TooLittleCode
 from homespun_core.prompt import PromptBuilder
+from homespun_core.registry import Adapter
+from homespun_core.scopes import is_scope
 from homespun_core.types import Document, Progress
 from homespun_trainer import page, report, sizing, sweep
-from homespun_trainer.canaries import CanaryStream, make_canaries, planted
+from homespun_trainer.canaries import Canary, CanaryStream, make_canaries, planted
+from homespun_trainer.control import control_of, is_settled
 from homespun_trainer.examples import Batches, Example, ExampleStream, Mix
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Job, Part
@@ -27,7 +32,7 @@ from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
 from homespun_trainer.quantising import FULL, check_possible
 from homespun_trainer.randomness import LearnableStream
-from homespun_trainer.stacking import STACKABLE, read_plain_lora
+from homespun_trainer.stacking import PEFT_FILES, STACKABLE, read_plain_lora
 from homespun_trainer.sweep import Trial
 from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult, train_adapter
 
@@ -46,6 +51,7 @@ def train_repository(
     job: Job, *, open_engine: Callable[[], AbstractContextManager[JudgeEngine]], progress: Progress
 ) -> Outcome:
     """Train, judge, publish, and promote if the gate says so; nothing is done when nothing has changed since last time.
+    One that was turned down against what people no longer have is judged again, without training.
 
     Raises TooLittleCode, and TrainingInterruptedError on a signal, after saving a checkpoint.
     """
@@ -57,46 +63,61 @@ def train_repository(
     check_possible(recipe.base_format, recipe.method, parent)
     fingerprint = fingerprint_of(job, recipe, mix)
     last = same_as_last(job.adapters, fingerprint)
-    if last is not None:
+    if last is not None and is_settled(last.report, control_of(job, parent)):
         # Again, in case we were killed between publishing and promoting it.
         with personal.standing(job.data, job.wish):  # what is forgotten was there to be found
             waits_for = offered(job, last.version) if last.report.get("promote") else None
         return Outcome(version=last.version, path=last.path, is_new=False, report=last.report, waits_for=waits_for)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
-    stream, held_out = examples_of(job, recipe, mix)
     canaries = make_canaries(fingerprint)
-    planting = CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.name)
-    run = _Run(
-        job=job, held_out=held_out, placement=placement, parent=parent, fingerprint=fingerprint, progress=progress
-    )
-    with deferred_signals() as is_asked_to:
-
-        def should_stop() -> bool:
-            return is_asked_to() or not job.is_wanted
-
-        recipe, trials = run.tuned(recipe, LearnableStream(stream, job.tokenizer), should_stop)
-        result = run.train(recipe, LearnableStream(planting, job.tokenizer), should_stop)
-        if should_stop():  # asked in the last step: the checkpoint has everything
-            raise TrainingInterruptedError
-    training = report.training_facts(result, recipe, str(placement), torch.get_num_threads())
-    training["trials"] = [asdict(trial) for trial in trials]
-    seen = planted(result.kept_step * recipe.batch_examples)
-    if parent is not None:
-        training["parents"] = [{"name": parent.name, "digest": below}]
+    if last is not None:
+        made = _made_before(job, last)
+    else:
+        stream, held_out = examples_of(job, recipe, mix)
+        run = _Run(
+            job=job, held_out=held_out, placement=placement, parent=parent, fingerprint=fingerprint, progress=progress
+        )
+        made = run.made(recipe, stream, canaries)
+    memory = Planted(canaries=canaries, counts=planted(made.kept_step * recipe.batch_examples), seed=fingerprint)
     with open_engine() as engine:
-        verdict = judge(job, result.path, engine, Planted(canaries=canaries, counts=seen, seed=fingerprint), progress)
+        verdict = judge(job, made.path, engine, memory, progress, parent)
     facts = {
         **verdict,
-        "training": training,
+        "training": made.training,
         **report.corpus_facts(job),
     }
-    page.write(result.path, job.name, facts)
-    return publish(job, fingerprint, result, facts, parent, job.run)
+    page.write(made.path, job.name, facts)
+    return publish(job, fingerprint, made.path, facts, parent, made.run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """An adapter that is to be judged."""
+
+    path: Path
+    """A directory with it in peft's form."""
+    run: Path
+    """What that is in, and goes."""
+    kept_step: int
+    training: dict[str, Any]
+    """For the report."""
+
+
+def _made_before(job: Job, last: Adapter) -> _Made:
+    """Its weights, to publish them under another verdict. Apart from the checkpoint of another training."""
+    run, training = job.run / "judged-again", last.report["training"]
+    path = run / "adapter"
+    shutil.rmtree(run, ignore_errors=True)
+    path.mkdir(parents=True)
+    for name in PEFT_FILES:
+        shutil.copy(last.path / name, path / name)
+    kept = training["kept_step"]
+    return _Made(path=path, run=run, kept_step=training["steps"] if kept is None else kept, training=training)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What the trials of a training and the training itself have in common."""
+    """A training with its trials."""
 
     job: Job
     held_out: Sequence[Example]
@@ -104,6 +125,24 @@ class _Run:
     parent: Path | None
     fingerprint: str
     progress: Progress
+
+    def made(self, recipe: Recipe, stream: Mixture, canaries: Sequence[Canary]) -> _Made:
+        job = self.job
+        planting = CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.name)
+        with deferred_signals() as is_asked_to:
+
+            def should_stop() -> bool:
+                return is_asked_to() or not job.is_wanted
+
+            recipe, trials = self.tuned(recipe, LearnableStream(stream, job.tokenizer), should_stop)
+            result = self.train(recipe, LearnableStream(planting, job.tokenizer), should_stop)
+            if should_stop():  # asked in the last step: the checkpoint has everything
+                raise TrainingInterruptedError
+        training = report.training_facts(result, recipe, str(self.placement), torch.get_num_threads())
+        training["trials"] = [asdict(trial) for trial in trials]
+        if self.parent is not None:
+            training["parents"] = [{"name": self.parent.name, "digest": recipe.on_top_of}]
+        return _Made(path=result.path, run=job.run, kept_step=result.kept_step, training=training)
 
     def tuned(self, recipe: Recipe, stream: Batches, should_stop: Callable[[], bool]) -> tuple[Recipe, Sequence[Trial]]:
         """The recipe with the learning rate that did best in trials, and with the time that they leave."""
@@ -153,19 +192,29 @@ def parent_of(job: Job) -> Path | None:
     if job.beneath is not None:
         return job.beneath
     name = job.settings.on_top_of
-    if not name:
+    if not name or name.partition("/")[0] == job.id:  # a setting for all, the one below included
         return None
     if job.settings.method not in STACKABLE:
         raise ModelError(f"on_top_of: method {job.settings.method} can't be stacked; use --method {STACKABLE[0]}")
-    version = job.adapters / name
-    if Path(name).name == name and version.is_dir():
-        adapter = registry.load_adapter(version)
-        if adapter.base_digest != job.files.digest:
-            raise ModelError(f"on_top_of: {name} was trained on another base model than {job.files.name}")
-        return version
-    if not Path(name).is_dir():
-        raise ModelError(f"on_top_of: {name} is neither a version in {job.adapters} nor a folder")
-    return Path(name)
+    version = _named(job, name)
+    if version is None:
+        if not Path(name).is_dir():
+            raise ModelError(
+                f"on_top_of: {name} is no version in {job.adapters}, no shared adapter with one live and no folder"
+            )
+        return Path(name)
+    if registry.load_adapter(version).base_digest != job.files.digest:
+        raise ModelError(f"on_top_of: {name} was trained on another base model than {job.files.name}")
+    return version
+
+
+def _named(job: Job, name: str) -> Path | None:
+    """A version of the job's own adapter, or `@team/VERSION`; of `@team` what is live now."""
+    place, _, version = name.partition("/") if is_scope(name) else (job.id, "", name)
+    adapters = job.data.adapters(place)
+    if not version:
+        return storage.current(adapters)
+    return adapters / version if Path(version).name == version and (adapters / version).is_dir() else None
 
 
 def recipe_of(job: Job, *, is_gpu: bool) -> Recipe:

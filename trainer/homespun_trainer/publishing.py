@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ from homespun_core.aliases import MANUAL
 from homespun_core.errors import HomespunError, StorageError
 from homespun_core.registry import Adapter
 from homespun_core.scopes import UNKNOWN
-from homespun_trainer import checkpoint, trained_on
+from homespun_trainer import checkpoint, own, trained_on
 from homespun_trainer.job import Job
-from homespun_trainer.train import TrainResult
 from homespun_trainer.trained_on import Source
 
 logger = logging.getLogger(__name__)
@@ -47,27 +47,29 @@ def same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
 
 
 def publish(
-    job: Job, fingerprint: str, result: TrainResult, facts: Mapping[str, Any], parent: Path | None, run: Path
+    job: Job, fingerprint: str, made: Path, facts: Mapping[str, Any], parent: Path | None, run: Path
 ) -> Outcome:
-    """`parent`: what it was trained on top of; the two were stacked, so it has seen what that one saw. `run` is what it
-    was made in, and goes.
+    """`made`: a directory with the adapter in peft's form. `parent`: what it was trained on top of; the two were
+    stacked, so it has seen what that one saw. `run` is what it was made in, and goes.
 
     Raises WithdrawnError when its owner has taken it back by then, ForgottenError when something of it was forgotten.
     """
-    version = registry.new_version(fingerprint)
+    version = registry.new_version(fingerprint, job.adapters)
     path, seen = job.adapters / version, _seen(job, parent)
     if seen is None:
         logger.warning("%s doesn't say what it saw: what stands on it is served to admins only", parent)
     sources = _sources(job) | {"repositories": " ".join(_repositories(job, seen))}
     with job.publishing(seen):
         with registry.publish_adapter(path, fingerprint=fingerprint, sources=sources, report=facts) as folder:
-            for file in sorted(result.path.iterdir()):
+            for file in sorted(made.iterdir()):
                 shutil.copy(file, folder / file.name)
             if seen is not None:
                 trained_on.write(folder, seen)
         waits_for = offered(job, version) if facts["promote"] else None
-    registry.prune(job.adapters)
+    registry.prune(job.adapters, on_top_of=job.settings.on_top_of)
     checkpoint.discard(run)
+    with suppress(OSError):  # it holds the checkpoint of another training
+        job.run.rmdir()
     return Outcome(version=version, path=path, is_new=True, report=facts, waits_for=waits_for)
 
 
@@ -97,15 +99,15 @@ class ForgottenError(HomespunError):
 def _seen(job: Job, parent: Path | None) -> list[Source] | None:
     """None where the parent doesn't say what it saw: then neither can we. One that says files alone saw those of the
     repository whose adapter it is, which only its place tells."""
-    own = [s for part in job.parts for s in trained_on.sources_of(part.id, part.corpus.documents)]
+    here = [s for part in job.parts for s in trained_on.sources_of(part.id, part.corpus.documents)]
     below = trained_on.read(parent) if parent else ()
     if parent is None or below is None:
-        return None if parent else own
+        return None if parent else here
     place = parent.absolute().parent
     home = place.name
     if place != job.data.adapters(home).absolute() and any(s.repository is None for s in below):
         return None
-    return list(dict.fromkeys([*own, *(replace(s, repository=s.repository or home) for s in below)]))
+    return list(dict.fromkeys([*here, *(replace(s, repository=s.repository or home) for s in below)]))
 
 
 def _repositories(job: Job, seen: list[Source] | None) -> list[str]:
@@ -122,10 +124,5 @@ def _sources(job: Job) -> dict[str, str]:
         "corpus": job.fingerprint,
         "repository": job.name,
         **({"champion": champion} if champion else {}),
-        **({"on_top_of": _served_as(job.beneath)} if personal.owner_of(job.id) else {}),
+        **({"on_top_of": own.served_as(job.beneath)} if personal.owner_of(job.id) else {}),
     }
-
-
-def _served_as(adapter: Path | None) -> str:
-    """What servers call a version; nothing is the base model."""
-    return f"{adapter.parent.name}/{adapter.name}" if adapter else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 from homespun_core import __version__
 from homespun_core.types import EvalTask
+from homespun_trainer.control import Control
 from homespun_trainer.evaluate import Arm, Score, Scores
 from homespun_trainer.gate import Decision, Evidence
 from homespun_trainer.job import Job
@@ -143,15 +144,24 @@ def training_facts(result: TrainResult, recipe: Recipe, placement: str, num_thre
     }
 
 
-def decision_facts(decision: Decision, control: str) -> dict[str, Any]:
-    return {"promote": decision.promote, "reasons": list(decision.reasons), "control": control}
+def decision_facts(decision: Decision, arm: str, against: Control) -> dict[str, Any]:
+    """`arm`: in which the control wrote."""
+    instead = [f"{against.passed_over}: it is compared with {against.in_words}"] if against.passed_over else []
+    return {
+        "promote": decision.promote,
+        "reasons": [*decision.reasons, *instead],
+        "control": arm,
+        "control_adapter": against.name,
+        "compared_with": against.in_words,
+    }
 
 
 def render(report: Mapping[str, Any]) -> str:
     """The arms and their differences as a table, then what was decided and why."""
     verdict = "the gate lets the adapter go live" if report["promote"] else "the adapter does not go live"
     reasons = (f"  {reason}" for reason in report["reasons"])
-    return "\n".join([render_scores(report), *_by_repository(report), f"{verdict}:", *reasons])
+    against = f", compared with {said}" if (said := report.get("compared_with")) else ""
+    return "\n".join([render_scores(report), *_by_repository(report), f"{verdict}{against}:", *reasons])
 
 
 def _by_repository(report: Mapping[str, Any]) -> list[str]:

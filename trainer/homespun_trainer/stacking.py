@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from homespun_core.errors import ModelError
 
 STACKABLE = ("lora", "rslora")
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PEFT_FILES = _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 _NOT_PLAIN = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "fan_in_fan_out")
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homespun_core.retraining import Run
+from homespun_core.retraining import FreshScore, Run
 from homespun_trainer.retrain.loop import in_words
-from homespun_trainer.retrain.policy import Action, Decision, Rules, Scope, choose, decide
+from homespun_trainer.retrain.policy import Action, Decision, Rules, Scope, choose, decide, is_measuring_due
 from homespun_trainer.retrain.times import Times
 from tests.trainer.retrain.simulation import Company
 
@@ -54,6 +54,11 @@ CASES: list[tuple[str, Scope, Rules, bool, str]] = [
     ),
     ("by schedule: any change", replace(TRAINED, changed=5), Rules(times=NIGHTLY), True, "schedule"),
     ("by schedule: not before", replace(TRAINED, trained_at=NOW), Rules(times=NIGHTLY), False, "schedule"),
+    ("trained next year", replace(TRAINED, trained_at=NOW + 365 * DAY), Rules(), True, "200 kB"),
+    ("by schedule: next year", replace(TRAINED, trained_at=NOW + 365 * DAY), Rules(times=NIGHTLY), True, "schedule"),
+    ("failed next year", replace(TRAINED, failures=9, failed_at=NOW + 365 * DAY), Rules(), True, "200 kB"),
+    ("pushed next year", replace(TRAINED, pushed=(NOW - 90, NOW + 365 * DAY)), Rules(), True, "200 kB"),
+    ("trained in a minute", replace(TRAINED, trained_at=NOW + 60), Rules(), False, "less than 12 hours"),
 ]
 
 
@@ -128,6 +133,33 @@ def test_waiting_ends_when_it_says_so(scope: Scope, rules: Rules) -> None:
         decision = decide(scope, rules, now)
     idle = scope.trained is not None and not scope.is_recipe_new and (scope.trained == scope.head or not scope.changed)
     assert (decision.action is Action.WAIT) == idle
+
+
+@given(scopes, rules_drawn, *[st.floats(-40 * DAY, 2_000 * DAY)] * 3)
+def test_no_clock_that_was_ahead_holds_anything_up_for_long(
+    scope: Scope, rules: Rules, trained: float, failed: float, pushed: float
+) -> None:
+    """It did for a year, if it was that much ahead once; training by hand didn't help."""
+    ahead = replace(scope, trained_at=NOW + trained, failed_at=NOW + failed, pushed=(NOW - 400, NOW + pushed))
+    longest, now = DAY + max(rules.age, rules.gap, DAY, 5 * rules.quiet), NOW
+    decision = decide(ahead, rules, now)
+    for _ in range(4):
+        if decision.action is Action.TRAIN or decision.until is None:
+            break
+        assert now < decision.until <= now + longest
+        now = decision.until
+        decision = decide(ahead, rules, now)
+    idle = scope.trained is not None and not scope.is_recipe_new and (scope.trained == scope.head or not scope.changed)
+    assert (decision.action is Action.WAIT) == idle
+
+
+def test_a_score_of_next_year_is_not_waited_for() -> None:
+    score = FreshScore(
+        at=NOW + 365 * DAY, adapter="1", head="a", places=12, bytes=1, bits=1, low=1, baseline=1, is_alarm=False
+    )
+    assert is_measuring_due([score], "1", "b", NOW)
+    today = replace(score, at=NOW - HOUR)
+    assert not is_measuring_due([today, score], "1", "b", NOW)
 
 
 @given(scopes, rules_drawn)

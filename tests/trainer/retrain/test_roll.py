@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,25 @@ def test_somebodys_own_counts_what_they_wrote_alone(company: Company) -> None:
     assert "nothing has changed since that counts" in company.action(word)[1]
     company.shop.head, company.shop.own = "a3", 150_000
     assert company.action(word)[0] is Action.TRAIN
+
+
+@pytest.mark.parametrize("is_wanted_again", [False, True])
+def test_of_a_run_whose_owner_took_it_back_nothing_is_noted(company: Company, is_wanted_again: bool) -> None:
+    """The ledger was there again behind whoever had deleted everything."""
+    ada, word = Wish(user="u1", name="ada", authors=("00",), since=1.0), "+u1+shop-1"
+    personal.want(company.data, ada)
+    subject = company.subject(word)
+    decision = subject.decision(NOW)
+    assert decision is not None
+    subject.begin(decision, NOW)
+    personal.take_back(company.data, "u1")
+    if is_wanted_again:
+        personal.want(company.data, replace(ada, since=2.0, authors=("11",)))
+    subject.end(0, NOW)
+    assert not company.data.retraining(word).exists()
+    if is_wanted_again:
+        assert company.subject(word) is not subject
+        assert company.action(word) == (Action.TRAIN, "there is no adapter yet")
 
 
 def test_another_adapter_below_makes_somebodys_own_due(company: Company) -> None:

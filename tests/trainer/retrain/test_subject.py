@@ -140,6 +140,36 @@ def test_what_is_to_be_forgotten_as_a_whole_is_not_trained(scene: Scene) -> None
     assert scene.decide().action is Action.TRAIN
 
 
+def test_a_run_that_a_clock_put_into_next_year_is_not_the_newest_for_a_year(scene: Scene) -> None:
+    later = NOW + 365 * 86_400
+    scene.subject.begin(scene.decide(), later)
+    scene.subject.end(0, later)
+    scene.publish("a")
+    scene.repository.head = "b"
+    scene.decide()
+    assert scene.decide(NOW + 100).action is Action.TRAIN
+    scene.publish("b", is_live=False)  # by hand
+    decision = scene.decide(NOW + 100)
+    assert decision.action is Action.WAIT and "nothing has changed since 20" in decision.reason
+
+
+def test_what_was_turned_down_against_an_adapter_that_is_gone_is_judged_again(scene: Scene) -> None:
+    champion = scene.publish("a", promote=True)
+    scene.publish("b", is_live=False, promote=False, control_adapter=f"shop-1/{champion}")
+    scene.repository.head = "b"
+    assert "nothing has changed" in scene.decide(NOW + 100).reason
+    registry.rollback(scene.data.adapters("shop-1"), by="ann")
+    decision = scene.decide(NOW + 100)
+    assert (decision.action, decision.commit) == (Action.TRAIN, "b") and "to be judged again" in decision.reason
+    scene.run(decision)
+    assert scene.decide(NOW + 200).action is Action.WAIT, "a run that made none, of too little code, is not repeated"
+
+
+def test_what_was_turned_down_against_the_base_model_stays_that(scene: Scene) -> None:
+    scene.publish("a", is_live=False, promote=False, control_adapter="")
+    assert scene.decide(NOW + 100).action is Action.WAIT
+
+
 def test_tuning_by_preference_learns_no_new_code(scene: Scene) -> None:
     scene.publish("a", is_live=False)
     scene.repository.head = "b"

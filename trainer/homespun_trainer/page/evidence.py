@@ -20,7 +20,9 @@ def verdict(facts: Facts) -> Html | None:
     good = facts["promote"]
     said = "The adapter goes live." if good else "The adapter does not go live."
     reasons = tag("ul", *(tag("li", reason) for reason in facts["reasons"]))
-    return tag("div", tag("strong", said), reasons, class_="verdict good" if good else "verdict")
+    against = f"Compared with {facts['compared_with']}." if "compared_with" in facts else None
+    kind = "verdict good" if good else "verdict"
+    return tag("div", tag("strong", said), tag("p", against) if against else None, reasons, class_=kind)
 
 
 def general(facts: Facts) -> Html | None:

@@ -21,11 +21,12 @@ from homespun_core.types import Progress
 from homespun_trainer import page, report
 from homespun_trainer.canaries import CanaryStream, make_canaries, planted
 from homespun_trainer.checkpoint import RunState
+from homespun_trainer.control import live_adapter
 from homespun_trainer.examples import Example
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.intervals import Estimate, Share, change
 from homespun_trainer.job import Job
-from homespun_trainer.judging import JudgeEngine, Planted, judge, live_adapter
+from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.learner import Plan
 from homespun_trainer.lora import save_adapter
 from homespun_trainer.methods import default_learning_rate
@@ -75,7 +76,8 @@ def tune_by_preference(
         result, margin = tune(job, stream, learned, held_out, recipe, parent, progress, should_stop)
     seen = planted(result.state.step * recipe.batch_examples)
     with open_engine() as engine:
-        verdict = judge(job, result.path, engine, Planted(canaries=canaries, counts=seen, seed=fingerprint), progress)
+        memory = Planted(canaries=canaries, counts=seen, seed=fingerprint)
+        verdict = judge(job, result.path, engine, memory, progress, parent)
     training = report.training_facts(result, recipe, str(_placement(job)), torch.get_num_threads())
     if parent is not None:
         training["parents"] = [{"name": parent.name, "digest": recipe.on_top_of}]
@@ -91,7 +93,7 @@ def tune_by_preference(
         **report.corpus_facts(job),
     }
     page.write(result.path, job.name, facts)
-    return publish(job, fingerprint, result, facts, parent, _run(job))
+    return publish(job, fingerprint, result.path, facts, parent, _run(job))
 
 
 def _run(job: Job) -> Path:

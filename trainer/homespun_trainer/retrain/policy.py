@@ -54,6 +54,8 @@ class Scope:
     """Whether all of it is to be."""
     is_recipe_new: bool = False
     """Whether the settings of training are others than those of the last run."""
+    is_control_gone: bool = False
+    """Whether the last run's adapter was turned down against one that is live no longer."""
     running: Run | None = None
     """A run by this recipe that was begun and has not ended, and that nobody is working on."""
     pushed: tuple[float, float] | None = None
@@ -99,6 +101,7 @@ def decide(scope: Scope, rules: Rules, now: float) -> Decision:
 
 def _decided(scope: Scope, rules: Rules, now: float) -> Decision:
     """Hindrances that pass by themselves come last, so that their end is when training starts."""
+    scope = _by_this_clock(scope, rules, now)
     due = _due(scope, rules, now)
     if due.action is Action.WAIT:
         return due
@@ -108,6 +111,23 @@ def _decided(scope: Scope, rules: Rules, now: float) -> Decision:
     return due
 
 
+def is_possible(at: float, now: float) -> bool:
+    """Whether a clock that is right can have said so: they differ by minutes, and one that was ahead by days or years
+    must not hold up anything until then."""
+    return at <= now + _DAY
+
+
+def _by_this_clock(scope: Scope, rules: Rules, now: float) -> Scope:
+    """What is said to have been at a time that is yet to come was so long ago that nothing waits for it."""
+    if scope.trained_at is not None and not is_possible(scope.trained_at, now):
+        scope = replace(scope, trained_at=max(0.0, now - max(rules.age, rules.gap)))
+    if scope.failed_at is not None and not is_possible(scope.failed_at, now):
+        scope = replace(scope, failed_at=now - _LONGEST_PAUSE)
+    if scope.pushed is not None and not is_possible(scope.pushed[1], now):
+        scope = replace(scope, pushed=None)
+    return scope
+
+
 def choose(decisions: Mapping[str, Decision]) -> str | None:
     """The repository to train next, the first that may; one after the other, as they share the machine."""
     return next((name for name, decision in decisions.items() if decision.action is Action.TRAIN), None)
@@ -115,7 +135,7 @@ def choose(decisions: Mapping[str, Decision]) -> str | None:
 
 def is_measuring_due(scores: Sequence[FreshScore], adapter: str, head: str, now: float) -> bool:
     """Once a day, if something was pushed since."""
-    own = [score for score in scores if score.adapter == adapter]
+    own = [score for score in scores if score.adapter == adapter and is_possible(score.at, now)]
     return not own or (own[-1].head != head and now - own[-1].at >= _DAY)
 
 
@@ -130,6 +150,8 @@ def _due(scope: Scope, rules: Rules, now: float) -> Decision:
         return _train(scope, "there is no adapter yet")
     if scope.is_recipe_new:
         return _train(scope, "the settings of training have changed")
+    if scope.is_control_gone:
+        return _train(scope, "the adapter that the last one was turned down against is gone: to be judged again")
     if scope.trained == scope.head:
         return _wait(scope, f"nothing has changed since {rules.times.in_words(scope.trained_at)}: nothing to train")
     if scope.changed == 0:

@@ -99,7 +99,7 @@ class Roll:
         self._recipe, self._base_digest = recipe, base_digest
         self._lasting = [self._subject(r.word, r.view, recipe) for r in repositories]
         self._lasting += [self._subject(s.name, Shared(s, members(s)), recipe) for s in scopes]
-        self._owned: dict[tuple[str, str], Subject] = {}
+        self._owned: dict[tuple[Wish, str, str], Subject] = {}
         self._below: dict[str, tuple[tuple[Path | None, ...], Path | None]] = {}
 
     def __iter__(self) -> Iterator[Subject]:
@@ -113,9 +113,9 @@ class Roll:
         below = self._beneath(repository.id)
         recipe = f"{self._recipe} on {below.parent.name}/{below.name}" if below else self._recipe
         word = personal.personal_id(wish.user, repository.id)
-        if (word, recipe) not in self._owned:
-            self._owned[word, recipe] = self._subject(word, Owned(wish, repository), recipe)
-        return self._owned[word, recipe]
+        if (wish, word, recipe) not in self._owned:
+            self._owned[wish, word, recipe] = self._subject(word, Owned(wish, repository), recipe, wish)
+        return self._owned[wish, word, recipe]
 
     def _beneath(self, repository: str) -> Path | None:
         """Looked for again only when some pointer has changed: every byte of an adapter is checked."""
@@ -126,5 +126,5 @@ class Roll:
             known = self._below[repository] = live, own.beneath(self._data, repository, self._base_digest)
         return known[1]
 
-    def _subject(self, word: str, view: View, recipe: str) -> Subject:
-        return Subject(word, view, self._data, self._rules, recipe, self._base_digest)
+    def _subject(self, word: str, view: View, recipe: str, wish: Wish | None = None) -> Subject:
+        return Subject(word, view, self._data, self._rules, recipe, self._base_digest, wish)

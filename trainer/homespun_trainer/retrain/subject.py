@@ -14,11 +14,12 @@ from pathlib import Path
 from time import strptime
 from typing import Protocol
 
-from homespun_core import acceptance, registry, storage
+from homespun_core import acceptance, personal, registry, storage
 from homespun_core.acceptance import Change, Weeks
 from homespun_core.config import SETTINGS, TRAIN, Settings
-from homespun_core.errors import StorageError
+from homespun_core.errors import BusyError, StorageError
 from homespun_core.paths import DataDir
+from homespun_core.personal import Wish, WithdrawnError
 from homespun_core.registry import Adapter
 from homespun_core.retraining import (
     FreshScore,
@@ -32,7 +33,7 @@ from homespun_core.retraining import (
 )
 from homespun_trainer.heads import trained_head
 from homespun_trainer.retrain.drift import MIN_PLACES, FreshPlace, fresh_score
-from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_measuring_due
+from homespun_trainer.retrain.policy import Decision, Rules, Scope, decide, is_measuring_due, is_possible
 
 logger = logging.getLogger(__name__)
 
@@ -87,15 +88,26 @@ class View(Protocol):
 class _Trained:
     commit: str
     at: float
+    lost_to: str | None = None
+    """What its adapter was turned down against, as servers call it."""
 
 
 class Subject:
-    """For one thread. `source` is the word that its training is asked for by."""
+    """For one thread. `source` is the word that its training is asked for by; with a `wish`, of somebody's own."""
 
-    def __init__(self, source: str, view: View, data: DataDir, rules: Rules, recipe: str, base_digest: str) -> None:
+    def __init__(
+        self,
+        source: str,
+        view: View,
+        data: DataDir,
+        rules: Rules,
+        recipe: str,
+        base_digest: str,
+        wish: Wish | None = None,
+    ) -> None:
         self.source = source
         self._view, self._data, self._rules = view, data, rules
-        self._recipe, self._base_digest = recipe, base_digest
+        self._recipe, self._base_digest, self._wish = recipe, base_digest, wish
         self._sight: Sight | None = None
         self._pushed: tuple[float, float] | None = None
         self._adapters_read: dict[str, Adapter | None] = {}
@@ -175,7 +187,8 @@ class Subject:
     def _scope(self, sight: Sight, now: float) -> Scope:
         ledger, newest = self._ledger(), self._trained_newest()
         begun = [_Trained(commit=ledger.last.commit, at=ledger.last.started)] if ledger.last else []
-        trained = max([*([newest] if newest else []), *begun], key=lambda t: t.at, default=None)
+        known = [*([newest] if newest else []), *begun]
+        trained = max(known, key=lambda t: t.at if is_possible(t.at, now) else 0.0, default=None)
         added, total = self._changed(sight.head, trained.commit if trained else None)
         live = self._live()
         change = self._change(live, now) if live else None
@@ -187,6 +200,7 @@ class Subject:
             has_adapter=newest is not None,
             changed=added,
             is_forgotten=sight.is_forgotten,
+            is_control_gone=trained is not None and trained is newest and self._is_gone(trained.lost_to),
             is_recipe_new=ledger.last is not None and ledger.last.recipe != self._recipe,
             running=ledger.running if ledger.running and ledger.running.recipe == self._recipe else None,
             pushed=self._pushed,
@@ -209,7 +223,16 @@ class Subject:
         adapters = map(self._adapter, reversed(versions))
         adapter = next((a for a in adapters if a is None or "preferences" not in a.report), None)
         head = trained_head(adapter.report) if adapter else None
-        return _Trained(commit=head, at=_created(adapter.path)) if adapter and head else None
+        if adapter is None or not head:
+            return None
+        lost_to = None if adapter.report.get("promote") else adapter.report.get("control_adapter")
+        return _Trained(commit=head, at=_created(adapter.path), lost_to=lost_to)
+
+    def _is_gone(self, adapter: str | None) -> bool:
+        """Nobody can take the base model away."""
+        place, _, version = (adapter or "").rpartition("/")
+        live = storage.current(self._data.adapters(place)) if place else None
+        return bool(place) and (live is None or live.name != version)
 
     def _live(self) -> Adapter | None:
         path = storage.current(self._adapters)
@@ -256,7 +279,12 @@ class Subject:
         return read_ledger(self._folder)
 
     def _write(self, ledger: Ledger) -> None:
-        write_ledger(self._folder, ledger)
+        """Nothing of what its owner has taken back, which is deleted by then."""
+        try:
+            with personal.standing(self._data, self._wish):
+                write_ledger(self._folder, ledger)
+        except (WithdrawnError, BusyError) as error:
+            logger.info("not noted: %s", error)
 
 
 def _beside(score: FreshScore, change: Change | None) -> FreshScore:

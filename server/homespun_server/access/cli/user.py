@@ -9,7 +9,7 @@ from dataclasses import asdict
 from homespun_core.errors import ConfigError
 from homespun_core.paths import DataDir
 from homespun_core.personal import take_back
-from homespun_server.access import reading
+from homespun_server.access import leavers, reading
 from homespun_server.access.changing import ROLES
 from homespun_server.access.cli import opened
 from homespun_server.access.cli.opened import Desk, actions_of, add_action, day, table, the_team, the_user
@@ -134,6 +134,7 @@ def _set_active(desk: Desk, name: str, active: bool) -> User:
     with desk.changing() as change:
         user = the_user(change.connection, name)
         change.set_active(user, active)
+    leavers.take_back(desk.data, desk.engine)  # no server may be running
     return user
 
 
