@@ -219,7 +219,7 @@ def _reason(entry: Entry, language: str | None, wanted: _Wanted, rules: _Rules, 
     if language is None:
         return filters.UNKNOWN_LANGUAGE
     if entry.is_missing:
-        return filters.MISSING
+        return filters.MISSING if entry.blob else filters.UNREADABLE
     if entry.size > settings.max_file_kb * 1_000:
         return filters.TOO_LARGE
     return wanted.reason(entry.path, language) or rules.reason(entry.path)

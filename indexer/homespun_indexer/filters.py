@@ -33,6 +33,7 @@ SECRETS = "may hold secrets"
 REPOSITORY_LIMIT = "over max_repo_mb"
 MISSING = "missing from the clone"
 DAMAGED = "damaged in the repository"
+UNREADABLE = "unreadable"
 UNSAFE_PATH = "unsafe path"
 OTHER_LANGUAGE = "other language"
 NOT_INCLUDED = "not in include"
@@ -45,6 +46,9 @@ LICENCE = "licence"
 FORGOTTEN = "forgotten"
 NOT_OWN = "written by others"
 COPY = "copy of another repository's"
+
+UNREAD = frozenset({MISSING, DAMAGED, UNREADABLE})
+"""Where we don't know what is there."""
 
 _VENDORED = re.compile(
     r"(^|/)(node_modules|bower_components|vendor|vendored|_vendor|third[_-]?party|external_libs?|site-packages"

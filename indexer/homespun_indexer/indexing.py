@@ -12,7 +12,7 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,7 +82,7 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """The snapshot that the next one is made of. `digests` are those of its files."""
+    """A snapshot, that the next one may be made of. `digests` are those of its files."""
 
     path: Path
     segments: tuple[LiveSegment, ...]
@@ -105,8 +105,9 @@ def index_repository(
     needed.
 
     `exclude` leaves paths out: a corpus that holds out whole files needs an index that hasn't seen them.
-    Raises RepositoryError when there is nothing to index, saying what was skipped and why; and after `index_minutes`,
-    as soon as what is at work says how far it is: processes every tenth of a second, this one between files.
+    Raises RepositoryError when there is nothing to index, saying what was skipped and why (where there was something
+    before, an index of nothing has taken its place then); and after `index_minutes`, as soon as what is at work says
+    how far it is: processes every tenth of a second, this one between files.
     """
     indexing = _Indexing(
         repo=repo,
@@ -155,17 +156,19 @@ class _Indexing:
         state, found = self._state(plan)
         logger.log(logging.INFO if found is None else logging.DEBUG, "index of %s: %s", self.repo.name, state)
         if found is not None:
-            files.log_skipped(self.repo, _refused(self._living_of(found)))
-            return self._use(found)
+            whole = self._base(self._use(found))
+            files.log_skipped(self.repo, _refused(self._living_of(whole)))
+            self._check(plan, whole)
+            return found
         current = storage.current(self.parent) if state is IndexState.CONTENT else None
         base = self._base(current) if current else None
-        return self._compacted(plan, self._use(self._publish(plan, state, base, frozenset())))
+        made = self._base(self._use(self._publish(plan, state, base, frozenset())))
+        self._check(plan, made)
+        return self._compacted(plan, made)
 
     def _plan(self, settings: Settings, exclude: frozenset[str]) -> _Plan:
         selection = files.select(self.repo, settings=settings, commit=self.commit, memory=self.memory.tree)
         kept = tuple(c for c in selection.candidates if c.path not in exclude)
-        if not kept:
-            raise self._nothing(files.count_reasons(selection.skipped))
         embedder = load_embedder(self.embedder)
         digest = embedder.digest if embedder is not None else ""
         options = (FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest, digest)
@@ -178,9 +181,20 @@ class _Indexing:
             embedder_digest=digest,
         )
 
-    def _nothing(self, reasons: Mapping[str, int]) -> RepositoryError:
+    def _check(self, plan: _Plan, made: _Base) -> None:
+        """Raises RepositoryError where nothing counts any more: nothing is found by then."""
+        if all(file.reason is not None for file in self._living_of(made)):
+            raise self._nothing(plan, _refused(self._living_of(made)))
+
+    def _nothing(self, plan: _Plan, refused: Mapping[str, str]) -> RepositoryError:
+        reasons = files.count_reasons({**plan.selection.skipped, **refused})
         skipped = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it has no files"
         return RepositoryError(f"{self.repo.identity}: no source files to index ({skipped})")
+
+    def _is_emptied(self, plan: _Plan, refused: Mapping[str, str]) -> bool:
+        """Whether an index of nothing takes the place of another. A repository that can't be read isn't empty."""
+        reasons = {*plan.selection.skipped.values(), *refused.values()}
+        return self.commit is None and not reasons & filters.UNREAD and storage.current(self.parent) is not None
 
     def _state(self, plan: _Plan) -> tuple[IndexState, Path | None]:
         """Why a snapshot has to be built; or the one there is. Every byte is checked before one is called equal, or
@@ -211,13 +225,13 @@ class _Indexing:
 
     def _is_repaired(self, plan: _Plan, path: Path) -> bool:
         """Whether something can be read now that couldn't be when this snapshot was built."""
-        damaged = {p for p, reason in _refused(self._living_of(path)).items() if reason == filters.DAMAGED}
+        damaged = {p for p, reason in _refused(self._living_of(self._base(path))).items() if reason == filters.DAMAGED}
         again = [c for c in plan.selection.candidates if c.path in damaged]
         return any(raw is not None for _, raw in files.read_contents(self.repo, again))
 
-    def _living_of(self, path: Path) -> list[IndexedFile]:
+    def _living_of(self, made: _Base) -> Iterator[IndexedFile]:
         """The files of a snapshot."""
-        return [file for s in read_segments(path) for file in _living(self._table(path, s), s.dead)]
+        return (file for s in made.segments for file in _living(self._table(made.path, s), s.dead))
 
     def _base(self, path: Path) -> _Base:
         digests = storage.read_manifest(path, KIND, FORMAT).files
@@ -307,9 +321,9 @@ class _Indexing:
         refused = _refused(live)
         if state is not IndexState.WORN:  # else they were named a moment ago
             files.log_skipped(self.repo, refused)
+        if len(refused) == len(live) and not self._is_emptied(plan, refused):
+            raise self._nothing(plan, refused)
         reasons = files.count_reasons({**plan.selection.skipped, **refused})
-        if len(refused) == len(live):
-            raise self._nothing(reasons)
         return Manifest(
             kind=KIND,
             format_version=FORMAT,
@@ -353,15 +367,14 @@ class _Indexing:
         storage.prune(self.parent, _KEEP_FROZEN if self.commit else _KEEP)
         return path
 
-    def _compacted(self, plan: _Plan, path: Path) -> Path:
-        """The same content in fewer and fuller segments, when it is time for that. What `path` holds is served
+    def _compacted(self, plan: _Plan, base: _Base) -> Path:
+        """The same content in fewer and fuller segments, when it is time for that. What `base` holds is served
         meanwhile."""
-        base = self._base(path)
-        tables = [self._table(path, segment) for segment in base.segments]
+        tables = [self._table(base.path, segment) for segment in base.segments]
         uses = [layout.Use(_size(t), _size([t[i] for i in s.dead])) for t, s in zip(tables, base.segments, strict=True)]
         worn = layout.worn(uses)
         if not worn:
-            return path
+            return base.path
         logger.info("index of %s: %d of %d segments are built again", self.repo.name, len(worn), len(uses))
         return self._use(self._publish(plan, IndexState.WORN, base, worn))
 
@@ -381,7 +394,7 @@ def _living(table: Sequence[IndexedFile], dead: frozenset[int]) -> list[IndexedF
     return [file for number, file in enumerate(table) if number not in dead]
 
 
-def _refused(table: Sequence[IndexedFile]) -> dict[str, str]:
+def _refused(table: Iterable[IndexedFile]) -> dict[str, str]:
     """Path -> reason, of those whose text doesn't count."""
     return {file.path: file.reason for file in table if file.reason is not None}
 

@@ -33,7 +33,8 @@ class Entry:
     size: int
     content: bytes | None = field(default=None, repr=False)
     is_missing: bool = False
-    """Not in the object database: a partial clone, or a damaged one."""
+    """Not in the object database: a partial clone, or a damaged one. Without a blob: in the working tree, but it can't
+    be read."""
 
 
 class TreeMemory:
@@ -164,7 +165,7 @@ def _read(root: Path, path: str, max_bytes: int, id_length: int) -> Entry | None
     if found is None:
         return None
     if found.content is None:
-        return Entry(path=path, mode="100644", blob="", size=found.size)
+        return Entry(path=path, mode="100644", blob="", size=found.size, is_missing=not found.is_readable)
     return _entry_of(path, found.content, id_length)
 
 

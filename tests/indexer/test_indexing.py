@@ -22,9 +22,10 @@ from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.errors import HomespunError, RepositoryError, StorageError
 from homespun_core.paths import DataDir
+from homespun_core.repositories import SourceRules
 from homespun_core.storage import read_manifest
 from homespun_core.types import SearchQuery, SilentProgress
-from homespun_indexer import analysis, build, cache, files, indexing, layout, processes, tree
+from homespun_indexer import analysis, build, cache, files, indexing, layout, processes, tree, worktree
 from homespun_indexer.chunks import ChunkedFile, chunk_file
 from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.reader import IndexReader
@@ -265,6 +266,58 @@ def test_nothing_to_index_says_what_was_skipped(tmp_path: Path, indexer: Indexer
     with pytest.raises(RepositoryError, match="2 unknown language"):
         indexer.index(path)
     assert not leftovers(indexer.data.index(indexer.open(path).id))
+
+
+@pytest.mark.parametrize("how", ["ignored", "excluded", "deleted", "spoilt"])
+def test_taking_all_code_out_takes_it_out_of_the_index(shop: Path, indexer: Indexer, how: str) -> None:
+    """The old index stayed current. It is an error all the same, every time; and what comes back is found again."""
+    first = indexer.index(shop)
+    before, rules = indexer.open(shop), SourceRules()
+    if how == "ignored":
+        commit(shop, {".homespunignore": "*\n"}, day=1)
+    elif how == "excluded":
+        rules = SourceRules(exclude=("**",))
+    else:
+        for path in (path for path in shop.rglob("*") if path.suffix in (".py", ".ts")):
+            path.write_bytes(b"\0") if how == "spoilt" else path.unlink()
+    for _ in range(2):
+        with pytest.raises(RepositoryError, match="no source files to index"):
+            indexer.index(replace(indexer.open(shop), rules=rules))
+        current = storage.current(first.parent)
+        assert current is not None and current != first
+        assert read_manifest(current, KIND, FORMAT).info["files"] == 0
+        with IndexReader.open(current, indexer.tokenizer) as reader:
+            assert not reader.search(SearchQuery(prefix="price_of(item", suffix="", path=None, language=None), 3)
+            assert not reader.draft(indexer.tokenizer.encode("def discounted_price(item, percent):\n    full_"), 4)
+            assert reader.chunk_at("shop/prices.py", 1) is None
+    git(shop, "reset", "--quiet", "--hard", before.head)
+    assert "discounted_price" in texts_of(indexer.index(shop))
+
+
+def test_a_repository_that_cannot_be_read_keeps_its_index(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one that was read, and holds nothing, is empty."""
+    first = indexer.index(shop)
+
+    def refuse(root: Path, path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def fails(match: str) -> None:
+        with pytest.raises(RepositoryError, match=match):
+            indexer.index(shop)
+        assert storage.current(first.parent) == first
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worktree, "_opened", refuse)
+        fails(r"no source files to index \(4 unreadable, 1 unknown language\)")
+    git(shop, "switch", "--quiet", "--orphan", "unborn")
+    fails("has no commits yet")
+    git(shop, "switch", "--quiet", "--force", "main")
+    for path in (shop / ".git" / "objects").glob("??/*"):
+        path.chmod(0o600)
+        path.write_bytes(b"")
+    fails("can't be read|has no commits yet")
 
 
 def test_settings_that_let_less_in_make_another_index(shop: Path, indexer: Indexer) -> None:
