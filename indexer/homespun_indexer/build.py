@@ -1,10 +1,11 @@
-"""Segments built side by side, one process each; in this process when there is only one."""
+"""Segments built side by side, one process each."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,18 +43,10 @@ SpareBuilder = Spare[Job, list[IndexedFile]]
 def build_segments(
     jobs: Sequence[Job], tokenizer: Tokenizer, model: ModelFiles, progress: Progress, spare: SpareBuilder | None = None
 ) -> list[list[IndexedFile]]:
-    """Write every job's segment; returns their tables of files. `model` is where other processes find the tokenizer.
-
-    Only what a developer saves or pulls is parsed in this process.
-    """
+    """Write every job's segment; returns their tables of files. `model` is where the processes find the tokenizer."""
     total = sum(len(job.candidates) for job in jobs)
     progress.start("Reading and parsing", total=total, unit="files")
-    is_ours = len(jobs) == 1 and jobs[0].repo.is_local
-    tables = (
-        [build_segment(jobs[0], tokenizer, progress)]
-        if is_ours
-        else _build_apart(jobs, tokenizer, model, progress, spare)
-    )
+    tables = _build_apart(jobs, tokenizer, model, progress, spare)
     progress.finish(f"{total:,} files")
     return tables
 
@@ -61,9 +54,8 @@ def build_segments(
 def _build_apart(
     jobs: Sequence[Job], tokenizer: Tokenizer, model: ModelFiles, progress: Progress, spare: SpareBuilder | None
 ) -> list[list[IndexedFile]]:
-    ready = spare.take(model) if spare is not None and len(jobs) == 1 else None
     try:
-        with ready or Processes(build_segment, model, len(jobs)) as processes:
+        with _processes(jobs, model, spare) as processes:
             return processes.run(jobs, progress)
     except NoSharedMemory as error:
         logger.warning("no processes beside this one (%s); indexing takes longer", error.strerror)
@@ -71,6 +63,14 @@ def _build_apart(
     except BrokenProcessPool:
         logger.warning("%s: a process that parsed it was killed; its parts are tried one by one", jobs[0].repo.name)
         return [_build_alone(job, model, progress) for job in jobs]
+
+
+def _processes(
+    jobs: Sequence[Job], model: ModelFiles, spare: SpareBuilder | None
+) -> AbstractContextManager[Processes[Job, list[IndexedFile]]]:
+    if spare is not None and len(jobs) == 1:
+        return spare.lent(model, jobs[0].repo.id)
+    return Processes(build_segment, model, len(jobs))
 
 
 def _build_alone(job: Job, model: ModelFiles, progress: Progress) -> list[IndexedFile]:

@@ -123,14 +123,22 @@ def test_a_new_remote_or_group_reads_nothing_again(
     assert "https://example.com/new.git" in read_manifest(indexer.index(shop), KIND, FORMAT).sources["git_urls"]
 
 
+@pytest.mark.apart
+@pytest.mark.parametrize("num_processes", [1, 2])
 def test_a_file_that_kills_its_process_costs_its_part_the_syntax_and_nothing_else(
-    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    indexer: Indexer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    num_processes: int,
 ) -> None:
-    """A few kilobytes can make a parser ask for gigabytes. Here the limit of memory is low and the file honest."""
+    """A few kilobytes can make a parser ask for gigabytes. Here the limit of memory is low and the file honest. In one
+    part it killed the indexer itself."""
     many = {f"m{i}.py": "".join(f"def f{i}_{j}(x):\n    return x + {j}\n\n\n" for j in range(400)) for i in range(3)}
     repo = make_repo(tmp_path / "r", many | {"bad.c": "x=>\n" * 2_500})
-    monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 20_000)
-    monkeypatch.setattr(indexing, "num_processes", lambda: 2)
+    if num_processes > 1:
+        monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 20_000)
+        monkeypatch.setattr(indexing, "num_processes", lambda: num_processes)
     monkeypatch.setattr(processes, "_MAX_MEMORY", 1_500_000_000)
     with IndexReader.open(indexer.index(repo)) as reader:
         assert reader.num_files == 4
