@@ -1,6 +1,6 @@
 """From a repository to its index: only what changed is read, and the result is published whole, by rename.
 
-A snapshot's name is a digest of its content (path and blob of every candidate) and of the options that shape its bytes,
+A snapshot's name is a digest of its content (path, blob and language of every candidate) and of the options that shape its bytes,
 so equal work is recognised before it is done. Snapshots of the current state lie in `index/<repo>/`, those of a given
 commit (for training and evaluation) in `index/<repo>/frozen/`, where newer states don't push them out.
 """
@@ -24,7 +24,7 @@ from homespun_core.paths import DataDir
 from homespun_core.progress import Checked
 from homespun_core.storage import Manifest
 from homespun_core.types import ModelFiles, Progress, Tokenizer
-from homespun_indexer import files, filters, layout
+from homespun_indexer import files, filters, layout, records
 from homespun_indexer.build import Job, SpareBuilder, build_segments
 from homespun_indexer.chunks import MAX_CHARS, MAX_LINES
 from homespun_indexer.embedders import absolute, load_embedder
@@ -171,13 +171,13 @@ class _Indexing:
         kept = tuple(c for c in selection.candidates if c.path not in exclude)
         embedder = load_embedder(self.embedder)
         digest = embedder.digest if embedder is not None else ""
-        options = (FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest, digest)
+        options = (FORMAT, records.FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest, digest)
         is_private = any(c.content is not None for c in kept)
         sources = (self.repo.name, self.repo.branch, self.commit or self.repo.head, remote_urls(self.repo))
         return _Plan(
             selection=files.Selection(candidates=kept, skipped=selection.skipped),
             options=storage.fingerprint(*options),
-            content=storage.fingerprint([[c.path, c.blob] for c in kept], *sources, self.repo.groups, is_private),
+            content=storage.fingerprint(_keys(kept), *sources, self.repo.groups, is_private),
             embedder_digest=digest,
         )
 
@@ -291,7 +291,7 @@ class _Indexing:
         if not fresh:
             return []
         groups = [fresh[part] for part in layout.cut([c.size for c in fresh], num_processes())]
-        names = [storage.fingerprint(plan.options, [[c.path, c.blob] for c in group])[:16] for group in groups]
+        names = [storage.fingerprint(plan.options, _keys(group))[:16] for group in groups]
         jobs = [
             Job(repo=self.repo, candidates=group, target=folder / name, cache=self.cache, embedder=self.embedder)
             for group, name in zip(groups, names, strict=True)
@@ -377,6 +377,11 @@ class _Indexing:
             return base.path
         logger.info("index of %s: %d of %d segments are built again", self.repo.name, len(worn), len(uses))
         return self._use(self._publish(plan, IndexState.WORN, base, worn))
+
+
+def _keys(candidates: Sequence[Candidate]) -> list[tuple[str, str, str]]:
+    """What an index of them is told apart by."""
+    return [(c.path, c.blob, c.language) for c in candidates]
 
 
 def _dead(table: Sequence[IndexedFile], segment: LiveSegment, wanted: Mapping[str, Candidate]) -> frozenset[int]:

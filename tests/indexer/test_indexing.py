@@ -21,11 +21,12 @@ import pytest
 from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.errors import HomespunError, RepositoryError, StorageError
+from homespun_core.languages import language_of_path
 from homespun_core.paths import DataDir
 from homespun_core.repositories import SourceRules
 from homespun_core.storage import read_manifest
 from homespun_core.types import SearchQuery, SilentProgress
-from homespun_indexer import analysis, build, cache, files, indexing, layout, processes, tree, worktree
+from homespun_indexer import analysis, build, cache, files, indexing, layout, processes, records, tree, worktree
 from homespun_indexer.chunks import ChunkedFile, chunk_file
 from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.reader import IndexReader
@@ -170,6 +171,11 @@ def test_the_state_says_why_an_index_is_built(
     assert state() == "content"
     monkeypatch.setattr(indexing, "MAX_LINES", 30)
     assert state() == "options"
+    monkeypatch.setattr(records, "FORMAT", records.FORMAT + 1)  # files are judged or parsed otherwise
+    assert state() == "options"
+    monkeypatch.setattr(files, "language_of_path", lambda path: language_of_path(path.replace(".ts", ".js")))
+    assert state() == "content"
+    assert read_manifest(indexer.index(shop), KIND, FORMAT).info["languages"] == {"python": 4, "javascript": 1}
     monkeypatch.setattr(indexing, "FORMAT", FORMAT + 1)
     monkeypatch.setattr("homespun_indexer.snapshot.FORMAT", FORMAT + 1)
     assert state() == "format"
