@@ -1,16 +1,16 @@
 """From a repository to its index: only what changed is read, and the result is published whole, by rename.
 
-A snapshot's name is a digest of its content (path, blob and language of every candidate) and of the options that shape its bytes,
-so equal work is recognised before it is done. Snapshots of the current state lie in `index/<repo>/`, those of a given
-commit (for training and evaluation) in `index/<repo>/frozen/`, where newer states don't push them out.
+A snapshot's name is a digest of its content (path, blob and language of every candidate) and of the options that shape
+its bytes, so equal work is recognised before it is done. Snapshots of the current state lie in `index/<repo>/`, those
+of a given commit (for training and evaluation) in `index/<repo>/frozen/`, where newer states don't push them out.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pwd
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +47,8 @@ from homespun_indexer.tree import TreeMemory
 logger = logging.getLogger(__name__)
 
 _COMPACTED = "-c"
-"""Ends the name of a snapshot that has the same content as the one without it, in better segments."""
+"""In the name of a snapshot that has the same content as the one without it, in better segments. A number behind it
+tells it from one that is damaged."""
 _KEEP = 3
 _KEEP_FROZEN = 4
 
@@ -198,21 +199,28 @@ class _Indexing:
 
     def _state(self, plan: _Plan) -> tuple[IndexState, Path | None]:
         """Why a snapshot has to be built; or the one there is. Every byte is checked before one is called equal, or
-        only its content old."""
-        for name in (plan.generation + _COMPACTED, plan.generation):
-            path = self.parent / name
-            if not (path / storage.MANIFEST).is_file():
-                continue
+        only its content old. A damaged one stays until others have pushed it out: it may be served yet."""
+        known = self._known(plan)
+        for path in known:
             if self._is_whole(path) and not self._is_repaired(plan, path):
                 return IndexState.EQUAL, path
-            shutil.rmtree(path, ignore_errors=True)
-            self.memory.verified.discard(path)
-            return IndexState.CORRUPT, None
         current = storage.current(self.parent)
         state = why_new(current, plan.options)
-        if state is IndexState.CONTENT and current is not None and not self._is_whole(current):
+        if known or (state is IndexState.CONTENT and current is not None and not self._is_whole(current)):
             return IndexState.CORRUPT, None
         return state, None
+
+    def _known(self, plan: _Plan) -> list[Path]:
+        """Snapshots of this content, the one that was used last first."""
+        found = [p for p in self.parent.glob(f"{plan.generation}*") if (p / storage.MANIFEST).is_file()]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+    def _new(self, plan: _Plan, state: IndexState) -> Path:
+        """Where there is none yet."""
+        name = plan.generation + (_COMPACTED if state is IndexState.WORN else "")
+        taken = {path.name for path in self._known(plan)}
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        return self.parent / next(name for name in names if name not in taken)
 
     def _is_whole(self, path: Path) -> bool:
         if path not in self.memory.verified:
@@ -240,7 +248,7 @@ class _Indexing:
     def _publish(self, plan: _Plan, state: IndexState, base: _Base | None, worn: frozenset[int]) -> Path:
         """Segments of `base` stay, but for those in `worn`, whose living files are indexed again."""
         kept, fresh = self._divided(plan, base, worn)
-        final = self.parent / (plan.generation + (_COMPACTED if state is IndexState.WORN else ""))
+        final = self._new(plan, state)
         known: dict[str, str] = {}
         segments = list(kept)
         with storage.publish_dir(final, lambda: self._manifest(plan, state, segments), known) as tmp:

@@ -165,6 +165,7 @@ def test_the_state_says_why_an_index_is_built(
     path = indexer.index(shop)
     damage(path)
     assert state() == "corrupt"
+    path = indexer.index(shop)
     (path / read_segments(path)[0].name).unlink()
     assert state() == "corrupt"
     write(shop, {"new.py": "x = 1\n"})
@@ -189,8 +190,9 @@ def test_a_damaged_index_is_built_again(shop: Path, indexer: Indexer) -> None:
     damage(path)
     with pytest.raises(StorageError, match="damaged"):
         IndexReader.open(path)
-    assert indexer.index(shop) == path
-    assert segments(path) == good
+    again = indexer.index(shop)
+    assert again != path and segments(again) == good
+    assert indexer.index(shop) == again
 
 
 def test_an_index_of_a_newer_version_is_refused_and_left_there_and_ours_goes_beside_it(
@@ -747,8 +749,13 @@ def test_a_damaged_blob_is_read_again_when_the_repository_was_repaired(shop: Pat
     loose.write_bytes(good[: len(good) // 2])
     head = git(shop, "rev-parse", "HEAD")
     assert "discounted_price" not in texts_of(indexer.index(shop, commit=head))
+    damaged = indexer.index(shop)
     loose.write_bytes(good)
     assert "discounted_price" in texts_of(indexer.index(shop, commit=head))
+    repaired = indexer.index(shop)
+    assert "discounted_price" in texts_of(repaired) and damaged.exists()
+    for _ in range(2):
+        assert indexer.index(shop) == repaired == storage.current(repaired.parent)
 
 
 # Side by side, in processes of their own.
