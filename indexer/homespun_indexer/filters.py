@@ -33,6 +33,7 @@ SECRETS = "may hold secrets"
 REPOSITORY_LIMIT = "over max_repo_mb"
 MISSING = "missing from the clone"
 DAMAGED = "damaged in the repository"
+DAMAGED_FOLDER = "damaged folder"
 UNREADABLE = "unreadable"
 UNSAFE_PATH = "unsafe path"
 OTHER_LANGUAGE = "other language"
@@ -47,7 +48,7 @@ FORGOTTEN = "forgotten"
 NOT_OWN = "written by others"
 COPY = "copy of another repository's"
 
-UNREAD = frozenset({MISSING, DAMAGED, UNREADABLE})
+UNREAD = frozenset({MISSING, DAMAGED, DAMAGED_FOLDER, UNREADABLE})
 """Where we don't know what is there."""
 
 _VENDORED = re.compile(

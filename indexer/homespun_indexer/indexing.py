@@ -42,7 +42,7 @@ from homespun_indexer.snapshot import (
     why_new,
     write_segments,
 )
-from homespun_indexer.tree import TreeMemory
+from homespun_indexer.tree import Entry, TreeMemory
 
 logger = logging.getLogger(__name__)
 
@@ -168,19 +168,31 @@ class _Indexing:
         return self._compacted(plan, made)
 
     def _plan(self, settings: Settings, exclude: frozenset[str]) -> _Plan:
-        selection = files.select(self.repo, settings=settings, commit=self.commit, memory=self.memory.tree)
+        selection = files.select(
+            self.repo, settings=settings, commit=self.commit, memory=self.memory.tree, known=self._indexed
+        )
         kept = tuple(c for c in selection.candidates if c.path not in exclude)
         embedder = load_embedder(self.embedder)
         digest = embedder.digest if embedder is not None else ""
         options = (FORMAT, records.FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest, digest)
         is_private = any(c.content is not None for c in kept)
+        lost = [path for path, reason in selection.skipped.items() if reason == filters.DAMAGED_FOLDER]
         sources = (self.repo.name, self.repo.branch, self.commit or self.repo.head, remote_urls(self.repo))
         return _Plan(
             selection=files.Selection(candidates=kept, skipped=selection.skipped),
             options=storage.fingerprint(*options),
-            content=storage.fingerprint(_keys(kept), *sources, self.repo.groups, is_private),
+            content=storage.fingerprint(_keys(kept), *sources, self.repo.groups, is_private, lost),
             embedder_digest=digest,
         )
+
+    def _indexed(self) -> Iterator[Entry]:
+        """What the current index holds, unless it holds what isn't committed."""
+        current = storage.current(self.parent) if self.commit is None else None
+        if current is None or not self._is_whole(current):
+            return
+        if not storage.read_manifest(current, KIND, FORMAT).sources["uncommitted_of"]:
+            for file in self._living_of(self._base(current)):
+                yield Entry(path=file.path, mode="100644", blob=file.blob, size=file.size)
 
     def _check(self, plan: _Plan, made: _Base) -> None:
         """Raises RepositoryError where nothing counts any more: nothing is found by then."""
