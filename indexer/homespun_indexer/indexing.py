@@ -7,7 +7,6 @@ of a given commit (for training and evaluation) in `index/<repo>/frozen/`, where
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import pwd
@@ -32,12 +31,14 @@ from homespun_indexer.files import Candidate
 from homespun_indexer.history import last_changed
 from homespun_indexer.processes import num_processes
 from homespun_indexer.repository import Repository, remote_urls
-from homespun_indexer.segment import IndexedFile, counts_of, read_table
+from homespun_indexer.segment import IndexedFile, counts_of, living_in, read_table, refused_in, size_of
 from homespun_indexer.snapshot import (
     FORMAT,
     KIND,
     IndexState,
     LiveSegment,
+    made_of,
+    new_path,
     read_segments,
     why_new,
     write_segments,
@@ -46,9 +47,6 @@ from homespun_indexer.tree import Entry, TreeMemory
 
 logger = logging.getLogger(__name__)
 
-_COMPACTED = "-c"
-"""In the name of a snapshot that has the same content as the one without it, in better segments. A number behind it
-tells it from one that is damaged."""
 _KEEP = 3
 _KEEP_FROZEN = 4
 
@@ -158,7 +156,7 @@ class _Indexing:
         logger.log(logging.INFO if found is None else logging.DEBUG, "index of %s: %s", self.repo.name, state)
         if found is not None:
             whole = self._base(self._use(found))
-            files.log_skipped(self.repo, _refused(self._living_of(whole)))
+            files.log_skipped(self.repo, refused_in(self._living_of(whole)))
             self._check(plan, whole)
             return found
         current = storage.current(self.parent) if state is IndexState.CONTENT else None
@@ -197,7 +195,7 @@ class _Indexing:
     def _check(self, plan: _Plan, made: _Base) -> None:
         """Raises RepositoryError where nothing counts any more: nothing is found by then."""
         if all(file.reason is not None for file in self._living_of(made)):
-            raise self._nothing(plan, _refused(self._living_of(made)))
+            raise self._nothing(plan, refused_in(self._living_of(made)))
 
     def _nothing(self, plan: _Plan, refused: Mapping[str, str]) -> RepositoryError:
         reasons = files.count_reasons({**plan.selection.skipped, **refused})
@@ -212,7 +210,7 @@ class _Indexing:
     def _state(self, plan: _Plan) -> tuple[IndexState, Path | None]:
         """Why a snapshot has to be built; or the one there is. Every byte is checked before one is called equal, or
         only its content old. A damaged one stays until others have pushed it out: it may be served yet."""
-        known = self._known(plan)
+        known = made_of(self.parent, plan.generation)
         for path in known:
             if self._is_whole(path) and not self._is_repaired(plan, path):
                 return IndexState.EQUAL, path
@@ -221,18 +219,6 @@ class _Indexing:
         if known or (state is IndexState.CONTENT and current is not None and not self._is_whole(current)):
             return IndexState.CORRUPT, None
         return state, None
-
-    def _known(self, plan: _Plan) -> list[Path]:
-        """Snapshots of this content, the one that was used last first."""
-        found = [p for p in self.parent.glob(f"{plan.generation}*") if (p / storage.MANIFEST).is_file()]
-        return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-
-    def _new(self, plan: _Plan, state: IndexState) -> Path:
-        """Where there is none yet."""
-        name = plan.generation + (_COMPACTED if state is IndexState.WORN else "")
-        taken = {path.name for path in self._known(plan)}
-        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        return self.parent / next(name for name in names if name not in taken)
 
     def _is_whole(self, path: Path) -> bool:
         if path not in self.memory.verified:
@@ -245,13 +231,13 @@ class _Indexing:
 
     def _is_repaired(self, plan: _Plan, path: Path) -> bool:
         """Whether something can be read now that couldn't be when this snapshot was built."""
-        damaged = {p for p, reason in _refused(self._living_of(self._base(path))).items() if reason == filters.DAMAGED}
+        damaged = {p for p, reason in refused_in(self._living_of(self._base(path))).items() if reason == filters.DAMAGED}
         again = [c for c in plan.selection.candidates if c.path in damaged]
         return any(raw is not None for _, raw in files.read_contents(self.repo, again))
 
     def _living_of(self, made: _Base) -> Iterator[IndexedFile]:
         """The files of a snapshot."""
-        return (file for s in made.segments for file in _living(self._table(made.path, s), s.dead))
+        return (file for s in made.segments for file in living_in(self._table(made.path, s), s.dead))
 
     def _base(self, path: Path) -> _Base:
         digests = storage.read_manifest(path, KIND, FORMAT).files
@@ -260,7 +246,7 @@ class _Indexing:
     def _publish(self, plan: _Plan, state: IndexState, base: _Base | None, worn: frozenset[int]) -> Path:
         """Segments of `base` stay, but for those in `worn`, whose living files are indexed again."""
         kept, fresh = self._divided(plan, base, worn)
-        final = self._new(plan, state)
+        final = new_path(self.parent, plan.generation, state)
         known: dict[str, str] = {}
         segments = list(kept)
         with storage.publish_dir(final, lambda: self._manifest(plan, state, segments), known) as tmp:
@@ -282,9 +268,9 @@ class _Indexing:
         old = base.segments if base else ()
         tables = [self._table(base.path, segment) for segment in old] if base else []
         dead = [_dead(table, segment, wanted) for table, segment in zip(tables, old, strict=True)]
-        living = [_living(table, d) for table, d in zip(tables, dead, strict=True)]
+        living = [living_in(table, d) for table, d in zip(tables, dead, strict=True)]
         new_bytes = sum(c.size for c in wanted.values()) - sum(f.size for files in living for f in files)
-        uses = [layout.Use(_size(t), _size(t) - _size(ls)) for t, ls in zip(tables, living, strict=True)]
+        uses = [layout.Use(size_of(t), size_of(t) - size_of(ls)) for t, ls in zip(tables, living, strict=True)]
         is_new = sum(map(len, living)) < len(wanted)
         again = worn or (layout.absorbed(uses, new_bytes) if is_new else frozenset())
         stays = [i for i in range(len(old)) if i not in again and living[i]]
@@ -337,8 +323,8 @@ class _Indexing:
             return found
 
     def _manifest(self, plan: _Plan, state: IndexState, segments: Sequence[LiveSegment]) -> Manifest:
-        live = [file for s in segments for file in _living(self.memory.tables[s.name], s.dead)]
-        refused = _refused(live)
+        live = [file for s in segments for file in living_in(self.memory.tables[s.name], s.dead)]
+        refused = refused_in(live)
         if state is not IndexState.WORN:  # else they were named a moment ago
             files.log_skipped(self.repo, refused)
         if len(refused) == len(live) and not self._is_emptied(plan, refused):
@@ -391,7 +377,7 @@ class _Indexing:
         """The same content in fewer and fuller segments, when it is time for that. What `base` holds is served
         meanwhile."""
         tables = [self._table(base.path, segment) for segment in base.segments]
-        uses = [layout.Use(_size(t), _size([t[i] for i in s.dead])) for t, s in zip(tables, base.segments, strict=True)]
+        uses = [layout.Use(size_of(t), size_of([t[i] for i in s.dead])) for t, s in zip(tables, base.segments, strict=True)]
         worn = layout.worn(uses)
         if not worn:
             return base.path
@@ -413,16 +399,3 @@ def _dead(table: Sequence[IndexedFile], segment: LiveSegment, wanted: Mapping[st
         or (now.blob, now.language) != (file.blob, file.language)
         or file.reason == filters.DAMAGED
     }
-
-
-def _living(table: Sequence[IndexedFile], dead: frozenset[int]) -> list[IndexedFile]:
-    return [file for number, file in enumerate(table) if number not in dead]
-
-
-def _refused(table: Iterable[IndexedFile]) -> dict[str, str]:
-    """Path -> reason, of those whose text doesn't count."""
-    return {file.path: file.reason for file in table if file.reason is not None}
-
-
-def _size(table: Sequence[IndexedFile]) -> int:
-    return sum(file.size for file in table)

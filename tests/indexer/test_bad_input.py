@@ -269,7 +269,7 @@ def test_a_folder_that_cannot_be_read_is_not_empty(tmp_path: Path, indexer: Inde
     first = indexer.index(repo)
     spoil(repo, "HEAD:sub")
     assert "d = 1" in texts_of(indexer.index(repo))
-    with pytest.raises(RepositoryError, match=r"no source files to index \(1 damaged folder, 3 excluded\)|3 excluded, 1"):
+    with pytest.raises(RepositoryError, match=r"\(3 excluded, 1 damaged folder\)"):
         indexer.index(replace(indexer.open(repo), rules=SourceRules(exclude=("*",))))
     assert first.exists() and "d = 1" in texts_of(indexer.index(repo))
 
