@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer, inotify_c
+from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, EventEmitter, ObservedWatch
 from watchdog.utils.dirsnapshot import DirectorySnapshot
 
@@ -165,6 +165,8 @@ def test_watches_that_run_out_later_are_noticed(
     indexer: Indexer, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     """watchdog says nothing when it has none for a new folder; what was saved there was never seen."""
+    from watchdog.observers import inotify_c
+
     is_full, add_watch = threading.Event(), inotify_c.inotify_add_watch
 
     def limited(fd: int, folder: bytes, mask: int) -> int:

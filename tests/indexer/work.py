@@ -17,7 +17,7 @@ class Work:
     """A data directory with four generations of an index behind it, and a repository that has changed again since. Its
     next index links what stays, adds a segment, is compacted, and pushes out the oldest."""
 
-    least_calls = 30
+    least_calls, ending = 30, "-c"
 
     def __init__(self, tmp_path: Path, indexer: Indexer) -> None:
         self.repository, self.template = make_repo(tmp_path / "shop", SHOP), indexer.data.root
@@ -26,7 +26,7 @@ class Work:
         self._parent = old.parent.relative_to(self.template)
         last = self.copy(tmp_path / "undisturbed").index(self.repository)
         ends = {last.name, last.name.removesuffix("-c")}
-        assert old.name not in ends
+        assert last.name.endswith(self.ending) and old.name not in ends
         self._old, self._new = {old.name: _files(old)}, dict.fromkeys(ends, _files(last))
         assert _files(last) == _files(old) + 1
 
@@ -60,7 +60,7 @@ class Work:
 class Repair(Work):
     """The index was made while a blob couldn't be read, which can be since: nothing of it stays."""
 
-    least_calls = 10
+    least_calls, ending = 10, "-2"
 
     def _begin(self) -> Path:
         blob = git(self.repository, "rev-parse", "HEAD:shop/prices.py")
