@@ -23,7 +23,7 @@ from homespun_indexer.tokenizer import GuardedTokenizer
 
 Ids = NDArray[np.int32]
 
-_BATCH = 256
+BATCH = 256
 _NONE = ChunkedFile(pieces=(), symbols=(), imports=())
 
 
@@ -49,16 +49,31 @@ class AnalysedFile:
 
 
 def analyse(
-    files: Iterable[tuple[Candidate, bytes | None]], tokenizer: Tokenizer, cache: BlobCache
+    files: Iterable[tuple[Candidate, bytes | None]], tokenizer: Tokenizer, cache: BlobCache, batch_size: int = BATCH
 ) -> Iterator[AnalysedFile]:
-    """Every file with its analysis, in order; what the cache has isn't computed. None for a file that can't be read."""
+    """Every file with its analysis, in order; what the cache has isn't computed. None for a file that can't be read.
+    The cache is given a batch at a time."""
     batch: list[tuple[Candidate, bytes | None]] = []
     for item in files:
         batch.append(item)
-        if len(batch) == _BATCH:
+        if len(batch) == batch_size:
             yield from _analyse_batch(batch, tokenizer, cache)
             batch = []
     yield from _analyse_batch(batch, tokenizer, cache)
+
+
+def unknown(candidates: Sequence[Candidate], tokenizer: Tokenizer, cache: BlobCache) -> Iterator[Candidate]:
+    """Those that the cache has no analysis of."""
+    for batch in (candidates[start : start + BATCH] for start in range(0, len(candidates), BATCH)):
+        keys = {_key(candidate, tokenizer): candidate for candidate in batch}
+        known = cache.get(list(keys))
+        yield from (candidate for key, candidate in keys.items() if key not in known)
+
+
+def keep_unparsed(candidate: Candidate, raw: bytes, tokenizer: Tokenizer, cache: BlobCache) -> None:
+    """From now on the cache has this content as it is without its parser. For a process that doesn't parse."""
+    (analysis,) = _computed([(candidate, raw)], tokenizer)
+    cache.put({_key(candidate, tokenizer, is_parsed=True): _pack(analysis)})
 
 
 def piece_texts(text: str, pieces: Sequence[Piece]) -> list[str]:
@@ -111,8 +126,8 @@ def _encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
     return [np.asarray(tokenizer.encode(text), dtype=np.int32) for text in texts]
 
 
-def _key(candidate: Candidate, tokenizer: Tokenizer) -> str:
-    options = f"{records.FORMAT} {is_parsing()} {MAX_CHARS} {MAX_LINES}"
+def _key(candidate: Candidate, tokenizer: Tokenizer, *, is_parsed: bool = False) -> str:
+    options = f"{records.FORMAT} {is_parsed or is_parsing()} {MAX_CHARS} {MAX_LINES}"
     parts = f"{options} {candidate.language} {candidate.blob} {tokenizer.digest}"
     return hashlib.sha256(parts.encode()).hexdigest()
 

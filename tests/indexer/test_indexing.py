@@ -126,7 +126,7 @@ def test_a_new_remote_or_group_reads_nothing_again(
 
 @pytest.mark.apart
 @pytest.mark.parametrize("num_processes", [1, 2])
-def test_a_file_that_kills_its_process_costs_its_part_the_syntax_and_nothing_else(
+def test_a_file_that_kills_its_process_costs_itself_the_syntax_and_nothing_else(
     tmp_path: Path,
     indexer: Indexer,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +144,29 @@ def test_a_file_that_kills_its_process_costs_its_part_the_syntax_and_nothing_els
     with IndexReader.open(indexer.index(repo)) as reader:
         assert reader.num_files == 4
         assert reader.chunk_at("bad.c", 5) is not None
-    assert "read as lines" in caplog.text
+        for number in range(3):
+            chunk = reader.chunk_at(f"m{number}.py", 1)
+            assert chunk is not None and f"f{number}_0" in chunk.defines
+    assert "'bad.c' crashed its parser and is read as lines" in caplog.text
+    caplog.clear()
+    write(repo, {"new.py": "def new_one(x):\n    return x\n"})
+    shutil.rmtree(indexer.data.index_root)
+    with IndexReader.open(indexer.index(repo)) as reader:
+        assert reader.num_files == 5
+    assert not caplog.text  # it is remembered
+
+
+@pytest.mark.apart
+def test_without_a_cache_a_file_that_kills_its_process_costs_its_part_the_syntax(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = make_repo(tmp_path / "r", {"a.py": "def one(x):\n    return x\n", "bad.c": "x=>\n" * 2_500})
+    monkeypatch.setattr(processes, "_MAX_MEMORY", 1_500_000_000)
+    indexer.data.cache.parent.mkdir(parents=True, exist_ok=True)
+    indexer.data.cache.write_text("no folder")
+    with IndexReader.open(indexer.index(repo)) as reader:
+        chunk = reader.chunk_at("a.py", 1)
+        assert reader.num_files == 2 and chunk is not None and not chunk.defines
 
 
 def test_the_state_says_why_an_index_is_built(
