@@ -23,7 +23,7 @@ from homespun_indexer.tokenizer import GuardedTokenizer
 
 Ids = NDArray[np.int32]
 
-BATCH = 256
+_BATCH = 256
 _NONE = ChunkedFile(pieces=(), symbols=(), imports=())
 
 
@@ -49,14 +49,15 @@ class AnalysedFile:
 
 
 def analyse(
-    files: Iterable[tuple[Candidate, bytes | None]], tokenizer: Tokenizer, cache: BlobCache, batch_size: int = BATCH
+    files: Iterable[tuple[Candidate, bytes | None]], tokenizer: Tokenizer, cache: BlobCache, *, one_by_one: bool = False
 ) -> Iterator[AnalysedFile]:
     """Every file with its analysis, in order; what the cache has isn't computed. None for a file that can't be read.
-    The cache is given a batch at a time."""
+    With `one_by_one` the cache has a file before the next is looked at."""
+    size = 1 if one_by_one else _BATCH
     batch: list[tuple[Candidate, bytes | None]] = []
     for item in files:
         batch.append(item)
-        if len(batch) == batch_size:
+        if len(batch) == size:
             yield from _analyse_batch(batch, tokenizer, cache)
             batch = []
     yield from _analyse_batch(batch, tokenizer, cache)
@@ -64,7 +65,7 @@ def analyse(
 
 def unknown(candidates: Sequence[Candidate], tokenizer: Tokenizer, cache: BlobCache) -> Iterator[Candidate]:
     """Those that the cache has no analysis of."""
-    for batch in (candidates[start : start + BATCH] for start in range(0, len(candidates), BATCH)):
+    for batch in (candidates[start : start + _BATCH] for start in range(0, len(candidates), _BATCH)):
         keys = {_key(candidate, tokenizer): candidate for candidate in batch}
         known = cache.get(list(keys))
         yield from (candidate for key, candidate in keys.items() if key not in known)

@@ -116,7 +116,7 @@ def _first_unknown(job: Job, tokenizer: Tokenizer) -> Candidate | None:
 
 
 def build_file_by_file(job: Job, tokenizer: Tokenizer, progress: Progress | Counter) -> list[IndexedFile]:
-    return build_segment(job, tokenizer, progress, batch_size=1)
+    return build_segment(job, tokenizer, progress, one_by_one=True)
 
 
 def keep_unparsed(job: Job, tokenizer: Tokenizer, progress: Progress | Counter) -> list[IndexedFile]:
@@ -128,13 +128,13 @@ def keep_unparsed(job: Job, tokenizer: Tokenizer, progress: Progress | Counter) 
 
 
 def build_segment(
-    job: Job, tokenizer: Tokenizer, progress: Progress | Counter, batch_size: int = analysis.BATCH
+    job: Job, tokenizer: Tokenizer, progress: Progress | Counter, *, one_by_one: bool = False
 ) -> list[IndexedFile]:
     with BlobCache(job.cache) as cache:
         contents = files.read_contents(job.repo, job.candidates)
         embedder = load_embedder(job.embedder)
         embed = partial(embedded, embedder, cache) if embedder is not None else None
-        analysed = analysis.analyse(contents, tokenizer, cache, batch_size)
+        analysed = analysis.analyse(contents, tokenizer, cache, one_by_one=one_by_one)
         return write_segment(job.target, _counted(analysed, progress), embed)
 
 
