@@ -25,12 +25,13 @@ _THRIFTY = ("-c", "pack.threads=1", "-c", "pack.windowMemory=256m")
 def pack(clone: Path, *, timeout_s: int, progress: Progress, is_full: bool = False) -> bool:
     """Whether it was done: where it is worth while, or the clone `is_full`, and hasn't been tried for a while. Readers
     that have the clone open go on: git looks again when a pack is gone. Failing is only logged."""
-    git, stamp = Git(git_dir=clone), clone / _STAMP
-    if (stamp.exists() and time.time() - stamp.stat().st_mtime < _PAUSE_S) or not (is_full or is_due(*_counts(git))):
+    git, stamp, started = Git(git_dir=clone), clone / _STAMP, time.time()
+    if stamp.exists() and started - stamp.stat().st_mtime < _PAUSE_S:
         return False
-    started = time.time()
-    stamp.touch()
     try:
+        if not is_full and not is_due(*_counts(git)):
+            return False
+        stamp.touch()
         words = (*_THRIFTY, "gc", "--quiet", f"--prune={_GRACE}")
         git.transfer(*words, timeout_s=timeout_s, look=lambda: progress.advance(0))
     except GitFailed as error:
