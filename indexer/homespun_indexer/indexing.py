@@ -11,7 +11,7 @@ import logging
 import os
 import pwd
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -231,7 +231,9 @@ class _Indexing:
 
     def _is_repaired(self, plan: _Plan, path: Path) -> bool:
         """Whether something can be read now that couldn't be when this snapshot was built."""
-        damaged = {p for p, reason in refused_in(self._living_of(self._base(path))).items() if reason == filters.DAMAGED}
+        damaged = {
+            p for p, reason in refused_in(self._living_of(self._base(path))).items() if reason == filters.DAMAGED
+        }
         again = [c for c in plan.selection.candidates if c.path in damaged]
         return any(raw is not None for _, raw in files.read_contents(self.repo, again))
 
@@ -377,7 +379,9 @@ class _Indexing:
         """The same content in fewer and fuller segments, when it is time for that. What `base` holds is served
         meanwhile."""
         tables = [self._table(base.path, segment) for segment in base.segments]
-        uses = [layout.Use(size_of(t), size_of([t[i] for i in s.dead])) for t, s in zip(tables, base.segments, strict=True)]
+        uses = [
+            layout.Use(size_of(t), size_of([t[i] for i in s.dead])) for t, s in zip(tables, base.segments, strict=True)
+        ]
         worn = layout.worn(uses)
         if not worn:
             return base.path

@@ -16,8 +16,8 @@ _MAX_LOOSE, _MAX_PACKS = 5_000, 50
 """About where git would do so by itself (gc.auto, gc.autoPackLimit)."""
 _GRACE = "1.day.ago"
 """Whoever indexes or trains on a commit that was forced away meanwhile still reads its objects."""
-_PAUSE_S = 3_600.0
-"""Between attempts: one that fails, or finds nothing to throw away, isn't made at every fetch."""
+_PAUSE_S = 6 * 3_600.0
+"""Between attempts: they read everything, and one that fails or makes no room isn't made at every fetch."""
 _STAMP = "homespun-packed"
 _THRIFTY = ("-c", "pack.threads=1", "-c", "pack.windowMemory=256m")
 
@@ -36,7 +36,7 @@ def pack(clone: Path, *, timeout_s: int, progress: Progress, is_full: bool = Fal
         git.transfer(*words, timeout_s=timeout_s, look=lambda: progress.advance(0))
     except GitFailed as error:
         discard_partial(clone, started)
-        logger.warning("%s: can't be packed (%s); trying again in an hour", clone, error.reason)
+        logger.warning("%s: can't be packed (%s); trying again later", clone, error.reason)
         return False
     except BaseException:  # Ctrl-C among them
         discard_partial(clone, started)

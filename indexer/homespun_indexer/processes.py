@@ -170,18 +170,24 @@ class Spare(Generic[Job, Result]):
         """None where there is none, or none that loaded this model."""
         with self._lock:
             if self._kept is not None and self._kept[0] == owner:
-                found, self._kept = self._kept[1], None
-            else:
-                found, self._waiting = self._waiting, None
-        if found is None or (found.model == model and found.are_alive):
-            return found
-        found.close()
-        return None
+                (_, own), self._kept = self._kept, None
+                if (found := _if_fit(own, model)) is not None:
+                    return found
+            waiting, self._waiting = self._waiting, None
+            return _if_fit(waiting, model)
 
     def _keep(self, owner: str, processes: Processes[Job, Result]) -> None:
         with self._lock:
             before, self._kept = self._kept, (owner, processes)
         _close(before[1] if before else None)
+
+
+def _if_fit(processes: Processes[Job, Result] | None, model: ModelFiles) -> Processes[Job, Result] | None:
+    """Closed otherwise."""
+    if processes is not None and processes.model == model and processes.are_alive:
+        return processes
+    _close(processes)
+    return None
 
 
 def _close(processes: Processes[Job, Result] | None) -> None:

@@ -43,7 +43,6 @@ class Entry:
     """Not in the object database: a partial clone, or a damaged one. Without a blob: in the working tree, but it can't
     be read."""
 
-
     @property
     def is_lost_folder(self) -> bool:
         return self.mode == _FOLDER

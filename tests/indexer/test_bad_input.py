@@ -232,7 +232,7 @@ def test_a_damaged_tree_costs_its_folder_only(
 def test_without_its_first_tree_a_commit_cannot_be_read(tmp_path: Path, indexer: Indexer) -> None:
     repo = bare(tmp_path, make_repo(tmp_path / "r", GOOD))
     spoil(repo, "HEAD:")
-    with pytest.raises(RepositoryError, match="commit .* can't be read"):
+    with pytest.raises(RepositoryError, match=r"commit .* can't be read"):
         report(indexer, repo)
 
 

@@ -21,9 +21,7 @@ _HAS_ANOTHER_WAY = {"link", "mkdir", "rename"}
 
 
 @pytest.fixture(params=[Work, Repair])
-def work(
-    request: pytest.FixtureRequest, tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
-) -> Work:
+def work(request: pytest.FixtureRequest, tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch) -> Work:
     monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
     kind: type[Work] = request.param
     return kind(tmp_path, indexer)

@@ -220,7 +220,7 @@ class Watched(SpareBuilder):
     @contextmanager
     def lent(self, model: ModelFiles, owner: str) -> Iterator[Processes[Job, list[IndexedFile]]]:
         with super().lent(model, owner) as found:
-            self.pids.setdefault(owner, set()).update(p.pid for p in found._processes)
+            self.pids.setdefault(owner, set()).update(p.pid or 0 for p in found._processes)
             yield found
 
 

@@ -66,7 +66,7 @@ class Repair(Work):
         blob = git(self.repository, "rev-parse", "HEAD:shop/prices.py")
         loose = self.repository / ".git" / "objects" / blob[:2] / blob[2:]
         away = loose.rename(self.repository / ".git" / "away")
-        loose.write_bytes(away.read_bytes()[:9])
+        loose.write_bytes(away.read_bytes()[: away.stat().st_size // 2])
         old = self._indexer.index(self.repository)
         away.replace(loose)
         return old
