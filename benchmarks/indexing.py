@@ -35,7 +35,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -46,10 +46,11 @@ from hooked import following
 
 from homespun_core.config import Settings
 from homespun_core.languages import comment_prefix, language_named
-from homespun_core.paths import DataDir
+from homespun_core.paths import DataDir, repo_id
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.types import SearchQuery, SilentProgress, Tokenizer
 from homespun_indexer import layout
+from homespun_indexer.build import SpareBuilder, build_segment
 from homespun_indexer.cli import BaseModel, Indexed, index_once
 from homespun_indexer.files import source_files
 from homespun_indexer.grammars import syntax_of
@@ -69,6 +70,8 @@ REST_S = 1.0
 """Between hooked pushes, which in life are seldom closer: until a process waits for the next one."""
 CONTEXT_TOKENS, DRAFT_TOKENS = 48, 8
 MEMORY_EVERY_S = 0.05
+READY_S = 2.0
+"""Until the process that waits has loaded everything."""
 _COMPOUND = re.compile(r"\b[A-Za-z]+(?:_[A-Za-z]|[a-z][A-Z])\w*")
 _PERSON = ("-c", "user.name=Benchmark", "-c", "user.email=benchmark@example.com", "-c", "gc.auto=0")
 _WAIT_S = 600
@@ -124,6 +127,14 @@ class Subject:
         """With a memory the base model stays loaded as well, as under `--watch`."""
         model = self._model if memory is not None else None
         return index_once(RepositoryConfig(source=str(self.clone)), self._settings, SilentProgress(), memory, model)
+
+    @contextmanager
+    def followed(self) -> Iterator[IndexMemory]:
+        """As under `--watch`: a process waits for what comes."""
+        with closing(SpareBuilder(build_segment)) as spare:
+            spare.renew(self._model.files, repo_id(str(self.clone)))
+            time.sleep(READY_S)
+            yield IndexMemory(spare=spare)
 
     def opened(self, previous: IndexReader | None = None, memory: IndexMemory | None = None) -> IndexReader:
         return IndexReader.open(self.index(memory).path, self.tokenizer, previous)
@@ -235,21 +246,26 @@ def saves(subject: Subject, rounds: int) -> Row:
 
 def updates(subject: Subject, change: Callable[[], str], rounds: int) -> list[float]:
     """Seconds from each change to the reader that finds it."""
-    memory = IndexMemory()
-    reader = subject.opened(memory=memory)
-    seconds = []
-    for _ in range(rounds):
-        name = change()
-        started = time.perf_counter()
-        reader = subject.opened(reader, memory)
-        assert finds(reader, name), f"{name} is not in the new index"
-        seconds.append(time.perf_counter() - started)
+    with subject.followed() as memory:
+        reader = subject.opened(memory=memory)
+        seconds = []
+        for _ in range(rounds):
+            name = change()
+            started = time.perf_counter()
+            reader = subject.opened(reader, memory)
+            assert finds(reader, name), f"{name} is not in the new index"
+            seconds.append(time.perf_counter() - started)
     return seconds
 
 
 def watched(subject: Subject, rounds: int) -> Row:
     """Seconds from the write to the reader that finds it, through the events of the operating system."""
-    memory, stop = IndexMemory(), threading.Event()
+    with subject.followed() as memory:
+        return _spread("watched_save", _watched(subject, memory, rounds))
+
+
+def _watched(subject: Subject, memory: IndexMemory, rounds: int) -> list[float]:
+    stop = threading.Event()
     published: queue.Queue[Path] = queue.Queue()
 
     def refresh() -> After:
@@ -269,7 +285,7 @@ def watched(subject: Subject, rounds: int) -> Row:
         seconds.append(time.perf_counter() - started)
     stop.set()
     thread.join()
-    return _spread("watched_save", seconds)
+    return seconds
 
 
 def parsed_alone(subject: Subject, processes: int) -> tuple[float, float]:

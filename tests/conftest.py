@@ -32,6 +32,15 @@ def _own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
 
 
+@pytest.fixture(autouse=True)
+def _parsed_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small repositories are parsed in the test's own process, but for tests that are marked `apart`."""
+    if request.node.get_closest_marker("apart") is None:
+        from tests.parsing import parse_here  # most tests need it, those of the language server don't
+
+        parse_here(monkeypatch.setattr)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that last minutes come first, so that no process is left alone with one of them at the end; GPU tests skip
     themselves without one."""

@@ -49,16 +49,32 @@ class AnalysedFile:
 
 
 def analyse(
-    files: Iterable[tuple[Candidate, bytes | None]], tokenizer: Tokenizer, cache: BlobCache
+    files: Iterable[tuple[Candidate, bytes | None]], tokenizer: Tokenizer, cache: BlobCache, *, one_by_one: bool = False
 ) -> Iterator[AnalysedFile]:
-    """Every file with its analysis, in order; what the cache has isn't computed. None for a file that can't be read."""
+    """Every file with its analysis, in order; what the cache has isn't computed. None for a file that can't be read.
+    With `one_by_one` the cache has a file before the next is looked at."""
+    size = 1 if one_by_one else _BATCH
     batch: list[tuple[Candidate, bytes | None]] = []
     for item in files:
         batch.append(item)
-        if len(batch) == _BATCH:
+        if len(batch) == size:
             yield from _analyse_batch(batch, tokenizer, cache)
             batch = []
     yield from _analyse_batch(batch, tokenizer, cache)
+
+
+def unknown(candidates: Sequence[Candidate], tokenizer: Tokenizer, cache: BlobCache) -> Iterator[Candidate]:
+    """Those that the cache has no analysis of."""
+    for batch in (candidates[start : start + _BATCH] for start in range(0, len(candidates), _BATCH)):
+        keys = {_key(candidate, tokenizer): candidate for candidate in batch}
+        known = cache.get(list(keys))
+        yield from (candidate for key, candidate in keys.items() if key not in known)
+
+
+def keep_unparsed(candidate: Candidate, raw: bytes, tokenizer: Tokenizer, cache: BlobCache) -> None:
+    """From now on the cache has this content as it is without its parser. For a process that doesn't parse."""
+    (analysis,) = _computed([(candidate, raw)], tokenizer)
+    cache.put({_key(candidate, tokenizer, is_parsed=True): _pack(analysis)})
 
 
 def piece_texts(text: str, pieces: Sequence[Piece]) -> list[str]:
@@ -111,8 +127,8 @@ def _encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ids]:
     return [np.asarray(tokenizer.encode(text), dtype=np.int32) for text in texts]
 
 
-def _key(candidate: Candidate, tokenizer: Tokenizer) -> str:
-    options = f"{records.FORMAT} {is_parsing()} {MAX_CHARS} {MAX_LINES}"
+def _key(candidate: Candidate, tokenizer: Tokenizer, *, is_parsed: bool = False) -> str:
+    options = f"{records.FORMAT} {is_parsed or is_parsing()} {MAX_CHARS} {MAX_LINES}"
     parts = f"{options} {candidate.language} {candidate.blob} {tokenizer.digest}"
     return hashlib.sha256(parts.encode()).hexdigest()
 

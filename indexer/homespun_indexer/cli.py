@@ -171,10 +171,14 @@ class Followed:
 
     def _wait(self, repo: Repository, stop: threading.Event) -> None:
         """Until it is time to open the repository again."""
-        if self._memory.spare is not None and self._model is not None and not repo.is_local:
-            self._memory.spare.renew(self._model.files)
+        self._have_one_ready(repo)
         if not repo.is_local or not _is_watched(repo, lambda: self._again(repo, stop), stop):
             self._wait_for_nudge(stop)
+
+    def _have_one_ready(self, repo: Repository) -> None:
+        """A process for what comes next."""
+        if self._memory.spare is not None and self._model is not None:
+            self._memory.spare.renew(self._model.files, repo.id)
 
     def _wait_for_nudge(self, stop: threading.Event) -> None:
         """Or until it is time to fetch in any case. Some may come before we look, and are one then."""
@@ -192,7 +196,9 @@ class Followed:
             stop.wait(min(next(pauses), self._fetch_s))
 
     def _again(self, watched: Repository, stop: threading.Event) -> After:
-        if not self.refresh(_until(stop, SilentProgress())):
+        is_done = self.refresh(_until(stop, SilentProgress()))
+        self._have_one_ready(watched)
+        if not is_done:
             return After.FAILED
         assert self._last is not None
         repo = self._last.repo

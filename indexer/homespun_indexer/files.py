@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from homespun_core.config import Settings
@@ -87,11 +87,19 @@ def read_sources(
 
 
 def select(
-    repo: Repository, *, settings: Settings, commit: str | None = None, memory: TreeMemory | None = None
+    repo: Repository,
+    *,
+    settings: Settings,
+    commit: str | None = None,
+    memory: TreeMemory | None = None,
+    known: Callable[[], Iterable[Entry]] = tuple,
 ) -> Selection:
-    """Candidates sorted by path, and why the other files are left out."""
+    """Candidates sorted by path, and why the other files are left out. Of folders that can't be read, those that are
+    `known` count."""
     at = commit if commit or settings.uncommitted else repo.head
     entries = list_entries(repo, at, max_bytes=settings.max_file_kb * 1_000, memory=memory or TreeMemory())
+    if lost := tuple(entry.path for entry in entries if entry.is_lost_folder):
+        entries = sorted([*entries, *(e for e in known() if e.path.startswith(lost))], key=lambda entry: entry.path)
     wanted, rules = _Wanted(repo.rules), _Rules(repo, entries)
     candidates: list[Candidate] = []
     skipped: dict[str, str] = {}
@@ -209,6 +217,8 @@ def _rule_texts(repo: Repository, rule_files: Iterable[Entry]) -> Iterator[tuple
 
 
 def _reason(entry: Entry, language: str | None, wanted: _Wanted, rules: _Rules, settings: Settings) -> str | None:
+    if entry.is_lost_folder:
+        return filters.DAMAGED_FOLDER
     if entry.mode == "120000":
         return filters.SYMLINK
     if entry.mode == "160000":
@@ -219,7 +229,7 @@ def _reason(entry: Entry, language: str | None, wanted: _Wanted, rules: _Rules, 
     if language is None:
         return filters.UNKNOWN_LANGUAGE
     if entry.is_missing:
-        return filters.MISSING
+        return filters.MISSING if entry.blob else filters.UNREADABLE
     if entry.size > settings.max_file_kb * 1_000:
         return filters.TOO_LARGE
     return wanted.reason(entry.path, language) or rules.reason(entry.path)

@@ -33,6 +33,8 @@ SECRETS = "may hold secrets"
 REPOSITORY_LIMIT = "over max_repo_mb"
 MISSING = "missing from the clone"
 DAMAGED = "damaged in the repository"
+DAMAGED_FOLDER = "damaged folder"
+UNREADABLE = "unreadable"
 UNSAFE_PATH = "unsafe path"
 OTHER_LANGUAGE = "other language"
 NOT_INCLUDED = "not in include"
@@ -45,6 +47,9 @@ LICENCE = "licence"
 FORGOTTEN = "forgotten"
 NOT_OWN = "written by others"
 COPY = "copy of another repository's"
+
+UNREAD = frozenset({MISSING, DAMAGED, DAMAGED_FOLDER, UNREADABLE})
+"""Where we don't know what is there."""
 
 _VENDORED = re.compile(
     r"(^|/)(node_modules|bower_components|vendor|vendored|_vendor|third[_-]?party|external_libs?|site-packages"

@@ -99,6 +99,10 @@ class GitFailed(RepositoryError):
         self.reason = reason
 
 
+class TooLarge(GitFailed):
+    """A directory grew beyond its cap."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cap:
     """How large a directory may become while git writes into it."""
@@ -107,10 +111,10 @@ class Cap:
     max_mb: int
 
     def check(self) -> int:
-        """Its size in MB. Raises GitFailed."""
+        """Its size in MB. Raises TooLarge."""
         num_bytes = _size(self.folder)
         if num_bytes > self.max_mb * 1_000_000:
-            raise GitFailed(f"larger than {self.max_mb:,} MB; raise max_clone_mb if it is meant to be")
+            raise TooLarge(f"larger than {self.max_mb:,} MB; raise max_clone_mb if it is meant to be")
         return num_bytes // 1_000_000
 
 

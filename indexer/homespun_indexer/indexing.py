@@ -1,8 +1,8 @@
 """From a repository to its index: only what changed is read, and the result is published whole, by rename.
 
-A snapshot's name is a digest of its content (path and blob of every candidate) and of the options that shape its bytes,
-so equal work is recognised before it is done. Snapshots of the current state lie in `index/<repo>/`, those of a given
-commit (for training and evaluation) in `index/<repo>/frozen/`, where newer states don't push them out.
+A snapshot's name is a digest of its content (path, blob and language of every candidate) and of the options that shape
+its bytes, so equal work is recognised before it is done. Snapshots of the current state lie in `index/<repo>/`, those
+of a given commit (for training and evaluation) in `index/<repo>/frozen/`, where newer states don't push them out.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import pwd
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from homespun_core.paths import DataDir
 from homespun_core.progress import Checked
 from homespun_core.storage import Manifest
 from homespun_core.types import ModelFiles, Progress, Tokenizer
-from homespun_indexer import files, filters, layout
+from homespun_indexer import files, filters, layout, records
 from homespun_indexer.build import Job, SpareBuilder, build_segments
 from homespun_indexer.chunks import MAX_CHARS, MAX_LINES
 from homespun_indexer.embedders import absolute, load_embedder
@@ -32,22 +31,22 @@ from homespun_indexer.files import Candidate
 from homespun_indexer.history import last_changed
 from homespun_indexer.processes import num_processes
 from homespun_indexer.repository import Repository, remote_urls
-from homespun_indexer.segment import IndexedFile, counts_of, read_table
+from homespun_indexer.segment import IndexedFile, counts_of, living_in, read_table, refused_in, size_of
 from homespun_indexer.snapshot import (
     FORMAT,
     KIND,
     IndexState,
     LiveSegment,
+    made_of,
+    new_path,
     read_segments,
     why_new,
     write_segments,
 )
-from homespun_indexer.tree import TreeMemory
+from homespun_indexer.tree import Entry, TreeMemory
 
 logger = logging.getLogger(__name__)
 
-_COMPACTED = "-c"
-"""Ends the name of a snapshot that has the same content as the one without it, in better segments."""
 _KEEP = 3
 _KEEP_FROZEN = 4
 
@@ -82,7 +81,7 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """The snapshot that the next one is made of. `digests` are those of its files."""
+    """A snapshot, that the next one may be made of. `digests` are those of its files."""
 
     path: Path
     segments: tuple[LiveSegment, ...]
@@ -105,8 +104,9 @@ def index_repository(
     needed.
 
     `exclude` leaves paths out: a corpus that holds out whole files needs an index that hasn't seen them.
-    Raises RepositoryError when there is nothing to index, saying what was skipped and why; and after `index_minutes`,
-    as soon as what is at work says how far it is: processes every tenth of a second, this one between files.
+    Raises RepositoryError when there is nothing to index, saying what was skipped and why (where there was something
+    before, an index of nothing has taken its place then); and after `index_minutes`, as soon as what is at work says
+    how far it is: processes every tenth of a second, this one between files.
     """
     indexing = _Indexing(
         repo=repo,
@@ -155,48 +155,68 @@ class _Indexing:
         state, found = self._state(plan)
         logger.log(logging.INFO if found is None else logging.DEBUG, "index of %s: %s", self.repo.name, state)
         if found is not None:
-            files.log_skipped(self.repo, _refused(self._living_of(found)))
-            return self._use(found)
+            whole = self._base(self._use(found))
+            files.log_skipped(self.repo, refused_in(self._living_of(whole)))
+            self._check(plan, whole)
+            return found
         current = storage.current(self.parent) if state is IndexState.CONTENT else None
         base = self._base(current) if current else None
-        return self._compacted(plan, self._use(self._publish(plan, state, base, frozenset())))
+        made = self._base(self._use(self._publish(plan, state, base, frozenset())))
+        self._check(plan, made)
+        return self._compacted(plan, made)
 
     def _plan(self, settings: Settings, exclude: frozenset[str]) -> _Plan:
-        selection = files.select(self.repo, settings=settings, commit=self.commit, memory=self.memory.tree)
+        selection = files.select(
+            self.repo, settings=settings, commit=self.commit, memory=self.memory.tree, known=self._indexed
+        )
         kept = tuple(c for c in selection.candidates if c.path not in exclude)
-        if not kept:
-            raise self._nothing(files.count_reasons(selection.skipped))
         embedder = load_embedder(self.embedder)
         digest = embedder.digest if embedder is not None else ""
-        options = (FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest, digest)
+        options = (FORMAT, records.FORMAT, MAX_CHARS, MAX_LINES, self.tokenizer.digest, digest)
         is_private = any(c.content is not None for c in kept)
+        lost = [path for path, reason in selection.skipped.items() if reason == filters.DAMAGED_FOLDER]
         sources = (self.repo.name, self.repo.branch, self.commit or self.repo.head, remote_urls(self.repo))
         return _Plan(
             selection=files.Selection(candidates=kept, skipped=selection.skipped),
             options=storage.fingerprint(*options),
-            content=storage.fingerprint([[c.path, c.blob] for c in kept], *sources, self.repo.groups, is_private),
+            content=storage.fingerprint(_keys(kept), *sources, self.repo.groups, is_private, lost),
             embedder_digest=digest,
         )
 
-    def _nothing(self, reasons: Mapping[str, int]) -> RepositoryError:
+    def _indexed(self) -> Iterator[Entry]:
+        """What the current index holds, unless it holds what isn't committed."""
+        current = storage.current(self.parent) if self.commit is None else None
+        if current is None or not self._is_whole(current):
+            return
+        if not storage.read_manifest(current, KIND, FORMAT).sources["uncommitted_of"]:
+            for file in self._living_of(self._base(current)):
+                yield Entry(path=file.path, mode="100644", blob=file.blob, size=file.size)
+
+    def _check(self, plan: _Plan, made: _Base) -> None:
+        """Raises RepositoryError where nothing counts any more: nothing is found by then."""
+        if all(file.reason is not None for file in self._living_of(made)):
+            raise self._nothing(plan, refused_in(self._living_of(made)))
+
+    def _nothing(self, plan: _Plan, refused: Mapping[str, str]) -> RepositoryError:
+        reasons = files.count_reasons({**plan.selection.skipped, **refused})
         skipped = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it has no files"
         return RepositoryError(f"{self.repo.identity}: no source files to index ({skipped})")
 
+    def _is_emptied(self, plan: _Plan, refused: Mapping[str, str]) -> bool:
+        """Whether an index of nothing takes the place of another. A repository that can't be read isn't empty."""
+        reasons = {*plan.selection.skipped.values(), *refused.values()}
+        return self.commit is None and not reasons & filters.UNREAD and storage.current(self.parent) is not None
+
     def _state(self, plan: _Plan) -> tuple[IndexState, Path | None]:
         """Why a snapshot has to be built; or the one there is. Every byte is checked before one is called equal, or
-        only its content old."""
-        for name in (plan.generation + _COMPACTED, plan.generation):
-            path = self.parent / name
-            if not (path / storage.MANIFEST).is_file():
-                continue
+        only its content old. A damaged one stays until others have pushed it out: it may be served yet."""
+        known = made_of(self.parent, plan.generation)
+        for path in known:
             if self._is_whole(path) and not self._is_repaired(plan, path):
                 return IndexState.EQUAL, path
-            shutil.rmtree(path, ignore_errors=True)
-            self.memory.verified.discard(path)
-            return IndexState.CORRUPT, None
         current = storage.current(self.parent)
         state = why_new(current, plan.options)
-        if state is IndexState.CONTENT and current is not None and not self._is_whole(current):
+        if known or (state is IndexState.CONTENT and current is not None and not self._is_whole(current)):
             return IndexState.CORRUPT, None
         return state, None
 
@@ -211,13 +231,15 @@ class _Indexing:
 
     def _is_repaired(self, plan: _Plan, path: Path) -> bool:
         """Whether something can be read now that couldn't be when this snapshot was built."""
-        damaged = {p for p, reason in _refused(self._living_of(path)).items() if reason == filters.DAMAGED}
+        damaged = {
+            p for p, reason in refused_in(self._living_of(self._base(path))).items() if reason == filters.DAMAGED
+        }
         again = [c for c in plan.selection.candidates if c.path in damaged]
         return any(raw is not None for _, raw in files.read_contents(self.repo, again))
 
-    def _living_of(self, path: Path) -> list[IndexedFile]:
+    def _living_of(self, made: _Base) -> Iterator[IndexedFile]:
         """The files of a snapshot."""
-        return [file for s in read_segments(path) for file in _living(self._table(path, s), s.dead)]
+        return (file for s in made.segments for file in living_in(self._table(made.path, s), s.dead))
 
     def _base(self, path: Path) -> _Base:
         digests = storage.read_manifest(path, KIND, FORMAT).files
@@ -226,7 +248,7 @@ class _Indexing:
     def _publish(self, plan: _Plan, state: IndexState, base: _Base | None, worn: frozenset[int]) -> Path:
         """Segments of `base` stay, but for those in `worn`, whose living files are indexed again."""
         kept, fresh = self._divided(plan, base, worn)
-        final = self.parent / (plan.generation + (_COMPACTED if state is IndexState.WORN else ""))
+        final = new_path(self.parent, plan.generation, state)
         known: dict[str, str] = {}
         segments = list(kept)
         with storage.publish_dir(final, lambda: self._manifest(plan, state, segments), known) as tmp:
@@ -248,9 +270,9 @@ class _Indexing:
         old = base.segments if base else ()
         tables = [self._table(base.path, segment) for segment in old] if base else []
         dead = [_dead(table, segment, wanted) for table, segment in zip(tables, old, strict=True)]
-        living = [_living(table, d) for table, d in zip(tables, dead, strict=True)]
+        living = [living_in(table, d) for table, d in zip(tables, dead, strict=True)]
         new_bytes = sum(c.size for c in wanted.values()) - sum(f.size for files in living for f in files)
-        uses = [layout.Use(_size(t), _size(t) - _size(ls)) for t, ls in zip(tables, living, strict=True)]
+        uses = [layout.Use(size_of(t), size_of(t) - size_of(ls)) for t, ls in zip(tables, living, strict=True)]
         is_new = sum(map(len, living)) < len(wanted)
         again = worn or (layout.absorbed(uses, new_bytes) if is_new else frozenset())
         stays = [i for i in range(len(old)) if i not in again and living[i]]
@@ -277,7 +299,7 @@ class _Indexing:
         if not fresh:
             return []
         groups = [fresh[part] for part in layout.cut([c.size for c in fresh], num_processes())]
-        names = [storage.fingerprint(plan.options, [[c.path, c.blob] for c in group])[:16] for group in groups]
+        names = [storage.fingerprint(plan.options, _keys(group))[:16] for group in groups]
         jobs = [
             Job(repo=self.repo, candidates=group, target=folder / name, cache=self.cache, embedder=self.embedder)
             for group, name in zip(groups, names, strict=True)
@@ -303,13 +325,13 @@ class _Indexing:
             return found
 
     def _manifest(self, plan: _Plan, state: IndexState, segments: Sequence[LiveSegment]) -> Manifest:
-        live = [file for s in segments for file in _living(self.memory.tables[s.name], s.dead)]
-        refused = _refused(live)
+        live = [file for s in segments for file in living_in(self.memory.tables[s.name], s.dead)]
+        refused = refused_in(live)
         if state is not IndexState.WORN:  # else they were named a moment ago
             files.log_skipped(self.repo, refused)
+        if len(refused) == len(live) and not self._is_emptied(plan, refused):
+            raise self._nothing(plan, refused)
         reasons = files.count_reasons({**plan.selection.skipped, **refused})
-        if len(refused) == len(live):
-            raise self._nothing(reasons)
         return Manifest(
             kind=KIND,
             format_version=FORMAT,
@@ -353,17 +375,23 @@ class _Indexing:
         storage.prune(self.parent, _KEEP_FROZEN if self.commit else _KEEP)
         return path
 
-    def _compacted(self, plan: _Plan, path: Path) -> Path:
-        """The same content in fewer and fuller segments, when it is time for that. What `path` holds is served
+    def _compacted(self, plan: _Plan, base: _Base) -> Path:
+        """The same content in fewer and fuller segments, when it is time for that. What `base` holds is served
         meanwhile."""
-        base = self._base(path)
-        tables = [self._table(path, segment) for segment in base.segments]
-        uses = [layout.Use(_size(t), _size([t[i] for i in s.dead])) for t, s in zip(tables, base.segments, strict=True)]
+        tables = [self._table(base.path, segment) for segment in base.segments]
+        uses = [
+            layout.Use(size_of(t), size_of([t[i] for i in s.dead])) for t, s in zip(tables, base.segments, strict=True)
+        ]
         worn = layout.worn(uses)
         if not worn:
-            return path
+            return base.path
         logger.info("index of %s: %d of %d segments are built again", self.repo.name, len(worn), len(uses))
         return self._use(self._publish(plan, IndexState.WORN, base, worn))
+
+
+def _keys(candidates: Sequence[Candidate]) -> list[tuple[str, str, str]]:
+    """What an index of them is told apart by."""
+    return [(c.path, c.blob, c.language) for c in candidates]
 
 
 def _dead(table: Sequence[IndexedFile], segment: LiveSegment, wanted: Mapping[str, Candidate]) -> frozenset[int]:
@@ -375,16 +403,3 @@ def _dead(table: Sequence[IndexedFile], segment: LiveSegment, wanted: Mapping[st
         or (now.blob, now.language) != (file.blob, file.language)
         or file.reason == filters.DAMAGED
     }
-
-
-def _living(table: Sequence[IndexedFile], dead: frozenset[int]) -> list[IndexedFile]:
-    return [file for number, file in enumerate(table) if number not in dead]
-
-
-def _refused(table: Sequence[IndexedFile]) -> dict[str, str]:
-    """Path -> reason, of those whose text doesn't count."""
-    return {file.path: file.reason for file in table if file.reason is not None}
-
-
-def _size(table: Sequence[IndexedFile]) -> int:
-    return sum(file.size for file in table)

@@ -1,5 +1,5 @@
-"""Processes that parse: parsers are native code, and a hostile file can crash one or have it eat all memory, so what
-comes from elsewhere is parsed where that does no harm and can be ended at any moment."""
+"""Processes that parse: parsers are native code, and a few kilobytes can crash one or have it eat all memory, so files
+are parsed where that does no harm and can be ended at any moment."""
 
 from __future__ import annotations
 
@@ -93,6 +93,9 @@ class Processes(Generic[Job, Result]):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Not waited for, even when all went well: they have written everything, and end more slowly by themselves."""
         for process in self._processes:
             process.kill()
@@ -100,6 +103,8 @@ class Processes(Generic[Job, Result]):
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> list[Result]:
         """Raises the first error at once, and BrokenProcessPool when one of them is killed."""
+        with self._done.get_lock():
+            self._done.value = 0
         futures = [self._pool.submit(_call, job) for job in jobs]
         pending: set[Future[Result]] = set(futures)
         while pending:
@@ -116,44 +121,78 @@ class Processes(Generic[Job, Result]):
 
 
 class Spare(Generic[Job, Result]):
-    """A process for the next push: to start one and load what it needs takes longer than the push itself.
+    """A process for the next save or push: to start one and load what it needs takes longer than the work itself.
 
-    Each is used once, so what one repository did to a process is never met by another. Whoever waits for work has the
-    next one made.
+    Each is for one repository, its owner, so what one did to a process is never met by another. Whoever was the last
+    keeps it; beside that, one waits for whoever comes next. Whoever waits for work has that one made.
     """
 
     def __init__(self, work: Work[Job, Result]) -> None:
         self._work, self._lock = work, threading.Lock()
         self._waiting: Processes[Job, Result] | None = None
+        self._kept: tuple[str, Processes[Job, Result]] | None = None
+        self._owners: set[str] = set()
 
-    def take(self, model: ModelFiles) -> Processes[Job, Result] | None:
-        """None where there is none, or none that loaded this model."""
-        with self._lock:
-            found, self._waiting = self._waiting, None
-        if found is None or (found.model == model and found.are_alive):
-            return found
-        with found:
-            return None
+    @contextmanager
+    def lent(self, model: ModelFiles, owner: str) -> Iterator[Processes[Job, Result]]:
+        """Its own, the one that waits, or another. It ends with an error of the block. Raises NoSharedMemory."""
+        processes = self._taken(model, owner) or Processes(self._work, model)
+        try:
+            yield processes
+        except BaseException:
+            processes.close()
+            raise
+        self._keep(owner, processes)
 
-    def renew(self, model: ModelFiles) -> None:
+    def renew(self, model: ModelFiles, owner: str) -> None:
         """To be called by a thread that lives on. Doesn't wait until the process is ready."""
         with self._lock:
+            self._owners.add(owner)
             if self._waiting is not None and self._waiting.are_alive:
                 return
-            self._end()  # it was killed, or with its thread
+            _close(self._waiting)  # it was killed, or with its thread
+            self._waiting = None
+            is_served = self._kept is not None and self._kept[1].are_alive and self._owners == {self._kept[0]}
+            if is_served:
+                return
             try:
                 self._waiting = Processes(self._work, model)
-            except OSError as error:  # the next push starts its own, or says why not
-                logger.debug("no process for the next push: %s", error)
+            except OSError as error:  # the next save or push starts its own, or says why not
+                logger.debug("no process that waits: %s", error)
 
     def close(self) -> None:
         with self._lock:
-            self._end()
+            _close(self._waiting)
+            _close(self._kept[1] if self._kept else None)
+            self._waiting = self._kept = None
 
-    def _end(self) -> None:
-        if self._waiting is not None:
-            with self._waiting:
-                self._waiting = None
+    def _taken(self, model: ModelFiles, owner: str) -> Processes[Job, Result] | None:
+        """None where there is none, or none that loaded this model."""
+        with self._lock:
+            if self._kept is not None and self._kept[0] == owner:
+                (_, own), self._kept = self._kept, None
+                if (found := _if_fit(own, model)) is not None:
+                    return found
+            waiting, self._waiting = self._waiting, None
+            return _if_fit(waiting, model)
+
+    def _keep(self, owner: str, processes: Processes[Job, Result]) -> None:
+        with self._lock:
+            before, self._kept = self._kept, (owner, processes)
+        _close(before[1] if before else None)
+
+
+def _if_fit(processes: Processes[Job, Result] | None, model: ModelFiles) -> Processes[Job, Result] | None:
+    """Closed otherwise."""
+    if processes is not None and processes.model == model and processes.are_alive:
+        return processes
+    _close(processes)
+    return None
+
+
+def _close(processes: Processes[Job, Result] | None) -> None:
+    if processes is not None:
+        processes.close()
 
 
 @contextmanager

@@ -6,11 +6,11 @@ import base64
 import ipaddress
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -20,7 +20,8 @@ from homespun_core.paths import hide_credentials
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import scratch
 from homespun_core.types import Progress
-from homespun_indexer.git import Cap, Git
+from homespun_indexer import packing
+from homespun_indexer.git import Cap, Git, TooLarge
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _HELPER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9+.-]*::")
@@ -77,6 +78,17 @@ class Remote:
                     raise
 
     def fetch(self, branch: str, clone: Path, progress: Progress) -> None:
+        pack = partial(packing.pack, clone, timeout_s=self.timeout_s, progress=progress)
+        try:
+            self._fetch(branch, clone, progress)
+        except TooLarge:  # what was forced away counts as long as it is there
+            if not pack(is_full=True):
+                raise
+            self._fetch(branch, clone, progress)
+        else:
+            pack()
+
+    def _fetch(self, branch: str, clone: Path, progress: Progress) -> None:
         options = ["--quiet", "--prune", "--no-tags", "--no-auto-gc"]
         options += ["--no-recurse-submodules", "--no-write-fetch-head"]
         refspec = f"+refs/heads/{branch}:refs/heads/{branch}"
@@ -88,7 +100,7 @@ class Remote:
             git = self._within(clone)
             git.transfer(*words, timeout_s=self.timeout_s, look=lambda: progress.advance(cap.check()))
         except BaseException:  # Ctrl-C among them
-            _discard_partial(clone, started)
+            packing.discard_partial(clone, started)
             raise
 
     @property
@@ -182,14 +194,3 @@ def _read_token(path: Path) -> str:
             return handle.read(_TOKEN_BYTES).decode("utf-8", "replace")
     except OSError as error:
         raise RepositoryError(f"{path}: the token can't be read ({error.strerror}); check token_file") from error
-
-
-def _discard_partial(clone: Path, since: float) -> None:
-    """What a fetch that was killed couldn't remove itself; otherwise one that never gets through would fill the
-    disk."""
-    for partial in (clone / "objects").rglob("tmp_*"):
-        try:
-            if partial.stat().st_mtime >= since - 1:
-                shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
-        except OSError:  # gone meanwhile, or another's; its size counts until it is removed
-            continue

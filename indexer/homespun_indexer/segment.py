@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
@@ -224,6 +224,19 @@ def _signature_around(details: ChunkedFile, line: int) -> str:
     """Of those that start before a line and end behind, the last to start is the innermost."""
     around = (symbol.signature for symbol in reversed(details.symbols) if symbol.line < line <= symbol.end_line)
     return next(around, "")
+
+
+def living_in(table: Sequence[IndexedFile], dead: Collection[int]) -> list[IndexedFile]:
+    return [file for number, file in enumerate(table) if number not in dead]
+
+
+def refused_in(files: Iterable[IndexedFile]) -> dict[str, str]:
+    """Path -> reason, of those whose text doesn't count."""
+    return {file.path: file.reason for file in files if file.reason is not None}
+
+
+def size_of(files: Iterable[IndexedFile]) -> int:
+    return sum(file.size for file in files)
 
 
 def counts_of(files: Sequence[IndexedFile]) -> dict[str, object]:

@@ -6,6 +6,7 @@ last one that has it.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ KIND = "index"
 FORMAT = 2
 """2: segments.json and the segments it names."""
 _SEGMENTS = "segments.json"
+_COMPACTED = "-c"
+"""In the name of a snapshot that has the same content as the one without it, in better segments."""
 
 
 class IndexState(StrEnum):
@@ -52,6 +55,19 @@ def write_segments(snapshot: Path, segments: Sequence[LiveSegment]) -> None:
 def read_segments(snapshot: Path) -> tuple[LiveSegment, ...]:
     rows = json.loads((snapshot / _SEGMENTS).read_text(encoding="utf-8"))
     return tuple(LiveSegment(name, frozenset(dead), tuple(changed)) for name, dead, changed in rows)
+
+
+def made_of(parent: Path, content: str) -> list[Path]:
+    """Snapshots whose name begins like this, the one that was used last first."""
+    found = [path for path in parent.glob(f"{content}*") if (path / storage.MANIFEST).is_file()]
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def new_path(parent: Path, content: str, state: IndexState) -> Path:
+    """Where no snapshot is yet: the one there may be damaged, and served all the same."""
+    name = content + (_COMPACTED if state is IndexState.WORN else "")
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(path for path in map(parent.joinpath, names) if not (path / storage.MANIFEST).is_file())
 
 
 def why_new(current: Path | None, options: str) -> IndexState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from homespun_indexer import worktree
 from homespun_indexer.git import GitFailed
 from homespun_indexer.repository import Repository
 
+logger = logging.getLogger(__name__)
+
 _ATTRIBUTES_FILE = ".gitattributes"
 RULE_FILE_LIMIT = 1_000_000
 _BATCH_S = 4 * 3_600
@@ -23,9 +26,13 @@ _SAME_TIME_NS = 2_000_000_000
 """The coarsest clock of a common file system (FAT)."""
 
 
+_FOLDER = "040000"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A path of a commit or working tree. `content` is set where the blob isn't in git: saved, but not committed."""
+    """A path of a commit or working tree. `content` is set where the blob isn't in git: saved, but not committed. A
+    folder whose tree can't be read stands for all that is in it; its path ends with a slash."""
 
     path: str
     mode: str
@@ -33,7 +40,12 @@ class Entry:
     size: int
     content: bytes | None = field(default=None, repr=False)
     is_missing: bool = False
-    """Not in the object database: a partial clone, or a damaged one."""
+    """Not in the object database: a partial clone, or a damaged one. Without a blob: in the working tree, but it can't
+    be read."""
+
+    @property
+    def is_lost_folder(self) -> bool:
+        return self.mode == _FOLDER
 
 
 class TreeMemory:
@@ -45,7 +57,10 @@ class TreeMemory:
 
     def committed(self, repo: Repository, commit: str) -> list[Entry]:
         if self._commit[0] != commit:
-            self._commit = (commit, list(_committed(repo, commit)))
+            entries = _committed(repo, commit)
+            if any(entry.is_lost_folder for entry in entries):  # it may be repaired the next time
+                return entries
+            self._commit = (commit, entries)
         return self._commit[1]
 
     def find(self, path: str, state: tuple[int, ...] | None, before: Entry | None) -> Entry | None:
@@ -112,19 +127,46 @@ class BlobReader:
         return content if header[1] == b"blob" else None
 
 
-def _committed(repo: Repository, commit: str) -> Iterator[Entry]:
+def _committed(repo: Repository, commit: str) -> list[Entry]:
     try:
-        listing = repo.git.output("ls-tree", "-r", "-z", "-l", "--full-tree", "--end-of-options", commit)
+        return list(_listed(repo, commit, "-r"))
+    except GitFailed:
+        pass
+    try:
+        return list(_folder_by_folder(repo, commit))
     except GitFailed as error:
         raise RepositoryError(f"{repo.identity}: commit {commit} can't be read ({error.reason})") from error
-    for line in listing.split(b"\0"):
+
+
+def _folder_by_folder(repo: Repository, tree: str, parent: str = "") -> Iterator[Entry]:
+    """Down to the damaged ones, which git's own listing ends at. Raises GitFailed where `tree` itself is."""
+    for entry in _listed(repo, tree, parent=parent):
+        if not entry.is_lost_folder:  # no folder at all
+            yield entry
+            continue
+        try:
+            yield from list(_listed(repo, entry.blob, "-r", parent=entry.path))
+        except GitFailed:
+            yield from _or_lost(repo, entry)
+
+
+def _or_lost(repo: Repository, folder: Entry) -> Iterator[Entry]:
+    try:
+        yield from list(_folder_by_folder(repo, folder.blob, folder.path))
+    except GitFailed as error:
+        logger.warning("%s: %s can't be read (%s); run `git fsck` in the repository", repo.name, folder.path, error)
+        yield folder
+
+
+def _listed(repo: Repository, tree: str, *options: str, parent: str = "") -> Iterator[Entry]:
+    for line in repo.git.output("ls-tree", *options, "-z", "-l", "--full-tree", "--end-of-options", tree).split(b"\0"):
         meta, tab, path = line.partition(b"\t")
         if not tab:
             continue
-        mode, _, blob, size = meta.split()
+        mode, kind, blob, size = meta.split()
         # A path that isn't UTF-8 can't be asked for by an editor or written in JSON; it is shown with replacements.
         yield Entry(
-            path=path.decode("utf-8", "replace"),
+            path=parent + path.decode("utf-8", "replace") + ("/" if kind == b"tree" else ""),
             mode=mode.decode(),
             blob=blob.decode(),
             size=int(size) if size.isdigit() else 0,
@@ -164,7 +206,7 @@ def _read(root: Path, path: str, max_bytes: int, id_length: int) -> Entry | None
     if found is None:
         return None
     if found.content is None:
-        return Entry(path=path, mode="100644", blob="", size=found.size)
+        return Entry(path=path, mode="100644", blob="", size=found.size, is_missing=not found.is_readable)
     return _entry_of(path, found.content, id_length)
 
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from watchdog.events import (
@@ -91,10 +91,11 @@ def watch(
     changed, found = threading.Event(), _inodes(repo)
     handler = _Handler(repo, changed)
     pause, due = FIRST_PAUSE_S, 0.0  # at once: what changed before the observers stood has no event
-    with _observed(repo, handler, force_polling=force_polling):
+    with closing(_Observing(repo, handler, force_polling=force_polling)) as observing:
         while not stop.is_set() and not handler.is_lost and _inodes(repo) == found:
             if changed.wait(max(0.0, min(_CHECK_S, due - time.monotonic()))):
                 _settle(changed, stop, debounce_s)
+                observing.look_again()
             elif time.monotonic() < due:
                 continue
             after = After.MOVED if stop.is_set() else on_change()
@@ -150,6 +151,8 @@ class _Handler(FileSystemEventHandler):
         self._changed = changed
         self.is_lost = False
         """Whether a directory that we watch was deleted. A new one may well be given the same inode."""
+        self.has_grown = False
+        """Whether there are directories that weren't there when this was last reset."""
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type not in _WRITES or (event.is_directory and event.event_type == "modified"):
@@ -157,6 +160,7 @@ class _Handler(FileSystemEventHandler):
         if event.event_type == "deleted" and event.src_path in self._roots:
             self.is_lost = True
         if any(self._matters(Path(str(path))) for path in (event.src_path, event.dest_path) if path):
+            self.has_grown |= event.is_directory and event.event_type != "deleted"
             self._changed.set()
 
     def _matters(self, path: Path) -> bool:
@@ -183,38 +187,50 @@ def _git_dirs(repo: Repository) -> Iterator[Path]:
         yield (repo.git_dir / shared.read_text(encoding="utf-8").strip()).resolve()
 
 
-@contextmanager
-def _observed(repo: Repository, handler: _Handler, *, force_polling: bool) -> Iterator[None]:
-    observer = _started(repo, handler, force_polling=force_polling)
-    try:
-        yield
-    finally:
-        observer.stop()
-        observer.join(timeout=10)
+class _Observing:
+    """Events of the operating system; polling from when there are no watches for all directories any more."""
 
+    def __init__(self, repo: Repository, handler: _Handler, *, force_polling: bool) -> None:
+        self._repo, self._handler = repo, handler
+        self._is_polling = force_polling
+        self._observer: BaseObserver = self._polling(min(_POLL_S, 1.0)) if force_polling else Observer()
+        if not force_polling:
+            self._or_poll(self._start)
 
-def _started(repo: Repository, handler: _Handler, *, force_polling: bool) -> BaseObserver:
-    if not force_polling:
-        observer = Observer()
+    def look_again(self) -> None:
+        """To be called after changes: what was saved in a directory before it is polled has no event."""
+        has_grown, self._handler.has_grown = self._handler.has_grown, False
+        if has_grown and not self._is_polling:
+            self._or_poll(lambda: _check_room(self._observer))
+
+    def close(self) -> None:
+        _stop(self._observer)
+
+    def _start(self) -> None:
+        _schedule(self._observer, self._repo, self._handler)
+        self._observer.start()
+        _check_room(self._observer)
+
+    def _or_poll(self, watch: Callable[[], None]) -> None:
         try:
-            _schedule(observer, repo, handler)
-            observer.start()
-            _check_room(observer)
-            return observer
+            watch()
         except OSError as error:
-            _stop(observer)
+            _stop(self._observer)
             if error.errno not in (errno.ENOSPC, errno.EMFILE, errno.ENOSYS):
                 raise
             logger.warning(
                 "%s: can't watch all directories (%s; see fs.inotify.max_user_watches); looking every %.0f s",
-                repo.name,
+                self._repo.name,
                 error.strerror,
                 _POLL_S,
             )
-    polling = PollingObserverVFS(os.lstat, _entries, polling_interval=min(_POLL_S, 1.0) if force_polling else _POLL_S)
-    _schedule(polling, repo, handler)
-    polling.start()
-    return polling
+            self._observer, self._is_polling = self._polling(_POLL_S), True
+
+    def _polling(self, interval_s: float) -> BaseObserver:
+        polling = PollingObserverVFS(os.lstat, _entries, polling_interval=interval_s)
+        _schedule(polling, self._repo, self._handler)
+        polling.start()
+        return polling
 
 
 def _check_room(observer: BaseObserver) -> None:

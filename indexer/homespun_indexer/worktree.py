@@ -6,15 +6,18 @@ ourselves.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from homespun_core.errors import RepositoryError
 from homespun_indexer.git import Git, GitFailed
+
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+"""It may well be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Listed:
 class Read:
     size: int
     content: bytes | None
-    """None when it is too large."""
+    """None when it is too large, or can't be read."""
+    is_readable: bool = True
 
 
 def list_paths(git: Git) -> list[Listed]:
@@ -61,7 +65,7 @@ def state(root: Path, path: str) -> tuple[int, ...] | None:
 def read_file(root: Path, path: str, max_bytes: int) -> Read | None:
     """A regular file, and its bytes if they aren't too many; None when it is gone or reached through a symbolic link
     anywhere on the way."""
-    with suppress(OSError):
+    try:
         for descriptor in _opened(root, path):
             info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode):
@@ -71,6 +75,8 @@ def read_file(root: Path, path: str, max_bytes: int) -> Read | None:
             with os.fdopen(os.dup(descriptor), "rb") as handle:
                 content = handle.read(max_bytes)
                 return Read(len(content), content)
+    except OSError as error:
+        return Read(0, None, is_readable=False) if error.errno in _UNREADABLE else None
     return None
 
 

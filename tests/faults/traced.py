@@ -21,6 +21,7 @@ from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import open_repository
 from homespun_indexer.tokenizer import load_tokenizer
+from tests.parsing import parse_here
 
 FAILED = 3
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1
@@ -32,6 +33,7 @@ def main(repository: str, template: str, results: str, calls: str, fault: str, r
     operating system) or -9.
     """
     layout._QUICK_BYTES = 0
+    parse_here(setattr)
     model = resolve_base_model("builtin", "auto")
     tokenizer = load_tokenizer(model)
     well = 0

@@ -41,7 +41,7 @@ class Indexer:
 
     def index(
         self,
-        path: Path | str,
+        repo: Repository | Path | str,
         *,
         settings: Settings | None = None,
         commit: str | None = None,
@@ -50,7 +50,7 @@ class Indexer:
         progress: Progress | None = None,
     ) -> Path:
         return index_repository(
-            self.open(path),
+            repo if isinstance(repo, Repository) else self.open(repo),
             settings=settings or Settings(),
             data=self.data,
             model=self.model,

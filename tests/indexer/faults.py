@@ -24,6 +24,7 @@ from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import open_repository
 from homespun_indexer.tokenizer import load_tokenizer
+from tests.parsing import parse_here
 
 DIED = 9
 CALLS = ("fsync", "rename", "replace", "link", "mkdir", "utime")
@@ -78,6 +79,7 @@ def main(repository: str, template: str, results: str) -> None:
     """In copy N of the data directory `template`, a process dies at its Nth call; in the last one it doesn't.
     Prints how each ended."""
     layout._QUICK_BYTES = 0
+    parse_here(setattr)
     model = resolve_base_model("builtin", "auto")
     tokenizer = load_tokenizer(model)
     for number in itertools.count(1):

@@ -6,8 +6,8 @@ import argparse
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -16,13 +16,16 @@ import pytest
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir
+from homespun_core.repositories import SourceRules
 from homespun_core.storage import read_manifest
 from homespun_core.types import SilentProgress
 from homespun_indexer import filters
 from homespun_indexer.cli import add_arguments, run
 from homespun_indexer.files import source_files
+from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.repository import open_repository
 from homespun_indexer.snapshot import FORMAT, KIND
+from tests.indexer.answers import texts_of
 from tests.indexer.conftest import Indexer
 from tests.repos import LFS_POINTER, commit, git, make_repo, write
 
@@ -190,6 +193,86 @@ def test_a_damaged_object_costs_its_file_only(
     found = report(indexer, bare)
     assert found.files == 2
     assert found.skipped in ({filters.MISSING: 2}, {filters.DAMAGED: 2})
+
+
+def bare(tmp_path: Path, path: Path) -> Path:
+    """A clone in which every object is a file of its own."""
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", "bare.git")
+    push(path, tmp_path / "bare.git")
+    return tmp_path / "bare.git"
+
+
+def push(path: Path, to: Path) -> None:
+    git(path, "push", "--quiet", "--force", str(to), "main")
+
+
+def spoil(bare: Path, name: str, how: str = "cut") -> Callable[[], object]:
+    """Damage an object of a bare repository. What is returned repairs it."""
+    object_id = git(bare, "rev-parse", name)
+    loose = bare / "objects" / object_id[:2] / object_id[2:]
+    good = loose.read_bytes()
+    loose.chmod(0o644)
+    loose.write_bytes(good[:10]) if how == "cut" else loose.unlink()
+    return lambda: loose.write_bytes(good)
+
+
+DEEP = {"sub/b.py": CODE + "b = 1\n", "sub/deep/c.py": CODE + "c = 1\n", "sub/deep/er/d.py": CODE + "d = 1\n"}
+
+
+@pytest.mark.parametrize("how", ["cut", "gone"])
+@pytest.mark.parametrize(("tree", "files"), [("sub", 2), ("sub/deep", 3), ("sub/deep/er", 4)])
+def test_a_damaged_tree_costs_its_folder_only(
+    tmp_path: Path, indexer: Indexer, tree: str, files: int, how: str
+) -> None:
+    """git lists nothing at all then."""
+    repo = bare(tmp_path, make_repo(tmp_path / "r", GOOD | DEEP))
+    spoil(repo, f"HEAD:{tree}", how)
+    assert report(indexer, repo) == Report(files, {filters.DAMAGED_FOLDER: 1})
+
+
+def test_without_its_first_tree_a_commit_cannot_be_read(tmp_path: Path, indexer: Indexer) -> None:
+    repo = bare(tmp_path, make_repo(tmp_path / "r", GOOD))
+    spoil(repo, "HEAD:")
+    with pytest.raises(RepositoryError, match=r"commit .* can't be read"):
+        report(indexer, repo)
+
+
+def test_a_damaged_tree_is_read_from_the_working_tree(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", GOOD | DEEP)
+    spoil(path / ".git", "HEAD:sub")
+    assert report(indexer, path) == Report(5, {})
+
+
+def test_what_was_known_of_a_folder_stays_while_it_cannot_be_read(tmp_path: Path, indexer: Indexer) -> None:
+    """It isn't deleted, as long as nobody says that it is to be left out; and what is new in it is found later."""
+    path = make_repo(tmp_path / "r", GOOD | DEEP)
+    repo, memory = bare(tmp_path, path), IndexMemory()
+    assert "b = 1" in texts_of(indexer.index(repo, memory=memory))
+    (path / "good.py").unlink()
+    commit(path, {"sub/b.py": CODE + "b = 2\n", "src/fine.py": CODE + "fine = 2\n"}, day=1)
+    push(path, repo)
+    repair = spoil(repo, "HEAD:sub")
+    for known in (memory, None):
+        texts = texts_of(indexer.index(repo, memory=known))
+        assert "b = 1" in texts and "d = 1" in texts and "fine = 2" in texts
+        assert report(indexer, repo) == Report(4, {filters.DAMAGED_FOLDER: 1})
+    rules = SourceRules(exclude=("sub/deep",))
+    assert "d = 1" not in texts_of(indexer.index(replace(indexer.open(repo), rules=rules)))
+    repair()
+    texts = texts_of(indexer.index(repo, memory=memory))
+    assert "b = 2" in texts and "d = 1" in texts and "b = 1" not in texts
+    assert report(indexer, repo) == Report(4, {})
+
+
+def test_a_folder_that_cannot_be_read_is_not_empty(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", DEEP)
+    repo = bare(tmp_path, path)
+    first = indexer.index(repo)
+    spoil(repo, "HEAD:sub")
+    assert "d = 1" in texts_of(indexer.index(repo))
+    with pytest.raises(RepositoryError, match=r"\(3 excluded, 1 damaged folder\)"):
+        indexer.index(replace(indexer.open(repo), rules=SourceRules(exclude=("*",))))
+    assert first.exists() and "d = 1" in texts_of(indexer.index(repo))
 
 
 def test_a_damaged_object_is_read_from_the_working_tree(tmp_path: Path, indexer: Indexer) -> None:

@@ -21,10 +21,12 @@ import pytest
 from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.errors import HomespunError, RepositoryError, StorageError
+from homespun_core.languages import language_of_path
 from homespun_core.paths import DataDir
+from homespun_core.repositories import SourceRules
 from homespun_core.storage import read_manifest
 from homespun_core.types import SearchQuery, SilentProgress
-from homespun_indexer import analysis, build, cache, files, indexing, layout, processes, tree
+from homespun_indexer import analysis, build, cache, files, indexing, layout, processes, records, tree, worktree
 from homespun_indexer.chunks import ChunkedFile, chunk_file
 from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.reader import IndexReader
@@ -122,19 +124,49 @@ def test_a_new_remote_or_group_reads_nothing_again(
     assert "https://example.com/new.git" in read_manifest(indexer.index(shop), KIND, FORMAT).sources["git_urls"]
 
 
-def test_a_file_that_kills_its_process_costs_its_part_the_syntax_and_nothing_else(
-    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.apart
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_file_that_kills_its_process_costs_itself_the_syntax_and_nothing_else(
+    tmp_path: Path,
+    indexer: Indexer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    num_processes: int,
 ) -> None:
-    """A few kilobytes can make a parser ask for gigabytes. Here the limit of memory is low and the file honest."""
+    """A few kilobytes can make a parser ask for gigabytes. Here the limit of memory is low and the file honest. In one
+    part it killed the indexer itself."""
     many = {f"m{i}.py": "".join(f"def f{i}_{j}(x):\n    return x + {j}\n\n\n" for j in range(400)) for i in range(3)}
     repo = make_repo(tmp_path / "r", many | {"bad.c": "x=>\n" * 2_500})
-    monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 20_000)
-    monkeypatch.setattr(indexing, "num_processes", lambda: 2)
+    if num_processes > 1:
+        monkeypatch.setattr(layout, "_MIN_SEGMENT_BYTES", 20_000)
+        monkeypatch.setattr(indexing, "num_processes", lambda: num_processes)
     monkeypatch.setattr(processes, "_MAX_MEMORY", 1_500_000_000)
     with IndexReader.open(indexer.index(repo)) as reader:
         assert reader.num_files == 4
         assert reader.chunk_at("bad.c", 5) is not None
-    assert "read as lines" in caplog.text
+        for number in range(3):
+            chunk = reader.chunk_at(f"m{number}.py", 1)
+            assert chunk is not None and f"f{number}_0" in chunk.defines
+    assert "'bad.c' crashed its parser and is read as lines" in caplog.text
+    caplog.clear()
+    write(repo, {"new.py": "def new_one(x):\n    return x\n"})
+    shutil.rmtree(indexer.data.index_root)
+    with IndexReader.open(indexer.index(repo)) as reader:
+        assert reader.num_files == 5
+    assert not caplog.text  # it is remembered
+
+
+@pytest.mark.apart
+def test_without_a_cache_a_file_that_kills_its_process_costs_its_part_the_syntax(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = make_repo(tmp_path / "r", {"a.py": "def one(x):\n    return x\n", "bad.c": "x=>\n" * 2_500})
+    monkeypatch.setattr(processes, "_MAX_MEMORY", 1_500_000_000)
+    indexer.data.cache.parent.mkdir(parents=True, exist_ok=True)
+    indexer.data.cache.write_text("no folder")
+    with IndexReader.open(indexer.index(repo)) as reader:
+        chunk = reader.chunk_at("a.py", 1)
+        assert reader.num_files == 2 and chunk is not None and not chunk.defines
 
 
 def test_the_state_says_why_an_index_is_built(
@@ -155,12 +187,18 @@ def test_the_state_says_why_an_index_is_built(
     path = indexer.index(shop)
     damage(path)
     assert state() == "corrupt"
+    path = indexer.index(shop)
     (path / read_segments(path)[0].name).unlink()
     assert state() == "corrupt"
     write(shop, {"new.py": "x = 1\n"})
     assert state() == "content"
     monkeypatch.setattr(indexing, "MAX_LINES", 30)
     assert state() == "options"
+    monkeypatch.setattr(records, "FORMAT", records.FORMAT + 1)  # files are judged or parsed otherwise
+    assert state() == "options"
+    monkeypatch.setattr(files, "language_of_path", lambda path: language_of_path(path.replace(".ts", ".js")))
+    assert state() == "content"
+    assert read_manifest(indexer.index(shop), KIND, FORMAT).info["languages"] == {"python": 4, "javascript": 1}
     monkeypatch.setattr(indexing, "FORMAT", FORMAT + 1)
     monkeypatch.setattr("homespun_indexer.snapshot.FORMAT", FORMAT + 1)
     assert state() == "format"
@@ -174,8 +212,9 @@ def test_a_damaged_index_is_built_again(shop: Path, indexer: Indexer) -> None:
     damage(path)
     with pytest.raises(StorageError, match="damaged"):
         IndexReader.open(path)
-    assert indexer.index(shop) == path
-    assert segments(path) == good
+    again = indexer.index(shop)
+    assert again != path and segments(again) == good
+    assert indexer.index(shop) == again
 
 
 def test_an_index_of_a_newer_version_is_refused_and_left_there_and_ours_goes_beside_it(
@@ -265,6 +304,58 @@ def test_nothing_to_index_says_what_was_skipped(tmp_path: Path, indexer: Indexer
     with pytest.raises(RepositoryError, match="2 unknown language"):
         indexer.index(path)
     assert not leftovers(indexer.data.index(indexer.open(path).id))
+
+
+@pytest.mark.parametrize("how", ["ignored", "excluded", "deleted", "spoilt"])
+def test_taking_all_code_out_takes_it_out_of_the_index(shop: Path, indexer: Indexer, how: str) -> None:
+    """The old index stayed current. It is an error all the same, every time; and what comes back is found again."""
+    first = indexer.index(shop)
+    before, rules = indexer.open(shop), SourceRules()
+    if how == "ignored":
+        commit(shop, {".homespunignore": "*\n"}, day=1)
+    elif how == "excluded":
+        rules = SourceRules(exclude=("**",))
+    else:
+        for path in (path for path in shop.rglob("*") if path.suffix in (".py", ".ts")):
+            path.write_bytes(b"\0") if how == "spoilt" else path.unlink()
+    for _ in range(2):
+        with pytest.raises(RepositoryError, match="no source files to index"):
+            indexer.index(replace(indexer.open(shop), rules=rules))
+        current = storage.current(first.parent)
+        assert current is not None and current != first
+        assert read_manifest(current, KIND, FORMAT).info["files"] == 0
+        with IndexReader.open(current, indexer.tokenizer) as reader:
+            assert not reader.search(SearchQuery(prefix="price_of(item", suffix="", path=None, language=None), 3)
+            assert not reader.draft(indexer.tokenizer.encode("def discounted_price(item, percent):\n    full_"), 4)
+            assert reader.chunk_at("shop/prices.py", 1) is None
+    git(shop, "reset", "--quiet", "--hard", before.head)
+    assert "discounted_price" in texts_of(indexer.index(shop))
+
+
+def test_a_repository_that_cannot_be_read_keeps_its_index(
+    shop: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one that was read, and holds nothing, is empty."""
+    first = indexer.index(shop)
+
+    def refuse(root: Path, path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def fails(match: str) -> None:
+        with pytest.raises(RepositoryError, match=match):
+            indexer.index(shop)
+        assert storage.current(first.parent) == first
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worktree, "_opened", refuse)
+        fails(r"no source files to index \(4 unreadable, 1 unknown language\)")
+    git(shop, "switch", "--quiet", "--orphan", "unborn")
+    fails("has no commits yet")
+    git(shop, "switch", "--quiet", "--force", "main")
+    for path in (shop / ".git" / "objects").glob("??/*"):
+        path.chmod(0o600)
+        path.write_bytes(b"")
+    fails("can't be read|has no commits yet")
 
 
 def test_settings_that_let_less_in_make_another_index(shop: Path, indexer: Indexer) -> None:
@@ -680,8 +771,13 @@ def test_a_damaged_blob_is_read_again_when_the_repository_was_repaired(shop: Pat
     loose.write_bytes(good[: len(good) // 2])
     head = git(shop, "rev-parse", "HEAD")
     assert "discounted_price" not in texts_of(indexer.index(shop, commit=head))
+    damaged = indexer.index(shop)
     loose.write_bytes(good)
     assert "discounted_price" in texts_of(indexer.index(shop, commit=head))
+    repaired = indexer.index(shop)
+    assert "discounted_price" in texts_of(repaired) and damaged.exists()
+    for _ in range(2):
+        assert indexer.index(shop) == repaired == storage.current(repaired.parent)
 
 
 # Side by side, in processes of their own.

@@ -14,16 +14,17 @@ import pytest
 from homespun_indexer import layout
 from tests.indexer.conftest import Indexer
 from tests.indexer.faults import CALLS, DIED, Faults, full
-from tests.indexer.work import Work
+from tests.indexer.work import Repair, Work
 
 _HAS_ANOTHER_WAY = {"link", "mkdir", "rename"}
 """Copied instead, there already, tried again."""
 
 
-@pytest.fixture
-def work(tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch) -> Work:
+@pytest.fixture(params=[Work, Repair])
+def work(request: pytest.FixtureRequest, tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch) -> Work:
     monkeypatch.setattr(layout, "_QUICK_BYTES", 0)
-    return Work(tmp_path, indexer)
+    kind: type[Work] = request.param
+    return kind(tmp_path, indexer)
 
 
 def test_a_full_disk_at_any_call_leaves_a_whole_index_and_the_next_run_is_as_ever(work: Work, tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_a_full_disk_at_any_call_leaves_a_whole_index_and_the_next_run_is_as_eve
             break
         work.check(root)
         shutil.rmtree(root)
-    assert number > 30
+    assert number > work.least_calls
 
 
 def test_a_death_at_any_call_leaves_a_whole_index_and_the_next_run_is_as_ever(work: Work, tmp_path: Path) -> None:
@@ -56,6 +57,6 @@ def test_a_death_at_any_call_leaves_a_whole_index_and_the_next_run_is_as_ever(wo
     )
     ended = list(map(int, done.stdout.split()))
     assert ended == [*[DIED] * (len(ended) - 1), 0], done.stderr
-    assert len(ended) > 40
+    assert len(ended) > work.least_calls
     for number in range(1, len(ended) + 1):
         work.check(results / str(number))

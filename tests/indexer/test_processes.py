@@ -1,4 +1,5 @@
-"""Processes that parse: ready before they are needed, used once, and gone whatever ends what they work for."""
+"""Processes that parse: ready before they are needed, each for one repository, and gone whatever ends what they work
+for."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,9 @@ from homespun_indexer.processes import Counter, Processes, Spare
 from homespun_indexer.segment import IndexedFile
 from tests.e2e.command import HOMESPUN
 from tests.faults.git_host import Host, hosting
-from tests.repos import SHOP, commit, git, make_repo
+from tests.repos import SHOP, commit, git, make_repo, write
+
+pytestmark = pytest.mark.apart
 
 
 def whoami(_job: int, tokenizer: Tokenizer, counter: Counter) -> int:
@@ -57,46 +60,83 @@ def waiting() -> list[int]:
     return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
 
 
-def used(found: Processes[int, int] | None) -> list[int]:
-    assert found is not None
-    with found:
-        return found.run([0], SilentProgress())
+def used(spare: Spare[int, int], model: ModelFiles, owner: str = "shop") -> int:
+    with spare.lent(model, owner) as found:
+        (pid,) = found.run([0], SilentProgress())
+        return pid
 
 
-def test_the_process_that_waits_is_the_one_that_works_and_is_used_once(
+def test_the_process_that_waits_is_the_one_that_works_and_stays_its_owners(
     spare: Spare[int, int], model: ModelFiles
 ) -> None:
-    spare.renew(model)
-    spare.renew(model)
+    spare.renew(model, "shop")
+    spare.renew(model, "shop")
     (pid,) = waiting()
-    assert used(spare.take(model)) == [pid]
-    assert waiting() == [] and spare.take(model) is None
-    spare.renew(model)
-    assert used(spare.take(model)) != [pid]
+    assert used(spare, model) == pid and used(spare, model) == pid
+    spare.renew(model, "shop")  # its owner is the only one, and has it
+    assert waiting() == [pid]
 
 
-def test_one_that_was_killed_while_it_waited_is_not_given_away(spare: Spare[int, int], model: ModelFiles) -> None:
-    spare.renew(model)
-    _kill(waiting())
-    assert spare.take(model) is None
-    spare.renew(model)
-    _kill(waiting())
-    spare.renew(model)
+def test_no_process_works_for_two_owners(spare: Spare[int, int], model: ModelFiles) -> None:
+    first = used(spare, model, "shop")
+    spare.renew(model, "shop")
+    spare.renew(model, "till")
+    (second,) = {*waiting()} - {first}
+    assert used(spare, model, "till") == second
+    assert waiting() == [second]
+    spare.renew(model, "till")
+    (third,) = {*waiting()} - {second}
+    assert used(spare, model, "shop") == third and used(spare, model, "shop") == third
+
+
+def test_one_ends_with_the_error_of_its_owner(spare: Spare[int, int], model: ModelFiles) -> None:
+    with pytest.raises(KeyboardInterrupt), spare.lent(model, "shop"):
+        raise KeyboardInterrupt
+    assert waiting() == []
+
+
+def test_what_is_done_is_counted_from_none_each_time(spare: Spare[int, int], model: ModelFiles) -> None:
+    for _ in range(2):
+        with spare.lent(model, "shop") as found:
+            found.run([0], SilentProgress())
+            assert found._done.value == 1
+
+
+@pytest.mark.parametrize("was_used", [False, True])
+def test_one_that_was_killed_while_it_waited_is_not_given_away(
+    spare: Spare[int, int], model: ModelFiles, was_used: bool
+) -> None:
+    def get_ready() -> list[int]:
+        if was_used:
+            used(spare, model)
+        spare.renew(model, "shop")
+        return waiting()
+
+    killed = get_ready()
+    _kill(killed)
+    assert used(spare, model) not in killed
+    killed = get_ready()
+    _kill(killed)
+    spare.renew(model, "shop")
     (pid,) = waiting()
-    assert used(spare.take(model)) == [pid]
+    assert used(spare, model) == pid
 
 
-def test_one_that_loaded_another_model_is_not_given_away(spare: Spare[int, int], model: ModelFiles) -> None:
-    spare.renew(model)
+@pytest.mark.parametrize("was_used", [False, True])
+def test_one_that_loaded_another_model_is_not_given_away(
+    spare: Spare[int, int], model: ModelFiles, was_used: bool
+) -> None:
+    spare.renew(model, "shop")
+    before = [used(spare, model)] if was_used else waiting()
     other = ModelFiles(**{name: getattr(model, name) for name in model.__slots__} | {"name": "another"})
-    assert spare.take(other) is None and waiting() == []
+    assert [used(spare, other)] != before
 
 
 def test_one_whose_thread_has_ended_is_replaced(spare: Spare[int, int], model: ModelFiles) -> None:
     """The kernel ends it then: it takes a thread for the parent."""
 
     def renew() -> None:
-        spare.renew(model)
+        spare.renew(model, "shop")
         assert spare._waiting is not None
         spare._waiting.run([0], SilentProgress())  # it is ready then
 
@@ -105,8 +145,8 @@ def test_one_whose_thread_has_ended_is_replaced(spare: Spare[int, int], model: M
     thread.join()
     (first,) = waiting()
     until(lambda: not is_running(first))
-    spare.renew(model)
-    assert used(spare.take(model)) != [first]
+    spare.renew(model, "shop")
+    assert used(spare, model) != first
 
 
 def test_a_machine_that_has_no_room_for_one_goes_without(
@@ -116,15 +156,17 @@ def test_a_machine_that_has_no_room_for_one_goes_without(
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(processes, "Processes", refuse)
-    spare.renew(model)
-    assert spare.take(model) is None
+    spare.renew(model, "shop")
+    with pytest.raises(BlockingIOError):
+        used(spare, model)
 
 
 def test_a_process_that_dies_at_work_breaks_its_group_and_no_other(spare: Spare[int, int], model: ModelFiles) -> None:
-    spare.renew(model)
+    spare.renew(model, "shop")
+    (pid,) = waiting()
     with Processes(death, model) as dying, pytest.raises(BrokenProcessPool):
         dying.run([0], SilentProgress())
-    assert len(used(spare.take(model))) == 1
+    assert used(spare, model) == pid
 
 
 # As a watcher uses them.
@@ -168,32 +210,59 @@ def following(followed: Followed) -> Iterator[None]:
         thread.join()
 
 
-def test_each_push_is_parsed_by_the_process_that_waited_for_it(site: Site) -> None:
-    taken: list[bool] = []
+class Watched(SpareBuilder):
+    """Knows whose process worked for whom."""
 
-    class Watched(SpareBuilder):
-        def take(self, model: ModelFiles) -> Processes[Job, list[IndexedFile]] | None:
-            found = super().take(model)
-            taken.append(found is not None)
-            return found
+    def __init__(self) -> None:
+        super().__init__(build_segment)
+        self.pids: dict[str, set[int]] = {}
 
-    with closing(Watched(build_segment)) as spare:
+    @contextmanager
+    def lent(self, model: ModelFiles, owner: str) -> Iterator[Processes[Job, list[IndexedFile]]]:
+        with super().lent(model, owner) as found:
+            self.pids.setdefault(owner, set()).update(p.pid or 0 for p in found._processes)
+            yield found
+
+
+def test_each_push_is_parsed_by_the_same_process_beside_this_one(site: Site) -> None:
+    with closing(Watched()) as spare:
         followed = Followed(RepositoryConfig(source=site.url), Settings(data_dir=str(site.data.root)), spare)
         assert followed.refresh(SilentProgress())
         with following(followed):
             for name in ("a.py", "b.py"):
-                until(lambda: len(waiting()) == 1)
                 pushed(site, name)
-    assert taken == [False, True, True]
-    assert followed.failure is None
+                assert followed.failure is None
+        assert [*spare.pids.values()] == [{*waiting()}] and len(waiting()) == 1
 
 
-def test_a_push_that_takes_too_long_ends_the_process_that_waited(site: Site, model: ModelFiles) -> None:
+def test_what_is_saved_is_parsed_beside_this_process_as_well(tmp_path: Path) -> None:
+    """It was parsed in the watcher's own: ten kilobytes ended it, for all of its repositories."""
+    shop, till = make_repo(tmp_path / "shop", SHOP), make_repo(tmp_path / "till", SHOP)
+    data = DataDir(tmp_path / "data")
+
+    def generation(repo: Path) -> Path | None:
+        return current(data.index(repo_id(str(repo))))
+
+    with closing(Watched()) as spare, ExitStack() as both:
+        for repo in (shop, till):
+            followed = Followed(RepositoryConfig(source=str(repo)), Settings(data_dir=str(data.root)), spare)
+            assert followed.refresh(SilentProgress())
+            both.enter_context(following(followed))
+        for number in range(2):
+            for repo in (shop, till):
+                before = generation(repo)
+                write(repo, {f"saved_{number}.py": "def saved(x):\n    return x\n"})
+                until(lambda repo=repo, before=before: generation(repo) != before)  # type: ignore[misc]
+        ours, theirs = spare.pids.values()
+        assert ours and theirs and not ours & theirs and os.getpid() not in ours | theirs
+
+
+def test_a_push_that_takes_too_long_ends_its_process(site: Site) -> None:
     settings = Settings(data_dir=str(site.data.root))
     with closing(SpareBuilder(build_segment)) as spare:
         assert Followed(RepositoryConfig(source=site.url), settings, spare).refresh(SilentProgress())
+        assert len(waiting()) == 1
         site.push("a.py")
-        spare.renew(model)
         hurried = Followed(RepositoryConfig(source=site.url), replace(settings, index_minutes=0), spare)
         assert not hurried.refresh(SilentProgress())
         assert isinstance(hurried.failure, RepositoryError) and "took longer" in str(hurried.failure)

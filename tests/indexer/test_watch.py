@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -155,6 +157,38 @@ def test_without_inotify_it_polls(
         write(path, {"a.py": "x = 2\n"})
         assert count.reaches(1)
     assert "can't watch all directories (inotify watch limit reached; see fs.inotify" in caplog.text
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")
+@pytest.mark.parametrize("how", ["made", "moved"])
+def test_watches_that_run_out_later_are_noticed(
+    indexer: Indexer, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """watchdog says nothing when it has none for a new folder; what was saved there was never seen."""
+    from watchdog.observers import inotify_c
+
+    is_full, add_watch = threading.Event(), inotify_c.inotify_add_watch
+
+    def limited(fd: int, folder: bytes, mask: int) -> int:
+        if is_full.is_set():
+            ctypes.set_errno(errno.ENOSPC)
+            return -1
+        return add_watch(fd, folder, inotify_c.Mask(mask))
+
+    monkeypatch.setattr(inotify_c, "inotify_add_watch", limited)
+    monkeypatch.setattr(watching, "_POLL_S", 0.2)
+    outside = path.with_name("outside")
+    write(outside, {"b.py": "x = 1\n"})
+    count = Count()
+    with watched(indexer, path, count):
+        is_full.set()
+        (path / "new").mkdir() if how == "made" else outside.rename(path / "new")
+        assert count.reaches(1)
+        assert "can't watch all directories (inotify watch limit reached" in caplog.text
+        time.sleep(0.5)
+        before = count.calls
+        write(path, {"new/b.py": "x = 23\n"})
+        assert count.reaches(before + 1)
 
 
 def test_polling_looks_at_our_code_only(indexer: Indexer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
