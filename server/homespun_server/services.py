@@ -20,7 +20,7 @@ from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import FimFormat
 from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
-from homespun_core.prompt import PromptBuilder, PromptLimits
+from homespun_core.prompt import PromptBuilder, PromptLimits, heals
 from homespun_core.types import (
     Completion,
     CompletionRequest,
@@ -98,7 +98,7 @@ class Completer:
         `trace` what is logged of it; `shadow` has a candidate complete the same, for nobody to see;
         `keeping` is where an admin wants whole completions kept.
 
-        Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
+        Raises ConfigError when the model's context has no room for a prompt and max_new_tokens, or it can't heal."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
         self._repositories, self._settings, self._metrics = repositories, settings, metrics
         self._record, self._judged, self._trace, self._shadow = record, judged, trace, shadow
@@ -110,9 +110,8 @@ class Completer:
                 f" {engine.max_context} tokens for the prompt; lower it"
             )
         limits = PromptLimits(max_tokens=min(settings.max_prompt_tokens, room))
-        self._builder = PromptBuilder(
-            tokenizer=tokenizer, format=format, limits=limits, is_healing=engine.can_constrain
-        )
+        is_healing = heals(settings.token_healing, format.family, tokenizer, can_constrain=engine.can_constrain)
+        self._builder = PromptBuilder(tokenizer=tokenizer, format=format, limits=limits, is_healing=is_healing)
         self._vocabulary = Vocabulary(tokenizer.spelled)
         self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms)
         self._recent: OrderedDict[str, Recent] = OrderedDict()
@@ -137,7 +136,8 @@ class Completer:
         work = self._begin(request)
         outcome = "cancelled"
         try:
-            await self._prepare(work)
+            if work.priority != "warm" or work.allowed.uses_model:
+                await self._prepare(work)
             told = Telling()
             async with aclosing(self._decode(work)) as texts:
                 async for text in texts:
