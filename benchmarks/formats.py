@@ -77,10 +77,7 @@ def scored(frozen: Frozen, snippets: Sequence[Sequence[Snippet]], dtype: str) ->
 
 
 def without_healing(bench: Bench) -> Bench:
-    format = bench.builder.format
-    family = dataclasses.replace(format.family, is_healed=False)
-    builder = dataclasses.replace(bench.builder, format=dataclasses.replace(format, family=family))
-    return dataclasses.replace(bench, builder=builder)
+    return dataclasses.replace(bench, builder=dataclasses.replace(bench.builder, is_healing=False))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from retrieval import HEADS, Frozen, cells, opened
 from homespun_core import postprocess, scoring
 from homespun_core.config import Settings
 from homespun_core.fim import resolve_family
-from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
+from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits, heals
 from homespun_core.types import EvalTask, ModelFiles
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.reader import IndexReader
@@ -122,9 +122,9 @@ def model_of(frozen: Frozen, files: ModelFiles, engine: TorchEngine) -> Model:
     tokenizer = frozen.tokenizer
     format = resolve_family(tokenizer, files.config, name=files.name, forced=files.family)
     room = min(frozen.settings.max_prompt_tokens, engine.max_context - 2 * MAX_NEW_TOKENS)
-    builder = PromptBuilder(
-        tokenizer=tokenizer, format=format, limits=PromptLimits(max_tokens=room), is_healing=engine.can_constrain
-    )
+    is_healing = heals(frozen.settings.token_healing, format.family, tokenizer, can_constrain=engine.can_constrain)
+    limits = PromptLimits(max_tokens=room)
+    builder = PromptBuilder(tokenizer=tokenizer, format=format, limits=limits, is_healing=is_healing)
     ends = frozenset(format.end_ids) | newline_ids(tokenizer, len(tokenizer.spelled))
     return Model(engine, builder, Vocabulary(tokenizer.spelled), ends)
 

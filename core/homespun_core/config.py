@@ -31,8 +31,16 @@ _TABLES = (TABLE, SCOPE_TABLE, FORGE_TABLE, NOTIFY_TABLE, PROMPT_TABLE)
 METHODS = ("lora", "rslora", "dora", "ia3", "adaption-prompt")
 
 
-def _setting(default: Any, help: str, *verbs: str, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"help": help, "verbs": verbs, "low": low, "choices": choices})
+def _setting(
+    default: Any,
+    help: str,
+    *verbs: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    about = {"help": help, "verbs": verbs, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,15 @@ class Settings:
     )
     fim_family: str = _setting(
         "auto", "fill-in-the-middle format of the base model; auto detects it", TRAIN, EVAL, SERVE
+    )
+    token_healing: str = _setting(
+        "auto",
+        "let completions spell the word before the cursor again, in tokens of their own; auto is on for families that"
+        " it was measured to be better for, which is the built-in model's",
+        TRAIN,
+        EVAL,
+        SERVE,
+        choices=("auto", "on", "off"),
     )
     device: str = _setting(
         "auto", "where the model runs", TRAIN, EVAL, SERVE, PRETRAIN, choices=("auto", "cpu", "cuda")
@@ -134,7 +151,9 @@ class Settings:
     )
 
     retrain_changed_kb: int = _setting(150, "train again once this much source code has changed", RETRAIN, low=0)
-    retrain_changed_percent: float = _setting(2.0, "and this share of the repository's source code", RETRAIN, low=0)
+    retrain_changed_percent: float = _setting(
+        2.0, "and this share of the repository's source code", RETRAIN, low=0, high=100
+    )
     retrain_days: float = _setting(7.0, "or after this many days, if anything has changed", RETRAIN, low=0)
     retrain_gap_hours: float = _setting(12.0, "time between two trainings at least", RETRAIN, low=0)
     retrain_quiet_s: float = _setting(
@@ -150,7 +169,7 @@ class Settings:
     retrain_on_drift: bool = _setting(False, "train again at that alarm", RETRAIN)
 
     host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs accounts or api_token", SERVE)
-    port: int = _setting(8080, "port to listen on; 0 picks a free one", SERVE, low=0)
+    port: int = _setting(8080, "port to listen on; 0 picks a free one", SERVE, low=0, high=65_535)
     api_token: str = _setting(
         "", "a bearer token that may do everything, for want of accounts (better set as HOMESPUN_API_TOKEN)"
     )
@@ -194,6 +213,7 @@ class Settings:
         "completions end at the last line where the model's mean probability of a token was above this; 0 is never",
         SERVE,
         low=0,
+        high=1,
     )
     completion_deadline_ms: int = _setting(5_000, "a completion ends here with what it has", SERVE, low=1)
     target_ms: int = _setting(300, "under load, completions go without something to be there by then", SERVE, low=1)
@@ -202,7 +222,7 @@ class Settings:
         2_000, "memory for adapters; the least used are loaded again when needed", SERVE, low=1
     )
     canary_percent: float = _setting(
-        0.0, "share of the users who try a new adapter before all get it; 0 is none", TRAIN, SERVE, low=0
+        0.0, "share of the users who try a new adapter before all get it; 0 is none", TRAIN, SERVE, low=0, high=100
     )
     shadow_percent: float = _setting(
         0.0,
@@ -210,6 +230,7 @@ class Settings:
         TRAIN,
         SERVE,
         low=0,
+        high=100,
     )
     rollout: str = _setting(
         "manual",
@@ -446,13 +467,13 @@ def _checked(name: str, value: object, origin: str) -> object:
     item = SETTINGS[name]
     where = _spell(name, origin)
     parsed = _parsed(str(item.type), value, where)
-    choices, low = item.metadata["choices"], item.metadata["low"]
+    choices, low, high = item.metadata["choices"], item.metadata["low"], item.metadata["high"]
     if choices and parsed not in choices:
         raise ConfigError(f"{where}: {parsed!r} is not one of {', '.join(choices)}")
     if low is not None and isinstance(parsed, int | float) and parsed < low:
         raise ConfigError(f"{where}: {parsed} is below {low:g}")
-    if name == "port" and isinstance(parsed, int) and parsed > 65_535:
-        raise ConfigError(f"{where}: {parsed} is not a port; ports go up to 65535")
+    if high is not None and isinstance(parsed, int | float) and parsed > high:
+        raise ConfigError(f"{where}: {parsed} is above {high:g}; give {low:g} to {high:g}")
     return parsed
 
 

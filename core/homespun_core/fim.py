@@ -35,7 +35,7 @@ class FimFamily:
     """`model_type` values of config.json; empty matches any. Families that share their tokens are told apart by it."""
     is_healed: bool = False
     """Whether completions are better when they spell the last word before the cursor again, in tokens of their own.
-    Measured (benchmarks/LOG.md); unknown means no."""
+    Measured (benchmarks/LOG.md); unknown means no. `token_healing` overrides it."""
     name_hint: str | None = None
     """Must be part of the model's name, where even tokens and type are shared (Mellum and Granite have one
     tokenizer).

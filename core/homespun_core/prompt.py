@@ -13,7 +13,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from homespun_core.fim import PREFIX, SUFFIX, FimFormat
+from homespun_core.errors import ConfigError
+from homespun_core.fim import PREFIX, SUFFIX, FimFamily, FimFormat
 from homespun_core.languages import comment_prefix
 from homespun_core.types import Snippet, Tokenizer
 
@@ -57,7 +58,7 @@ class PromptBuilder:
     format: FimFormat
     limits: PromptLimits
     is_healing: bool = False
-    """Leaves the last word before the cursor to the completion, in families that are better for it."""
+    """Leaves the last word before the cursor to the completion; see `heals`."""
 
     def build(
         self,
@@ -148,7 +149,7 @@ class PromptBuilder:
         as the model has hardly seen there.
         """
         known = self.tokenizer.spelled
-        if not (self.is_healing and self.format.family.is_healed and known):
+        if not (self.is_healing and known):
             return ids, "", 0
         wanted = len(_last_word(prefix).encode())
         count, spelled = 0, b""
@@ -193,6 +194,15 @@ class PromptBuilder:
             if best < len(starts) and (starts[best] == 0 or len(lines) - starts[best] > step // 2):
                 return tail(starts[best])
         return tail(0)[-max_tokens:] if max_tokens > 0 else []
+
+
+def heals(wanted: str, family: FimFamily, tokenizer: Tokenizer, *, can_constrain: bool = True) -> bool:
+    """What `token_healing` means for a base model. Raises ConfigError where it is on and can't be."""
+    can = can_constrain and bool(tokenizer.spelled)
+    if wanted == "on" and not can:
+        reason = "this base model's tokens aren't made of bytes" if can_constrain else "vLLM can't be kept to a word"
+        raise ConfigError(f"token_healing: 'on', but {reason}; set it to auto or off")
+    return can and (family.is_healed if wanted == "auto" else wanted == "on")
 
 
 def _last_word(text: str) -> str:

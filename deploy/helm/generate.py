@@ -138,11 +138,12 @@ def _settings() -> dict[str, Any]:
     for name, item in SETTINGS.items():
         if SECRET.search(name) or name in ("data_dir", "host", "port"):  # the chart's own business
             continue
-        low, choices = item.metadata["low"], item.metadata["choices"]
+        low, high, choices = item.metadata["low"], item.metadata["high"], item.metadata["choices"]
         properties[name] = {
             "type": types[str(item.type)],
             **({"enum": list(choices)} if choices else {}),
             **({"minimum": low} if low is not None else {}),
+            **({"maximum": high} if high is not None else {}),
         }
     return _object(properties)
 

@@ -96,8 +96,9 @@ class Places:
 class Held:
     """The places of one request: one, and more where it has several completions made beside one another."""
 
-    def __init__(self, places: Places, user: str) -> None:
-        self._places, self._user, self._number = places, user, 0
+    def __init__(self, places: Places, aside: Places, user: str) -> None:
+        """`aside`: those of requests that nobody waits for."""
+        self._places, self._aside, self._user, self._number = places, aside, user, 0
 
     def take(self, number: int) -> int:
         """How many of so many there were."""
@@ -106,6 +107,12 @@ class Held:
             self._places.move(self._user, 1)
             self._number += 1
         return self._number - before
+
+    def make_way(self) -> bool:
+        """For who waits: leaves their places to them, for one aside. False when there is none."""
+        self.release()
+        self._places = self._aside
+        return self.take(1) == 1
 
     def release(self) -> None:
         self._places.move(self._user, -self._number)
@@ -118,8 +125,8 @@ class Lane:
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], places: int, on_refused: Callable[[], None]) -> None:
         self._app, self._routes, self._on_refused = app, tuple(routes), on_refused
-        self._places = Places(places)
         self._few = max(1, places // 3)
+        self._places, self._aside = Places(places), Places(self._few)
         self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,10 +134,10 @@ class Lane:
             await self._app(scope, receive, send)
             return
         user = _who(scope)
-        held = Held(self._places, user)
+        held = Held(self._places, self._aside, user)
         if not (self._may_come(user) and held.take(1)):
             self._on_refused()
-            await _refusal(scope["path"])(scope, receive, send)
+            await refusal(scope["path"])(scope, receive, send)
             return
         self._turns.let_in(user)
         scope["state"]["places"] = held
@@ -157,6 +164,6 @@ def _who(scope: Scope) -> str:
     return principal.user or (f" {client}" if 0 < len(client) <= _MAX_CLIENT else "")  # no account begins with a blank
 
 
-def _refusal(path: str) -> Response:
+def refusal(path: str) -> Response:
     message = "too many completions are on their way; try again in a second"
     return refused(path, 429, message, "rate_limit_error", "too_many_requests", headers=_WAIT)

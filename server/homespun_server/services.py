@@ -20,7 +20,7 @@ from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.fim import FimFormat
 from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
-from homespun_core.prompt import PromptBuilder, PromptLimits
+from homespun_core.prompt import PromptBuilder, PromptLimits, heals
 from homespun_core.types import (
     Completion,
     CompletionRequest,
@@ -101,7 +101,7 @@ class Completer:
         `trace` what is logged of it; `shadow` has a candidate complete the same, for nobody to see;
         `keeping` is where an admin wants whole completions kept; `trial` has other prompts for some users.
 
-        Raises ConfigError when the model's context has no room for a prompt and max_new_tokens."""
+        Raises ConfigError when the model's context has no room for a prompt and max_new_tokens, or it can't heal."""
         self._engine, self._tokenizer, self._format = engine, tokenizer, format
         self._repositories, self._settings, self._metrics = repositories, settings, metrics
         self._record, self._judged, self._trace, self._shadow = record, judged, trace, shadow
@@ -112,10 +112,11 @@ class Completer:
                 f"max_new_tokens: {settings.max_new_tokens} leaves {max(0, room)} of the model's"
                 f" {engine.max_context} tokens for the prompt; lower it"
             )
+        is_healing = heals(settings.token_healing, format.family, tokenizer, can_constrain=engine.can_constrain)
 
         def build(own: Settings) -> PromptBuilder:
             limits = PromptLimits(max_tokens=min(own.max_prompt_tokens, room))
-            return PromptBuilder(tokenizer=tokenizer, format=format, limits=limits, is_healing=engine.can_constrain)
+            return PromptBuilder(tokenizer=tokenizer, format=format, limits=limits, is_healing=is_healing)
 
         self._prompts = Prompts(settings, trial or Trial(), build)
         self._vocabulary = Vocabulary(tokenizer.spelled)
@@ -142,7 +143,8 @@ class Completer:
         work = self._begin(request)
         outcome = "cancelled"
         try:
-            await self._prepare(work)
+            if work.priority != "warm" or work.allowed.uses_model:
+                await self._prepare(work)
             told = Telling()
             async with aclosing(self._decode(work)) as texts:
                 async for text in texts:

@@ -51,7 +51,10 @@ def test_flags_beat_environment_beats_file_beats_default(here: Path) -> None:
         ),
         ('port = "http"', {}, {}, "homespun.toml: port: 'http' is not a whole number"),
         ("port = true", {}, {}, "homespun.toml: port: True is not a whole number"),
-        ("", {}, {"port": "70000"}, "--port: 70000 is not a port; ports go up to 65535"),
+        ("", {}, {"port": "70000"}, "--port: 70000 is above 65535; give 0 to 65535"),
+        ("min_confidence = 7", {}, {}, "homespun.toml: min_confidence: 7.0 is above 1; give 0 to 1"),
+        ("", {"HOMESPUN_CANARY_PERCENT": "101"}, {}, "HOMESPUN_CANARY_PERCENT: 101.0 is above 100; give 0 to 100"),
+        ("", {}, {"shadow_percent": "1e3"}, "--shadow-percent: 1000.0 is above 100; give 0 to 100"),
         ("", {"HOMESPUN_RETRIEVAL": "maybe"}, {}, "HOMESPUN_RETRIEVAL: 'maybe' is not true or false"),
         ("", {}, {"eval_tasks": "3"}, "--eval-tasks: 3 is below 20"),
         ("", {}, {"train_minutes": "nan"}, "--train-minutes: 'nan' is not a number"),
@@ -121,6 +124,16 @@ def test_without_a_home_directory_the_remedy_is_said(data_dir: str, monkeypatch:
     with pytest.raises(ConfigError, match="set HOME or give --data-dir"):
         _ = Settings(data_dir=data_dir).data_root
     assert Settings(data_dir="/data").data_root == Path("/data")
+
+
+def test_shares_and_probabilities_end_at_the_whole() -> None:
+    """A `min_confidence` of 7 was taken once, and nothing was shown to anybody."""
+    names = [name for name in SETTINGS if name.endswith(("_percent", "_share", "_confidence"))]
+    unbounded = {name for name in names if SETTINGS[name].metadata["high"] is None}
+    assert unbounded == {"drift_percent"}, "bits may more than double"
+    for name, item in SETTINGS.items():
+        low, high, default = item.metadata["low"], item.metadata["high"], getattr(Settings(), name)
+        assert (high is None or low is not None) and (low is None or low <= default <= (high or default))
 
 
 def test_every_setting_says_what_it_is_for() -> None:

@@ -1,13 +1,16 @@
 """Budgets and stability of prompts; their spelling is in test_fim.py."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from homespun_core.errors import ConfigError
 from homespun_core.fim import FAMILIES, resolve_family
-from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits
+from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits, heals
 from homespun_core.types import Snippet
 from tests.fakes import ByteTokenizer
 
@@ -127,6 +130,29 @@ def test_data_before_the_cursor_is_not_spelled_again() -> None:
     assert healed("x = " + "a" * 65).opening == "" and healed("x = " + "a" * 64).opening == "a" * 64
 
 
-def test_families_that_were_not_measured_are_left_alone() -> None:
-    other = replace(builder(), format=replace(builder().format, family=replace(HOMESPUN, is_healed=False)))
-    assert replace(other, is_healing=True).build(prefix="x = tot", suffix="", path=None).opening == ""
+@pytest.mark.parametrize(
+    ("wanted", "is_measured", "is_healed"),
+    [("auto", True, True), ("auto", False, False), ("on", False, True), ("off", True, False)],
+)
+def test_families_that_were_not_measured_are_healed_where_it_is_wanted(
+    wanted: str, is_measured: bool, is_healed: bool
+) -> None:
+    assert heals(wanted, replace(HOMESPUN, is_healed=is_measured), TOKENIZER) is is_healed
+
+
+class Pieces(ByteTokenizer):
+    """As SentencePiece's: tokens that aren't bytes."""
+
+    @property
+    def spelled(self) -> Sequence[bytes | None]:
+        return ()
+
+
+def test_where_a_word_cannot_be_spelled_again_it_is_left_alone_or_said() -> None:
+    for tokenizer, can_constrain, reason in (
+        (Pieces(HOMESPUN.control_tokens), True, "this base model's tokens aren't made of bytes"),
+        (TOKENIZER, False, "vLLM can't be kept to a word"),
+    ):
+        assert not heals("auto", HOMESPUN, tokenizer, can_constrain=can_constrain)
+        with pytest.raises(ConfigError, match=f"token_healing: 'on', but {reason}; set it to auto or off"):
+            heals("on", HOMESPUN, tokenizer, can_constrain=can_constrain)

@@ -13,7 +13,7 @@ _ANY = st.lists(st.integers(0, 300_000), max_size=60)
 
 
 def _tree(ids: Sequence[int], max_nodes: int = 16, *, recent: Recent | None = None, min_chance: float = 0.17) -> Tree:
-    return drafter(recent=recent, min_chance=min_chance)(ids).propose(max_nodes)
+    return drafter(recent=recent)(ids).propose(max_nodes, min_chance)
 
 
 def _paths(tree: Tree) -> list[list[int]]:
@@ -90,10 +90,10 @@ def test_a_drafter_that_was_told_what_came_is_like_one_that_began_there(ids: lis
     recent.add([0, 1], [2, 3, 2])
     told = drafter(lambda context, count: [*context[-count:]], recent)(ids)
     for part in parts:
-        told.propose(8)
+        told.propose(8, 0.17)
         told.extend(part)
     fresh = drafter(lambda context, count: [*context[-count:]], recent)([*ids, *(i for part in parts for i in part)])
-    assert told.propose(16) == fresh.propose(16)
+    assert told.propose(16, 0.17) == fresh.propose(16, 0.17)
 
 
 def test_a_completion_shown_before_is_found_by_what_it_followed_and_by_what_it_began_with() -> None:
@@ -134,13 +134,13 @@ def test_the_datastore_is_asked_only_when_nothing_matches_nearby_and_for_little(
     recent = Recent()
     recent.add([], [30, 31])
     draft = drafter(datastore, recent)
-    assert draft([8, 9, 5, 8, 9]).propose(8).ids[0] == 5 and not asked
-    assert draft([1, 2, 3]).propose(0) == Tree() and not asked
-    assert set(draft([1, 2, 3]).propose(8).ids) == {7}
-    assert len(draft([1, 2, 3]).propose(1).ids) == 1
+    assert draft([8, 9, 5, 8, 9]).propose(8, 0.17).ids[0] == 5 and not asked
+    assert draft([1, 2, 3]).propose(0, 0.17) == Tree() and not asked
+    assert set(draft([1, 2, 3]).propose(8, 0.17).ids) == {7}
+    assert len(draft([1, 2, 3]).propose(1, 0.17).ids) == 1
     assert [ids for ids, _ in asked] == [[1, 2, 3]] * 2 and 1 <= asked[0][1] <= 4 and asked[1][1] == 1
 
 
 def test_a_datastore_that_knows_nothing_gives_no_guess() -> None:
-    assert drafter(lambda ids, max_tokens: [])([1, 2, 3]).propose(8) == Tree()
-    assert drafter(lambda ids, max_tokens: [])([]).propose(8) == Tree()
+    assert drafter(lambda ids, max_tokens: [])([1, 2, 3]).propose(8, 0.17) == Tree()
+    assert drafter(lambda ids, max_tokens: [])([]).propose(8, 0.17) == Tree()

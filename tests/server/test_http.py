@@ -21,6 +21,7 @@ from homespun_core.types import ModelFiles
 from homespun_server.app import build_app
 from homespun_server.engine.protocol import Engine
 from homespun_server.runtime import EngineLoader, Runtime, load_torch_engine
+from homespun_server.work import Work
 from tests.server.conftest import Indexed
 
 TOKEN = "secret-canary-of-16"
@@ -303,6 +304,37 @@ async def test_a_bug_is_one_line_to_the_client(started: Started, monkeypatch: py
     response = await _post(started, BODY)
     assert response.status_code == 500 and _error(response)["code"] == "internal_error"
     assert "secret" not in response.text
+
+
+async def test_a_place_that_waits_to_be_prepared_holds_none_of_those_for_completions(
+    builtin: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    started = Started(Settings(data_dir=str(tmp_path), max_requests=1, completion_deadline_ms=60_000), builtin)
+    assert started.loaded.wait(60) and started.runtime.loaded is not None
+    completer = started.runtime.loaded.completer
+    prepare, is_there, may_go_on = completer._prepare, asyncio.Event(), asyncio.Event()
+
+    async def waiting(work: Work) -> None:
+        if work.priority == "warm":
+            is_there.set()
+            await may_go_on.wait()
+        await prepare(work)
+
+    monkeypatch.setattr(completer, "_prepare", waiting)
+    async with started.client() as client:
+        warm = asyncio.create_task(client.post("/v1/completions", json=BODY | {"max_tokens": 0}))
+        await is_there.wait()
+        one = await client.post("/v1/completions", json=BODY)
+        another_warm = await client.post("/v1/completions", json=BODY | {"max_tokens": 0})
+        may_go_on.set()
+        prepared = await warm
+        metrics = (await client.get("/metrics")).text
+    started.runtime.close()
+    assert (one.status_code, another_warm.status_code, prepared.status_code) == (200, 429, 200)
+    assert another_warm.headers["Retry-After"] == "1"
+    assert 'homespun_prepared_total{outcome="shed"} 1.0' in metrics
 
 
 async def test_a_full_queue_is_429_with_a_time_to_come_back(builtin: ModelFiles, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from homespun_server.admission import allowance
 from homespun_server.app import build_app
 from homespun_server.connections import Connection
 from homespun_server.engine.protocol import Engine, EngineLoad
-from homespun_server.lane import Held, Lane, Places, Turns, places_of
+from homespun_server.lane import Held, Lane, Places, Turns, places_of, refusal
 from homespun_server.routes import completions
 
 COMPLETION = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
@@ -134,6 +134,9 @@ class Inside:
         self._asking = list[asyncio.Task[None]]()
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["asker"].startswith("warm") and not scope["state"]["places"].make_way():
+            await refusal(scope["path"])(scope, receive, send)
+            return
         self.users.append(scope["asker"])
         await self._release.wait()
 
@@ -229,13 +232,25 @@ def test_turns_that_ended_take_no_memory() -> None:
 
 def test_a_request_for_several_holds_a_place_for_each_that_is_made_at_a_time_if_there_are() -> None:
     places = Places(3)
-    first, second = Held(places, "ada"), Held(places, "bob")
+    first, second = Held(places, Places(1), "ada"), Held(places, Places(1), "bob")
     assert first.take(1) == 1 and second.take(1) == 1
     assert first.take(1) == 0  # one is left: somebody else's
     second.release()
     assert first.take(1) == 1 and places.free == 1
     first.release()
     assert places.free == 3 and not places.held
+
+
+@either_way
+async def test_what_only_prepares_a_place_keeps_nobody_out_who_waits(has_accounts: bool) -> None:
+    """It waits until the engine has nothing else to do, and held one of the places for completions until then."""
+    inside = Inside(places=6, has_accounts=has_accounts)
+    await inside.ask("warm 1", "warm 2", "warm 3", "ada", "bob")
+    assert (inside.users, inside.refused) == (["warm 1", "warm 2", "ada", "bob"], ["warm 3"])
+    await inside.release()
+    await inside.ask("warm 1")
+    assert inside.users == ["warm 1"]  # its place had come back
+    await inside.release()
 
 
 @pytest.mark.parametrize(("cores", "prompt_ms"), [(1, 180), (2, 90), (16, 20)])

@@ -15,7 +15,7 @@ import pytest
 
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError
-from homespun_core.fim import FimFormat
+from homespun_core.fim import FimFormat, resolve_family
 from homespun_core.logs import JsonLines, TextLines
 from homespun_core.postprocess import finish
 from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Tokenizer
@@ -75,6 +75,7 @@ def make_completer(
         *repositories: LiveRepository,
         record: Callable[[CompletionFact], None] | None = None,
         engine: TorchEngine = engine,
+        format: FimFormat = fim,
         **changes: object,
     ) -> Completer:
         options: dict[str, object] = {
@@ -87,7 +88,7 @@ def make_completer(
             Completer(
                 engine=engine,
                 tokenizer=tokenizer,
-                format=fim,
+                format=format,
                 repositories=Live(repositories),
                 settings=settings,
                 metrics=metrics,
@@ -248,6 +249,22 @@ async def test_inside_a_word_the_whole_word_is_decided_again(make_completer: Mak
     """Tokens that end at the cursor say little about the word: with them, `retu` is hardly ever `return`."""
     request = CompletionRequest(prefix="def add(a, b):\n    retu", suffix="\n", max_new_tokens=8)
     assert (await make_completer().complete(request, "id")).text.startswith("rn ")
+
+
+async def test_another_family_heals_where_it_is_wanted(
+    make_completer: MakeCompleter, tokenizer: Tokenizer, fim: FimFormat
+) -> None:
+    request = CompletionRequest(prefix="def add(a, b):\n    retu", suffix="\n", max_new_tokens=8)
+    other = resolve_family(tokenizer, {}, forced="qwen2.5-coder")
+    made = {
+        (format.family.name, wanted): await make_completer(format=format, token_healing=wanted).complete(request, "id")
+        for format, wanted in itertools.product((fim, other), ("auto", "on", "off"))
+    }
+    lengths = {key: completion.prompt_tokens for key, completion in made.items()}
+    for name, is_healed in (("homespun", True), ("qwen2.5-coder", False)):
+        assert lengths[name, "on"] < lengths[name, "off"]
+        assert lengths[name, "auto"] == lengths[name, "on" if is_healed else "off"]
+    assert made["qwen2.5-coder", "on"].text.startswith("rn ")
 
 
 async def test_a_prepared_place_costs_the_new_tokens_only(make_completer: MakeCompleter, loom: LiveRepository) -> None:
@@ -463,6 +480,7 @@ async def test_under_load_places_are_not_prepared(
         busy.setattr(engine, "load", loaded(200))
         left = await completer.complete(nothing, "id-1")
     assert (left.text, left.snippets, left.degraded) == ("", (), ("draft_only",))
+    assert left.prompt_tokens == 0  # nor is it looked up what wouldn't be computed
     assert b'homespun_prepared_total{outcome="left"} 1.0' in metrics.exposition()
     assert b"homespun_degraded_total{" not in metrics.exposition()
     then = await completer.complete(nothing, "id-2")

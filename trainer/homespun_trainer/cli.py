@@ -438,7 +438,7 @@ class Dictated:
     def advance(self, token: int) -> None:
         self._at += 1
 
-    def propose(self, max_nodes: int) -> Tree:
+    def propose(self, max_nodes: int, min_chance: float) -> Tree:
         ids = tuple(self._ids[self._at : self._at + max_nodes])
         return Tree(ids, tuple(range(-1, len(ids) - 1)))
 

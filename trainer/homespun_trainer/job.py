@@ -13,7 +13,7 @@ from homespun_core.config import Settings
 from homespun_core.fim import resolve_family
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish
-from homespun_core.prompt import PromptBuilder, PromptLimits
+from homespun_core.prompt import PromptBuilder, PromptLimits, heals
 from homespun_core.scopes import is_scope
 from homespun_core.types import Document, EvalTask, ModelFiles, SearchQuery, Snippet, Tokenizer
 from homespun_trainer.examples import Mix, Retrieve
@@ -153,5 +153,5 @@ def prompt_builder(
         tokenizer=tokenizer,
         format=fim,
         limits=PromptLimits(max_tokens=min(limit, max_tokens or limit)),
-        is_healing=True,
+        is_healing=heals(settings.token_healing, fim.family, tokenizer),
     )

@@ -23,6 +23,14 @@ _MAX_SLOWDOWN = 2.5
 """A step this much slower than one without draft never pays: of four-line completions, an oracle's trees decide 2.1
 tokens a step."""
 MAX_REMEMBERED = 32
+_NEXT_ROWS = 7
+"""What one more row costs is the mean of so many: of one alone it is mostly noise. From one row on, these end at a size
+that was measured."""
+_DRAFTED_SHARE = 0.8
+"""What a token takes with drafts, of what it takes without (benchmarks/LOG.md)."""
+_MIN_CHANCE, _MAX_CHANCE = 0.05, 0.5
+"""Below, a guess takes longer to find than it saves, whatever rows cost; above, nearly nothing would be tried any more,
+on the word of a second's timings."""
 _ROWS, _PREFILL = (1, 2, 4, 8, 16, 32), (64, 128, 256)
 _MAX_MEASURE_S = 1.0
 _MAX_ROUNDS = 7
@@ -98,6 +106,14 @@ class RowPlan:
     @property
     def max_nodes(self) -> int:
         return max(0, min(self._budget.max_nodes, self._budget.max_rows - self._num_rows))
+
+    @property
+    def min_chance(self) -> float:
+        """From which chance on one more node pays: what a row takes, as a share of what a token takes."""
+        rows = self._by_rows[self._num_rows : self._num_rows + _NEXT_ROWS + 1]
+        row_ms = (rows[-1] - rows[0]) / (len(rows) - 1)
+        token_ms = _DRAFTED_SHARE * self.ms / max(self._expected, 1.0)
+        return min(max(row_ms / token_ms, _MIN_CHANCE), _MAX_CHANCE)
 
     def begin(self, num_deciding: int, num_prefill: int) -> None:
         """`num_deciding` sequences get one row each, whatever comes."""

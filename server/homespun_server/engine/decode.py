@@ -164,7 +164,7 @@ class Decoding:
         max_nodes = plan.max_nodes
         if self._new_drafter is None or room <= 0 or not max_nodes:
             return _NO_TREE
-        proposed = self._propose(self._new_drafter, max_nodes)
+        proposed = self._propose(self._new_drafter, max_nodes, plan.min_chance)
         if not proposed.ids:
             return _NO_TREE
         facts = self._facts
@@ -178,7 +178,7 @@ class Decoding:
             self._acceptance.relax()
         return tree
 
-    def _propose(self, new_drafter: Draft, max_nodes: int) -> Tree:
+    def _propose(self, new_drafter: Draft, max_nodes: int, min_chance: float) -> Tree:
         """A hint that fails is no hint, and there is none for the rest of this completion."""
         try:
             if self._drafter is None:  # only now: many requests end before they need one
@@ -186,7 +186,7 @@ class Decoding:
                 self._num_told = len(self._request.ids)
             self._drafter.extend(self.ids[self._num_told :])
             self._num_told = len(self.ids)
-            return self._drafter.propose(max_nodes)
+            return self._drafter.propose(max_nodes, min_chance)
         except Exception as error:  # noqa: BLE001 - whatever a drafter does, the model's own tokens are right
             logger.warning("a drafter failed (%s); this completion goes on without", type(error).__name__)
             self._new_drafter, self._drafter, self._run.has_lost_drafter = None, None, True

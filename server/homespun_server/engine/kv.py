@@ -15,6 +15,9 @@ from homespun_server.engine.decoders.protocol import Decoder, Kv
 _SHARED_HALF = 0.5
 """A prompt that continues at least this part of a slot takes the slot over; otherwise it forks, so that two open files
 which share a header don't evict each other at every change of window."""
+_MAX_DROPPED = 128
+"""A suggestion and what was typed of it are fewer rows. More of them stay: a window that moved on by some lines moves
+back when these are deleted, and what was cut out comes back with an undo."""
 _WORTH_COPYING = 16
 _MAX_SLOTS = 64
 """Each is compared with every new prompt, 2 us each."""
@@ -140,7 +143,8 @@ class SlotPool:
 
 
 def _is_continued(slot: Slot, num_rows: int, length: int) -> bool:
-    return not slot.is_held and num_rows >= _SHARED_HALF * min(len(slot.ids), length)
+    num_dropped = len(slot.ids) - num_rows
+    return not slot.is_held and num_dropped <= _MAX_DROPPED and num_rows >= _SHARED_HALF * min(len(slot.ids), length)
 
 
 def common_start(a: Sequence[int], b: Sequence[int]) -> int:

@@ -29,8 +29,9 @@ class Drafter(Protocol):
     Used on the engine's thread before every step, so it must be quick: a step takes a millisecond.
     """
 
-    def propose(self, max_nodes: int) -> Tree:
-        """At most `max_nodes` nodes, best first."""
+    def propose(self, max_nodes: int, min_chance: float) -> Tree:
+        """At most `max_nodes` nodes, best first. One that is right with a smaller chance than `min_chance` costs more
+        time than it saves."""
         ...
 
     def extend(self, ids: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from homespun_core.types import Completion
 from homespun_server.access.http import bound, charge
 from homespun_server.dialects import BadRequestError, parse_body
 from homespun_server.dialects.calls import Call, Sample, Stamp, Told, samples
+from homespun_server.lane import refusal
 from homespun_server.routes.choices import BESIDE, News, together
 from homespun_server.runtime import Loaded, Runtime
 
@@ -30,7 +31,11 @@ async def answer(request: Request, call: Call) -> Response:
     loaded = loaded_of(request)
     call = call.bounded(lambda wanted: bound(request, wanted))
     stamp = Stamp(id=_new_id(), created=time.time(), model=call.model or model_name(loaded))
-    news = together(loaded.completer, wanted := samples(call), stamp.id, _counted(request, wanted))
+    wanted = samples(call)
+    if not any(sample.request.max_new_tokens for sample in wanted) and not request.state.places.make_way():
+        runtime_of(request).metrics.prepared.labels("shed").inc()
+        return refusal(request.url.path)
+    news = together(loaded.completer, wanted, stamp.id, _counted(request, wanted))
     if call.is_stream:
         return await _streamed(request, news, call, stamp)
     completions = await _unless_gone(request, _completions(news))

@@ -60,7 +60,7 @@ class GossipEngine:
         """Whatever is proposed is taken."""
         ids: list[int] = []
         drafter = request.draft([*request.ids]) if request.draft else None
-        while drafter is not None and len(ids) < _MAX_DRAFTED and (tree := drafter.propose(8)).ids:
+        while drafter is not None and len(ids) < _MAX_DRAFTED and (tree := drafter.propose(8, 0.1)).ids:
             chain = [tree.ids[0]]
             drafter.extend(chain)
             ids += chain

@@ -26,7 +26,8 @@ class Stepped(TorchEngine):
 
     def __init__(self, source: HashSource | None = None, **options: Any) -> None:
         self.source = source or HashSource()
-        super().__init__(Path(), source=self.source, costs=FLAT, **({"max_queue": 100} | options))
+        defaults: dict[str, Any] = {"costs": FLAT, "max_queue": 100}
+        super().__init__(Path(), source=self.source, **(defaults | options))
 
     def _work(self) -> None:
         pass

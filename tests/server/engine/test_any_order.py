@@ -37,7 +37,7 @@ class Guessing:
     def __init__(self, text: Sequence[int], kind: str, chooser: random.Random) -> None:
         self._text, self._kind, self._random, self._at = list(text), kind, chooser, 0
 
-    def propose(self, max_nodes: int) -> Tree:
+    def propose(self, max_nodes: int, min_chance: float) -> Tree:
         right = self._text[self._at : self._at + 6]
         if self._kind == "raises" and self._random.random() < 0.3:
             raise IndexError("damaged")

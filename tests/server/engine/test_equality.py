@@ -65,7 +65,7 @@ class Drafting:
         self._text, self._garbage, self._cuts = list(text), garbage, cuts
         self._num_asked = 0
 
-    def propose(self, max_nodes: int) -> Tree:
+    def propose(self, max_nodes: int, min_chance: float) -> Tree:
         self._num_asked += 1
         ids, parents = self._garbage[self._num_asked % len(self._garbage)]
         right = self._text[: self._cuts[self._num_asked % len(self._cuts)]]

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homespun_core.fim import FAMILIES, resolve_family
+from homespun_core.prompt import PromptBuilder, PromptLimits
+from homespun_core.types import Snippet
 from homespun_server.engine.decoders.protocol import Segment
-from homespun_server.engine.kv import SlotPool
+from homespun_server.engine.kv import SlotPool, common_start
+from tests.fakes import ByteTokenizer
 from tests.server.engine.hash_decoder import ROW_BYTES, HashDecoder, HashKv
 
 ALL = 1 << 30
@@ -66,6 +72,53 @@ def test_two_files_with_a_common_header_dont_evict_each_other() -> None:
     assert _fill(pool, weights, second) == 20  # forked: the header's rows were copied
     assert _fill(pool, weights, [*first, 1]) == 80
     assert _fill(pool, weights, [*second, 1]) == 80
+
+
+def test_what_was_cut_out_is_still_there_when_it_comes_back() -> None:
+    pool, weights, ids = SlotPool(ALL), HashDecoder(0), [n % 16 for n in range(400)]
+    _fill(pool, weights, ids)
+    assert _fill(pool, weights, ids[:250]) == 249
+    assert _fill(pool, weights, ids) == 399
+
+
+def test_typing_against_a_suggestion_takes_the_slot_over() -> None:
+    pool, weights, ids = SlotPool(ALL), HashDecoder(0), [1] * 200
+    for number in range(5):
+        _fill(pool, weights, [*ids, *[2 + number] * 64])
+    assert len(pool.slots) == 1
+
+
+@pytest.mark.parametrize("num_snippets", [0, 3])
+def test_typing_back_and_forth_over_an_anchor_computes_what_was_typed(num_snippets: int) -> None:
+    """With snippets, two windows of a file have more than half of their prompt in common; one took the other's rows
+    over, and each line that was typed, deleted or brought back there cost the whole window."""
+    pool, weights = SlotPool(ALL), HashDecoder(0)
+    lines = [f"line_{n} = {n}\n" for n in range(300)]
+    windows = [_prompt("".join(lines[:n]), num_snippets) for n in range(100, 120)]
+    moved = next(n for n, (a, b) in enumerate(pairwise(windows), 1) if common_start(a, b) < len(a))
+    typed = [windows[moved - 1], windows[moved]]
+    computed = [len(ids) - _put(pool, weights, ids) for ids in typed * 4]
+    assert computed[1] > 100  # the window moved
+    assert max(computed[2:]) <= len(lines[0]) + 4
+
+
+def _prompt(prefix: str, num_snippets: int) -> list[int]:
+    """A token a byte."""
+    found = [Snippet(path="b.py", start_line=1, text="x" * 100, score=1.0, source="usage")] * num_snippets
+    tokenizer = ByteTokenizer(FAMILIES[0].control_tokens)
+    fim, limits = resolve_family(tokenizer, {}, forced="homespun"), PromptLimits(max_tokens=960)
+    builder = PromptBuilder(tokenizer=tokenizer, format=fim, limits=limits)
+    return [*builder.build(prefix=prefix, suffix="rest = 1\n" * 50, path="a.py", snippets=found).ids]
+
+
+def _put(pool: SlotPool, weights: HashDecoder, ids: list[int]) -> int:
+    """As `_fill`, of any vocabulary and length: nothing is computed."""
+    slot = pool.acquire(weights, "", ids, 1).slot
+    held = len(slot.ids)
+    cast(HashKv, slot.kv).ids += ids[held:]
+    slot.ids += ids[held:]
+    pool.release(slot, [])
+    return held
 
 
 def test_what_somebody_holds_is_copied_not_taken() -> None:

@@ -34,7 +34,7 @@ class Chain:
     def __init__(self, ids: Sequence[int] = (), before: Callable[[], None] = lambda: None) -> None:
         self._ids, self._before = ids, before
 
-    def propose(self, max_nodes: int) -> Tree:
+    def propose(self, max_nodes: int, min_chance: float) -> Tree:
         self._before()
         ids = tuple(self._ids[:max_nodes])
         return Tree(ids, tuple(range(-1, len(ids) - 1)))

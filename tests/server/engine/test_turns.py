@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from homespun_server.drafts import drafter
+from homespun_server.engine.budget import StepCosts
 from homespun_server.engine.protocol import EngineBusyError, Tree
 from tests.server.engine.hash_decoder import (
     ROW_BYTES,
@@ -285,15 +288,48 @@ def test_a_drafter_that_fails_midway_costs_the_drafts_only(caplog: pytest.LogCap
     engine = Stepped()
 
     class Failing(Fixed):
-        def propose(self, max_nodes: int) -> Tree:
+        def propose(self, max_nodes: int, min_chance: float) -> Tree:
             if self._tree is None:
                 raise IndexError("damaged")
-            return super().propose(max_nodes)
+            return super().propose(max_nodes, min_chance)
 
     asked = engine.ask([1], 8, draft=lambda _: Failing(Tree((3,), (-1,))))
     engine.finish()
     assert asked.read().ids == plain(0, [1], 8) and asked.reason == "length"
     assert "IndexError" in caplog.text
+    engine.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ms=st.lists(st.floats(0.01, 50), min_size=7, max_size=7), seeds=st.lists(st.integers(0, 99), min_size=1, max_size=6)
+)
+def test_whatever_rows_cost_drafts_leave_the_tokens_as_they_are(ms: list[float], seeds: list[int]) -> None:
+    """What is drafted follows from what steps cost, and so differs from machine to machine."""
+    rows = tuple(zip((1, 2, 4, 8, 16, 32), accumulate(ms[1:]), strict=True))
+    engine = Stepped(costs=StepCosts(rows=rows, prefill=((64, ms[0]),), row_bytes=ROW_BYTES))
+    asked = [engine.ask(random.Random(seed).choices(range(4), k=40), 24, draft=drafter()) for seed in seeds]
+    engine.finish()
+    assert [one.read().ids for one in asked] == [plain(0, one.request.ids, 24) for one in asked]
+    engine.close()
+
+
+def test_drafters_are_told_how_likely_a_guess_must_be_and_it_is_more_among_others() -> None:
+    told = list[float]()
+
+    class Told(Fixed):
+        def propose(self, max_nodes: int, min_chance: float) -> Tree:
+            told.append(min_chance)
+            return Tree()
+
+    engine = Stepped(costs=StepCosts(rows=((1, 1.0), (32, 4.1)), prefill=((64, 20.0),), row_bytes=ROW_BYTES))
+    for num_others in (0, 3):
+        for n in range(num_others):
+            engine.ask([n], 2)
+        engine.ask([9], 2, draft=lambda _: Told(Tree()), tenant=f"{num_others} others")
+        engine.finish()
+    alone, among_others = told
+    assert alone == pytest.approx(0.1 / 0.8) and 2 * alone < among_others < 0.5
     engine.close()
 
 
@@ -365,7 +401,7 @@ class Fixed:
     def __init__(self, tree: Tree) -> None:
         self._tree: Tree | None = tree
 
-    def propose(self, max_nodes: int) -> Tree:
+    def propose(self, max_nodes: int, min_chance: float) -> Tree:
         tree, self._tree = self._tree, None
         return tree or Tree()
 

@@ -217,9 +217,7 @@ class VllmEngine:
                 raise ServiceError("the engine is shut down")
             loaded = self._loaded(request.adapter)
             older = self._clients.get(key) if key else None
-            num_others = len(self._jobs) - (older in self._jobs)
-            if num_others >= self._room() + self._max_queue:
-                raise EngineBusyError(num_others - self._room())
+            self._check_queue(request, older)
             job = Job(request, loaded.name if loaded else None, tell)
             self._jobs.add(job)
             if loaded is not None:
@@ -230,6 +228,13 @@ class VllmEngine:
             self._cancel(older, "superseded")
         self._loop.call_soon_threadsafe(self._begin, job, loaded)
         return job
+
+    def _check_queue(self, request: EngineRequest, older: Job | None) -> None:
+        """What only fills the caches has a queue of its own, or it would keep others out. Holding the lock."""
+        is_warm = request.priority == "warm"
+        num_others = sum((job.request.priority == "warm") is is_warm for job in self._jobs if job is not older)
+        if num_others >= self._max_queue + (0 if is_warm else self._room()):
+            raise EngineBusyError(max(0, num_others - self._room()))
 
     def _loaded(self, adapter: str | None) -> _Loaded | None:
         """Settled when a request is queued, so that a swap in between changes nothing for it. Holding the lock."""

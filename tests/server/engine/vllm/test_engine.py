@@ -153,6 +153,22 @@ def test_where_all_are_full_the_caller_is_told_when_to_come_again(make: Make, po
     assert _ids(engine.generate(_request())) == [0, 1, 2, 3]
 
 
+async def test_what_only_fills_the_caches_keeps_nobody_out_of_the_queue(make: Make, pool: list[FakeVllm]) -> None:
+    engine = make(pool[:1], concurrency=1, max_queue=2)
+    _plan(pool, "held")
+    running = engine.submit(_request())
+    await anext(running)
+    warm = [engine.submit(_request(max_new_tokens=0, priority="warm")) for _ in range(2)]
+    with pytest.raises(EngineBusyError):
+        engine.submit(_request(max_new_tokens=0, priority="warm"))
+    waiting = [engine.submit(_request()) for _ in range(2)]
+    pool[0].released.set()
+    for stream in (running, *waiting):
+        assert [token.id async for token in stream][-1] == 1003
+    for stream in warm:
+        assert [token async for token in stream] == []
+
+
 async def test_the_queue_is_bounded_and_who_left_it_takes_no_place(make: Make, pool: list[FakeVllm]) -> None:
     engine = make(pool[:1], concurrency=1, max_queue=2)
     _plan(pool, "held")
