@@ -6,10 +6,11 @@ python benchmarks/rollouts.py        (looks after each of 8 rounds; 60 users)
 from __future__ import annotations
 
 import random
-from collections import Counter
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from homespun_core.outcomes import Outcome
 from homespun_core.prompt_versions import PromptVersion
@@ -17,14 +18,17 @@ from homespun_server.rollout.arms import is_in_share
 from homespun_server.rollout.prompts import Trial
 from homespun_server.rollout.stages import Arms, Limits, Stage, State, advance, regression
 
+sys.path.append(str(Path(__file__).parents[1]))  # of the repository, for its tests
+from tests.arms import arm
+
 USERS, ROUNDS, ACCEPTANCE = 30, 8, 0.3
 FACTORS = {"as good": 1.0, "half as often": 0.5, "a third": 1 / 3, "a sixth": 1 / 6, "twice as often": 2.0}
 SAME_SEEDS, OTHER_SEEDS = 300, 100
 TRIAL = Trial([PromptVersion(name="other", changes={"snippet_count": 5})])
 
 
-def asked(rng: random.Random, rates: Mapping[str, float], factor: float, adapter: str, at: float) -> list[Outcome]:
-    return [_outcome(rng, user, min(1.0, rate * factor), adapter, at) for user, rate in rates.items()]
+def asked(rng: random.Random, rates: Mapping[str, float], factor: float) -> list[Outcome]:
+    return [_outcome(rng, user, min(1.0, rate * factor)) for user, rate in rates.items()]
 
 
 def staged(seed: int, factor: float) -> str:
@@ -43,10 +47,11 @@ def watched(seed: int, factor: float) -> str:
     """Whether the same users' outcomes after a full rollout undo it."""
     rng = random.Random(seed)
     rates = _rates(rng, USERS)
-    seen = [o for _ in range(ROUNDS) for o in asked(rng, rates, 1.0, "v1", 1.0)]
+    before = arm(o for _ in range(ROUNDS) for o in asked(rng, rates, 1.0))
+    after: list[Outcome] = []
     for _ in range(ROUNDS):
-        seen += asked(rng, rates, factor, "v2", 9.0)
-        if regression(seen, "v2", "v1", 5.0):
+        after += asked(rng, rates, factor)
+        if regression(before, arm(after), "v1"):
             return "rolled back"
     return "nothing"
 
@@ -54,14 +59,14 @@ def watched(seed: int, factor: float) -> str:
 def tried(seed: int, factor: float, beside: float = 1.0) -> str:
     """What is said of another prompt that half of the users have, `beside` an adapter that half of them have, too, and
     accept so many times as often."""
-    rng, seen = random.Random(seed), list[Outcome]()
+    rng, seen = random.Random(seed), defaultdict[str, list[Outcome]](list)
     rates = {f"{seed} {user}": rate for user, rate in _rates(rng, 2 * USERS).items()}
     for _ in range(ROUNDS):
         for user, rate in rates.items():
-            arm, adapter = TRIAL.drawn(user) or "", "v2" if is_in_share(user, "shop/v2", 50) else "v1"
-            times = (factor if arm == "other" else 1.0) * (beside if adapter == "v2" else 1.0)
-            seen += [replace(o, prompt_version=TRIAL.mark(arm)) for o in asked(rng, {user: rate}, times, adapter, 1.0)]
-        verdict = TRIAL.decisions(TRIAL.arms(seen))["other"].verdict
+            drawn = TRIAL.drawn(user) or ""
+            times = (factor if drawn == "other" else 1.0) * (beside if is_in_share(user, "shop/v2", 50) else 1.0)
+            seen[drawn] += asked(rng, {user: rate}, times)
+        verdict = TRIAL.decisions({name: arm(seen[name]) for name in TRIAL.names})["other"].verdict
         if verdict != "wait":
             return verdict
     return "nothing"
@@ -82,9 +87,10 @@ def _verdict(rng: random.Random, rates: Mapping[str, float], num_trying: int, st
     champion: list[Outcome] = []
     candidate: list[Outcome] = []
     for _ in range(ROUNDS):
-        champion += asked(rng, others, 1.0, "v1", 1.0)
-        candidate += asked(rng, trying, factor, "v2", 1.0)
-        state, decision = advance(state, Arms(champion=champion, candidate=candidate), 1.0, Limits(min_days=1.0))
+        champion += asked(rng, others, 1.0)
+        candidate += asked(rng, trying, factor)
+        found = Arms(champion=arm(champion), candidate=arm(candidate))
+        state, decision = advance(state, found, 1.0, Limits(min_days=1.0))
         if decision.verdict != "wait":
             return decision.verdict
     return "wait"
@@ -98,15 +104,15 @@ def _rates(rng: random.Random, number: int) -> dict[str, float]:
     return {f"user {i}": rng.betavariate(4 * ACCEPTANCE, 4 * (1 - ACCEPTANCE)) for i in range(number)}
 
 
-def _outcome(rng: random.Random, user: str, rate: float, adapter: str, at: float) -> Outcome:
+def _outcome(rng: random.Random, user: str, rate: float) -> Outcome:
     kept = rng.randrange(5, 60) if rng.random() < rate else 0
     return Outcome(
         completion="c",
-        time=at,
+        time=1.0,
         user=user,
         repository="loom",
         language=None,
-        adapter=adapter,
+        adapter=None,
         is_shown=True,
         is_accepted=kept > 0,
         accepted_characters=kept,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from homespun_core import storage
-from homespun_core.outcomes import Outcome
+from homespun_core.outcomes import Reception
 from homespun_core.paths import DataDir
 
 logger = logging.getLogger(__name__)
@@ -46,13 +46,13 @@ def week_of(at: float) -> str:
     return time.strftime("%G-W%V", time.gmtime(at))
 
 
-def counted(outcomes: Iterable[Outcome]) -> Acceptance:
+def counted(receptions: Iterable[Reception]) -> Acceptance:
     found: dict[str, dict[str, tuple[int, int]]] = {}
-    for outcome in outcomes:
-        if outcome.is_shown and outcome.repository:
-            of, week = found.setdefault(outcome.repository, {}), week_of(outcome.time)
+    for one in receptions:
+        if one.shown and one.repository:
+            of, week = found.setdefault(one.repository, {}), week_of(one.time)
             shown, accepted = of.get(week, (0, 0))
-            of[week] = shown + 1, accepted + outcome.is_accepted
+            of[week] = shown + one.shown, accepted + one.accepted
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from homespun_core import storage
 from homespun_core.languages import language_named
-from homespun_core.outcomes import Outcome
+from homespun_core.outcomes import Outcome, Reception
 from homespun_core.paths import DataDir
 
 logger = logging.getLogger(__name__)
@@ -25,13 +25,13 @@ KeptByFile = Mapping[str, Mapping[str, int]]
 """Repository's id -> path -> characters that were kept there. Only completions that the server keeps say their file."""
 
 
-def counted(outcomes: Iterable[Outcome]) -> Demand:
+def counted(receptions: Iterable[Reception]) -> Demand:
     found: dict[str, dict[str, int]] = {}
-    for outcome in outcomes:
-        language = language_named(outcome.language) if outcome.language else None
-        if outcome.is_shown and outcome.repository and language is not None:
-            of = found.setdefault(outcome.repository, {})
-            of[language.name] = of.get(language.name, 0) + 1
+    for one in receptions:
+        language = language_named(one.language) if one.language else None
+        if one.shown and one.repository and language is not None:
+            of = found.setdefault(one.repository, {})
+            of[language.name] = of.get(language.name, 0) + one.shown
     return found
 
 

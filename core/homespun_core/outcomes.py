@@ -6,6 +6,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """How many completions were shown, and how many of these were accepted: of a day, a repository and a language."""
+
+    time: float
+    """When the day began, seconds since 1970; UTC."""
+    repository: str | None
+    language: str | None
+    shown: int
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """One opportunity: a place where a completion was asked for, whatever came of it."""
 

@@ -26,6 +26,7 @@ from homespun_server.access.decisions import Guarded, may
 from homespun_server.access.guarding import adapter_groups
 from homespun_server.access.lookup import Lookup
 from homespun_server.access.principal import Principal
+from homespun_server.console import usage
 from homespun_server.database.opening import open_database, refuse_damaged
 from homespun_server.engine.protocol import Engine
 from homespun_server.engine.vllm.wire import urls_of
@@ -36,7 +37,8 @@ from homespun_server.feedback.kept import announced
 from homespun_server.feedback.kept import forget as forget_kept
 from homespun_server.feedback.recorder import Recorder
 from homespun_server.feedback.retention import retention_of
-from homespun_server.feedback.store import FeedbackStore, days_ago
+from homespun_server.feedback.store import FeedbackStore
+from homespun_server.feedback.sums import whole_days_ago
 from homespun_server.metrics import Metrics
 from homespun_server.rollout.follower import RolloutFollower
 from homespun_server.rollout.prompts import Trial
@@ -264,11 +266,11 @@ class Runtime:
 
     def _count(self, store: FeedbackStore) -> None:
         """What training asks of feedback."""
-        data, since = DataDir(self.settings.data_root), days_ago(demand.DAYS)
-        outcomes = store.outcomes(None, days_ago(acceptance.DAYS))
-        acceptance.write(data, acceptance.counted(outcomes))
-        recent = [outcome for outcome in outcomes if outcome.time >= since]
-        demand.write(data, demand.counted(recent), demand.kept_by_file(recent, store.files_of_kept(since)))
+        data, since = DataDir(self.settings.data_root), whole_days_ago(demand.DAYS)
+        found = usage.receptions(self.database, whole_days_ago(acceptance.DAYS))
+        acceptance.write(data, acceptance.counted(found))
+        kept = demand.kept_by_file(store.outcomes(None, since, only_kept=True), store.files_of_kept(since))
+        demand.write(data, demand.counted(one for one in found if one.time >= since), kept)
 
     def _gauges(self, engine: Engine, watcher: SnapshotWatcher) -> None:
         self.metrics.queue_depth.set_function(lambda: engine.num_waiting)

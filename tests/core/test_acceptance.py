@@ -6,24 +6,12 @@ from pathlib import Path
 import pytest
 
 from homespun_core import acceptance
-from homespun_core.outcomes import Outcome
+from homespun_core.outcomes import Reception
 from homespun_core.paths import DataDir
 
 WEEK = 7 * 86_400.0
 NOW = 2_000 * WEEK
-ONE = Outcome(
-    completion="c",
-    time=NOW,
-    user="ann",
-    repository="shop-1",
-    language="python",
-    adapter="v1",
-    is_shown=True,
-    is_accepted=True,
-    accepted_characters=1,
-    kept_characters=1,
-    latency_ms=1.0,
-)
+ONE = Reception(time=NOW, repository="shop-1", language="python", shown=3, accepted=2)
 
 
 def weeks(lately: tuple[int, int], before: tuple[int, int]) -> acceptance.Weeks:
@@ -50,14 +38,14 @@ def test_less_is_accepted_when_it_is_much_and_surely_less(
 
 def test_what_was_shown_is_counted_by_repository_and_week(tmp_path: Path) -> None:
     others = [
-        replace(ONE, is_accepted=False),
-        replace(ONE, is_shown=False),
+        replace(ONE, language="go", accepted=0),
+        replace(ONE, shown=0, accepted=0),
         replace(ONE, repository=None),
         replace(ONE, repository="web-2", time=NOW - WEEK),
     ]
     found = acceptance.counted([ONE, *others])
     this, last = acceptance.week_of(NOW), acceptance.week_of(NOW - WEEK)
-    assert found == {"shop-1": {this: (2, 1)}, "web-2": {last: (1, 1)}}
+    assert found == {"shop-1": {this: (6, 2)}, "web-2": {last: (3, 2)}}
     acceptance.write(DataDir(tmp_path), found)
     assert acceptance.read(DataDir(tmp_path)) == found
 

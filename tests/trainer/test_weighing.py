@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from homespun_core import demand
-from homespun_core.outcomes import Outcome
+from homespun_core.outcomes import Outcome, Reception
 from homespun_core.paths import DataDir
 from homespun_core.types import Document, ModelFiles, SilentProgress
 from homespun_trainer.train import train_adapter
@@ -52,12 +52,9 @@ def test_a_little_more_demand_is_no_other_corpus() -> None:
 def test_simulated_users_of_one_language_get_a_model_that_knows_it_better(tmp_path: Path) -> None:
     """The metric that it claims: the loss on lines of the language that people work in, with equal training."""
     files: ModelFiles = make_model(tmp_path / "model")
-    outcome = Outcome(
-        completion="c", time=1.0, user="ann", repository="shop-1", language="python", adapter=None, is_shown=True,
-        is_accepted=False, accepted_characters=0, kept_characters=0, latency_ms=1.0,
-    )  # fmt: skip
+    python = Reception(time=1.0, repository="shop-1", language="python", shown=4_000, accepted=0)
     data = DataDir(tmp_path)
-    demand.write(data, demand.counted([outcome] * 4_000 + [replace(outcome, language="golang")] * 50), {})
+    demand.write(data, demand.counted([python, replace(python, language="golang", shown=50)]), {})
     by = factors(demand.read(data)["shop-1"], CODE)
     looks = make_stream(in_language("python", 3, "fetch_all(ORDERS)"), seed=9).batch(0, 8)
     losses = [
@@ -126,11 +123,8 @@ def test_only_what_was_kept_in_a_known_file_counts() -> None:
 
 
 def test_only_what_was_shown_in_a_known_place_counts(tmp_path: Path) -> None:
-    shown = Outcome(
-        completion="c", time=1.0, user="ann", repository="shop-1", language="typescriptreact", adapter=None,
-        is_shown=True, is_accepted=False, accepted_characters=0, kept_characters=0, latency_ms=1.0,
-    )  # fmt: skip
-    others = [replace(shown, is_shown=False), replace(shown, repository=None), replace(shown, language="klingon")]
-    assert demand.counted([shown, *others]) == {"shop-1": {"tsx": 1}}
+    shown = Reception(time=1.0, repository="shop-1", language="typescriptreact", shown=4, accepted=0)
+    others = [replace(shown, shown=0), replace(shown, repository=None), replace(shown, language="klingon")]
+    assert demand.counted([shown, shown, *others]) == {"shop-1": {"tsx": 8}}
     (tmp_path / "demand.json").write_text("[1]")
     assert demand.read(DataDir(tmp_path)) == {}

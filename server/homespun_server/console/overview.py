@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homespun_server.console.repositories import Repository
-from homespun_server.feedback.store import Summary
+from homespun_server.feedback.summary import Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

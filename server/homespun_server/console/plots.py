@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from homespun_server.console import words
 from homespun_server.console.charts import Chart, Series, line_chart
 from homespun_server.console.usage import percentile
-from homespun_server.feedback.store import Summary
+from homespun_server.feedback.summary import Summary
 from homespun_server.feedback.sums import DAY_S
 
 

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Select, Subquery, Table, cast, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from homespun_core.outcomes import Reception
 from homespun_server.access.tables import members, teams
-from homespun_server.feedback.store import Summary
+from homespun_server.feedback.summary import Summary, added, summary_of
 from homespun_server.feedback.sums import (
     DAY_S,
     IN_COMMON,
@@ -84,13 +85,25 @@ def cells(engine: Engine, wanted: Wanted) -> list[Cell]:
         for table in (_sums(usage_days, wanted, whole), *_raw(wanted, rest)):
             common = [table.c[name] for name in names]
             for row in connection.execute(_totals(table, *common).group_by(*common)):
-                told = row._asdict()
-                found[tuple(told.pop(name) for name in names)].append(_summary(told))
-    return [Cell(**dict(zip(names, key, strict=True)), summary=_added(some)) for key, some in found.items()]
+                found[tuple(getattr(row, name) for name in names)].append(summary_of(row))
+    return [Cell(**dict(zip(names, key, strict=True)), summary=added(some)) for key, some in found.items()]
 
 
 def total(found: Iterable[Cell]) -> Summary:
-    return _added(cell.summary for cell in found)
+    return added(cell.summary for cell in found)
+
+
+def receptions(engine: Engine, since: float) -> list[Reception]:
+    return [
+        Reception(
+            time=float(cell.day * DAY_S),
+            repository=cell.repository,
+            language=cell.language,
+            shown=cell.summary.shown,
+            accepted=cell.summary.accepted,
+        )
+        for cell in cells(engine, Wanted(since=since))
+    ]
 
 
 def grouped(found: Iterable[Cell], key: Callable[[Cell], Name]) -> dict[Name, Summary]:
@@ -103,7 +116,7 @@ def added_up(found: Iterable[tuple[Name, Summary]]) -> dict[Name, Summary]:
     summaries: defaultdict[Name, list[Summary]] = defaultdict(list)
     for name, summary in found:
         summaries[name].append(summary)
-    return _most_first({name: _added(some) for name, some in summaries.items()})
+    return _most_first({name: added(some) for name, some in summaries.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +135,8 @@ def team_cells(engine: Engine, wanted: Wanted) -> list[TeamCell]:
             joined = table.join(in_team, in_team.c.user == table.c.user).join(teams, teams.c.id == in_team.c.team)
             common = (table.c.day, teams.c.name)
             for row in connection.execute(_totals(table, *common).select_from(joined).group_by(*common)):
-                told = row._asdict()
-                found[told.pop("day"), told.pop("name")].append(_summary(told))
-    return [TeamCell(*key, _added(some)) for key, some in found.items()]
+                found[row.day, row.name].append(summary_of(row))
+    return [TeamCell(*key, added(some)) for key, some in found.items()]
 
 
 def latencies(engine: Engine, wanted: Wanted) -> Latencies:
@@ -158,16 +170,6 @@ def percentile(counts: Counter[int], share: float) -> float | None:
 def days(since: float, until: float) -> Sequence[int]:
     """All days since 1970 from one time to another, both included."""
     return range(int(since // DAY_S), int(until // DAY_S) + 1)
-
-
-def _summary(row: Mapping[str, Any]) -> Summary:
-    return Summary(**{name: int(value or 0) for name, value in row.items()})
-
-
-def _added(summaries: Iterable[Summary]) -> Summary:
-    names = [field.name for field in fields(Summary)]
-    every = list(summaries)
-    return Summary(**{name: sum(getattr(one, name) for one in every) for name in names})
 
 
 def _most_first(found: Mapping[Name, Summary]) -> dict[Name, Summary]:

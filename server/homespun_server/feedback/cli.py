@@ -20,8 +20,9 @@ from homespun_server.feedback.filter import words
 from homespun_server.feedback.filter.examples import examples
 from homespun_server.feedback.filter.publishing import load, load_report, publish
 from homespun_server.feedback.filter.training import train
-from homespun_server.feedback.store import FeedbackStore, Summary, days_ago
-from homespun_server.feedback.sums import DAY_S
+from homespun_server.feedback.store import FeedbackStore, days_ago
+from homespun_server.feedback.summary import Summary
+from homespun_server.feedback.sums import whole_days_ago
 
 _DAYS = 7.0
 _GROUPS: Mapping[str, Callable[[Cell], str | None]] = {
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{store.forget_user(args.forget):,} completions of {args.forget} are forgotten")
             return 0
         days = _DAYS if args.days is None else args.days
-        cells = usage.cells(engine, usage.Wanted(since=days_ago(days) // DAY_S * DAY_S))  # whole days have sums
+        cells = usage.cells(engine, usage.Wanted(since=whole_days_ago(days)))
     finally:
         store.close()
     table = grouped(cells)
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 def _train(store: FeedbackStore, data: DataDir, since: float, *, is_json: bool) -> int:
     version = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     with storage.locked(data.locks / "filter", "`homespun feedback train`"):
-        filter, report = train(examples(store.remembered(None, since)), version)
+        filter, report = train(examples(store.remembered(since)), version)
         publish(data.filters, filter, report)
     print(json.dumps(asdict(report), indent=1) if is_json else words.reported(report))
     return 0

@@ -1,23 +1,24 @@
-"""Writes what became of completions, and reads it as outcomes."""
+"""Writes what became of completions, and reads it: as outcomes, or by user in numbers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, insert, select, update
 
 from homespun_core.outcomes import Outcome
 from homespun_server.database.conflicts import again_after_conflict
 from homespun_server.database.opening import unhurried, writing
 from homespun_server.feedback import kept as whole
-from homespun_server.feedback import sums
+from homespun_server.feedback import sums, tallies
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
 from homespun_server.feedback.kept import Kept, Told
 from homespun_server.feedback.retention import Retention
 from homespun_server.feedback.sums import SETTLED_S
 from homespun_server.feedback.tables import completions, events, kept_completions
+from homespun_server.feedback.tallies import Arm
 
 _DAY_S = 86_400.0
 _UNCOUNTED: EventKind = "dismissed"
@@ -46,41 +47,38 @@ class FeedbackStore:
             return _write_events(connection, [f for f in facts if isinstance(f, Event)])
 
     def outcomes(
-        self,
-        repository: str | None,
-        since: float,
-        until: float | None = None,
-        prompt_versions: Collection[str] | None = None,
+        self, repository: str | None, since: float, until: float | None = None, *, only_kept: bool = False
     ) -> Sequence[Outcome]:
-        """Those of one repository (None: of all) asked for from `since` until those that can still change, with one of
-        these prompts (None: with any); by time."""
-        return [outcome for outcome, _ in self.remembered(repository, since, until, prompt_versions)]
+        """Those of one repository (None: of all) asked for from `since` until those that can still change, by time;
+        `only_kept`: of the completions that are kept whole. One object each: `by_adapter` is for many."""
+        with self._engine.connect() as connection:
+            wanted = _settled(connection, since, until)
+            if repository is not None:
+                wanted &= completions.c.repository == repository
+            if only_kept:
+                wanted &= completions.c.id.in_(select(kept_completions.c.completion))
+            return [_outcome(row, told) for row, told in _read(connection, wanted)]
 
-    def remembered(
-        self,
-        repository: str | None,
-        since: float,
-        until: float | None = None,
-        prompt_versions: Collection[str] | None = None,
-    ) -> Sequence[tuple[Outcome, Mapping[str, float]]]:
-        """The same with the features of each. Of days of which something was deleted for its age, none: who was shown
-        and not what was accepted would prove the wrong thing."""
-        until = time.time() - SETTLED_S if until is None else until
+    def remembered(self, since: float) -> Sequence[tuple[Outcome, Mapping[str, float]]]:
+        """The same of all repositories, with the features of each."""
         with self._engine.connect() as connection:
-            since = max(since, sums.complete_since(connection))
-        wanted = (completions.c.time >= since) & (completions.c.time < until)
-        if prompt_versions is not None:
-            wanted &= completions.c.prompt_version.in_(prompt_versions)
-        told = select(events).join(completions).where(wanted)
-        query = select(completions).where(wanted)
-        if repository is not None:
-            query = query.where(completions.c.repository == repository)
-        by_completion: dict[str, dict[EventKind, int]] = {}
+            found = _read(connection, _settled(connection, since), completions.c.features)
+            return [(_outcome(row, told), row.features) for row, told in found]
+
+    def by_adapter(
+        self, adapters: Collection[str | None], repositories: Collection[str], since: float, until: float | None = None
+    ) -> Mapping[str | None, Arm]:
+        """What users made of each of these adapters (None is the base model), of the same time."""
         with self._engine.connect() as connection:
-            for row in connection.execute(told):
-                by_completion.setdefault(row.completion, {})[row.kind] = row.characters
-            rows = connection.execute(query.order_by(completions.c.time, completions.c.id)).all()
-        return [(_outcome(row._asdict(), by_completion.get(row.id, {})), row.features) for row in rows]
+            unhurried(connection)
+            wanted = _settled(connection, since, until) & completions.c.repository.in_(repositories)
+            return tallies.arms(connection, completions.c.adapter, adapters, wanted)
+
+    def by_prompt(self, versions: Collection[str]) -> Mapping[str | None, Arm]:
+        """What users made of each of these prompts, of all the time that there is."""
+        with self._engine.connect() as connection:
+            unhurried(connection)
+            return tallies.arms(connection, completions.c.prompt_version, versions, _settled(connection, 0.0))
 
     @again_after_conflict
     def forget_user(self, user: str) -> int:
@@ -135,7 +133,7 @@ class FeedbackStore:
 
     def told(self, repository: str) -> Sequence[Told]:
         """Whole completions with what became of them, by time; without those that may still change."""
-        outcomes = {outcome.completion: outcome for outcome in self.outcomes(repository, 0.0)}
+        outcomes = {outcome.completion: outcome for outcome in self.outcomes(repository, 0.0, only_kept=True)}
         mine = kept_completions.c.repository == repository
         with self._engine.connect() as connection:
             rows = connection.execute(select(kept_completions).where(mine).order_by(kept_completions.c.time)).all()
@@ -205,52 +203,40 @@ def _known(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
     return frozenset(connection.execute(select(completions.c.id).where(completions.c.id.in_(ids))).scalars())
 
 
-def _outcome(row: Mapping[str, object], told: Mapping[EventKind, int]) -> Outcome:
+def _settled(connection: Connection, since: float, until: float | None = None) -> ColumnElement[bool]:
+    """Completions that can change no more (or those before `until`). Of days of which something was deleted for its
+    age, none: who was shown and not what was accepted would prove the wrong thing."""
+    until = time.time() - SETTLED_S if until is None else until
+    return sums.between(max(since, sums.complete_since(connection)), until)
+
+
+def _read(
+    connection: Connection, wanted: ColumnElement[bool], *more: ColumnElement[Any]
+) -> Iterator[tuple[Row[Any], Mapping[EventKind, int]]]:
+    """Completions by time, each with what was told of it."""
+    told: dict[str, dict[EventKind, int]] = {}
+    for event in connection.execute(select(events).join(completions).where(wanted)):
+        told.setdefault(event.completion, {})[event.kind] = event.characters
+    columns = [completions.c.id, *(completions.c[name] for name in _SAME), *more]
+    for row in connection.execute(select(*columns).where(wanted).order_by(completions.c.time, completions.c.id)):
+        yield row, told.get(row.id, {})
+
+
+_SAME = ("time", "user", "repository", "language", "adapter", "latency_ms", "verdict", "prompt_version")
+"""Columns that are fields of an outcome."""
+
+
+def _outcome(row: Row[Any], told: Mapping[EventKind, int]) -> Outcome:
     """Where a client doesn't look what is kept, all that was accepted counts as kept."""
     accepted = told.get("accepted", 0)
     kept = told.get("kept", told.get("saved", accepted))
-    same = ("time", "user", "repository", "language", "adapter", "latency_ms", "verdict", "prompt_version")
-    own = {name: row[name] for name in same}
     return Outcome(
-        completion=row["id"],  # type: ignore[arg-type]  # the columns have the types of the fields
-        **own,  # type: ignore[arg-type]
+        completion=row.id,
+        **{name: getattr(row, name) for name in _SAME},
         is_shown="shown" in told or "accepted" in told,
         is_accepted="accepted" in told,
         accepted_characters=accepted,
         kept_characters=min(kept, accepted),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What came of some opportunities."""
-
-    opportunities: int
-    hidden: int
-    """By the show/hide filter."""
-    would_hide: int
-    """That many the filter would have hidden, had it been used."""
-    shown: int
-    accepted: int
-    kept_characters: int
-
-    @property
-    def acceptance(self) -> float:
-        return self.accepted / self.shown if self.shown else 0.0
-
-    @property
-    def kept_per_opportunity(self) -> float:
-        return self.kept_characters / self.opportunities if self.opportunities else 0.0
-
-
-def summary(outcomes: Sequence[Outcome]) -> Summary:
-    return Summary(
-        opportunities=len(outcomes),
-        hidden=sum(o.verdict == "hide" for o in outcomes),
-        would_hide=sum(o.verdict == "would_hide" for o in outcomes),
-        shown=sum(o.is_shown for o in outcomes),
-        accepted=sum(o.is_accepted for o in outcomes),
-        kept_characters=sum(o.kept_characters for o in outcomes),
     )
 
 

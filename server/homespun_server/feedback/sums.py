@@ -45,6 +45,11 @@ def day_of(at: float) -> int:
     return int(at // DAY_S)
 
 
+def whole_days_ago(days: float) -> float:
+    """The midnight before that: days that are whole have sums."""
+    return float(day_of(time.time() - days * DAY_S) * DAY_S)
+
+
 def unsettle(connection: Connection, days: Iterable[int]) -> None:
     """Their sums count no more. Also of no day it is a promise: whoever sums up waits for this transaction's end."""
     wanted = summed_days.c.day.in_(sorted(set(days))) & ~summed_days.c.is_final

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homespun_core.config import ADAPTERS, add_flags, settings_from_args
-from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
 from homespun_core.prompt_versions import PROMPT_TABLE
+from homespun_server.feedback.tallies import Arm
 from homespun_server.rollout.decision import Verdict
 from homespun_server.rollout.prompts import Trial
 from homespun_server.rollout.showing import numbers_of, store_of, table_of
@@ -45,20 +45,17 @@ def run(args: argparse.Namespace) -> int:
     trial = Trial(loaded.prompts)
     store = store_of(DataDir(loaded.settings.data_root), loaded.settings) if trial.tried else None
     try:
-        outcomes = (
-            store.outcomes(None, 0.0, prompt_versions=[trial.mark(name) for name in trial.names]) if store else []
-        )
+        found = store.by_prompt([trial.mark(name) for name in trial.names]) if store else {}
     finally:
         if store is not None:
             store.close()
-    facts = described(trial, outcomes)
+    facts = described(trial, {name: found.get(trial.mark(name), {}) for name in trial.names})
     print(json.dumps(facts, indent=1) if args.json else rendered(facts))
     return 0
 
 
-def described(trial: Trial, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def described(trial: Trial, arms: Mapping[str, Arm]) -> dict[str, Any]:
     """As JSON values."""
-    arms = trial.arms(outcomes)
     decisions = trial.decisions(arms)
     versions = {
         version.name: {

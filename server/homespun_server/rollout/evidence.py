@@ -9,14 +9,9 @@ one user resemble one another, so the user is the unit: the variance is the one 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
-
-from homespun_core.outcomes import Outcome
-
-Measure = Callable[[Outcome], float]
 
 MIN_USERS = 12
 """In each arm. The test takes the variance for known; with fewer users its estimate is too often far too small."""
@@ -38,21 +33,13 @@ class Difference:
         return self.gain + self.radius < 0
 
 
-def difference(first: Iterable[Outcome], second: Iterable[Outcome], measure: Measure, alpha: float) -> Difference:
-    """Of the means of users. The radius is infinite while there are too few of them."""
-    a, b = user_means(first, measure), user_means(second, measure)
+def difference(a: Sequence[float], b: Sequence[float], alpha: float) -> Difference:
+    """Of two arms' users, by the mean of each. The radius is infinite while there are too few of them."""
     if min(len(a), len(b)) < MIN_USERS:
         return Difference(gain=0.0, radius=math.inf)
     spread = (variance(a) * (len(a) - 1) + variance(b) * (len(b) - 1)) / (len(a) + len(b) - 2)
     noise = spread * (1 / len(a) + 1 / len(b))
     return Difference(gain=fmean(b) - fmean(a), radius=_radius(noise, spread * _EFFECT**2, alpha))
-
-
-def user_means(outcomes: Iterable[Outcome], measure: Measure) -> Sequence[float]:
-    by_user: defaultdict[str, list[float]] = defaultdict(list)
-    for outcome in outcomes:
-        by_user[outcome.user].append(measure(outcome))
-    return [fmean(values) for values in by_user.values()]
 
 
 _EFFECT = 0.5

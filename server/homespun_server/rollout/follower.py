@@ -8,18 +8,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from homespun_core import registry
 from homespun_core.aliases import Aliases, Refused
-from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
 from homespun_core.registry import Event
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.rollout import state as states
 from homespun_server.rollout.decision import Decision
 from homespun_server.rollout.observed import observed
-from homespun_server.rollout.stages import DAY_S, Limits, ShadowUse, State, advance, arms, going_on, regression
+from homespun_server.rollout.stages import DAY_S, Arms, Limits, ShadowUse, State, advance, going_on, regression
 from homespun_server.shadow import facts as shadows
 from homespun_server.shadow.decision import decide as decide_shadow
 
@@ -90,7 +90,8 @@ class RolloutFollower:
         if before.stage == "shadow":
             self._leave_shadow(place, before, now)
             return
-        found = arms(self._outcomes(place, candidate, before.since, now), names.champion, candidate)
+        seen = observed(self._store, place, candidate, (names.champion, candidate), before.since, self._settled(now))
+        found = Arms(champion=seen[names.champion], candidate=seen[candidate])
         after, decision = advance(before, found, now, self._limits)
         states.write(place, after)
         if after.stage != before.stage:
@@ -125,8 +126,11 @@ class RolloutFollower:
         if names.champion is None or names.pinned or since is None or now - since > watch_s:
             return
         as_long_before = since - min(watch_s, max(DAY_S, now - since))
-        outcomes = self._outcomes(place, names.champion, as_long_before, now)
-        why = regression(outcomes, names.champion, names.previous, since)
+        seen = partial(observed, self._store, place, names.champion)
+        until = self._settled(now)
+        before = seen((names.previous,), as_long_before, min(since, until))[names.previous]
+        after = seen((names.champion,), since, until)[names.champion]
+        why = regression(before, after, names.previous)
         if why is None:
             return
         try:
@@ -136,8 +140,8 @@ class RolloutFollower:
         else:
             logger.warning("rolled back %s in %s: %s", names.champion, place.name, why)
 
-    def _outcomes(self, place: Path, version: str, since: float, now: float) -> Sequence[Outcome]:
-        return observed(self._store, place, version, since, now - self._limits.settled_s)
+    def _settled(self, now: float) -> float:
+        return now - self._limits.settled_s
 
 
 def watched_since(events: Sequence[Event], champion: str | None) -> float | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from homespun_core import storage
-from homespun_core.outcomes import Outcome
 from homespun_core.prompt_versions import PLAIN, PromptVersion
+from homespun_server.feedback.tallies import Arm
 from homespun_server.rollout.arms import is_in_share
 from homespun_server.rollout.decision import ALPHA, Decision, decide
 
@@ -37,11 +37,7 @@ class Trial:
         name for another prompt, would prove the wrong thing."""
         return f"{self._id}/{arm}"
 
-    def arms(self, outcomes: Sequence[Outcome]) -> Mapping[str, Sequence[Outcome]]:
-        """By name, those of this trial."""
-        return {name: [o for o in outcomes if o.prompt_version == self.mark(name)] for name in self.names}
-
-    def decisions(self, arms: Mapping[str, Sequence[Outcome]]) -> Mapping[str, Decision]:
-        """On each version, against the plain prompt; all of them together err as seldom as one would."""
+    def decisions(self, arms: Mapping[str, Arm]) -> Mapping[str, Decision]:
+        """By name; on each version, against the plain prompt; all of them together err as seldom as one would."""
         alpha = ALPHA / max(1, len(self.tried))
         return {version.name: decide(arms[PLAIN], arms[version.name], alpha) for version in self.tried}

@@ -7,22 +7,23 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
 from homespun_core import registry
 from homespun_core.config import Settings
-from homespun_core.outcomes import Outcome
 from homespun_core.paths import DataDir
 from homespun_core.registry import Event
 from homespun_server.database.opening import open_database
-from homespun_server.feedback.store import FeedbackStore, summary
+from homespun_server.feedback.store import FeedbackStore
+from homespun_server.feedback.tallies import Arm, p95_ms, total
 from homespun_server.rollout import state as states
 from homespun_server.rollout.follower import watched_since
 from homespun_server.rollout.observed import observed
-from homespun_server.rollout.stages import DAY_S, Arms, Limits, advance, arms, going_on, shadow_use, share_percent
+from homespun_server.rollout.stages import DAY_S, Arms, Limits, advance, going_on, shadow_use, share_percent
 from homespun_server.shadow import facts as shadows
 from homespun_server.shadow.decision import seen
+
+_NOBODY: Arm = {}
 
 
 def describe(data: DataDir, repos: Sequence[str], settings: Settings) -> dict[str, Any]:
@@ -60,8 +61,9 @@ def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> 
     offered, shadow = _offered(events, names.candidate) or now, shadow_use(settings)
     known = going_on(states.read(place), names.candidate, names.champion, offered, shadow)
     shadowed = shadows.read(place, names.candidate)
-    outcomes = observed(store, place, names.candidate, known.since) if store else []
-    found = arms(outcomes, names.champion, names.candidate)
+    adapters = (names.champion, names.candidate)
+    arms = observed(store, place, names.candidate, adapters, known.since) if store else dict.fromkeys(adapters, _NOBODY)
+    found = Arms(champion=arms[names.champion], candidate=arms[names.candidate])
     after, decision = advance(known, found, now, Limits())
     return facts | {
         "stage": known.stage,
@@ -83,13 +85,13 @@ def _numbers(found: Arms) -> dict[str, dict[str, Any]]:
     return {"champion": numbers_of(found.champion), "candidate": numbers_of(found.candidate)}
 
 
-def numbers_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    counts, latencies = summary(outcomes), [o.latency_ms for o in outcomes]
+def numbers_of(arm: Arm) -> dict[str, Any]:
+    counts = total(arm)
     return asdict(counts) | {
-        "users": len({o.user for o in outcomes}),
+        "users": len(arm),
         "acceptance": counts.acceptance,
         "kept_per_opportunity": counts.kept_per_opportunity,
-        "p95_ms": quantiles(latencies, n=20, method="inclusive")[-1] if len(latencies) > 1 else None,
+        "p95_ms": p95_ms(arm),
     }
 
 

@@ -8,13 +8,13 @@ watched   everybody; compared with what its predecessor's users did before
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from homespun_core.config import Settings
-from homespun_core.outcomes import Outcome
 from homespun_server.feedback.sums import SETTLED_S
+from homespun_server.feedback.tallies import Arm, total
 from homespun_server.rollout.decision import ALPHA, Decision, decide
 
 Stage = Literal["shadow", "canary", "half"]
@@ -68,8 +68,8 @@ def going_on(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arms:
-    champion: Sequence[Outcome]
-    candidate: Sequence[Outcome]
+    champion: Arm
+    candidate: Arm
 
 
 def share_percent(state: State | None, candidate: str, canary_percent: float, shadow: ShadowUse = "none") -> float:
@@ -81,39 +81,32 @@ def share_percent(state: State | None, candidate: str, canary_percent: float, sh
     return max(canary_percent, HALF_PERCENT) if is_half else canary_percent
 
 
-def arms(outcomes: Sequence[Outcome], champion: str | None, candidate: str | None) -> Arms:
-    """By who wrote them. Whoever doesn't say who they are isn't drawn by lot, and counts for neither."""
-    known = [o for o in outcomes if o.user]
-    return Arms(
-        champion=[o for o in known if o.adapter == champion],
-        candidate=[o for o in known if o.adapter == candidate],
-    )
-
-
 def advance(state: State, found: Arms, now: float, limits: Limits) -> tuple[State, Decision]:
-    """The state from now on, and the verdict. `found`: the outcomes since the stage began."""
+    """The state from now on, and the verdict. `found`: what came of completions since the stage began."""
     decision = decide(found.champion, found.candidate, _STAGE_ALPHA)
     if state.stage == "half" or decision.verdict == "reject":
         return replace(state, reason=decision.reason), decision
-    missing = _missing(state, len(found.candidate), now, limits)
+    missing = _missing(state, total(found.candidate).opportunities, now, limits)
     waiting = Decision(verdict="wait", reason=missing or "nothing is proven against it, half of the users get it now")
     if missing:
         return replace(state, reason=missing), waiting
     return replace(state, stage="half", since=now, reason=waiting.reason), waiting
 
 
-def regression(outcomes: Sequence[Outcome], champion: str, previous: str | None, since: float) -> str | None:
-    """Why the champion has to go that everybody has had from `since` on; None while nothing is proven against it.
+def regression(before: Arm, after: Arm, previous: str | None) -> str | None:
+    """Why the champion has to go that everybody has had since; None while nothing is proven against it.
 
     Only users of both times count, as if they were others: what they have in common makes the proof harder, not easier.
     """
-    before = [o for o in outcomes if o.user and o.time < since and o.adapter == previous]
-    after = [o for o in outcomes if o.user and o.time >= since and o.adapter == champion]
-    both = {o.user for o in before} & {o.user for o in after}
-    decision = decide([o for o in before if o.user in both], [o for o in after if o.user in both], _WATCH_ALPHA)
+    both = before.keys() & after.keys()
+    decision = decide(_of_users(both, before), _of_users(both, after), _WATCH_ALPHA)
     if decision.verdict != "reject":
         return None
     return f"{decision.reason}; compared with {previous or 'the base model'} before, not side by side"
+
+
+def _of_users(users: Collection[str], arm: Arm) -> Arm:
+    return {user: tally for user, tally in arm.items() if user in users}
 
 
 def _missing(state: State, num_outcomes: int, now: float, limits: Limits) -> str:

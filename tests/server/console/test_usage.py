@@ -22,7 +22,8 @@ from homespun_server.console.usage import Wanted
 from homespun_server.database.opening import open_database
 from homespun_server.feedback import sums
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
-from homespun_server.feedback.store import FeedbackStore, summary
+from homespun_server.feedback.store import FeedbackStore
+from homespun_server.feedback.summary import summary
 from homespun_server.feedback.sums import DAY_S
 from homespun_server.feedback.tables import completions, summed_days, usage_days
 

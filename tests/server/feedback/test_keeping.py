@@ -203,6 +203,8 @@ def test_a_kept_completion_is_read_with_what_became_of_it(database: Engine) -> N
     first, second = store.told("shop")
     assert first.kept == row("a") and first.outcome.accepted_characters == 7
     assert (first.is_dismissed, second.is_dismissed) == (False, True)
+    store.write([fact("not kept"), told("not kept", "accepted", 7)])
+    assert store.outcomes(None, 0.0, only_kept=True) == [first.outcome, second.outcome]
     assert store.num_kept() == {"shop": 2}
 
 

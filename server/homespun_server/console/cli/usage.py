@@ -21,7 +21,7 @@ from homespun_server.access.cli.opened import table
 from homespun_server.console import usage, words
 from homespun_server.console.usage import Cell, Latencies, Wanted
 from homespun_server.database.opening import open_database
-from homespun_server.feedback.store import Summary
+from homespun_server.feedback.summary import Summary
 from homespun_server.feedback.sums import DAY_S
 
 _EPILOG = """\

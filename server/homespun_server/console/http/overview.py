@@ -14,7 +14,7 @@ from homespun_server.console import adapters, overview, usage
 from homespun_server.console.http.repositories import repositories_of
 from homespun_server.console.http.web import allowed, data_of, is_recording, page, runtime_of
 from homespun_server.console.sections import PATH, may_see, whose_usage
-from homespun_server.feedback.store import Summary
+from homespun_server.feedback.summary import Summary
 from homespun_server.feedback.sums import DAY_S
 from homespun_server.jobs.admin import readable
 from homespun_server.jobs.http import queue_of

@@ -15,7 +15,7 @@ from homespun_server.console.http.web import allowed, is_recording, page, runtim
 from homespun_server.console.plots import Day, acceptance, counts, kept, latency
 from homespun_server.console.sections import PATH, whose_usage
 from homespun_server.console.usage import Cell
-from homespun_server.feedback.store import Summary
+from homespun_server.feedback.summary import Summary
 from homespun_server.feedback.sums import DAY_S
 
 router = APIRouter()

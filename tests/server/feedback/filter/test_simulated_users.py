@@ -13,7 +13,8 @@ from homespun_core.paths import DataDir
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.filter.verdicts import EXPLORED
-from homespun_server.feedback.store import FeedbackStore, Summary, summary
+from homespun_server.feedback.store import FeedbackStore
+from homespun_server.feedback.summary import Summary, summary
 from tests.simulated_users import NO_TASTE, TASTE, Judge, lived, places, unfiltered
 
 DAY = 86_400.0
