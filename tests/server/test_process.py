@@ -135,7 +135,7 @@ def test_an_interrupt_while_the_model_loads_ends_it_cleanly(tmp_path: Path) -> N
     [
         (["--base-model", "/nonexistent/model"], "no directory"),
         (["--host", "0.0.0.0"], "HOMESPUN_API_TOKEN"),
-        (["--port", "70000"], "70000 is not a port"),
+        (["--port", "70000"], "70000 is above 65535"),
         (["--max-new-tokens", "5000", "--port", "0"], "max_new_tokens: 5000"),
     ],
 )
