@@ -26,7 +26,7 @@ def pack(clone: Path, *, timeout_s: int, progress: Progress, is_full: bool = Fal
     """Whether it was done: where it is worth while, or the clone `is_full`, and hasn't been tried for a while. Readers
     that have the clone open go on: git looks again when a pack is gone. Failing is only logged."""
     git, stamp, started = Git(git_dir=clone), clone / _STAMP, time.time()
-    if stamp.exists() and started - stamp.stat().st_mtime < _PAUSE_S:
+    if stamp.exists() and 0 <= started - stamp.stat().st_mtime < _PAUSE_S:  # later than now: a clock was ahead
         return False
     try:
         if not is_full and not is_due(*_counts(git)):

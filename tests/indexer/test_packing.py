@@ -135,3 +135,6 @@ def test_packing_that_fails_costs_nothing_and_is_not_tried_at_every_fetch(
         assert site.fetched().head == head
     assert len(tried) == 1 and "can't be packed (no room); trying again later" in caplog.text
     assert not [*(repo.git_dir / "objects").rglob(".tmp-*")]
+    os.utime(repo.git_dir / packing._STAMP, (2**33, 2**33))
+    site.fetched()
+    assert len(tried) == 2, "a clock that was ahead once doesn't end packing"
