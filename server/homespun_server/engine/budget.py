@@ -16,9 +16,9 @@ from homespun_server.engine.trees import Branches
 
 _MAX_STEP_MS = 20.0
 """Whoever cancels or comes in meanwhile waits so long for the step to end."""
-_MAX_CHUNK_MS = 10.0
-"""A chunk is measured at the beginning of a prompt; at the end of one of 900 tokens it takes twice as long, and that is
-a step too."""
+_MAX_CHUNK_MS = 8.0
+"""A chunk is measured at the beginning of a prompt; at the end of one of 900 tokens it takes twice as long, and over
+HTTP five more pass until somebody else has an answer."""
 _MIN_CHUNK, _MAX_CHUNK = 32, 256
 _MAX_WASTE = 1.5
 """What a token of a prompt may cost in small chunks, of what it costs in large ones. In chunks of 32, int8 takes 1.1
