@@ -78,7 +78,7 @@ _READING_S = 1.0
 _WARM_S = 3.0
 """Not measured at the beginning of a level."""
 _STAGGER_S = 3.0
-_CANCELS, _IDLE_S = 40, 0.2
+_CANCELS, _IDLE_S = 100, 0.2
 _STD, _NOISE = 0.01, 1e-6
 _WEIGHTS, _TOLD_APART = 3, 0.05
 """How many take turns in swaps, and their spread: enough for them to write different things."""
@@ -317,12 +317,13 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 async def cancel_ms(
     server: HomespunServer, token: str, recording: Recording, repos: Mapping[str, str]
 ) -> dict[str, float]:
-    """How long somebody else waits for a short completion right after a long one was hung up on, and without that."""
+    """How long somebody else waits for a short completion right after a long one was hung up on, at places of their own
+    so that none finds its prompt computed, and without that. One that was answered sooner doesn't count."""
     body = {"prompt": "import os\n", "max_tokens": 1, "temperature": 0, "homespun": {"raw": True}}
     short, chooser = json.dumps(body).encode(), random.Random(0)
     idle, after = list[float](), list[float]()
     other = Connection(server.address, token)
-    for trace in (recording.traces * 20)[:_CANCELS]:
+    for trace in recording.traces[:_CANCELS]:
         await asyncio.sleep(_IDLE_S)
         idle.append(await _asked_ms(other, short))
         developer = Developer(0, server.address, lambda _trace, _turn: "", Tally(), token=token)
@@ -330,6 +331,8 @@ async def cancel_ms(
         developer._repo = repos[trace.repo]
         task = asyncio.create_task(developer._fetch(place, "typed"))
         await asyncio.sleep(chooser.uniform(0.005, 0.1))
+        if task.done():
+            continue
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

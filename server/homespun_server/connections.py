@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
 import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,12 +34,17 @@ _CROWDED = (
 
 class Connection(H11Protocol):
     """Closed without an answer where headers take longer than HEADERS_S: whoever dribbles them doesn't wait for one.
-    Refused at once where too many are open."""
+    Refused at once where too many are open.
+
+    What is written goes at once. asyncio sees to that only for listeners made with IPPROTO_TCP, and headers and body
+    are written apart: the body would wait until the client acknowledges the headers, up to 40 ms."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own is
         super().connection_made(transport)
+        with contextlib.suppress(OSError):  # the client is gone again
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > open_files.max_connections():
             open_files.refused()
             transport.write(_CROWDED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -56,6 +57,20 @@ def _answer(connection: socket.socket) -> bytes:
     while part := connection.recv(65_536):
         parts.append(part)
     return b"".join(parts)
+
+
+def test_nothing_of_an_answer_waits_until_the_client_has_acknowledged_what_came_before(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, seen = connections.Connection.connection_made, list[int]()
+
+    def noting(self: connections.Connection, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(connections.Connection, "connection_made", noting)
+    assert httpx.get(f"http://{address[0]}:{address[1]}/healthz").status_code == 200
+    assert len(seen) == 1 and all(seen)
 
 
 @pytest.mark.parametrize("begun", [b"", b"POST ", HEAD])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from homespun_server.drafts import drafter
 from homespun_server.engine.budget import StepCosts
+from homespun_server.engine.decoders.protocol import Segment
 from homespun_server.engine.protocol import EngineBusyError, Tree
 from tests.server.engine.hash_decoder import (
     ROW_BYTES,
@@ -41,6 +42,23 @@ def test_cancelling_and_superseding_take_effect_within_a_step() -> None:
     assert len(cancelled.ids) == written and len(engine.base.batches[num_forwards]) == 2
     engine.finish()
     assert newer.reason == other.reason == "length"
+    engine.close()
+
+
+def test_of_a_long_prompt_that_is_cancelled_no_chunk_is_computed_but_the_one_that_was_begun() -> None:
+    engine, asked = Stepped(), list[Asked]()
+    cancelled = engine.ask([1] * 400, 24)
+    engine.turn()
+
+    def hang_up(batch: Sequence[Segment]) -> None:
+        cancelled.job.is_cancelled = True
+        asked.append(engine.ask([2] * 8, 1, tenant="another"))
+        engine.base.before = lambda batch: None
+
+    engine.base.before = hang_up
+    engine.finish()
+    assert engine.base.batches == [[64], [64], [8]]
+    assert cancelled.reason == "cancelled" and asked[0].read().ids == plain(0, [2] * 8, 1)
     engine.close()
 
 
