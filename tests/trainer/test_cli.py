@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from homespun_core import personal
 from homespun_core.cli import main
 from homespun_core.config import Settings, load_settings
 from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir, repo_id
+from homespun_core.personal import Wish
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import SearchQuery, SilentProgress
-from homespun_indexer import forgotten
+from homespun_indexer import forgotten, people
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import open_repository
@@ -129,8 +131,21 @@ def test_too_few_completions_to_tune_by_are_said_and_no_failure(
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "0 completions that were taken and 0 that were dismissed" in said and "keep_completions" in said
-    assert main([*words, "--on-top-of", "v1"]) == 1
-    assert "--preferences" in capsys.readouterr().err
+    assert main([*words, "--on-top-of", "v1"]) == 0, "that is about ordinary training"
+    assert "are too few to tune by" in capsys.readouterr().out
+
+
+def test_what_everybodys_adapter_stands_on_is_no_reason_to_refuse_somebodys_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stands on what everybody has, so a setting for all repositories ended each of its trainings."""
+    (tmp_path / "shop").mkdir()
+    shop, data, config = make_repository(tmp_path / "shop"), tmp_path / "data", tmp_path / "homespun.toml"
+    config.write_text('on_top_of = "@org"\n')
+    authors = (people.author_hash(DataDir(data))("a@example.com"),)
+    personal.want(DataDir(data), Wish(user="u1", name="ada", authors=authors, since=1.0))
+    assert main(["train", str(shop), "--for", "ada", "--config", str(config), "--data-dir", str(data)]) == 0
+    assert "too little to train on" in capsys.readouterr().out
 
 
 def test_a_directory_that_is_no_repository_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

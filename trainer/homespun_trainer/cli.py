@@ -102,9 +102,9 @@ def _run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
     settings, scope = loaded.settings, loaded.scope(args.repository)
     wanted = scope or loaded.chosen([args.repository])[0]
-    if args.owner and (scope is not None or settings.on_top_of):
+    if args.owner and scope is not None:
         raise ConfigError("--for: somebody's own adapter is of one repository, on top of what everybody has there")
-    if args.preferences and (scope is not None or args.owner or settings.on_top_of):
+    if args.preferences and (scope is not None or args.owner):
         raise ConfigError("--preferences: is about one repository, on top of what everybody has there")
     wish = personal.wish_of(DataDir(settings.data_root), args.owner) if args.owner else None
     configure_logging(settings.log_level, settings.log_format)
