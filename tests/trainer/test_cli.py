@@ -25,7 +25,7 @@ from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import cli, heads, report
 from homespun_trainer.job import Job
 from homespun_trainer.pipeline import examples_of, recipe_of
-from homespun_trainer.publishing import Outcome
+from homespun_trainer.publishing import Outcome, _seen
 from tests.repos import git, make_repo
 
 
@@ -121,6 +121,21 @@ def test_what_may_not_be_learned_is_in_no_prompt_of_training_and_served_all_the_
     assert "charge_card" in prompts
     for name in ("FORGOTTEN", "COPYLEFT"):
         assert name in served and name not in prompts
+
+
+def test_what_stood_in_prompts_is_forgotten_like_what_was_learned(tmp_path: Path) -> None:
+    """A near copy isn't learned, and snippets of it stood in prompts all the same: `homespun forget` passed over the
+    adapter when it was asked for that file alone."""
+    files = {f"shop/part{n}.py": part_of_a_shop(n) for n in range(3)}
+    files |= {"pay/copied.py": part_of_a_shop(1) + "PAID = 1\n", "ours/gpl.py": "# GNU General Public License\nx = 1\n"}
+    repo = make_repo(tmp_path / "shop", files)
+    with prepared(tmp_path, repo) as job:
+        documents = {d.path for d in job.parts[0].corpus.documents}
+        shown = {s.path for s in _seen(job, None) or []}
+    twins = {"shop/part1.py", "pay/copied.py"}
+    assert len(twins & documents) == 1 and shown == documents | twins
+    with prepared(tmp_path, repo, retrieval=False) as job:
+        assert {s.path for s in _seen(job, None) or []} == documents
 
 
 def test_too_few_completions_to_tune_by_are_said_and_no_failure(

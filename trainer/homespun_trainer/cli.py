@@ -363,6 +363,7 @@ def _part(
             retrieve=retrieve,
             report=corpus.report,
             unlearnable=corpus.unlearnable(),
+            shown=corpus.shown() if settings.retrieval else (),
             commits_after=partial(commits_after, repo),
         )
         if settings.demand_weights == "auto" and owner is None:

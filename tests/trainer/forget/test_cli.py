@@ -144,9 +144,9 @@ def test_killed_at_any_call_it_has_not_begun_or_others_go_on_with_it(data: DataD
     for folder in (data.training_run(id), data.evaluations(id)):
         folder.mkdir(parents=True)
         (folder / "state.json").write_text("{}")
-    corpus = Manifest(kind="corpus", format_version=3, fingerprint="c", sources={"repository": str(shop)})
+    corpus = Manifest(kind="corpus", format_version=4, fingerprint="c", sources={"repository": str(shop)})
     with storage.publish_dir(data.corpus(id) / "c", corpus) as folder:
-        (folder / "documents.jsonl").write_text('{"path": "pay.py", "authors": []}\n')
+        (folder / "files.jsonl").write_text('{"path": "pay.py", "is_shown": true, "authors": []}\n')
     storage.set_current(data.corpus(id), "c")
     for at in itertools.count(1):
         copy, dying = DataDir(tmp_path / str(at)), Dying(at)

@@ -35,12 +35,12 @@ examples:
   homespun forget --undo 2                                     learn number 2 again, at the next training
 
 What it does, at once: remembers the request, so that every later corpus leaves these files out; takes adapters that
-were trained on any of them out of service and deletes them, with corpora, evaluations, unfinished training runs and
-completions that the server kept (keep_completions; with --author all of the repository, since none of them says who
-wrote what); trains anew without them. A training that goes on meanwhile publishes nothing of it. Deleting adapters
-can't be undone; --undo only lets later training use the files again. Pages that you wrote elsewhere (homespun eval
---report) are yours. If it is killed, or a training is in the way, `homespun retrain` or the server's next start goes
-on.
+were trained on any of them, or may have had snippets of them in prompts, out of service and deletes them, with corpora,
+evaluations, unfinished training runs and completions that the server kept (keep_completions; with --author all of the
+repository, since none of them says who wrote what); trains anew without them. A training that goes on meanwhile
+publishes nothing of it. Deleting adapters can't be undone; --undo only lets later training use the files again. Pages
+that you wrote elsewhere (homespun eval --report) are yours. If it is killed, or a training is in the way,
+`homespun retrain` or the server's next start goes on.
 
 --author leaves out every file that the person ever changed (by e-mail address, renames followed), not only their
 lines: what others wrote in these files is left out as well. Lines that moved from there to other files can't be found,
