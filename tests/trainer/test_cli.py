@@ -163,6 +163,17 @@ def test_what_everybodys_adapter_stands_on_is_no_reason_to_refuse_somebodys_own(
     assert "too little to train on" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("flag", "said"), [("--for", "'': wants no adapter"), ("--commit", "has no commit ''")])
+def test_an_empty_word_is_no_word_left_out(
+    flag: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of `--for "$NOBODY"`, which is empty, everybody's adapter was trained."""
+    (tmp_path / "shop").mkdir()
+    source = make_repository(tmp_path / "shop")
+    assert main(["train", str(source), flag, "", "--data-dir", str(tmp_path / "data")]) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_a_directory_that_is_no_repository_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path), "--data-dir", str(tmp_path / "data")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

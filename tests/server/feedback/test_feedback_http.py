@@ -134,7 +134,7 @@ def test_feedback_says_what_was_hidden_beside_what_was_kept(tmp_path: Path, caps
     assert "would have hidden 25% more" in lines[-1]
     assert main(["feedback", "train", "--forget", "ann", "--data-dir", str(tmp_path)]) == 1
     assert main(["feedback", "--forget", " ", "--data-dir", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.count("--forget") == 2
+    assert capsys.readouterr().err.count("homespun: --forget") == 2
 
 
 @pytest.mark.parametrize("days", ["nan", "inf", "-1", "0", "1e300", "week"])
