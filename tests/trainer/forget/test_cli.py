@@ -289,7 +289,7 @@ def test_a_path_counts_from_the_root_however_it_is_begun(data: DataDir, shop: Pa
         ["--author", "ada"],
         *(
             ["--path", path]
-            for path in ("/", "", "./", "!pay.py", "../pay.py", "src//pay.py", "src/./pay.py", "/etc/passwd")
+            for path in ("/", "", "./", "src//", "!pay.py", "../pay.py", "src//pay.py", "src/./pay.py", "/etc/passwd")
         ),
     ],
 )

@@ -178,7 +178,7 @@ def pattern_of(path: str) -> str:
     """As it is remembered. Raises ConfigError where nothing in a repository could match: it would be said to be
     forgotten."""
     pattern = path.strip().removeprefix("./")
-    names = pattern.strip("/").split("/")
+    names = pattern.removeprefix("/").removesuffix("/").split("/")
     is_elsewhere = pattern.startswith("/") and Path(pattern).is_file()
     if pattern.startswith("!") or {"", ".", ".."} & set(names) or is_elsewhere:
         raise ConfigError(
