@@ -23,7 +23,7 @@ from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter.examples import examples
 from homespun_server.feedback.filter.live import LiveFilter
 from homespun_server.feedback.filter.publishing import publish
-from homespun_server.feedback.filter.training import Report, train
+from homespun_server.feedback.filter.training import MOST_SHOWN, Report, train
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.feedback.summary import Summary, summary
 
@@ -85,7 +85,7 @@ def _trial(folder: Path, taste: Mapping[str, float], wary: bool, seed: int) -> T
 def _trained(folder: Path, taste: Mapping[str, float], wary: bool, seed: int) -> Report:
     store = FeedbackStore(open_database("", folder / "learned.db"))
     store.write(list(lived(places(_NUM_USERS, _NUM_EACH, seed=seed, start=0.0), taste, unfiltered, wary=wary)))
-    filter, report = train(examples(store.remembered(0)), f"v{seed}")
+    filter, report = train(examples(store.remembered(0, MOST_SHOWN)), f"v{seed}")
     store.close()
     publish(folder / "filters", filter, report)
     return report

@@ -145,6 +145,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(str(wanted), 1)
 
 
+def is_confirmed(question: str) -> bool:
+    """Asked on the terminal; its end (Ctrl-D) is a no."""
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
+
+
 def _run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="homespun",

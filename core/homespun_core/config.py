@@ -126,7 +126,8 @@ class Settings:
     lora_rank: int = _setting(0, "rank of the adapter; 0 chooses by size of code and model", TRAIN, low=0)
     on_top_of: str = _setting(
         "",
-        "train on top of this adapter: a version of the repository's, @TEAM for what is live of it, or a folder",
+        "train on top of this adapter: a version of the repository's, @TEAM for what is live of it, or a folder;"
+        " somebody's own is on top of what everybody has",
         TRAIN,
     )
     learning_rate: float = _setting(0.0, "peak learning rate; 0 chooses by model size", TRAIN, low=0)

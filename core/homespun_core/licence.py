@@ -18,6 +18,8 @@ HEAD_CHARS = 3_000
 _LICENCE_FILE = re.compile(r"(?:\w+[-_])?(?:LICEN[CS]E|COPYING|UNLICENSE)(?:[-._][\w.-]+)?", re.IGNORECASE)
 _OTHERS = re.compile(r"third|3rd|vendor|bundle|dependenc|external", re.IGNORECASE)
 """In the name of a licence file: it is about code that isn't the repository's own."""
+_REUSE = re.compile(r"LICENSES/([\w.+-]+?)(?:\.(?:txt|md|rst))?")
+"""https://reuse.software: in this folder at the root a licence's text has the licence's name."""
 _NOT_TEXT = re.compile(r"\.(?:py|go|js|ts|tsx|java|rb|rs|c|h|cs|kt|php|sh|json|ya?ml|html)$", re.IGNORECASE)
 _PERMISSIVE = frozenset(
     """
@@ -67,7 +69,8 @@ _MARKS = ("licen", "permission", "redistribution", "public domain", "cc0", "gpl"
 
 def is_licence_file(path: str) -> bool:
     name = path.rpartition("/")[2]
-    return _LICENCE_FILE.fullmatch(name) is not None and not _NOT_TEXT.search(name)
+    is_named_so = _LICENCE_FILE.fullmatch(name) is not None or _REUSE.fullmatch(path) is not None
+    return is_named_so and not _NOT_TEXT.search(name)
 
 
 def licence_of(text: str) -> str | None:
@@ -128,12 +131,18 @@ def licence_of_file(text: str) -> str | None:
 
 def folder_licences(texts: Mapping[str, str]) -> dict[str, frozenset[str]]:
     """Folder -> licences, from the texts of licence files by path. The root's are under the empty name: all of them
-    are the repository's own, unless they are named after other people's code."""
+    are the repository's own, unless they are named after other people's code. Without any there, those in `LICENSES/`
+    are."""
     found: defaultdict[str, set[str]] = defaultdict(set)
+    reuse: set[str] = set()
     for path, text in texts.items():
         folder, _, name = path.rpartition("/")
-        if folder or not _OTHERS.search(name):
+        if (match := _REUSE.fullmatch(path)) is not None:
+            reuse.add(match[1].lower())
+        elif folder or not _OTHERS.search(name):
             found[folder].add(licence_of_file(text) or UNKNOWN)
+    if reuse and "" not in found:
+        found[""] = reuse
     return {folder: frozenset(licences) for folder, licences in found.items()}
 
 

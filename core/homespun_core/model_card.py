@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from homespun_core.estimates import spelled
 from homespun_core.storage import Manifest
 
 _METRICS = (
@@ -105,10 +106,7 @@ def _score_row(name: str, summary: Mapping[str, Any], sign: str) -> tuple[object
 
 
 def _estimate(estimate: Mapping[str, float] | None, form: str) -> str:
-    if not estimate:
-        return ""
-    value, low, high = (format(estimate[key], form) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return spelled(estimate, form) if estimate else ""
 
 
 def _forgotten(report: Mapping[str, Any]) -> str:

@@ -117,7 +117,9 @@ def wish_of(data: DataDir, word: str) -> Wish:
     """Of the user of that name or id. Raises ConfigError when they want none."""
     found = next((wish for wish in wishes(data) if word in (wish.name, wish.user)), None)
     if found is None:
-        raise ConfigError(f"{word}: wants no adapter of their own; they ask for it with: homespun personal on")
+        raise ConfigError(
+            f"{word or repr(word)}: wants no adapter of their own; they ask for it with: homespun personal on"
+        )
     return found
 
 

@@ -70,8 +70,9 @@ class FreshScore:
     places: int
     bytes: int
     bits: float
-    low: float
-    """Bits per byte: the lower end of the 95 % interval over commits."""
+    low: float | None
+    """Bits per byte: the lower end of the 95 % interval over commits; None where all are of one, which says too little
+    for an alarm."""
     baseline: float | None
     """Bits per byte on the held-out places when the adapter was judged."""
     is_alarm: bool
@@ -91,7 +92,8 @@ class FreshScore:
 
 
 def read_scores(folder: Path) -> list[FreshScore]:
-    """In the order of their times. A line that a killed writer left unfinished is passed over."""
+    """In the order in which they were measured, whatever a clock said that was wrong once. A line that a killed writer
+    left unfinished is passed over."""
     try:
         lines = (folder / _DRIFT).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -102,7 +104,7 @@ def read_scores(folder: Path) -> list[FreshScore]:
             found.append(FreshScore(**json.loads(line)))
         except (ValueError, TypeError):
             continue
-    return sorted(found, key=lambda score: score.at)
+    return found
 
 
 def append_score(folder: Path, score: FreshScore) -> None:

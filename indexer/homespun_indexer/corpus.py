@@ -34,11 +34,12 @@ from homespun_indexer.tasks import Place
 from homespun_indexer.tree import BlobReader
 
 KIND = "corpus"
-FORMAT = 3
-"""3: documents.jsonl with weights, recent lines and authors; files.jsonl, tasks.jsonl, report.json."""
-CHOICE = 3
+FORMAT = 4
+"""3: documents.jsonl with weights, recent lines and authors; files.jsonl, tasks.jsonl, report.json. 4: files.jsonl says
+what prompts may show."""
+CHOICE = 4
 """Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
-held-out files."""
+held-out files. 4: licences in `LICENSES/`."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -156,6 +157,10 @@ class CorpusReader:
     def unlearnable(self) -> frozenset[str]:
         """Paths whose text the index has, and nothing may be learned of."""
         return frozenset(f.path for f in self.files() if f.reason in (filters.FORGOTTEN, filters.LICENCE))
+
+    def shown(self) -> list[FileRecord]:
+        """Files that snippets in training may be of, learned from or not."""
+        return [f for f in self.files() if f.is_shown]
 
     def tasks(self) -> list[EvalTask]:
         return [EvalTask(**row) for row in self._rows("tasks.jsonl")]

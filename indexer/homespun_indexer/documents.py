@@ -36,6 +36,8 @@ class FileRecord:
     """In the corpus, placeholders included; None when it is left out."""
     reason: str | None
     """Why it is left out; None if it isn't."""
+    is_shown: bool
+    """Whether prompts of a training may hold snippets of it."""
     authors: tuple[str, ...]
     changed: int | None
     """Seconds since 1970; None where the history doesn't say."""
@@ -174,14 +176,15 @@ def _records(
 ) -> Iterator[FileRecord]:
     for entry in entries:
         language = language_of_path(entry.path)
-        known = past.get(entry.path)
+        known, reason = past.get(entry.path), reasons.get(entry.path)
         yield FileRecord(
             path=entry.path,
             blob=entry.blob,
             language=language.name if language else None,
             size=entry.size,
             characters=characters.get(entry.path),
-            reason=reasons.get(entry.path),
+            reason=reason,
+            is_shown=reason is None or reason in filters.SHOWN,
             authors=known.authors if known else (),
             changed=known.changed if known else None,
         )

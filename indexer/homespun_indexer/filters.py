@@ -48,6 +48,8 @@ FORGOTTEN = "forgotten"
 NOT_OWN = "written by others"
 COPY = "copy of another repository's"
 
+SHOWN = frozenset({DUPLICATE, NEAR_DUPLICATE, NOT_OWN})
+"""Not learned, but what is learned may stand beside snippets of it."""
 UNREAD = frozenset({MISSING, DAMAGED, DAMAGED_FOLDER, UNREADABLE})
 """Where we don't know what is there."""
 

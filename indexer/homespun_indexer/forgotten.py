@@ -52,14 +52,22 @@ class Forgotten:
 def load(data: DataDir) -> tuple[Forgotten, ...]:
     """Raises StorageError when it can't be read: training on must not be the answer to that."""
     try:
-        rows = json.loads(data.forgotten.read_text(encoding="utf-8"))
-        return tuple(Forgotten(**row) for row in rows)
+        return _requests(json.loads(data.forgotten.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(
             f"{data.forgotten}: unreadable ({type(error).__name__}); restore it: it says what must not be trained on"
         ) from error
+
+
+def _requests(rows: object) -> tuple[Forgotten, ...]:
+    """Raises TypeError: what is there and no list of requests doesn't say that nothing is to be forgotten."""
+    if not isinstance(rows, list):
+        raise TypeError
+    if not all(isinstance(value, str | bool | None) for row in rows for value in row.values()):
+        raise TypeError
+    return tuple(Forgotten(**row) for row in rows)
 
 
 def add(data: DataDir, request: Forgotten) -> None:

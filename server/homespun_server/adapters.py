@@ -13,6 +13,7 @@ from homespun_core import registry, storage
 from homespun_core.aliases import Aliases
 from homespun_core.config import ADAPTERS, add_flags, settings_from_args
 from homespun_core.errors import ConfigError, StorageError
+from homespun_core.estimates import spelled
 from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identity_on_disk
 from homespun_core.registry import Event
 from homespun_core.repositories import nearest
@@ -228,11 +229,8 @@ def _row(version: dict[str, Any]) -> tuple[str, str, str, str, str, str]:
     return (version["version"], names, version["created"], *gains, gate)
 
 
-def _gain(estimate: dict[str, float] | None, form: str) -> str:
-    if not estimate:
-        return ""
-    value, low, high = (format(estimate[key], form) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+def _gain(estimate: dict[str, float | None] | None, form: str) -> str:
+    return spelled(estimate, form) if estimate else ""
 
 
 def _version(path: Path, now: Aliases) -> dict[str, Any]:

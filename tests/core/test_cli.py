@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from homespun_core import __version__
-from homespun_core.cli import VERBS, main
+from homespun_core.cli import VERBS, is_confirmed, main
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -27,6 +28,17 @@ def test_an_unknown_verb_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_bad_setting_is_one_line_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--port", "x"]) == 1
     assert capsys.readouterr().err == "homespun: --port: 'x' is not a whole number\n"
+
+
+def test_the_end_of_input_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-D at "Go on?" was a traceback."""
+
+    def answer(text: str | None) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdin", io.StringIO(text))
+            return is_confirmed("Go on?")
+
+    assert [answer(text) for text in ("", "\n", "n\n", "y\n", " Yes \n")] == [False, False, False, True, True]
 
 
 def test_a_missing_package_names_the_extra() -> None:

@@ -72,6 +72,10 @@ def test_only_named_licences_are_permissive(licence: str, permissive: bool) -> N
         ("lib/LICENSE-MIT", True),
         ("Licence.txt", True),
         ("src/license.py", False),
+        ("LICENSES/GPL-3.0-or-later.txt", True),
+        ("LICENSES/Apache-2.0", True),
+        ("src/LICENSES/MIT.txt", False),
+        ("LICENSES/old/MIT.txt", False),
         ("licenses_view.md", False),
     ],
 )
@@ -128,6 +132,11 @@ def spdx(words: str) -> str:
         (spdx("LicenseRef-Acme AND MIT"), {"LICENSE": OURS}),
         (spdx("UNLICENSED"), {}),
         (spdx("UNLICENSED"), {"LICENSE": OURS}),
+        (spdx("GPL-3.0-only"), {"LICENSES/GPL-3.0-or-later.txt": GPL, "LICENSES/CC0-1.0.txt": "CC0"}),
+        (spdx("AGPL-3.0-or-later"), {"LICENSES/AGPL-3.0-or-later": "", "LICENSES/MIT.txt": MIT}),
+        (spdx("EUPL-1.2"), {"LICENSES/EUPL-1.2.md": "a text that is not known"}),
+        (spdx("LicenseRef-A OR EUPL-1.2"), {"LICENSES/LicenseRef-A.txt": OURS, "LICENSES/EUPL-1.2.txt": ""}),
+        ("# GNU General Public License\n", {"LICENSES/GPL-2.0-only.txt": GPL_2}),
     ],
 )
 def test_the_licence_of_the_repository_itself_keeps_nothing_out(text: str, licences: dict[str, str]) -> None:
@@ -149,6 +158,9 @@ def test_the_licence_of_the_repository_itself_keeps_nothing_out(text: str, licen
         ("a.c", spdx("GPL-2.0-only AND LGPL-2.1-only"), {"COPYING": GPL_2}),
         ("a.c", spdx("GPL-2.0"), {"LICENSE": OURS, "LICENSE-3RD-PARTY.txt": GPL_2}),
         ("a.c", spdx("GPL-2.0"), {"LICENSE": OURS, "THIRD_PARTY_LICENSE": GPL_2}),
+        ("a.c", spdx("GPL-2.0"), {"LICENSE": OURS, "LICENSES/GPL-2.0-only.txt": GPL_2}),
+        ("a.c", spdx("GPL-2.0"), {"LICENSES/MIT.txt": MIT, "lib/x/LICENSES/GPL-2.0-only.txt": GPL_2}),
+        ("lib/x/a.c", "int x;\n", {"LICENSES/MIT.txt": MIT, "lib/x/LICENSE": GPL}),
         ("lib/x/a.c", "int x;\n", {"COPYING": GPL, "lib/x/COPYING": GPL, "lib/x/COPYING.LESSER": LGPL}),
         ("a.c", spdx("LicenseRef-Qt-Commercial OR LGPL-3.0-only"), {"LICENSE": OURS}),
         ("a.c", spdx("LicenseRef-Other AND GPL-2.0-only"), {"LICENSE": OURS}),

@@ -53,6 +53,14 @@ def test_a_score_that_a_killed_process_left_half_written_costs_that_one_only(tmp
     assert [s.at for s in read_scores(tmp_path)] == [1, 3]
 
 
+def test_a_time_that_is_yet_to_come_makes_no_score_the_newest(tmp_path: Path) -> None:
+    """A clock was a year ahead when it was measured: what it said then was shown, and an alarm, for that year."""
+    for at, is_alarm in ((1, False), (1e9, True), (2, False)):
+        append_score(tmp_path, score(at, is_alarm=is_alarm))
+    scores = read_scores(tmp_path)
+    assert scores[-1].at == 2 and alarm(scores, "v1") is None
+
+
 def test_only_the_live_adapters_last_score_is_an_alarm() -> None:
     scores = [score(1, is_alarm=True), score(2), score(3, "v2", is_alarm=True)]
     assert alarm(scores, "v1") is None

@@ -81,7 +81,7 @@ def test_of_two_that_write_at_once_none_loses_a_request(data: DataDir) -> None:
     assert len(forgotten.load(data)) == 1
 
 
-@pytest.mark.parametrize("text", ["", "{}[", '[{"what": 1}]', "[3]"])
+@pytest.mark.parametrize("text", ["", "{}[", '[{"what": 1}]', "[3]", "{}", "null", '[{"path": 3}]'])
 def test_an_unreadable_list_stops_training_instead_of_forgetting_it(data: DataDir, text: str) -> None:
     data.root.mkdir()
     Path(data.forgotten).write_text(text)

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from homespun_core import personal
 from homespun_core.cli import main
 from homespun_core.config import Settings, load_settings
 from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir, repo_id
+from homespun_core.personal import Wish
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import SearchQuery, SilentProgress
-from homespun_indexer import forgotten
+from homespun_indexer import forgotten, people
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import open_repository
@@ -23,7 +25,7 @@ from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import cli, heads, report
 from homespun_trainer.job import Job
 from homespun_trainer.pipeline import examples_of, recipe_of
-from homespun_trainer.publishing import Outcome
+from homespun_trainer.publishing import Outcome, _seen
 from tests.repos import git, make_repo
 
 
@@ -121,6 +123,21 @@ def test_what_may_not_be_learned_is_in_no_prompt_of_training_and_served_all_the_
         assert name in served and name not in prompts
 
 
+def test_what_stood_in_prompts_is_forgotten_like_what_was_learned(tmp_path: Path) -> None:
+    """A near copy isn't learned, and snippets of it stood in prompts all the same: `homespun forget` passed over the
+    adapter when it was asked for that file alone."""
+    files = {f"shop/part{n}.py": part_of_a_shop(n) for n in range(3)}
+    files |= {"pay/copied.py": part_of_a_shop(1) + "PAID = 1\n", "ours/gpl.py": "# GNU General Public License\nx = 1\n"}
+    repo = make_repo(tmp_path / "shop", files)
+    with prepared(tmp_path, repo) as job:
+        documents = {d.path for d in job.parts[0].corpus.documents}
+        shown = {s.path for s in _seen(job, None) or []}
+    twins = {"shop/part1.py", "pay/copied.py"}
+    assert len(twins & documents) == 1 and shown == documents | twins
+    with prepared(tmp_path, repo, retrieval=False) as job:
+        assert {s.path for s in _seen(job, None) or []} == documents
+
+
 def test_too_few_completions_to_tune_by_are_said_and_no_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,8 +146,32 @@ def test_too_few_completions_to_tune_by_are_said_and_no_failure(
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "0 completions that were taken and 0 that were dismissed" in said and "keep_completions" in said
-    assert main([*words, "--on-top-of", "v1"]) == 1
-    assert "--preferences" in capsys.readouterr().err
+    assert main([*words, "--on-top-of", "v1"]) == 0, "that is about ordinary training"
+    assert "are too few to tune by" in capsys.readouterr().out
+
+
+def test_what_everybodys_adapter_stands_on_is_no_reason_to_refuse_somebodys_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stands on what everybody has, so a setting for all repositories ended each of its trainings."""
+    (tmp_path / "shop").mkdir()
+    shop, data, config = make_repository(tmp_path / "shop"), tmp_path / "data", tmp_path / "homespun.toml"
+    config.write_text('on_top_of = "@org"\n')
+    authors = (people.author_hash(DataDir(data))("a@example.com"),)
+    personal.want(DataDir(data), Wish(user="u1", name="ada", authors=authors, since=1.0))
+    assert main(["train", str(shop), "--for", "ada", "--config", str(config), "--data-dir", str(data)]) == 0
+    assert "too little to train on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("flag", "said"), [("--for", "'': wants no adapter"), ("--commit", "has no commit ''")])
+def test_an_empty_word_is_no_word_left_out(
+    flag: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of `--for "$NOBODY"`, which is empty, everybody's adapter was trained."""
+    (tmp_path / "shop").mkdir()
+    source = make_repository(tmp_path / "shop")
+    assert main(["train", str(source), flag, "", "--data-dir", str(tmp_path / "data")]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_directory_that_is_no_repository_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

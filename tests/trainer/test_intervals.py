@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -52,7 +53,24 @@ def test_no_data_is_refused() -> None:
 def test_with_few_clusters_an_interval_is_as_wide_as_students(clusters: int, t: float) -> None:
     wanted = t / 1.959964 * math.sqrt(clusters / (clusters - 1))
     assert widening(clusters) == pytest.approx(wanted, rel=2e-3)
-    assert widening(1) == 1.0
+
+
+def test_of_one_commit_nothing_can_be_told() -> None:
+    """Its interval was a point, the surest there is: an adapter that was worse at two lines of one commit was surely
+    worse."""
+    one = mean([0.5, 0.7], ["a", "a"])
+    assert (one.value, one.is_known) == (0.6, False)
+    assert one.low < 0 < one.high and surely_above_zero({"go": one}) == []
+    assert one.as_json() == {"value": 0.6, "low": None, "high": None}
+    assert "Infinity" not in json.dumps(one.as_json())
+
+
+def test_commits_without_anything_to_divide_by_are_no_evidence() -> None:
+    """Such as of lines that were right so far: all may be of one commit."""
+    alone = ratio(Share(tops=[1, 0, 0], bottoms=[2, 0, 0]), ["a", "b", "c"])
+    assert alone.value == 0.5 and not alone.is_known
+    taken, dismissed = Share(tops=[1, 0], bottoms=[1, 0]), Share(tops=[0, 3], bottoms=[0, 1])
+    assert not change(taken, dismissed, ["a", "b"]).is_known
 
 
 @pytest.mark.parametrize("clusters", [10, 20])

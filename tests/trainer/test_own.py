@@ -184,7 +184,7 @@ def test_nothing_says_whose_it_is_by_name(tmp_path: Path) -> None:
 
 
 def test_where_nothing_is_live_it_stands_on_the_base_model(files: ModelFiles, tmp_path: Path) -> None:
-    job = make_job(files, tmp_path, corpus(num_tasks=0))
+    job = make_job(files, tmp_path, corpus(num_tasks=0), on_top_of="@org")
     assert own.beneath(job.data, "shop-1", files.digest) is None
     outcome = run(wanted(owned(job)))
     assert registry.load_adapter(outcome.path).on_top_of is None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from homespun_trainer.page import render
 from homespun_trainer.page.markup import Html, join, tag
+from homespun_trainer.page.numbers import metric
 from homespun_trainer.page.plots import Interval, Line, curves, dots, forest
 
 NUMBERS = {"value": -0.125, "low": -0.2, "high": -0.1}
@@ -152,6 +153,15 @@ def test_nothing_is_drawn_outside_the_picture(values: list[tuple[float, float, f
     for element in root.iter():
         for name, most in (("x1", width), ("x2", width), ("cx", width), ("y1", height), ("y2", height), ("cy", height)):
             assert 0 <= float(element.get(name, 0)) <= most
+
+
+def test_an_unknown_interval_is_called_so_and_a_dot_alone_is_drawn() -> None:
+    estimate = {"value": 0.5, "low": None, "high": None}
+    bits = metric("bits_per_byte")
+    assert (bits.interval(estimate, signed=True), bits.tone(estimate)) == ("not known", "")
+    row = Interval(label="arm", value=0.5, low=None, high=None, text="?")
+    root = ElementTree.fromstring(forest("t", [row], zero=True, spell=str))
+    assert len({element.get("x1") for element in root.iter() if element.get("class") == "whisker"}) == 1
 
 
 @given(st.text())

@@ -210,10 +210,10 @@ def test_what_was_forgotten_before_keeps_no_training_from_publishing(tmp_path: P
 
 def test_a_corpus_of_what_was_forgotten_meanwhile_goes_when_the_training_ends(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
-    manifest = Manifest(kind="corpus", format_version=3, fingerprint="c", sources={})
+    manifest = Manifest(kind="corpus", format_version=4, fingerprint="c", sources={})
     with pytest.raises(TrainingInterruptedError), cli._taken_away(data, ["@team", "shop-1"]):
         forgotten.add(data, Forgotten(path="pay.py"))
         with storage.publish_dir(data.corpus("shop-1") / "c", manifest) as folder:
-            (folder / "documents.jsonl").write_text('{"path": "pay.py", "authors": []}\n')
+            (folder / "files.jsonl").write_text('{"path": "pay.py", "is_shown": true, "authors": []}\n')
         raise TrainingInterruptedError
     assert not (data.corpus("shop-1") / "c").exists()

@@ -40,7 +40,7 @@ from homespun_indexer.repository import Repository, at_commit, open_repository
 from homespun_indexer.secrets import redact
 from homespun_indexer.since import commits_after
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_server.database.opening import open_database
+from homespun_server.database.opening import failures_in_one_line, open_database
 from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Engine, EngineRequest, Ids, Tree
 from homespun_server.engine.spelling import Vocabulary
@@ -102,11 +102,11 @@ def _run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
     settings, scope = loaded.settings, loaded.scope(args.repository)
     wanted = scope or loaded.chosen([args.repository])[0]
-    if args.owner and (scope is not None or settings.on_top_of):
+    if args.owner is not None and scope is not None:
         raise ConfigError("--for: somebody's own adapter is of one repository, on top of what everybody has there")
-    if args.preferences and (scope is not None or args.owner or settings.on_top_of):
+    if args.preferences and (scope is not None or args.owner is not None):
         raise ConfigError("--preferences: is about one repository, on top of what everybody has there")
-    wish = personal.wish_of(DataDir(settings.data_root), args.owner) if args.owner else None
+    wish = personal.wish_of(DataDir(settings.data_root), args.owner) if args.owner is not None else None
     configure_logging(settings.log_level, settings.log_format)
     if args.lease is not None:
         work_under(Lease("train", args.lease))
@@ -142,7 +142,7 @@ def train(
     files = resolve_base_model(settings.base_model, settings.fim_family)
     scope = source if isinstance(source, ScopeConfig) else None
     sources = learnt_from(source, data) if isinstance(source, ScopeConfig) else [source]
-    commits = heads.parted(commit) if scope is not None and commit else {}
+    commits = heads.parted(commit) if scope is not None and commit is not None else {}
     repos = [_opened(each, settings, data, progress, commits.get(_id(each)) or commit) for each in sources]
     id, name = _called(repos, scope, wish)
     with (
@@ -179,7 +179,8 @@ def shown(settings: Settings, data: DataDir, repository: str) -> Sequence[Shown]
     """What the server keeps of completions there, with what became of them."""
     store = FeedbackStore(open_database(settings.database_url, data.database))
     try:
-        told = store.told(repository)
+        with failures_in_one_line():
+            told = store.told(repository)
     finally:
         store.close()
     return [
@@ -270,7 +271,7 @@ def _opened(
         is_fetched=commit is None,
         progress=progress,
     )
-    return at_commit(repo, commit) if commit else repo
+    return at_commit(repo, commit) if commit is not None else repo
 
 
 @contextmanager
@@ -363,6 +364,7 @@ def _part(
             retrieve=retrieve,
             report=corpus.report,
             unlearnable=corpus.unlearnable(),
+            shown=corpus.shown() if settings.retrieval else (),
             commits_after=partial(commits_after, repo),
         )
         if settings.demand_weights == "auto" and owner is None:

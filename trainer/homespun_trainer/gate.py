@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from homespun_core.estimates import UNKNOWN
 from homespun_trainer.general import Forgetting
 from homespun_trainer.intervals import Estimate, surely_above_zero
 from homespun_trainer.memory import Memory
@@ -212,4 +213,5 @@ def _bits_text(estimate: Estimate) -> str:
 
 
 def _span(estimate: Estimate) -> str:
-    return f"{estimate.value:+.3f} (95 %: {estimate.low:+.3f} to {estimate.high:+.3f})"
+    interval = f"{estimate.low:+.3f} to {estimate.high:+.3f}" if estimate.is_known else UNKNOWN
+    return f"{estimate.value:+.3f} (95 %: {interval})"

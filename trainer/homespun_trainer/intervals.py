@@ -26,7 +26,7 @@ _INTERVAL_IN_ERRORS = 3.92
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval, which is infinite where nothing can be told: no decision is sure then."""
 
     value: float
     low: float
@@ -37,8 +37,14 @@ class Estimate:
         """Standard error, from the width of the interval."""
         return (self.high - self.low) / _INTERVAL_IN_ERRORS
 
-    def as_json(self) -> dict[str, float]:
-        return {key: round(float(number), 5) for key, number in asdict(self).items()}
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.error)
+
+    def as_json(self) -> dict[str, float | None]:
+        """Ends that aren't known are None."""
+        return {key: round(float(number), 5) if math.isfinite(number) else None for key, number in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +63,7 @@ def ratio(share: Share, clusters: Sequence[Hashable], *, seed: int = 0) -> Estim
     """
     draws, names = _drawing(clusters, seed)
     tops, bottoms = _sums(share, clusters, names)
-    return _estimate(_divided(draws @ tops, draws @ bottoms), tops.sum() / bottoms.sum(), len(names))
+    return _estimate(_divided(draws @ tops, draws @ bottoms), tops.sum() / bottoms.sum(), _num_telling(bottoms))
 
 
 def change(a: Share, b: Share, clusters: Sequence[Hashable], *, seed: int = 0) -> Estimate:
@@ -66,7 +72,7 @@ def change(a: Share, b: Share, clusters: Sequence[Hashable], *, seed: int = 0) -
     sums = [_sums(share, clusters, names) for share in (a, b)]
     (drawn_a, drawn_b) = (_divided(draws @ tops, draws @ bottoms) for tops, bottoms in sums)
     value_a, value_b = (tops.sum() / bottoms.sum() for tops, bottoms in sums)
-    return _estimate(drawn_a - drawn_b, value_a - value_b, len(names))
+    return _estimate(drawn_a - drawn_b, value_a - value_b, min(_num_telling(bottoms) for _, bottoms in sums))
 
 
 def mean(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Estimate:
@@ -143,7 +149,15 @@ def _divided(tops: Numbers, bottoms: Numbers) -> Numbers:
     return np.divide(tops, bottoms, out=np.full_like(tops, np.nan), where=bottoms != 0)
 
 
+def _num_telling(bottoms: Numbers) -> int:
+    """Clusters that there is anything of to divide by: the others say nothing of the ratio."""
+    return int(np.count_nonzero(bottoms))
+
+
 def _estimate(drawn: Numbers, value: float, num_clusters: int) -> Estimate:
+    """Of one cluster nothing can be told: all draws are alike, and a point would be the surest interval of all."""
+    if num_clusters < 2:
+        return Estimate(value=float(value), low=-math.inf, high=math.inf)
     ends, factor = np.nanpercentile(drawn, [_LOW, _HIGH]), widening(num_clusters)
     low, high = value + (ends - value) * factor
     return Estimate(value=float(value), low=float(low), high=float(high))
@@ -151,13 +165,11 @@ def _estimate(drawn: Numbers, value: float, num_clusters: int) -> Estimate:
 
 def widening(num_clusters: int) -> float:
     """Student's t over the normal quantile, for the error that is itself estimated; and sqrt(n / (n - 1)), as draws
-    vary by so much less than the clusters do. Of one cluster nothing can be told, and its interval stays a point.
+    vary by so much less than the clusters do. From two clusters on.
 
     t by the expansion of Cornish and Fisher (Abramowitz and Stegun 26.7.5): 0.1 % too small from four clusters on.
     """
     n = num_clusters - 1
-    if n < 1:
-        return 1.0
     terms = (
         (_Z**3 + _Z) / 4,
         (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96,

@@ -18,7 +18,7 @@ from homespun_core.scopes import is_scope
 from homespun_core.types import Document, EvalTask, ModelFiles, SearchQuery, Snippet, Tokenizer
 from homespun_trainer.examples import Mix, Retrieve
 from homespun_trainer.memory import CountSecrets
-from homespun_trainer.trained_on import Source
+from homespun_trainer.trained_on import File, Source
 
 CommitsAfter = Callable[[str], frozenset[str] | None]
 """A commit -> those of the main line after it; None where it isn't on that."""
@@ -38,6 +38,8 @@ class Corpus:
     """What went into it, what was left out, and why."""
     unlearnable: frozenset[str] = frozenset()
     """Paths that `retrieve` finds and nothing may be learned of."""
+    shown: Sequence[File] = ()
+    """What snippets in prompts of training may be of, documents or not."""
     commits_after: CommitsAfter = lambda commit: None
 
     def learnable_snippets(self, query: SearchQuery) -> Sequence[Snippet]:

@@ -188,8 +188,9 @@ class _Run:
 
 
 def parent_of(job: Job) -> Path | None:
-    """The adapter to train on top of. Raises ModelError when there is none of that name, or it can't be stacked."""
-    if job.beneath is not None:
+    """The adapter to train on top of. Raises ModelError when there is none of that name, or it can't be stacked.
+    Somebody's own is on top of what everybody has, whatever the settings say of everybody's."""
+    if job.beneath is not None or personal.owner_of(job.id) is not None:
         return job.beneath
     name = job.settings.on_top_of
     if not name or name.partition("/")[0] == job.id:  # a setting for all, the one below included

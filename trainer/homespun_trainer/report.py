@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from homespun_core import __version__
+from homespun_core.estimates import spelled
 from homespun_core.types import EvalTask
 from homespun_trainer.control import Control
 from homespun_trainer.evaluate import Arm, Score, Scores
@@ -205,16 +206,11 @@ def _row(summary: Mapping[str, Any], sign: str) -> str:
     exact, similar, bits = (summary[key] for key in ("exact_match", "edit_similarity", "bits_per_byte"))
     return (
         f"{summary['tasks']:>8}"
-        f"  {_estimate(exact, f'{sign}.1%'):>22}  {_estimate(similar, f'{sign}.3f'):>24}"
-        f"  {_estimate(bits, f'{sign}.3f'):>24}"
+        f"  {spelled(exact, f'{sign}.1%'):>22}  {spelled(similar, f'{sign}.3f'):>24}"
+        f"  {spelled(bits, f'{sign}.3f'):>24}"
         + "".join(f"{_value(summary[key], sign + form):>{width}}" for key, form, width in _NARROW)
     )
 
 
 def _value(estimate: Mapping[str, float] | None, form: str) -> str:
     return format(estimate["value"], form) if estimate else "-"
-
-
-def _estimate(estimate: Mapping[str, float], form: str) -> str:
-    value, low, high = (format(estimate[key], form) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"

@@ -1,4 +1,5 @@
-"""What an adapter was trained on, kept beside its weights: so that it can be found again by what must be forgotten."""
+"""What an adapter was trained on, or may have had in prompts, kept beside its weights: so that it can be found again by
+what must be forgotten."""
 
 from __future__ import annotations
 
@@ -6,8 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from homespun_core.types import Document
+from typing import Protocol
 
 NAME = "trained_on.jsonl"
 
@@ -22,8 +22,19 @@ class Source:
     """Hashes that mean something in this data directory only."""
 
 
-def sources_of(repository: str, documents: Iterable[Document]) -> list[Source]:
-    return [Source(repository=repository, path=d.path, blob=d.blob, authors=d.authors) for d in documents]
+class File(Protocol):
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def blob(self) -> str: ...
+
+    @property
+    def authors(self) -> tuple[str, ...]: ...
+
+
+def sources_of(repository: str, files: Iterable[File]) -> list[Source]:
+    return [Source(repository=repository, path=f.path, blob=f.blob, authors=f.authors) for f in files]
 
 
 def write(folder: Path, sources: Iterable[Source]) -> None:

@@ -144,8 +144,9 @@ def _value(score: object) -> float | None:
 
 
 def _estimate(title: str, found: Mapping[str, Any], *, better: int) -> Estimate:
-    value, low, high = (float(found.get(key) or 0.0) for key in ("value", "low", "high"))
-    surely = 0 if low <= 0 <= high else (1 if value > 0 else -1)
+    value = float(found.get("value") or 0.0)
+    low, high = (_value(found.get(end)) for end in ("low", "high"))
+    surely = 0 if low is None or high is None or low <= 0 <= high else (1 if value > 0 else -1)
     tone = {0: "", better: "good", -better: "bad"}[surely]
     return Estimate(label=title, value=value, low=low, high=high, tone=tone)
 

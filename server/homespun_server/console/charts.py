@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from homespun_core.estimates import spelled
+
 WIDTH, HEIGHT = 640.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 12.0, 12.0, 28.0
 _ROW, _LABEL, _NUMBERS = 34.0, 210.0, 170.0
@@ -76,18 +78,18 @@ def line_chart(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval, if that is known."""
 
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     tone: str = ""
     """`good`, `bad` or nothing, where the interval has zero in it."""
 
     @property
     def text(self) -> str:
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return spelled({"value": self.value, "low": self.low, "high": self.high}, "+.3f")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ class Whisker:
     low: float
     value: float
     high: float
+    """Without an interval all three are one place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +117,9 @@ def forest(title: str, estimates: Sequence[Estimate]) -> Forest:
     middle, half = _LABEL + (WIDTH - _LABEL - _NUMBERS) / 2, (WIDTH - _LABEL - _NUMBERS) / 2 - 8
     rows = []
     for number, one in enumerate(estimates):
-        reach = max(abs(one.low), abs(one.high), abs(one.value)) or 1.0
-        low, value, high = (round(middle + half * v / reach, 1) for v in (one.low, one.value, one.high))
+        ends = [one.value if end is None else end for end in (one.low, one.high)]
+        reach = max(map(abs, (*ends, one.value))) or 1.0
+        low, value, high = (round(middle + half * v / reach, 1) for v in (ends[0], one.value, ends[1]))
         rows.append(Whisker(estimate=one, y=_ROW * (number + 0.5), low=low, value=value, high=high))
     said = "; ".join(f"{one.label}: {one.text}" for one in estimates)
     return Forest(title=title, said=said, rows=rows, zero=middle, width=WIDTH, height=_ROW * len(estimates))

@@ -73,6 +73,18 @@ def _damaged(verdict: str) -> str:
     )
 
 
+@contextmanager
+def failures_in_one_line() -> Iterator[None]:
+    """For a command. Raises StorageError where a database that was opened fails: another process holds it for long, the
+    network is away, the disk is full."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StorageError(
+            f"the database fails ({type(error).__name__}); nothing is half done, run the same command again"
+        ) from error
+
+
 def refuse_damaged(engine: Engine) -> None:
     """Raises StorageError where a page of SQLite's file is damaged: a server must not go on writing into it, or decide
     by it who may read what."""

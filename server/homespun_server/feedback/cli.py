@@ -10,21 +10,22 @@ from dataclasses import asdict
 from typing import Any
 
 from homespun_core import storage
-from homespun_core.config import SERVE, add_flags, settings_from_args
+from homespun_core.config import SERVE, Settings, add_flags, settings_from_args
 from homespun_core.errors import ConfigError, StorageError
 from homespun_core.paths import DataDir
 from homespun_server.console import usage
 from homespun_server.console.usage import Cell
-from homespun_server.database.opening import open_database
+from homespun_server.database.opening import failures_in_one_line, open_database
 from homespun_server.feedback.filter import words
 from homespun_server.feedback.filter.examples import examples
 from homespun_server.feedback.filter.publishing import load, load_report, publish
-from homespun_server.feedback.filter.training import train
+from homespun_server.feedback.filter.training import MOST_SHOWN, train
 from homespun_server.feedback.store import FeedbackStore, days_ago
 from homespun_server.feedback.summary import Summary
 from homespun_server.feedback.sums import whole_days_ago
 
 _DAYS = 7.0
+_MOST_DAYS = 36_500.0
 _GROUPS: Mapping[str, Callable[[Cell], str | None]] = {
     "language": lambda cell: cell.language,
     "adapter": lambda cell: cell.adapter or "base model",
@@ -43,9 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--days",
-        type=float,
+        type=_days,
         metavar="X",
-        help="how far to look back (default: 7; to train, all there is)",
+        help="how far to look back (default: 7; to train, all there is; that takes the newest"
+        f" {MOST_SHOWN:,} completions that were shown, at most)",
     )
     parser.add_argument("--forget", metavar="USER", help="delete all that is known of a user's completions instead")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
@@ -57,8 +59,25 @@ def run(args: argparse.Namespace) -> int:
     data = DataDir(settings.data_root)
     if args.forget is not None and args.action != "show":
         raise ConfigError(f"--forget: doesn't go with {args.action}; run `homespun feedback --forget USER` by itself")
+    if args.forget is not None and not args.forget.strip():
+        raise ConfigError(f"--forget {args.forget!r}: names nobody")
     if args.action == "explain":
         return _explain(data, is_json=args.json)
+    with failures_in_one_line():
+        return _done(args, settings, data)
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0.0
+    if not 0 < days <= _MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days above 0")
+    return days
+
+
+def _done(args: argparse.Namespace, settings: Settings, data: DataDir) -> int:
     engine = open_database(settings.database_url, data.database)
     store = FeedbackStore(engine)
     try:
@@ -80,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 def _train(store: FeedbackStore, data: DataDir, since: float, *, is_json: bool) -> int:
     version = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     with storage.locked(data.locks / "filter", "`homespun feedback train`"):
-        filter, report = train(examples(store.remembered(since)), version)
+        filter, report = train(examples(store.remembered(since, MOST_SHOWN)), version)
         publish(data.filters, filter, report)
     print(json.dumps(asdict(report), indent=1) if is_json else words.reported(report))
     return 0

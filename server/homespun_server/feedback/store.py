@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, exists, insert, select, update
 
 from homespun_core.outcomes import Outcome
 from homespun_server.database.conflicts import again_after_conflict
@@ -23,6 +23,8 @@ from homespun_server.feedback.tallies import Arm
 _DAY_S = 86_400.0
 _UNCOUNTED: EventKind = "dismissed"
 """Of no use to sums and outcomes: without it, both are as they were."""
+_STREAMED = {"yield_per": 10_000}
+"""Rows at a time: PostgreSQL's driver holds all of an answer otherwise."""
 _LATE_S = 7 * _DAY_S
 """So much later a client that was without a network may tell that something was dismissed."""
 
@@ -59,11 +61,19 @@ class FeedbackStore:
                 wanted &= completions.c.id.in_(select(kept_completions.c.completion))
             return [_outcome(row, told) for row, told in _read(connection, wanted)]
 
-    def remembered(self, since: float) -> Sequence[tuple[Outcome, Mapping[str, float]]]:
-        """The same of all repositories, with the features of each."""
+    def remembered(self, since: float, most: int) -> Iterator[tuple[Outcome, Mapping[str, float]]]:
+        """Of all repositories the newest that were shown, so many at most, by time, with the features of each: read as
+        they are asked for."""
+        told = events.alias()
+        is_shown = exists().where((told.c.completion == completions.c.id) & told.c.kind.in_(("shown", "accepted")))
         with self._engine.connect() as connection:
-            found = _read(connection, _settled(connection, since), completions.c.features)
-            return [(_outcome(row, told), row.features) for row, told in found]
+            unhurried(connection)
+            wanted = _settled(connection, since) & is_shown
+            newest = select(completions.c.time).where(wanted).order_by(completions.c.time.desc())
+            first = connection.execute(newest.offset(most - 1).limit(1)).scalar()
+            wanted = wanted if first is None else wanted & (completions.c.time >= first)
+            for row, said in _read(connection, wanted, completions.c.features):
+                yield _outcome(row, said), row.features
 
     def by_adapter(
         self, adapters: Collection[str | None], repositories: Collection[str], since: float, until: float | None = None
@@ -215,10 +225,11 @@ def _read(
 ) -> Iterator[tuple[Row[Any], Mapping[EventKind, int]]]:
     """Completions by time, each with what was told of it."""
     told: dict[str, dict[EventKind, int]] = {}
-    for event in connection.execute(select(events).join(completions).where(wanted)):
+    for event in connection.execute(select(events).join(completions).where(wanted), execution_options=_STREAMED):
         told.setdefault(event.completion, {})[event.kind] = event.characters
     columns = [completions.c.id, *(completions.c[name] for name in _SAME), *more]
-    for row in connection.execute(select(*columns).where(wanted).order_by(completions.c.time, completions.c.id)):
+    by_time = select(*columns).where(wanted).order_by(completions.c.time, completions.c.id)
+    for row in connection.execute(by_time, execution_options=_STREAMED):
         yield row, told.get(row.id, {})
 
 

@@ -3,10 +3,25 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, false
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 from homespun_server.database.schema import metadata
 
+_TRIED = text("prompt_version IS NOT NULL")
 completions = Table(
     "completions",
     metadata,
@@ -25,6 +40,7 @@ completions = Table(
     Column("editor", String(64)),
     Column("prompt_version", String(64)),
     Index("ix_completions_repository_time", "repository", "time"),
+    Index("ix_completions_prompt_version_time", "prompt_version", "time", sqlite_where=_TRIED, postgresql_where=_TRIED),
 )
 events = Table(
     "events",

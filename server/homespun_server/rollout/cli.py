@@ -10,6 +10,7 @@ from typing import Any
 from homespun_core.config import ADAPTERS, add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_core.prompt_versions import PROMPT_TABLE
+from homespun_server.database.opening import failures_in_one_line
 from homespun_server.feedback.tallies import Arm
 from homespun_server.rollout.decision import Verdict
 from homespun_server.rollout.prompts import Trial
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     trial = Trial(loaded.prompts)
     store = store_of(DataDir(loaded.settings.data_root), loaded.settings) if trial.tried else None
     try:
-        found = store.by_prompt([trial.mark(name) for name in trial.names]) if store else {}
+        with failures_in_one_line():
+            found = store.by_prompt([trial.mark(name) for name in trial.names]) if store else {}
     finally:
         if store is not None:
             store.close()

@@ -13,7 +13,7 @@ from homespun_core import registry
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.registry import Event
-from homespun_server.database.opening import open_database
+from homespun_server.database.opening import failures_in_one_line, open_database
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.feedback.tallies import Arm, p95_ms, total
 from homespun_server.rollout import state as states
@@ -30,7 +30,8 @@ def describe(data: DataDir, repos: Sequence[str], settings: Settings) -> dict[st
     """By repository, as JSON values. Only reads."""
     store = store_of(data, settings)
     try:
-        return {repo: rollout_of(data.adapters(repo), store, settings) for repo in repos}
+        with failures_in_one_line():
+            return {repo: rollout_of(data.adapters(repo), store, settings) for repo in repos}
     finally:
         if store is not None:
             store.close()

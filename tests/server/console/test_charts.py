@@ -43,6 +43,11 @@ def test_an_interval_lies_around_zero_in_the_middle(value: float) -> None:
     assert (row.low < plot.zero) == (value - 1 < 0) and (row.high > plot.zero) == (value + 1 > 0)
 
 
+def test_an_unknown_interval_is_called_so_and_not_drawn() -> None:
+    (row,) = forest("t", [Estimate(label="bits", value=2.0, low=None, high=None)]).rows
+    assert row.low == row.value == row.high and row.estimate.text == "+2.000 [not known]"
+
+
 def test_the_loss_of_a_training_is_drawn_with_that_of_held_out_files() -> None:
     training = {
         "steps": 4,

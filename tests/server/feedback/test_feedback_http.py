@@ -133,4 +133,29 @@ def test_feedback_says_what_was_hidden_beside_what_was_kept(tmp_path: Path, caps
     assert lines[1].split() == ["all", "4", "50%", "1", "1", "(100%)", "5.00"]
     assert "would have hidden 25% more" in lines[-1]
     assert main(["feedback", "train", "--forget", "ann", "--data-dir", str(tmp_path)]) == 1
-    assert "--forget" in capsys.readouterr().err
+    assert main(["feedback", "--forget", " ", "--data-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("homespun: --forget") == 2
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "-1", "0", "1e300", "week"])
+def test_days_that_make_no_sense_are_wrong_usage(days: str, tmp_path: Path) -> None:
+    """`nan` and `inf` were tracebacks."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["feedback", "--days", days, "--data-dir", str(tmp_path)])
+    assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize("words", [["feedback"], ["feedback", "train"], ["feedback", "--forget", "ann"], ["prompts"]])
+def test_a_database_that_fails_under_a_command_is_one_line(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = open_database("", tmp_path / "homespun.db")
+    with database.begin() as connection:
+        for table in ("usage_days", "kept_completions", "events", "completions"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+    database.dispose()
+    config = tmp_path / "homespun.toml"
+    config.write_text('[[prompt]]\nname = "five"\nsnippet_count = 5\n')
+    assert main([*words, "--config", str(config), "--data-dir", str(tmp_path)]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("homespun:")]
+    assert "the database fails (OperationalError)" in line

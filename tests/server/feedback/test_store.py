@@ -57,6 +57,16 @@ def test_an_outcome_says_which_prompt_it_had_and_older_ones_had_none(store: Feed
     assert [o.prompt_version for o in store.outcomes(None, 0)] == [None, "0a1b/five", "9c9c/five"]
 
 
+def test_to_learn_from_the_newest_that_were_shown_are_read_and_no_more(store: FeedbackStore) -> None:
+    store.write([fact(f"c{n}", at=float(n)) for n in range(8)])
+    store.write([told(f"c{n}", "accepted" if n % 4 else "shown") for n in (0, 2, 3, 4, 6)] + [told("c7", "dismissed")])
+    for most, wanted in ((2, ["c4", "c6"]), (5, ["c0", "c2", "c3", "c4", "c6"]), (9, ["c0", "c2", "c3", "c4", "c6"])):
+        found = list(store.remembered(0.0, most))
+        assert [outcome.completion for outcome, _ in found] == wanted
+        assert all(outcome.is_shown and features == {"mean_logprob": -0.5} for outcome, features in found)
+    assert [outcome.completion for outcome, _ in store.remembered(4.0, 9)] == ["c4", "c6"]
+
+
 def test_a_completion_and_its_events_are_one_outcome(store: FeedbackStore) -> None:
     store.write([fact("a"), told("a", "shown", 0), told("a", "accepted", 12), told("a", "kept", 7)])
     (outcome,) = store.outcomes("shop", 0)

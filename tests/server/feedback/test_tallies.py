@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from typing import get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from homespun_core.outcomes import Outcome
 from homespun_server.feedback.facts import CompletionFact, Event, EventKind, Fact
@@ -66,6 +67,31 @@ def test_arms_are_those_of_the_outcomes(store: FeedbackStore) -> None:
     every = store.outcomes(None, 0.0)
     assert found.keys() == {"0a/plain", "0a/five"}
     assert alike(found.values()) == alike(arm(o for o in every if o.prompt_version == mark) for mark in found)
+
+
+def test_the_outcomes_of_a_trial_are_read_without_those_of_others(database: Engine) -> None:
+    """`homespun prompts` went through every completion there was."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(connection: object, cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        asked.append((statement, parameters))
+
+    others = [replace(f, prompt_version=None) for f in facts(random.Random(3), 600) if isinstance(f, CompletionFact)]
+    store = FeedbackStore(database)
+    store.write([*others, *(replace(f, id=f"tried {f.id}", prompt_version="0a/five") for f in others[:20])])
+    event.listen(database, "before_cursor_execute", note)
+    store.by_prompt(["0a/plain", "0a/five"])
+    event.remove(database, "before_cursor_execute", note)
+    of_completions = [(statement, values) for statement, values in asked if "prompt_version" in statement]
+    assert len(of_completions) == 2
+    with database.connect() as connection:
+        is_postgresql = connection.dialect.name == "postgresql"
+        if is_postgresql:
+            connection.exec_driver_sql("ANALYZE completions")
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # of so few, none is as fast
+        for statement, values in of_completions:
+            how = connection.exec_driver_sql(f"EXPLAIN {'' if is_postgresql else 'QUERY PLAN '}{statement}", values)
+            assert "ix_completions_prompt_version_time" in "\n".join(map(str, how))
 
 
 def test_whoever_does_not_say_who_they_are_counts_for_no_arm(store: FeedbackStore) -> None:

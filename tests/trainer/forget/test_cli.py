@@ -144,9 +144,9 @@ def test_killed_at_any_call_it_has_not_begun_or_others_go_on_with_it(data: DataD
     for folder in (data.training_run(id), data.evaluations(id)):
         folder.mkdir(parents=True)
         (folder / "state.json").write_text("{}")
-    corpus = Manifest(kind="corpus", format_version=3, fingerprint="c", sources={"repository": str(shop)})
+    corpus = Manifest(kind="corpus", format_version=4, fingerprint="c", sources={"repository": str(shop)})
     with storage.publish_dir(data.corpus(id) / "c", corpus) as folder:
-        (folder / "documents.jsonl").write_text('{"path": "pay.py", "authors": []}\n')
+        (folder / "files.jsonl").write_text('{"path": "pay.py", "is_shown": true, "authors": []}\n')
     storage.set_current(data.corpus(id), "c")
     for at in itertools.count(1):
         copy, dying = DataDir(tmp_path / str(at)), Dying(at)
@@ -264,7 +264,35 @@ def test_the_list_shows_requests_and_undo_takes_one_back(
     assert run(data, "--undo", "1") == 1
 
 
-@pytest.mark.parametrize("words", [[], ["--author", "ada"], ["--path", "/"]])
+def test_a_misspelt_repository_is_not_said_to_be_forgotten(
+    data: DataDir, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, f"{shop}p", "--yes", "--no-train") == 1
+    assert "not a git repository, and nothing was ever made of it here" in capsys.readouterr().err
+    assert forgotten.load(data) == ()
+    shutil.rmtree(shop)  # what is gone is known by its adapters
+    assert run(data, str(shop), "--yes", "--no-train") == 0
+    assert registry.versions(data.adapters(repo_id(str(shop)))) == []
+
+
+def test_a_path_counts_from_the_root_however_it_is_begun(data: DataDir, shop: Path) -> None:
+    """`./pay.py` was said to be forgotten, and matched nothing."""
+    assert run(data, str(shop), "--path", "./pay.py ", "--yes", "--no-train") == 0
+    (request,) = forgotten.load(data)
+    assert request.path == "pay.py" and registry.live(data.adapters(repo_id(str(shop)))) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--author", "ada"],
+        *(
+            ["--path", path]
+            for path in ("/", "", "./", "src//", "!pay.py", "../pay.py", "src//pay.py", "src/./pay.py", "/etc/passwd")
+        ),
+    ],
+)
 def test_a_wish_that_names_nothing_is_one_line(
     data: DataDir, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -33,11 +34,12 @@ def publish(data: DataDir, version: str, *documents: Document, live: bool = Fals
     return path
 
 
-def corpus(data: DataDir, name: str, text: str) -> Path:
+def corpus(data: DataDir, name: str, path_in_it: str, *, is_shown: bool = True) -> Path:
     path = data.corpus(REPO) / name
-    manifest = Manifest(kind="corpus", format_version=3, fingerprint=name, sources={"repository": "/code/shop"})
+    manifest = Manifest(kind="corpus", format_version=4, fingerprint=name, sources={"repository": "/code/shop"})
     with storage.publish_dir(path, manifest) as folder:
-        (folder / "documents.jsonl").write_text(text)
+        row = {"path": path_in_it, "is_shown": is_shown, "authors": []}
+        (folder / "files.jsonl").write_text(json.dumps(row) + "\n")
     storage.set_current(path.parent, name)
     return path
 
@@ -99,8 +101,8 @@ def test_an_adapter_on_top_of_one_that_saw_it_goes_with_it(data: DataDir, says: 
 
 
 def test_corpora_and_the_unfinished_run_go_too(data: DataDir) -> None:
-    kept = corpus(data, "a", '{"path": "a.py", "authors": []}\n')
-    gone = corpus(data, "b", '{"path": "pay.py", "authors": []}\n')
+    kept = corpus(data, "a", "a.py")
+    gone = corpus(data, "b", "pay.py")
     run = data.training_run(REPO)
     run.mkdir(parents=True)
     (effect,) = found(data)
@@ -110,17 +112,28 @@ def test_corpora_and_the_unfinished_run_go_too(data: DataDir) -> None:
 
 
 def test_a_run_whose_corpus_saw_nothing_of_it_goes_on(data: DataDir) -> None:
-    corpus(data, "a", '{"path": "a.py", "authors": []}\n')
+    corpus(data, "a", "a.py")
     data.training_run(REPO).mkdir(parents=True)
     assert found(data) == []
     shutil.rmtree(data.corpus(REPO))
     assert [e.run for e in found(data)] == [data.training_run(REPO)]
 
 
+def test_what_no_prompt_could_show_is_not_in_a_corpus(data: DataDir) -> None:
+    corpus(data, "a", "pay.py", is_shown=False)
+    assert found(data) == []
+
+
+def test_a_corpus_of_before_they_said_so_may_show_anything(data: DataDir) -> None:
+    path = corpus(data, "a", "a.py")
+    (path / "files.jsonl").write_text('{"path": "a.py", "authors": []}\n')
+    assert [e.corpora for e in found(data)] == [(path,)]
+
+
 def test_a_running_training_keeps_what_it_works_with_and_no_adapter_in_service(data: DataDir) -> None:
     """It may go on for hours. The adapter was served until it ended."""
     path = publish(data, "1", document("pay.py"), live=True)
-    seen, run = corpus(data, "a", '{"path": "pay.py", "authors": []}\n'), data.training_run(REPO)
+    seen, run = corpus(data, "a", "pay.py"), data.training_run(REPO)
     run.mkdir(parents=True)
     (effect,) = found(data)
     with (

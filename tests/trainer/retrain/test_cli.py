@@ -108,6 +108,15 @@ def test_a_look_takes_away_what_is_to_be_forgotten_and_a_dry_one_does_not(words:
     assert registry.live(adapters) is None and registry.versions(adapters) == []
 
 
+@pytest.mark.parametrize("words", [["retrain"], ["eval", "."]])
+def test_a_page_that_could_not_be_written_is_refused_before_anything_is_measured(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*words, "--report", str(tmp_path)])
+    assert exit_.value.code == 2 and "is a directory; name a file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("setting", ["--retrain-schedule=daily", "--retrain-window=9-5", "--retrain-timezone=Mars"])
 def test_a_setting_that_makes_no_sense_is_one_line(
     setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

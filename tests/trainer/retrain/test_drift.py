@@ -25,6 +25,8 @@ def adapter(report: dict[str, object]) -> Adapter:
 
 JUDGED = adapter({"arms": {"adapter+retrieval": {"all": {"bits_per_byte": {"value": 1.2}}}}})
 
+SURE = adapter({"arms": {"adapter+retrieval": {"all": {"bits_per_byte": {"value": 0.5}}}}})
+
 
 def task(commit: int) -> EvalTask:
     return EvalTask(
@@ -69,6 +71,13 @@ def test_bits_are_counted_as_the_gate_counts_them() -> None:
     assert (score.places, score.adapter, score.head, score.baseline) == (3, "v1", "h", 1.2)
     assert score.bits_per_byte == pytest.approx((score.bytes + 3) / score.bytes)
     assert score.low == pytest.approx(score.bits_per_byte) and not score.is_alarm
+
+
+def test_one_commit_raises_no_alarm_however_unlikely_it_is() -> None:
+    """Its interval was a point, so whatever was pushed first could say that the adapter had drifted."""
+    one, several = (measured([task(n % commits) for n in range(12)], SURE) for commits in (1, 3))
+    assert one.drift_percent == several.drift_percent and (one.drift_percent or 0) > 3
+    assert (one.low, one.is_alarm, several.is_alarm) == (None, False, True)
 
 
 @pytest.mark.parametrize("middle", ["load()", "load(", "[", "rows = [ ", "{"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,11 +13,12 @@ import pytest
 
 from homespun_core import acceptance, registry, storage
 from homespun_core.children import StopRequest
+from homespun_core.cli import BUSY
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir
 from homespun_core.registry import Adapter
-from homespun_core.retraining import read_ledger
+from homespun_core.retraining import Ledger, read_ledger, write_ledger
 from homespun_trainer.retrain import loop
 from homespun_trainer.retrain.drift import FreshPlace
 from homespun_trainer.retrain.policy import Action, Decision, Rules, rules_of
@@ -299,6 +301,37 @@ def test_what_cannot_be_read_is_one_line_and_the_others_are_trained(
     assert loop.once([first, scene.subject], RULES, scene.train, measures=True, is_dry=False) == 1
     assert scene.trained == ["a"]
     assert capsys.readouterr().err == "homespun: https://git.example.com/x: can't be read\n"
+
+
+def test_what_another_process_was_faster_to_train_is_no_failure(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two that watch the same repository looked at the same time: one of them noted a failure, and that nothing was
+    under way, so that the other's run would not have gone on after a kill -9."""
+    scene.status = BUSY
+    assert loop.once([scene.subject], RULES, scene.train, measures=True, is_dry=False) == 0
+    assert "another process is at it" in capsys.readouterr().out
+    ledger = read_ledger(scene.data.retraining("shop-1"))
+    assert ledger.failures == 0 and ledger.running is not None and ledger.running.commit == "a"
+
+
+def test_a_run_that_cannot_be_noted_ends_no_watch(
+    scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was full for a minute, and nothing was trained any more."""
+    full = OSError(errno.ENOSPC, "No space left on device", "ledger.json")
+    at = "homespun_trainer.retrain.subject.write_ledger"
+
+    def cannot(*_: object) -> None:
+        raise full
+
+    def write_nothing_that_runs(folder: Path, ledger: Ledger) -> None:
+        (write_ledger if ledger.running is None else cannot)(folder, ledger)
+
+    monkeypatch.setattr(at, write_nothing_that_runs)
+    loop.watch([scene.subject], RULES, scene.train, Waits(lambda: monkeypatch.setattr(at, write_ledger)))
+    assert scene.trained == ["a"]
+    assert "ledger.json: the disk is full" in capsys.readouterr().err
 
 
 class Waits(StopRequest):

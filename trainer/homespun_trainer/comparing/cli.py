@@ -118,21 +118,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--places", metavar="N", type=_count, help="places to ask for (default: eval_tasks); 1000 tell two points apart"
     )
-    parser.add_argument("--report", metavar="FILE", type=Path, help="where the page goes (default: the data directory)")
+    parser.add_argument(
+        "--report", metavar="FILE", type=page.file, help="where the page goes (default: the data directory)"
+    )
     add_flags(parser, (EVAL, INDEX))
 
 
 def run(args: argparse.Namespace) -> int:
     loaded = settings_from_args(args)
     settings, scope = loaded.settings, loaded.scope(args.repository)
-    if scope is not None and (args.owner or args.report):
-        raise ConfigError(
-            f"{'--for' if args.owner else '--report'}: {scope.name} is {len(scope.repositories)} repositories; name one"
-        )
+    if scope is not None and (args.owner is not None or args.report):
+        flag = "--report" if args.owner is None else "--for"
+        raise ConfigError(f"{flag}: {scope.name} is {len(scope.repositories)} repositories; name one")
     configure_logging(settings.log_level, settings.log_format)
     wanted = Wanted(
         adapter=adapters.of_scope(scope, args.adapter) if scope else args.adapter,
-        wish=personal.wish_of(DataDir(settings.data_root), args.owner) if args.owner else None,
+        wish=personal.wish_of(DataDir(settings.data_root), args.owner) if args.owner is not None else None,
         other=args.other,
         since=args.since,
         places=args.places,

@@ -6,10 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_core import personal
+from homespun_core.cli import is_confirmed
 from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settings_from_args
 from homespun_core.errors import ConfigError, HomespunError, StorageError, TooLittleCode
 from homespun_core.logs import configure_logging
@@ -35,12 +37,12 @@ examples:
   homespun forget --undo 2                                     learn number 2 again, at the next training
 
 What it does, at once: remembers the request, so that every later corpus leaves these files out; takes adapters that
-were trained on any of them out of service and deletes them, with corpora, evaluations, unfinished training runs and
-completions that the server kept (keep_completions; with --author all of the repository, since none of them says who
-wrote what); trains anew without them. A training that goes on meanwhile publishes nothing of it. Deleting adapters
-can't be undone; --undo only lets later training use the files again. Pages that you wrote elsewhere (homespun eval
---report) are yours. If it is killed, or a training is in the way, `homespun retrain` or the server's next start goes
-on.
+were trained on any of them, or may have had snippets of them in prompts, out of service and deletes them, with corpora,
+evaluations, unfinished training runs and completions that the server kept (keep_completions; with --author all of the
+repository, since none of them says who wrote what); trains anew without them. A training that goes on meanwhile
+publishes nothing of it. Deleting adapters can't be undone; --undo only lets later training use the files again. Pages
+that you wrote elsewhere (homespun eval --report) are yours. If it is killed, or a training is in the way,
+`homespun retrain` or the server's next start goes on.
 
 --author leaves out every file that the person ever changed (by e-mail address, renames followed), not only their
 lines: what others wrote in these files is left out as well. Lines that moved from there to other files can't be found,
@@ -70,8 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--path", metavar="GLOB", help="only files that match, as in .gitignore")
     parser.add_argument("--author", metavar="EMAIL", help="only files that this person changed")
-    parser.add_argument("--list", action="store_true", help="show what is left out, and do nothing")
-    parser.add_argument("--undo", metavar="N", type=int, help="take request N of the list back")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="show what is left out, and do nothing")
+    instead.add_argument("--undo", metavar="N", type=int, help="take request N of the list back")
     parser.add_argument("--yes", action="store_true", help="don't ask")
     parser.add_argument("--no-train", action="store_true", help="don't train anew; `homespun train` does later")
     add_flags(parser, (TRAIN, INDEX))
@@ -149,16 +152,40 @@ def wish_of(args: argparse.Namespace, loaded: LoadedSettings, data: DataDir) -> 
         raise ConfigError("nothing to forget: name a REPO, --path or --author; `homespun forget --help` has examples")
     if args.author is not None and "@" not in args.author:
         raise ConfigError(f"--author {args.author}: not an e-mail address; `git log --format=%ae` shows them")
-    if args.path is not None and not args.path.strip("/! "):
-        raise ConfigError(f"--path {args.path!r}: matches nothing; give a pattern as in .gitignore, such as 'src/**'")
     repository = loaded.chosen([args.repository])[0] if args.repository else None
+    if repository is not None and repository not in loaded.repositories:
+        _refuse_unknown(repository.source, data)
     request = Forgotten(
         repository=_id_of(repository.source) if repository else None,
         name=(repository.name or hide_credentials(repository.source)) if repository else None,
-        path=args.path,
+        path=pattern_of(args.path) if args.path is not None else None,
         author=author_hash(data)(args.author) if args.author else None,
     )
     return Wish(request=request, repository=repository)
+
+
+def _refuse_unknown(source: str, data: DataDir) -> None:
+    """Raises ConfigError of a misspelt directory: it would be said to be forgotten. One that is gone is known by what
+    was made of it."""
+    if is_remote(source) or _id_of(source) in known_repositories(data):
+        return
+    place = Path(repo_identity_on_disk(source))
+    if not (place / ".git").exists() and not (place / "HEAD").is_file():
+        raise ConfigError(f"{source!r}: not a git repository, and nothing was ever made of it here")
+
+
+def pattern_of(path: str) -> str:
+    """As it is remembered. Raises ConfigError where nothing in a repository could match: it would be said to be
+    forgotten."""
+    pattern = path.strip().removeprefix("./")
+    names = pattern.removeprefix("/").removesuffix("/").split("/")
+    is_elsewhere = pattern.startswith("/") and Path(pattern).is_file()
+    if pattern.startswith("!") or {"", ".", ".."} & set(names) or is_elsewhere:
+        raise ConfigError(
+            f"--path {path!r}: matches nothing; give a pattern as in .gitignore, such as 'src/**', that counts from the"
+            " root of the repository"
+        )
+    return pattern
 
 
 def _id_of(source: str) -> str:
@@ -196,7 +223,7 @@ def _is_confirmed() -> bool:
     if not sys.stdin.isatty():
         print("homespun: nothing was changed; add --yes where there is no terminal to ask on", file=sys.stderr)
         return False
-    return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+    return is_confirmed("Go on?")
 
 
 def _train_anew(wish: Wish, found: Sequence[Effect], loaded: LoadedSettings) -> int:

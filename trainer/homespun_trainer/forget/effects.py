@@ -36,7 +36,7 @@ class Effect:
     repository: str
     """Id in the data directory, of either."""
     adapters: tuple[Path, ...]
-    """Versions that were trained on it, or don't say what they were trained on."""
+    """Versions that were trained on it, or may have had it in prompts, or don't say."""
     is_live: bool
     """Whether one of them is in service."""
     corpora: tuple[Path, ...]
@@ -103,8 +103,10 @@ def _is_on_others(path: Path) -> bool:
 
 
 def _corpus_holds(path: Path, wanted: Wanted) -> bool:
+    """Or whether what is trained with it may have snippets of that in prompts."""
     try:
-        return any(wanted.covers(row["path"], row["authors"]) for row in _rows(path / "documents.jsonl"))
+        rows = _rows(path / "files.jsonl")
+        return any(row["is_shown"] and wanted.covers(row["path"], row["authors"]) for row in rows)
     except (OSError, ValueError, KeyError, TypeError):
         return True
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from homespun_core.estimates import UNKNOWN
+
+Estimate = Mapping[str, float | None]
+"""As reports have it."""
+
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -16,18 +21,22 @@ class Metric:
     """A format specification; one in per cent says points where differences are spelled."""
     is_more_better: bool = True
 
-    def value(self, estimate: Mapping[str, float], *, signed: bool = False) -> str:
-        return spelled(estimate["value"], self.form, signed=signed)
+    def value(self, estimate: Estimate, *, signed: bool = False) -> str:
+        value = estimate["value"]
+        return UNKNOWN if value is None else spelled(value, self.form, signed=signed)
 
-    def interval(self, estimate: Mapping[str, float], *, signed: bool = False) -> str:
-        low, high = (spelled(estimate[end], self.form, signed=signed) for end in ("low", "high"))
-        return f"{low} … {high}"
+    def interval(self, estimate: Estimate, *, signed: bool = False) -> str:
+        low, high = estimate["low"], estimate["high"]
+        if low is None or high is None:
+            return UNKNOWN
+        return " … ".join(spelled(end, self.form, signed=signed) for end in (low, high))
 
-    def tone(self, estimate: Mapping[str, float]) -> str:
+    def tone(self, estimate: Estimate) -> str:
         """`good` or `bad` where the interval lies on one side of zero."""
-        if estimate["low"] <= 0 <= estimate["high"]:
+        low, high = estimate["low"], estimate["high"]
+        if low is None or high is None or low <= 0 <= high:
             return ""
-        return "good" if (estimate["low"] > 0) == self.is_more_better else "bad"
+        return "good" if (low > 0) == self.is_more_better else "bad"
 
 
 METRICS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,14 @@ from homespun_trainer.page.style import STYLE
 
 PAGE = "report.html"
 Facts = Mapping[str, Any]
+
+
+def file(text: str) -> Path:
+    """Where a page is to go, as an argument of a command: hours later it couldn't be written to a directory."""
+    path = Path(text).expanduser()
+    if not text.strip() or text.endswith("/") or path.is_dir():
+        raise ArgumentTypeError(f"{text!r} is a directory; name a file, such as {path / PAGE}")
+    return path
 
 
 def write(folder: Path, repository: str, facts: Facts) -> Path:

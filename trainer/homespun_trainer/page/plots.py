@@ -24,8 +24,9 @@ class Interval:
 
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    """None where they aren't known: there is a dot alone then."""
     text: str
     tone: str = ""
     """`good`, `bad` or nothing."""
@@ -40,7 +41,7 @@ class Line:
 
 def forest(title: str, rows: Sequence[Interval], *, zero: bool, spell: Callable[[float], str]) -> Html:
     """Values with their intervals on one axis; `zero`: the axis has a line at zero, which it then always shows."""
-    ends = [x for row in rows for x in (row.low, row.high)] + ([0.0] if zero else [])
+    ends = [x for row in rows for x in _span(row)] + ([0.0] if zero else [])
     axis = _Axis.around(ends, _room(row.label for row in rows), _WIDTH - _VALUE)
     bottom = _ROW * len(rows) + 8
     parts = [
@@ -141,7 +142,7 @@ def _rule(x: float, bottom: float, kind: str) -> Html:
 
 
 def _interval(row: Interval, axis: _Axis, y: float) -> Html:
-    low, value, high = (axis.place(v) for v in (row.low, row.value, row.high))
+    value, (low, high) = axis.place(row.value), map(axis.place, _span(row))
     return tag(
         "g",
         tag("text", row.label, x=0.0, y=y + 4, class_="label"),
@@ -151,6 +152,10 @@ def _interval(row: Interval, axis: _Axis, y: float) -> Html:
         tag("text", row.text, x=_WIDTH, y=y + 4, class_="number", text_anchor="end"),
         class_=row.tone or None,
     )
+
+
+def _span(row: Interval) -> tuple[float, float]:
+    return (row.value, row.value) if row.low is None or row.high is None else (row.low, row.high)
 
 
 def _line(line: Line, x: _Axis, y: _Axis, number: int) -> Html:

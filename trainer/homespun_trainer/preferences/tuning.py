@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from homespun_core import storage
 from homespun_core.errors import ModelError, TooLittleCode
+from homespun_core.estimates import spelled
 from homespun_core.types import Progress
 from homespun_trainer import page, report
 from homespun_trainer.canaries import CanaryStream, make_canaries, planted
@@ -87,7 +88,7 @@ def tune_by_preference(
         "training": training | {f"completions {name}": number for name, number in about.items()},
         "preferences": {
             **about,
-            "margin": asdict(margin),
+            "margin": margin.as_json(),
             "below": [parent.parent.name, parent.name] if parent else [],
         },
         **report.corpus_facts(job),
@@ -104,7 +105,7 @@ def _run(job: Job) -> Path:
 def with_margin(verdict: dict[str, Any], margin: Estimate) -> dict[str, Any]:
     """The gate's verdict, and a no where it doesn't do what it was made for."""
     is_moved = margin.low > 0
-    shown = f"{margin.value:+.3f} [{margin.low:+.3f}, {margin.high:+.3f}] nats"
+    shown = f"{spelled(margin.as_json(), '+.3f')} nats"
     reason = (
         f"what people took is {'' if is_moved else 'not surely '}likelier, against what they dismissed, than it was:"
         f" {shown} on completions held out"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from homespun_core.estimates import spelled
+
 _CURVE_ROWS = 12
 
 _FORMATS = """\
@@ -103,16 +105,11 @@ def _row(row: Mapping[str, Any], sign: str = "") -> str:
     return " | ".join(
         [
             str(row["tasks"]),
-            _estimate(exact, f"{sign}.1%"),
-            _estimate(similar, f"{sign}.3f"),
-            _estimate(bits, f"{sign}.3f"),
+            spelled(exact, f"{sign}.1%"),
+            spelled(similar, f"{sign}.3f"),
+            spelled(bits, f"{sign}.3f"),
         ]
     )
-
-
-def _estimate(estimate: Mapping[str, float], form: str) -> str:
-    value, low, high = (format(estimate[key], form) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
 
 
 def _training(facts: Mapping[str, Any]) -> Iterator[str]:

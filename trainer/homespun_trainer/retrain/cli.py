@@ -33,6 +33,7 @@ from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer.evaluate import Bench
 from homespun_trainer.forget.effects import take_rest_away
 from homespun_trainer.heads import corpus_of
+from homespun_trainer.page import file as page_file
 from homespun_trainer.retrain import loop
 from homespun_trainer.retrain.drift import MIN_PLACES, FreshPlace, num_places, places_of
 from homespun_trainer.retrain.page import Chapter, page
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --jobs --watch, trainings at a time (default: %(default)s)",
     )
     parser.add_argument("--no-drift", action="store_true", help="don't measure live adapters on fresh code")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page of plots of that, and end")
+    parser.add_argument("--report", type=page_file, metavar="FILE", help="write a page of plots of that, and end")
     add_flags(parser, (RETRAIN, TRAIN, INDEX))
 
 

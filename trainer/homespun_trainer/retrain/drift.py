@@ -52,7 +52,7 @@ def fresh_score(places: Sequence[FreshPlace], *, adapter: Adapter, head: str, pe
         places=len(places),
         bytes=sum(sizes),
         bits=sum(bits),
-        low=estimate.low,
+        low=estimate.low if estimate.is_known else None,
         baseline=baseline,
         is_alarm=baseline is not None and is_alarm(estimate.value, estimate.low, baseline, percent),
     )

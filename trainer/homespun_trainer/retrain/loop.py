@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from homespun_core.children import Children, StopRequest
-from homespun_core.cli import INTERRUPTED
-from homespun_core.errors import HomespunError, ServiceError
+from homespun_core.cli import BUSY, INTERRUPTED
+from homespun_core.errors import HomespunError, ServiceError, explain_os_error
 from homespun_core.paths import hide_credentials
 from homespun_core.personal import owner_of, repository_of
 from homespun_core.retraining import FreshScore
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _OPEN = ("queued", "running")
 _LOOK_S = 5.0
 """A look costs a few git commands, about 20 ms, where nothing was pushed."""
+_LATER_S = 60.0
+"""After what couldn't even be begun; each time it is said."""
 
 Train = Callable[[str, str, Callable[[], bool]], int | None]
 """(source, commit, is enough?) -> exit status; None when it was stopped because it was enough."""
@@ -111,7 +113,10 @@ def once(subjects: Sequence[Subject], rules: Rules, train: Train, *, measures: b
         if is_dry:
             continue
         if decision is not None and decision.action is Action.TRAIN:
-            failed |= run(subject, decision, rules, train) not in (0, None)
+            status: int | None = 1
+            with _apart(subject):
+                status = run(subject, decision, rules, train)
+            failed |= status not in (0, None, BUSY)
         elif measures:
             measure(subject)
     return int(failed)
@@ -179,15 +184,26 @@ def _watch(
         if chosen is not None:
             decision = decisions[chosen]
             assert decision is not None
-            runs.begin(chosen, partial(run, by_source[chosen], decision, rules, train))
+            runs.begin(chosen, partial(_tried, by_source[chosen], decision, rules, train, request))
         else:
             for source in decisions if measures else ():
                 measure(by_source[source])
             request.wait(timeout_s=_LOOK_S)
 
 
+def _tried(subject: Subject, decision: Decision, rules: Rules, train: Train, request: StopRequest) -> int | None:
+    """A run. One that can't be noted, as on a full disk, or has another process in its way is tried again, and not at
+    once."""
+    with _apart(subject):
+        status = run(subject, decision, rules, train)
+        if status != BUSY:
+            return status
+    request.wait(timeout_s=_LATER_S)
+    return None
+
+
 def run(subject: Subject, decision: Decision, rules: Rules, train: Train) -> int | None:
-    """One run, paused when the window of hours closes."""
+    """One run, paused when the window of hours closes. Where another process was faster it is that one's."""
 
     def is_enough() -> bool:
         now = time.time()
@@ -195,6 +211,9 @@ def run(subject: Subject, decision: Decision, rules: Rules, train: Train) -> int
 
     subject.begin(decision, time.time())
     status = train(subject.source, decision.commit, is_enough)
+    if status == BUSY:
+        say(f"{subject.name}: another process is at it; looking again later")
+        return status
     subject.end(status, time.time())
     if status is None:
         say(f"{subject.name}: paused; it goes on when the hours for training begin again")
@@ -217,6 +236,8 @@ def _apart(subject: Subject) -> Iterator[None]:
         yield
     except HomespunError as error:
         _complain(str(error))
+    except OSError as error:
+        _complain(f"{subject.name}: {explain_os_error(error) or error}")
     except Exception as error:  # a job loop
         _complain(f"{subject.name}: {hide_credentials(repr(error))}; please report this")
         logger.debug("%s", subject.name, exc_info=True)

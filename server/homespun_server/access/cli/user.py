@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict
 
+from homespun_core.cli import is_confirmed
 from homespun_core.errors import ConfigError
 from homespun_core.paths import DataDir
 from homespun_core.personal import take_back
@@ -162,4 +163,4 @@ def _erase(desk: Desk, args: argparse.Namespace) -> int:
 def _is_sure(name: str) -> bool:
     if not sys.stdin.isatty():
         raise ConfigError(f"user {name}: erasing can't be undone; give --yes where nobody can be asked")
-    return input(f"Erase all that is known of {name}? It can't be undone. [y/N] ").strip().lower() in ("y", "yes")
+    return is_confirmed(f"Erase all that is known of {name}? It can't be undone.")

@@ -26,6 +26,8 @@ from homespun_server.feedback.filter.verdicts import Filter
 
 MIN_SHOWN = 2_000
 """With a quarter of them, a perfectly calibrated filter measures an error of 0.03 by chance; see MAX_ERROR."""
+MOST_SHOWN = 100_000
+"""Older ones are left: training holds all in memory, and some thousands tell what these do."""
 MIN_OF_EACH = 200
 """Kept ones, and others."""
 MIN_OF_LANGUAGE = 300

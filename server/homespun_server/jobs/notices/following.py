@@ -80,11 +80,11 @@ class Follower:
         self._tell(f"versions/{repository}", [notice for notice in found if notice], seen, newest)
 
     def _drift(self, repository: str) -> None:
+        """By their number: a time that a wrong clock said may be years ahead."""
         scores = read_scores(self._data.retraining(repository))
-        newest = int(scores[-1].at) if scores else 0
-        seen = self._position(f"drift/{repository}", newest)
-        fresh = [score for score in scores if int(score.at) > seen]
-        self._tell(f"drift/{repository}", happened.of_drift(repository, fresh), seen, newest)
+        place, newest = f"measured/{repository}", len(scores)
+        seen = self._position(place, newest)
+        self._tell(place, happened.of_drift(repository, scores[seen:]), seen, newest)
 
     def _ended(self, place: str, states: Sequence[State], kinds: Sequence[Kind]) -> None:
         """By the time of their end, in milliseconds. One that was written a moment later than another may have ended

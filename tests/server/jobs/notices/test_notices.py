@@ -130,6 +130,7 @@ def test_jobs_that_were_given_up_and_drift_are_told_of(site: Site, listener: Lis
         at=50.0, adapter="v", head="h", places=9, bytes=100, bits=200.0, low=1.9, baseline=1.0, is_alarm=False
     )
     append_score(site.data.retraining("shop"), score)
+    append_score(site.data.retraining("shop"), replace(score, at=9e9))  # a clock was wrong
     site.go()
     append_score(site.data.retraining("shop"), replace(score, at=90.0, is_alarm=True))
     site.go()
