@@ -115,10 +115,10 @@ events = st.one_of(
 
 
 def _request(options: dict[str, Any], prompts: list[list[int]], seeds: dict[str | None, int]) -> EngineRequest:
-    """Prompts of a tenant start with its number, and often continue one that was there."""
+    """Prompts of a tenant start with its number, often continue one that was there, and may fill the whole context."""
     chooser, tenant = random.Random(options["seed"]), options["tenant"]
     known = [ids for ids in prompts if ids[0] == tenant]
-    ids = [tenant, *chooser.choices(range(VOCAB), k=chooser.choice([0, 3, 20, 70]))]
+    ids = [tenant, *chooser.choices(range(VOCAB), k=chooser.choice([0, 3, 20, 70, 70, 499]))]
     if known and chooser.random() < 0.7:
         ids = chooser.choice(known)[: chooser.choice([1, 5, 40, 99])]
         text = plain(seeds[options["adapter"]], ids, chooser.choice([0, 2, 4]))
