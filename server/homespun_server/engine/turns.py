@@ -43,13 +43,10 @@ class Turns:
     ) -> None:
         self.running, self.waiting = list[Job](), list[Job]()
         self.pool = SlotPool(kv_bytes)
-        self.budget = choose_budget(costs)
-        self.mean_ms = costs.prefill_ms(256) + 16 * costs.rows[0][1]
+        self.go_by(costs)
+        self.mean_ms = costs.prefill_ms(256) + 16 * self.step_ms
         """What a request takes of the engine's time, on average."""
-        self.step_ms = costs.rows[0][1]
-        self._costs, self._max_running, self._kv_bytes, self._on_end = costs, max_running, kv_bytes, on_end
-        self._plan = RowPlan(costs, self.budget)
-        self._patience_ms = _PATIENCE_CHUNKS * costs.prefill_ms(self.budget.prefill_chunk)
+        self._max_running, self._kv_bytes, self._on_end = max_running, kv_bytes, on_end
         self._quick_ms = 0.0
         """That others went before a long prompt, since the last chunk of one. An estimate, so that the order of things
         doesn't depend on what else the machine does."""
@@ -57,6 +54,13 @@ class Turns:
         self._served: dict[tuple[str, str], float] = {}
         self._acceptance: dict[str, Acceptance] = {}
         """By tenant: what one's drafts are worth must not show in another's time."""
+
+    def go_by(self, costs: StepCosts) -> None:
+        """From the next turn on."""
+        self.costs, self.budget = costs, choose_budget(costs)
+        self.step_ms = costs.rows[0][1]
+        self._plan = RowPlan(costs, self.budget)
+        self._patience_ms = _PATIENCE_CHUNKS * costs.prefill_ms(self.budget.prefill_chunk)
 
     def take(self, job: Job) -> None:
         job.served_before = self._served.get(job.whose_turn, job.served_before)
@@ -87,7 +91,7 @@ class Turns:
                 self._end(job, "cancelled", job.adapter.error)
 
     def _least_prefill_ms(self, num_ids: int) -> float:
-        return _OPTIMISM * self._costs.prefill_ms(num_ids)
+        return _OPTIMISM * self.costs.prefill_ms(num_ids)
 
     def _admit(self) -> None:
         ready = [job for job in self.waiting if job.adapter.decoder is not None]
@@ -119,7 +123,7 @@ class Turns:
         self.pool.shrink(sum(max(0, reserved - held) for reserved, held in running))
 
     def _reserved_bytes(self, jobs: Sequence[Job]) -> int:
-        return int(sum(len(job.ids) + job.request.max_new_tokens for job in jobs) * self._costs.row_bytes)
+        return int(sum(len(job.ids) + job.request.max_new_tokens for job in jobs) * self.costs.row_bytes)
 
     def _start(self, job: Job) -> None:
         job.run.started_at = job.run.started_at or time.monotonic()
