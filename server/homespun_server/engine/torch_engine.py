@@ -166,7 +166,7 @@ class TorchEngine:
             older = self._latest.get(job.client) if job.client is not None else None
             if scoring is None:
                 self._check_room(job, older)
-            self._shelf.hold(adapter, waits=request.waits_for_adapter)
+            self._shelf.hold(adapter, waits=self._may_wait(job))
             if older is not None:
                 older.is_superseded = True
             if job.client is not None:
@@ -175,6 +175,11 @@ class TorchEngine:
             self._arrived.append(job)
             self._lock.notify()
         return job
+
+    def _may_wait(self, job: Job) -> bool:
+        """Every prompt that waits to be prepared keeps in memory the weights that it waits for."""
+        is_filling = job.request.max_new_tokens == 0 and not job.is_alone
+        return job.request.waits_for_adapter and (not is_filling or self._shelf.has_room())
 
     def _check_room(self, job: Job, older: Job | None) -> None:
         """What only fills the cache has a queue of its own, or it would keep others out. An editor that types on leaves
