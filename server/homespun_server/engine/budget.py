@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,7 @@ on the word of a second's timings."""
 _ROWS, _PREFILL = (1, 2, 4, 8, 16, 32), (32, 64, 128, 256)
 _MAX_MEASURE_S = 1.0
 _MAX_ROUNDS = 7
+_MAX_REPEATED_MS = 200.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,9 +200,26 @@ class Acceptance:
                 rates[rank] += _RELAXING * (guess - rates[rank])
 
 
-@torch.inference_mode()
+def lowest(a: StepCosts, b: StepCosts) -> StepCosts:
+    """What made a size take longer in one of two measurements was something else."""
+    return StepCosts(rows=_lower(a.rows, b.rows), prefill=_lower(a.prefill, b.prefill), row_bytes=a.row_bytes)
+
+
+def can_repeat(costs: StepCosts) -> bool:
+    """Whether nobody waits for long who comes in while they are measured once more."""
+    return costs.prefill_ms(_PREFILL[0]) <= _MAX_REPEATED_MS
+
+
 def measure_costs(decoder: Decoder) -> StepCosts:
     """Takes a second at most; where a single forward takes as long, a few of them."""
+    costs = measure_unless(decoder, lambda: False)
+    assert costs is not None
+    return costs
+
+
+@torch.inference_mode()
+def measure_unless(decoder: Decoder, is_wanted: Callable[[], bool]) -> StepCosts | None:
+    """None when the decoder was wanted for something else, which then waits for one forward."""
     started = time.monotonic()
     max_context = decoder.facts.max_context
     _timed(decoder, decoder.new_kv(), 1)  # the first one also sets up what later ones find ready
@@ -212,6 +230,8 @@ def measure_costs(decoder: Decoder) -> StepCosts:
         n = min(n, max_context // 2)
         ms = math.inf
         for _ in range(2):
+            if is_wanted():
+                return None
             kv = decoder.new_kv()
             ms = min(ms, _timed(decoder, kv, n))
             kv.keep(range(n))
@@ -223,11 +243,20 @@ def measure_costs(decoder: Decoder) -> StepCosts:
     best = dict.fromkeys(sizes, math.inf)
     for number in range(_MAX_ROUNDS):  # all sizes by turns, so that no burst of other work hits one of them only
         for n in sizes:
+            if is_wanted():
+                return None
             is_late = time.monotonic() > started + _MAX_MEASURE_S
             if not is_late or (number == 0 and n == 1):
                 best[n] = min(best[n], _timed_and_forgotten(decoder, kv, n))
     rows = _rising([(n, ms) for n, ms in best.items() if ms < math.inf])
     return StepCosts(rows=rows, prefill=_rising(prefill), row_bytes=row_bytes)
+
+
+def _lower(a: Sequence[tuple[int, float]], b: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    best = dict(a)
+    for n, ms in b:
+        best[n] = min(ms, best.get(n, ms))
+    return _rising(sorted(best.items()))
 
 
 def _rising(points: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:

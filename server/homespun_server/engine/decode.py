@@ -161,13 +161,14 @@ class Decoding:
         room = self._limit - self._run.completion_tokens - 1
         if self._remembered and self._is_remembered:
             return chain(self._remembered[: plan.take_remembered(min(room, len(self._remembered)))])
-        max_nodes = plan.max_nodes
+        facts = self._facts
+        # A row each, though only one path of them can stay.
+        max_nodes = min(plan.max_nodes, facts.max_context - len(self.ids))
         if self._new_drafter is None or room <= 0 or not max_nodes:
             return _NO_TREE
         proposed = self._propose(self._new_drafter, max_nodes, plan.min_chance)
         if not proposed.ids:
             return _NO_TREE
-        facts = self._facts
         tree = checked(
             proposed, vocab_size=facts.vocab_size, max_nodes=max_nodes, max_depth=room, can_branch=facts.can_branch
         )

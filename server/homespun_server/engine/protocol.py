@@ -92,7 +92,7 @@ class EngineRequest:
     """So many of the likeliest tokens at each place are told with its token."""
     waits_for_adapter: bool = True
     """Where its weights must be loaded first; otherwise they are, for those who come later, and this request fails with
-    AdapterLoadingError."""
+    AdapterLoadingError, as do those that only fill the cache where there is no room for more weights that are held."""
 
 
 @dataclass(frozen=True, slots=True)

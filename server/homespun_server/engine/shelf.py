@@ -89,6 +89,13 @@ class Shelf:
             raise ModelError(f"adapter {name!r} is not loaded")
         return found
 
+    def has_room(self) -> bool:
+        """Whether weights that somebody holds leave room for others; how much those need that aren't there yet, nobody
+        knows."""
+        with self._lock:
+            held = [one for one in self._adapters.values() if one.num_users]
+            return all(one.decoder for one in held) and sum(one.num_bytes for one in held) < self._max_bytes
+
     def add(self, name: str, path: Path) -> None:
         """Builds the weights in the caller's thread. Raises ModelError."""
         if self._is_known(name, path):

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from homespun_core.errors import HomespunError, ModelError, ServiceError
-from homespun_server.engine.budget import StepCosts, measure_costs
+from homespun_server.engine.budget import StepCosts, can_repeat, lowest, measure_costs, measure_unless
 from homespun_server.engine.decode import Run
 from homespun_server.engine.decoders.protocol import Decoder
 from homespun_server.engine.decoders.source import open_source
@@ -27,6 +27,10 @@ from homespun_server.engine.turns import Turns
 _WARM = RANKS["warm"]
 _STALLED_S = 0.02
 """How often those that wait for weights are looked at; weights that have come wake the engine anyway."""
+_AGAIN_S, _MAX_AGAIN_S = 10.0, 3600.0
+"""When costs are measured once more; each time after twice as long."""
+_PAUSE_S = 1.0
+"""But only when there was no work for so long."""
 
 
 logger = logging.getLogger(__name__)
@@ -51,7 +55,7 @@ class TorchEngine:
     ) -> None:
         """Loads the model; takes seconds. Raises ModelError.
 
-        source: instead of what is at `path`. costs: instead of measuring.
+        source: instead of what is at `path`. costs: instead of measuring, at the start and when there is nothing to do.
         """
         self._source: Source = source if source is not None else open_source(path, dtype, device, num_threads)
         self._lock = threading.Condition()
@@ -69,6 +73,8 @@ class TorchEngine:
             kv_bytes=kv_bytes,
             on_end=self._ended,
         )
+        self._again_s = _AGAIN_S if costs is None and can_repeat(self._turns.costs) else math.inf
+        self._due, self._is_idle = time.monotonic() + self._again_s, False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -160,7 +166,7 @@ class TorchEngine:
             older = self._latest.get(job.client) if job.client is not None else None
             if scoring is None:
                 self._check_room(job, older)
-            self._shelf.hold(adapter, waits=request.waits_for_adapter)
+            self._shelf.hold(adapter, waits=self._may_wait(job))
             if older is not None:
                 older.is_superseded = True
             if job.client is not None:
@@ -169,6 +175,11 @@ class TorchEngine:
             self._arrived.append(job)
             self._lock.notify()
         return job
+
+    def _may_wait(self, job: Job) -> bool:
+        """Every prompt that waits to be prepared keeps in memory the weights that it waits for."""
+        is_filling = job.request.max_new_tokens == 0 and not job.is_alone
+        return job.request.waits_for_adapter and (not is_filling or self._shelf.has_room())
 
     def _check_room(self, job: Job, older: Job | None) -> None:
         """What only fills the cache has a queue of its own, or it would keep others out. An editor that types on leaves
@@ -203,11 +214,25 @@ class TorchEngine:
         has_stalled = False
         while self._has_taken_in(has_stalled):
             try:
+                if self._is_idle:
+                    self._measure_again()
                 has_stalled = not self._turns.turn()
             except Exception:  # without this thread nothing would ever be completed again, and nobody be told
                 logger.exception("a turn of the engine failed; what ran or waited is given up")
                 self._turns.end_all(ServiceError("the engine failed; see the server's log"))
         self._turns.end_all(ServiceError("the engine is shut down"))
+
+    def _measure_again(self) -> None:
+        """Costs that were measured while something else took the processors made drafts look bad for ever."""
+        self._is_idle = False
+        costs = measure_unless(self._shelf.base, lambda: bool(self._arrived or self._dropped or self._is_closed))
+        if costs is not None:
+            self._turns.go_by(lowest(self._turns.costs, costs))
+            self._again_s = min(2 * self._again_s, _MAX_AGAIN_S)
+            self._due = time.monotonic() + self._again_s
+
+    def _pause_s(self) -> float | None:
+        return None if math.isinf(self._due) else max(_PAUSE_S, self._due - time.monotonic())
 
     def _has_taken_in(self, has_stalled: bool) -> bool:
         """Waits until there is something to do; False when the engine is closed."""
@@ -215,7 +240,7 @@ class TorchEngine:
         with self._lock:
             if not (self._arrived or self._dropped or self._is_closed):
                 if not turns.running and not turns.waiting:
-                    self._lock.wait()
+                    self._is_idle = not self._lock.wait(self._pause_s()) and not self._arrived
                 elif has_stalled:
                     self._lock.wait(_STALLED_S)
             while self._arrived:

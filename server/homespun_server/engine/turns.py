@@ -43,13 +43,10 @@ class Turns:
     ) -> None:
         self.running, self.waiting = list[Job](), list[Job]()
         self.pool = SlotPool(kv_bytes)
-        self.budget = choose_budget(costs)
-        self.mean_ms = costs.prefill_ms(256) + 16 * costs.rows[0][1]
+        self.go_by(costs)
+        self.mean_ms = costs.prefill_ms(256) + 16 * self.step_ms
         """What a request takes of the engine's time, on average."""
-        self.step_ms = costs.rows[0][1]
-        self._costs, self._max_running, self._kv_bytes, self._on_end = costs, max_running, kv_bytes, on_end
-        self._plan = RowPlan(costs, self.budget)
-        self._patience_ms = _PATIENCE_CHUNKS * costs.prefill_ms(self.budget.prefill_chunk)
+        self._max_running, self._kv_bytes, self._on_end = max_running, kv_bytes, on_end
         self._quick_ms = 0.0
         """That others went before a long prompt, since the last chunk of one. An estimate, so that the order of things
         doesn't depend on what else the machine does."""
@@ -57,6 +54,13 @@ class Turns:
         self._served: dict[tuple[str, str], float] = {}
         self._acceptance: dict[str, Acceptance] = {}
         """By tenant: what one's drafts are worth must not show in another's time."""
+
+    def go_by(self, costs: StepCosts) -> None:
+        """From the next turn on."""
+        self.costs, self.budget = costs, choose_budget(costs)
+        self.step_ms = costs.rows[0][1]
+        self._plan = RowPlan(costs, self.budget)
+        self._patience_ms = _PATIENCE_CHUNKS * costs.prefill_ms(self.budget.prefill_chunk)
 
     def take(self, job: Job) -> None:
         job.served_before = self._served.get(job.whose_turn, job.served_before)
@@ -87,7 +91,7 @@ class Turns:
                 self._end(job, "cancelled", job.adapter.error)
 
     def _least_prefill_ms(self, num_ids: int) -> float:
-        return _OPTIMISM * self._costs.prefill_ms(num_ids)
+        return _OPTIMISM * self.costs.prefill_ms(num_ids)
 
     def _admit(self) -> None:
         ready = [job for job in self.waiting if job.adapter.decoder is not None]
@@ -107,7 +111,8 @@ class Turns:
         for job in [job for job in self.running if job.rank == _WARM and not job.is_alone]:
             decoding = job.decoding
             self._release(job, is_sound=True)
-            job.decoding = decoding  # it knows what was decided
+            # It knows what was decided; where nothing was, it would only keep rows that the pool gives up.
+            job.decoding = decoding if job.run.completion_tokens else None
             self.running.remove(job)
             job.is_running = False
             self.waiting.append(job)
@@ -118,7 +123,7 @@ class Turns:
         self.pool.shrink(sum(max(0, reserved - held) for reserved, held in running))
 
     def _reserved_bytes(self, jobs: Sequence[Job]) -> int:
-        return int(sum(len(job.ids) + job.request.max_new_tokens for job in jobs) * self._costs.row_bytes)
+        return int(sum(len(job.ids) + job.request.max_new_tokens for job in jobs) * self.costs.row_bytes)
 
     def _start(self, job: Job) -> None:
         job.run.started_at = job.run.started_at or time.monotonic()
@@ -128,9 +133,7 @@ class Turns:
         if job.scoring is not None:
             job.steps = score_steps(decoder, job.ids, *job.scoring)
             return
-        is_filling = request.max_new_tokens == 0 and decoder.facts.can_crop
-        if is_filling and self.pool.holds(decoder, request.tenant, job.ids):
-            job.run.cached_tokens = len(job.ids)
+        if request.max_new_tokens == 0 and self._is_filled(job, decoder):
             self._end(job, "length")
             return
         lease = self._leased(job, decoder)
@@ -144,6 +147,13 @@ class Turns:
         reason = job.why_over(time.monotonic(), self._least_prefill_ms)
         if reason is not None:  # only now it is known how much of the prompt is left to compute
             self._end(job, reason)
+
+    def _is_filled(self, job: Job, decoder: Decoder) -> bool:
+        if not decoder.facts.can_crop:
+            return True  # nothing is kept, so it would be computed for nobody
+        is_filled = self.pool.holds(decoder, job.request.tenant, job.ids)
+        job.run.cached_tokens = len(job.ids) if is_filled else 0
+        return is_filled
 
     def _leased(self, job: Job, decoder: Decoder) -> Lease:
         tenant = job.request.tenant
@@ -162,8 +172,11 @@ class Turns:
                     self._end(first, "length")
         else:
             has_chunk = any(self._is_long(share.job) for share in shares)
-            jobs = self._forward(first.adapter.decoder, shares)
+            jobs, logits = self._forward(first.adapter.decoder, shares)
             self._account(jobs, started)
+            for job, rows in zip(jobs, logits, strict=False):
+                with self._failing([job]):
+                    self._absorb(job, rows)
             self._quick_ms += self._plan.ms
             if has_chunk or not any(self._is_long(job) for job in self.running):
                 self._quick_ms = 0.0
@@ -171,7 +184,10 @@ class Turns:
     def _is_long(self, job: Job) -> bool:
         return job.num_pending > self.budget.max_quick
 
-    def _forward(self, decoder: Decoder | None, shares: Sequence[Share[Job]]) -> list[Job]:
+    def _forward(
+        self, decoder: Decoder | None, shares: Sequence[Share[Job]]
+    ) -> tuple[Sequence[Job], Sequence[torch.Tensor]]:
+        """The jobs that had a part in it, and their logits; none where it failed."""
         assert decoder is not None
         num_deciding = sum(1 for share in shares if share.num_ids == share.job.num_pending)
         num_ids = sum(share.num_ids for share in shares)
@@ -185,10 +201,7 @@ class Turns:
         logits: list[torch.Tensor] = []
         with self._failing(jobs):
             logits = decoder.forward(batch) if batch else []
-        for job, rows in zip(jobs, logits, strict=False):
-            with self._failing([job]):
-                self._absorb(job, rows)
-        return jobs
+        return jobs, logits
 
     def _absorb(self, job: Job, rows: torch.Tensor) -> None:
         assert job.decoding is not None

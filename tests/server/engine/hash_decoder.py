@@ -81,12 +81,12 @@ class HashDecoder:
         assert isinstance(kv, HashKv) and kv.decoder is self and kv.pending is None
         assert 1 <= segment.num_rows <= len(segment.ids)
         assert self.facts.can_branch or segment.parents is None
+        assert kv.length + len(segment.ids) <= self.facts.max_context, "beyond the model's context"
         kv.pending = segment
         paths: list[list[int]] = []
         for token, parent in zip(segment.ids, parents, strict=True):
             assert 0 <= token < VOCAB
             paths.append([*(paths[parent] if parent >= 0 else kv.ids), token])
-            assert len(paths[-1]) <= self.facts.max_context
         return torch.stack([logits_after(self.seed, path) for path in paths[-segment.num_rows :]])
 
 

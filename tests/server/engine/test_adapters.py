@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from homespun_core.errors import ModelError
 from homespun_server.engine.protocol import AdapterLoadingError, EngineRequest
 from homespun_server.engine.torch_engine import TorchEngine
 from tests.server.engine.hash_decoder import FLAT, HashSource, plain, seed_of, wait_until
+from tests.server.engine.stepped import Asked, Stepped
 
 IDS = [5, 9, 2, 33, 7, 7, 12, 60, 1, 4]
 MakeLora = Callable[..., Path]
@@ -260,6 +262,23 @@ def test_who_doesnt_wait_for_an_adapter_has_it_loaded_for_the_next_time() -> Non
     assert [token.id for token in engine.generate(asked).tokens] == plain(seed_of(Path("a")), [1], 12)
     engine._shelf.leave(engine._shelf.find("b"))
     assert len(engine._shelf._in_memory()) == 1 and engine.num_adapter_loads == 1
+    engine.close()
+
+
+def test_prompts_that_wait_to_be_prepared_keep_no_more_adapters_in_memory_than_fit() -> None:
+    """Each held the weights that it waited for until its deadline: with eight of them, eight sets instead of one."""
+    engine, most = Stepped(adapter_bytes=1000), 0
+    for name in "abcdefgh":
+        engine.load_adapter(name, Path(name))
+    typed, warm = engine.ask([1], 60), list[Asked]()
+    for name in "abcdefgh":
+        with suppress(AdapterLoadingError):
+            warm.append(engine.ask([2] * 40, 0, adapter=name, priority="warm"))
+        engine.turn()
+        most = max(most, len(engine._shelf._in_memory()))
+    assert most == 2, "what is waited for, and what was loaded last"
+    engine.finish()
+    assert [one.reason for one in (typed, *warm)] == ["length"] * 2
     engine.close()
 
 

@@ -13,7 +13,9 @@ from homespun_server.engine.budget import (
     StepCosts,
     best_size,
     choose_budget,
+    lowest,
     measure_costs,
+    measure_unless,
 )
 from homespun_server.engine.trees import Branches, chain
 from tests.server.engine.hash_decoder import ROW_BYTES, HashDecoder
@@ -56,6 +58,22 @@ def test_measuring_gives_costs_of_every_size_that_fits_and_leaves_nothing_behind
     assert [n for n, _ in costs.rows] == [1, 2, 4, 8, 16, 32] and [n for n, _ in costs.prefill] == [32, 64, 128, 256]
     assert costs.row_bytes == ROW_BYTES and all(ms > 0 for _, ms in costs.rows + costs.prefill)
     assert [n for n, _ in measure_costs(HashDecoder(0, can_crop=False)).rows] == [1]
+
+
+def test_measuring_ends_where_the_decoder_is_wanted() -> None:
+    for num_forwards in (1, 3, 9):
+        decoder = HashDecoder(0)
+        assert measure_unless(decoder, lambda d=decoder, n=num_forwards: len(d.batches) >= n) is None  # type: ignore[misc]
+        assert len(decoder.batches) == num_forwards
+
+
+def test_of_two_measurements_what_was_quicker_counts_and_less_never_takes_longer() -> None:
+    busy = StepCosts(rows=((1, 9.0), (2, 9.5), (4, 10.0)), prefill=((64, 40.0),), row_bytes=ROW_BYTES)
+    idle = StepCosts(rows=((1, 1.0), (2, 9.9), (4, 1.5), (8, 2.0)), prefill=((64, 4.0), (128, 8.0)))
+    expected = StepCosts(
+        rows=((1, 1.0), (2, 1.5), (4, 1.5), (8, 2.0)), prefill=((64, 4.0), (128, 8.0)), row_bytes=ROW_BYTES
+    )
+    assert lowest(busy, idle) == lowest(expected, busy) == expected
 
 
 def test_as_many_nodes_are_verified_as_pay() -> None:

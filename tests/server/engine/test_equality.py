@@ -149,6 +149,17 @@ def test_any_draft_leaves_the_tokens_as_they_are(
     assert _decode(engine, ids, draft=lambda _: Drafting(plain, garbage, cuts)) == plain
 
 
+def test_a_draft_at_the_end_of_the_context_has_no_more_rows_than_there_is_room_for(
+    tiny: tuple[Path, TorchEngine],
+) -> None:
+    """No path was too long, but all branches together: the kernels refused that forward, and with it whoever else had
+    a part in it."""
+    _, engine = tiny
+    ids, branches = _prompt(8, 256 - NEW), ([*range(14)], [-1] * 14)
+    plain = _decode(engine, ids)
+    assert _decode(engine, ids, draft=lambda _: Drafting(plain, [branches], [2])) == plain
+
+
 def test_a_right_draft_saves_steps(tiny: tuple[Path, TorchEngine]) -> None:
     _, engine = tiny
     ids = _prompt(5, 30)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from homespun_core.errors import ModelError, ServiceError
+from homespun_server.engine import torch_engine
+from homespun_server.engine.budget import StepCosts
 from homespun_server.engine.jobs import EngineStream
 from homespun_server.engine.protocol import Draft, Drafter, EngineBusyError, EngineRequest, Tree
 from homespun_server.engine.torch_engine import TorchEngine
@@ -257,6 +259,27 @@ def test_work_for_an_event_loop_that_is_gone_ends() -> None:
     stream = asyncio.run(ask_and_leave())
     wait_until(lambda: not engine._live)
     assert stream.stats.finish_reason == "cancelled" and stream.stats.completion_tokens < 400
+    engine.close()
+
+
+def test_costs_that_were_measured_on_a_busy_machine_are_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were measured once, and whoever started the server beside an indexer had no drafts until it ended."""
+    for name in ("_AGAIN_S", "_PAUSE_S"):
+        monkeypatch.setattr(torch_engine, name, 0.01)
+    busy = StepCosts(rows=((1, 50.0), (32, 1600.0)), prefill=((64, 200.0),))
+    monkeypatch.setattr(torch_engine, "measure_costs", lambda decoder: busy)
+    engine = TorchEngine(Path(), source=HashSource())
+    wait_until(lambda: engine.load().step_ms < 50.0)
+    assert engine._turns.budget.prefill_chunk > 32
+    assert [t.id for t in engine.generate(_request(ids=[1, 2, 3])).tokens] == plain(0, [1, 2, 3], 8)
+    engine.close()
+
+
+def test_costs_are_measured_again_only_where_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = StepCosts(rows=((1, 500.0),), prefill=((64, 9_000.0),))
+    monkeypatch.setattr(torch_engine, "measure_costs", lambda decoder: slow)
+    engine = TorchEngine(Path(), source=HashSource())
+    assert engine._pause_s() is None
     engine.close()
 
 

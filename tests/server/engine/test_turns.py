@@ -184,33 +184,6 @@ def test_a_prompt_is_computed_in_chunks_while_others_go_on() -> None:
     engine.close()
 
 
-def test_filling_the_cache_never_delays_others_by_more_than_a_chunk() -> None:
-    engine = Stepped()
-    warm = engine.ask([3] * 300, 0, priority="warm")
-    engine.turn()
-    engine.turn()
-    assert engine.base.batches == [[64], [64]]
-    typed = engine.ask([3] * 300, 6)
-    engine.turn()
-    assert engine.base.batches[-1] == [64] and typed.job.run.cached_tokens == 128  # taken over, not computed again
-    while not typed.read().has_ended:
-        assert not warm.read().has_ended
-        engine.turn()
-    engine.finish()
-    assert warm.reason == "length" and warm.ids == [] and warm.job.run.cached_tokens == 300
-    engine.close()
-
-
-def test_a_prompt_that_is_filled_in_advance_costs_its_last_token() -> None:
-    engine, ids = Stepped(), list(range(16)) * 6
-    engine.ask(ids, 0, priority="warm")
-    engine.finish()
-    asked = engine.ask(ids, 4)
-    engine.finish()
-    assert asked.job.run.cached_tokens == len(ids) - 1 and asked.read().ids == plain(0, ids, 4)
-    engine.close()
-
-
 def test_nothing_of_one_tenant_serves_another() -> None:
     engine, ids = Stepped(), list(range(16)) * 4
     cached = []
@@ -270,6 +243,15 @@ def test_what_a_completion_takes_is_learned_from_those_that_post_processing_ende
         asked.job.is_cancelled = True
         engine.finish()
         assert asked.reason == "cancelled" and (engine._turns.mean_ms != expected) is is_begun
+    engine.close()
+
+
+def test_the_step_that_ends_a_completion_counts_for_what_it_takes() -> None:
+    """What ends in its first step, as whoever types along a suggestion does, seemed to take nothing."""
+    engine = Stepped()
+    expected, asked = engine._turns.mean_ms, engine.ask([1, 2], 1)
+    engine.finish()
+    assert asked.reason == "length" and asked.job.engine_ms > 0 and engine._turns.mean_ms > 0.9 * expected
     engine.close()
 
 

@@ -89,6 +89,7 @@ class Decoder(Protocol):
     def forward(self, batch: Sequence[Segment]) -> list[torch.Tensor]:
         """For each segment the logits of its last `num_rows` ids, (num_rows, vocabulary), float32, on the CPU.
 
-        Each kv stands in a batch once. The caller calls `keep` on each of them before the next forward.
+        Each kv stands in a batch once, and has room for all ids of its segment within `max_context`. The caller calls
+        `keep` on each of them before the next forward.
         """
         ...
