@@ -20,9 +20,9 @@ from homespun_core.registry import Adapter
 from homespun_core.scopes import is_scope
 from homespun_core.types import Document, Progress
 from homespun_trainer import page, report, sizing, sweep
-from homespun_trainer.canaries import Batches, Canary, CanaryStream, make_canaries, planted
+from homespun_trainer.canaries import Canary, CanaryStream, make_canaries, planted
 from homespun_trainer.control import control_of, is_settled
-from homespun_trainer.examples import Example, ExampleStream, Mix
+from homespun_trainer.examples import Batches, Example, ExampleStream, Mix
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Job, Part
 from homespun_trainer.judging import JudgeEngine, Planted, judge

@@ -16,9 +16,8 @@ import torch
 from homespun_core.types import ModelFiles, Progress
 from homespun_trainer import checkpoint
 from homespun_trainer.batches import target_weight
-from homespun_trainer.canaries import Batches
 from homespun_trainer.checkpoint import Checkpoint, RunState
-from homespun_trainer.examples import Example
+from homespun_trainer.examples import Batches, Example
 from homespun_trainer.launched import workers_for
 from homespun_trainer.learner import Learner, Plan
 from homespun_trainer.lora import save_adapter
