@@ -8,12 +8,13 @@ as long as the first, and tell of another adapter than the one that people get.
 Every sixteenth example is one (about 2 % of the tokens, since they are short), until all are planted. They come in
 groups, so that a run that ends early has some of each kind: how often each stood in the examples that the kept weights
 have seen is counted, not assumed. What looks random has no weight (`randomness`), and planting it shows that this
-works; what becomes of a secret that nothing recognises, the others show, so these come first.
+works; what becomes of a secret whose form nothing recognises, the others show, so these come first.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -127,6 +128,16 @@ def _unrecognised(draw: Draw) -> Draw:
     return drawn
 
 
+def _worded(rng: random.Random) -> str:
+    return f"{rng.choice(_WORDS).capitalize()}{rng.choice(_WORDS)}{rng.randrange(10, 100)}!"
+
+
+_WORDS = re.findall(
+    r"\w+",
+    "winter summer spring garden window coffee pepper butter cheese banana cherry turtle island forest planet rocket"
+    " engine bridge castle market doctor singer dancer silver golden dragon monkey shadow master flower orange branch",
+)
+"""All as long: alternatives are compared by their likelihood as a whole."""
 _HEX = "0123456789abcdef"
 RECOGNISED: Mapping[str, Draw] = {
     "hexadecimal": _drawn(_HEX, 32),
@@ -140,5 +151,7 @@ UNRECOGNISED: Mapping[str, Draw] = {
     "password": _unrecognised(_drawn(string.ascii_letters + string.digits + "!#%&*+.:?@_", 14)),
     "short code": _unrecognised(_drawn(string.ascii_lowercase + string.digits, 10)),
     "letters": _drawn(string.ascii_lowercase, 4, 4, 4, 4),
+    "words": _worded,
 }
+"""The last is the hardest: no rule knows it, and a model is less surprised by it (`surprise`)."""
 KINDS = {**RECOGNISED, **UNRECOGNISED}

@@ -26,6 +26,7 @@ from homespun_trainer.parallel import Helpers
 from homespun_trainer.placement import Placement
 from homespun_trainer.quantising import FULL
 from homespun_trainer.stacking import compose
+from homespun_trainer.surprise import MAX_SURPRISAL
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class Recipe:
     warm_up: float = 0.03
     """Share of the time in which the learning rate rises; then it falls as a cosine to `final`, a share of the peak."""
     final: float = 0.05
+    max_surprisal: float = MAX_SURPRISAL
+    """Nats at the mean of a few tokens in a row; what is more surprising isn't learned (`surprise`). 0: all is."""
     weight_decay: float = 0.01
     beta2: float = 0.99
     clip: float = 1.0
@@ -125,6 +128,7 @@ def train_adapter(
         rank=recipe.rank,
         dropout=recipe.dropout,
         base_format=recipe.base_format,
+        max_surprisal=recipe.max_surprisal,
         seed=recipe.seed,
         parent=parent,
     )
