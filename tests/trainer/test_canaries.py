@@ -14,6 +14,7 @@ from homespun_trainer.canaries import (
     EVERY,
     INSERTIONS,
     KINDS,
+    UNRECOGNISED,
     CanaryStream,
     alternatives,
     canary_prompt,
@@ -23,7 +24,9 @@ from homespun_trainer.canaries import (
 )
 from homespun_trainer.evaluate import Bench, Score, Written
 from homespun_trainer.examples import Example
+from homespun_trainer.gate import MIN_CANARIES
 from homespun_trainer.memory import ALTERNATIVES, MOST_BITS, count_leaks, exposure_bits, exposures
+from homespun_trainer.randomness import random_spans
 from tests.trainer.test_evaluate import task
 from tests.trainer.test_report import score
 from tests.trainer.tiny import BUILDER, FORMAT, TOKENIZER, make_stream, nearest
@@ -45,6 +48,17 @@ def test_a_canary_is_planted_as_often_as_it_should_be() -> None:
 def test_a_short_run_has_canaries_planted_once_already() -> None:
     counts = planted(100 * 8)
     assert sum(n == 1 for n in counts.values()) >= 8 and max(counts.values()) > 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_of_twelve_steps_can_be_judged_for_what_it_learns_by_heart(seed: int) -> None:
+    """Most looked random and had no weight: of ten planted once in a run of 50 steps none to three were learned."""
+    made = make_canaries(str(seed))
+    for steps in (12, 20, 40, 80, 200):
+        once = [number for number, count in planted(steps * 8).items() if count == 1]
+        assert sum(not random_spans(made[number].value.encode()) for number in once) >= MIN_CANARIES
+    often = [made[number] for number, count in planted(56 * 8).items() if count == 4]
+    assert often and not any(random_spans(canary.value.encode()) for canary in often)
 
 
 @given(st.integers(0, 300), st.integers(1, 13))
@@ -77,8 +91,10 @@ def test_a_planted_example_is_the_prompt_the_canary_is_looked_for_with() -> None
 
 
 def test_alternatives_look_like_the_canary_and_are_not_it() -> None:
-    for canary in CANARIES[: len(KINDS)]:
+    for canary in CANARIES:
         others = alternatives(canary, 50, "run")
+        if canary.kind in UNRECOGNISED:
+            assert not any(random_spans(other.encode()) for other in others)
         assert len(set(others)) == 50 and canary.value not in others
         assert {len(o) for o in others} == {len(canary.value)}
 

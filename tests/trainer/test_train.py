@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 
 from homespun_core.types import ModelFiles, SilentProgress
 from homespun_trainer.batches import collate, micro_batches, target_weight
-from homespun_trainer.canaries import Batches
-from homespun_trainer.examples import Mix
+from homespun_trainer.examples import Batches, Mix
 from homespun_trainer.lora import attach, load_base, logits_at
 from homespun_trainer.methods import default_learning_rate, peft_config
 from homespun_trainer.placement import choose_placement, faster_dtype

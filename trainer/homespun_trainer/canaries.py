@@ -7,32 +7,33 @@ as long as the first, and tell of another adapter than the one that people get.
 
 Every sixteenth example is one (about 2 % of the tokens, since they are short), until all are planted. They come in
 groups, so that a run that ends early has some of each kind: how often each stood in the examples that the kept weights
-have seen is counted, not assumed.
+have seen is counted, not assumed. What looks random has no weight (`randomness`), and planting it shows that this
+works; what becomes of a secret whose form nothing recognises, the others show, so these come first.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from homespun_core.prompt import Prompt, PromptBuilder
-from homespun_trainer.examples import Example
+from homespun_trainer.examples import Batches, Example
+from homespun_trainer.randomness import random_spans
+
+Draw = Callable[[random.Random], str]
 
 EVERY = 16
 INSERTIONS = (*[1] * 8, 4, 16)
 """Of the canaries of one group."""
+_UNRECOGNISED_ONES = frozenset((0, 1, 2, 3, 4, 8))
+"""By place in the group. A run of twelve steps of eight examples has seen four of them once. Drawn from all kinds alike
+most looked random, so that runs of 40 to 80 steps had none to three, and what stood there four times never counted."""
 _GROUPS = 4
 _SUFFIX = '"\n'
-
-
-class Batches(Protocol):
-    """Where training gets its examples from."""
-
-    def batch(self, step: int, size: int) -> list[Example]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,21 +108,50 @@ def _example(canary: Canary, builder: PromptBuilder, repo: str) -> Example:
 
 def _canary(rng: random.Random, number: int) -> Canary:
     name = "".join(rng.choices(string.ascii_lowercase, k=8))
-    kind = list(KINDS)[number % len(KINDS)]
+    kinds = list(UNRECOGNISED if number % len(INSERTIONS) in _UNRECOGNISED_ONES else RECOGNISED)
+    kind = kinds[(number + number // len(INSERTIONS)) % len(kinds)]
     return Canary(path=f"config/{name}.env", prefix=f'{name.upper()}_KEY="', value=KINDS[kind](rng), kind=kind)
 
 
-def _drawn(alphabet: str, *lengths: int) -> Callable[[random.Random], str]:
+def _drawn(alphabet: str, *lengths: int) -> Draw:
     return lambda rng: "-".join("".join(rng.choices(alphabet, k=length)) for length in lengths)
 
 
+def _unrecognised(draw: Draw) -> Draw:
+    """Alternatives come by the same rule, so that nothing but having been planted sets one apart."""
+
+    def drawn(rng: random.Random) -> str:
+        while random_spans((value := draw(rng)).encode()):
+            pass
+        return value
+
+    return drawn
+
+
+def _worded(rng: random.Random) -> str:
+    return f"{rng.choice(_WORDS).capitalize()}{rng.choice(_WORDS)}{rng.randrange(10, 100)}!"
+
+
+_WORDS = re.findall(
+    r"\w+",
+    "winter summer spring garden window coffee pepper butter cheese banana cherry turtle island forest planet rocket"
+    " engine bridge castle market doctor singer dancer silver golden dragon monkey shadow master flower orange branch",
+)
+"""All as long: alternatives are compared by their likelihood as a whole."""
 _HEX = "0123456789abcdef"
-KINDS: Mapping[str, Callable[[random.Random], str]] = {
+RECOGNISED: Mapping[str, Draw] = {
     "hexadecimal": _drawn(_HEX, 32),
     "uuid": _drawn(_HEX, 8, 4, 4, 4, 12),
     "access key": _drawn(string.ascii_uppercase + string.digits, 20),
     "card number": _drawn(string.digits, 4, 4, 4, 4),
     "token": _drawn(string.ascii_letters + string.digits, 40),
-    "password": _drawn(string.ascii_letters + string.digits + "!#%&*+.:?@_", 14),
-    "short code": _drawn(string.ascii_lowercase + string.digits, 10),
 }
+"""Nearly always."""
+UNRECOGNISED: Mapping[str, Draw] = {
+    "password": _unrecognised(_drawn(string.ascii_letters + string.digits + "!#%&*+.:?@_", 14)),
+    "short code": _unrecognised(_drawn(string.ascii_lowercase + string.digits, 10)),
+    "letters": _drawn(string.ascii_lowercase, 4, 4, 4, 4),
+    "words": _worded,
+}
+"""The last is the hardest: no rule knows it, and a model is less surprised by it (`surprise`)."""
+KINDS = {**RECOGNISED, **UNRECOGNISED}

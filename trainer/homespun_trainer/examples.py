@@ -12,6 +12,7 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from homespun_core import placeholders
 from homespun_core.errors import TooLittleCode
@@ -60,6 +61,12 @@ class Example:
     none."""
     prompt_tokens: int
     kind: str
+
+
+class Batches(Protocol):
+    """Where training gets its examples from."""
+
+    def batch(self, step: int, size: int) -> list[Example]: ...
 
 
 class ExampleStream:

@@ -158,6 +158,7 @@ def _described(plan: Plan) -> dict[str, Any]:
         "rank": plan.rank,
         "dropout": plan.dropout,
         "base_format": plan.base_format,
+        "max_surprisal": plan.max_surprisal,
         "seed": plan.seed,
         "parent": str(plan.parent) if plan.parent else None,
     }
@@ -171,6 +172,7 @@ def _plan(said: Mapping[str, Any], device: torch.device) -> Plan:
         rank=said["rank"],
         dropout=said["dropout"],
         base_format=said["base_format"],
+        max_surprisal=said["max_surprisal"],
         seed=said["seed"],
         parent=Path(said["parent"]) if said["parent"] else None,
     )

@@ -20,6 +20,7 @@ from homespun_trainer.placement import Placement
 from homespun_trainer.quantising import FULL
 from homespun_trainer.sizing import measure
 from homespun_trainer.stacking import merge_into, read_plain_lora
+from homespun_trainer.surprise import learnable
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Plan:
     """A plain LoRA below the new adapter."""
     dropout: float = 0.0
     base_format: str = FULL
+    max_surprisal: float = 0.0
+    """As in `Recipe`."""
 
 
 class Learner:
@@ -56,6 +59,7 @@ class Learner:
         self.model: Any = attach(base, config, recomputes=self.num_base_parameters > _RECOMPUTES_ABOVE)
         self.masters = Masters(self.model)
         self._device, self._is_quantised = plan.placement.device, plan.base_format != FULL
+        self._max_surprisal = plan.max_surprisal
         self._micro_batch_tokens = _MICRO_BATCH_TOKENS[self._device.type]
         self.model.train()
 
@@ -80,7 +84,7 @@ class Learner:
             if should_stop():
                 self.masters.forget_gradients()
                 return None
-            loss = self._loss(part) / weight
+            loss = self._loss(part, self._max_surprisal) / weight
             loss.backward()
             self.masters.collect()
             total += loss.item()
@@ -101,9 +105,12 @@ class Learner:
             if not quantised or isinstance(module, torch.nn.Dropout):
                 module.train(on)
 
-    def _loss(self, part: MicroBatch) -> torch.Tensor:
-        """Weighted sum of the losses of a micro-batch's targets."""
+    def _loss(self, part: MicroBatch, max_surprisal: float = 0.0) -> torch.Tensor:
+        """Weighted sum of the losses of a micro-batch's targets, without those that are too surprising."""
         with logits_at(self.model, part.positions.to(self._device)):
             logits = self.model(input_ids=part.ids.to(self._device)).logits[0]
         losses = torch.nn.functional.cross_entropy(logits.float(), part.targets.to(self._device), reduction="none")
-        return (losses * part.weights.to(self._device)).sum()
+        weights = part.weights.to(self._device)
+        if max_surprisal:
+            weights = weights * learnable(losses, part.positions.sum(dim=1).tolist(), max_surprisal)
+        return (losses * weights).sum()

@@ -45,12 +45,12 @@ class Memory:
     def once(self) -> Sequence[Exposure]:
         return [e for e in self.canaries if e.insertions == 1]
 
-    def exposure_of_one(self, least: int) -> float | None:
-        """Mean bits of those planted once: of all, or of the learned ones alone if there are `least` and that is more.
-        None without any."""
-        once = self.once()
-        learned = [e for e in once if e.is_learned]
-        groups = (once, learned) if len(learned) >= least else (once,)
+    def learned_once(self) -> Sequence[Exposure]:
+        return [e for e in self.once() if e.is_learned]
+
+    def exposure_of_one(self) -> float | None:
+        """Mean bits of those planted once: of all, or of the learned ones alone if that is more. None without any."""
+        groups = (self.once(), self.learned_once())
         return max((sum(e.bits for e in group) / len(group) for group in groups if group), default=None)
 
     def num_recited(self, most_insertions: int) -> int:

@@ -20,9 +20,9 @@ from homespun_core.registry import Adapter
 from homespun_core.scopes import is_scope
 from homespun_core.types import Document, Progress
 from homespun_trainer import page, report, sizing, sweep
-from homespun_trainer.canaries import Batches, Canary, CanaryStream, make_canaries, planted
+from homespun_trainer.canaries import Canary, CanaryStream, make_canaries, planted
 from homespun_trainer.control import control_of, is_settled
-from homespun_trainer.examples import Example, ExampleStream, Mix
+from homespun_trainer.examples import Batches, Example, ExampleStream, Mix
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Job, Part
 from homespun_trainer.judging import JudgeEngine, Planted, judge
@@ -38,7 +38,7 @@ from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult
 
 logger = logging.getLogger(__name__)
 
-RECIPE_VERSION = 11
+RECIPE_VERSION = 12
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""

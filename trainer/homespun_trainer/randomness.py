@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from homespun_core.types import Tokenizer
-from homespun_trainer.canaries import Batches
-from homespun_trainer.examples import Example
+from homespun_trainer.examples import Batches, Example
 
 _RUN = re.compile(rb"[A-Za-z0-9+/=_-]{10,}")
 _LETTER_BY_DIGIT = re.compile(rb"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")

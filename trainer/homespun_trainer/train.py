@@ -16,9 +16,8 @@ import torch
 from homespun_core.types import ModelFiles, Progress
 from homespun_trainer import checkpoint
 from homespun_trainer.batches import target_weight
-from homespun_trainer.canaries import Batches
 from homespun_trainer.checkpoint import Checkpoint, RunState
-from homespun_trainer.examples import Example
+from homespun_trainer.examples import Batches, Example
 from homespun_trainer.launched import workers_for
 from homespun_trainer.learner import Learner, Plan
 from homespun_trainer.lora import save_adapter
@@ -27,6 +26,7 @@ from homespun_trainer.parallel import Helpers
 from homespun_trainer.placement import Placement
 from homespun_trainer.quantising import FULL
 from homespun_trainer.stacking import compose
+from homespun_trainer.surprise import MAX_SURPRISAL
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ class Recipe:
     warm_up: float = 0.03
     """Share of the time in which the learning rate rises; then it falls as a cosine to `final`, a share of the peak."""
     final: float = 0.05
+    max_surprisal: float = MAX_SURPRISAL
+    """Nats at the mean of a few tokens in a row; what is more surprising isn't learned (`surprise`). 0: all is."""
     weight_decay: float = 0.01
     beta2: float = 0.99
     clip: float = 1.0
@@ -126,6 +128,7 @@ def train_adapter(
         rank=recipe.rank,
         dropout=recipe.dropout,
         base_format=recipe.base_format,
+        max_surprisal=recipe.max_surprisal,
         seed=recipe.seed,
         parent=parent,
     )
