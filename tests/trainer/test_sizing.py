@@ -38,6 +38,11 @@ def test_the_recipe_of_the_built_in_model_is_the_one_that_was_searched() -> None
     assert (found.rank, found.dropout, found.batch_examples, found.prompt_tokens) == (16, 0.0, 8, 384)
 
 
+def test_a_small_model_learns_little_code_gently() -> None:
+    rates = [sizes(characters, BUILTIN, is_gpu=False).learning_rate for characters in (40_000, 500_000, 2_500_000)]
+    assert rates == [0.7, 0.7, 1.0] and sizes(40_000, QWEN, is_gpu=False).learning_rate == 1.0
+
+
 def test_small_corpora_are_gone_through_more_often() -> None:
     targets = [sizes(n, BUILTIN, is_gpu=False).max_targets / (n / 3.4) for n in (100_000, 2_000_000, 50_000_000)]
     assert targets == sorted(targets, reverse=True) and targets[-1] == pytest.approx(3)

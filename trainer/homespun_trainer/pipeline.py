@@ -232,7 +232,7 @@ def recipe_of(job: Job, *, is_gpu: bool) -> Recipe:
         max_targets=fitting.max_targets,
         batch_examples=fitting.batch_examples,
         prompt_tokens=fitting.prompt_tokens,
-        learning_rate=settings.learning_rate or default_learning_rate(method, base.parameters),
+        learning_rate=settings.learning_rate or fitting.learning_rate * default_learning_rate(method, base.parameters),
         minutes=settings.train_minutes,
         seed=settings.seed,
     )

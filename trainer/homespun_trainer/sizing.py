@@ -22,6 +22,9 @@ _DROPOUT, _MUCH_CODE = 0.05, 5_000_000
 """Tokens."""
 _PASSES = ((100_000, 12.0), (1_000_000, 6.0), (math.inf, 3.0))
 """(tokens below, times that as many tokens may be targets): small corpora bear more, as in Refact's table of epochs."""
+_LITTLE_CODE, _GENTLY = 200_000, 0.7
+"""Tokens, and the share of the usual learning rate: on 12,000 tokens other code suffered from the whole of it, on
+150,000 half of it gained as much (benchmarks/LOG.md)."""
 _HELD_OUT_EXAMPLES = (24, 96)
 _HELD_OUT_PER_MINUTE = 4
 
@@ -42,6 +45,8 @@ class Sizes:
     batch_examples: int
     prompt_tokens: int
     """0: as long as the server's."""
+    learning_rate: float
+    """As a share of what is usual for the model."""
     max_targets: float
     """Training ends after so many tokens that it was asked for, though there be time."""
 
@@ -55,6 +60,7 @@ def sizes(characters: int, base: Base, *, is_gpu: bool) -> Sizes:
         dropout=_DROPOUT if tokens < _MUCH_CODE and not is_small else 0.0,
         batch_examples=16 if is_long else 8,
         prompt_tokens=0 if is_long else 384,
+        learning_rate=_GENTLY if tokens < _LITTLE_CODE and is_small else 1.0,
         max_targets=float(round(tokens * next(passes for limit, passes in _PASSES if tokens < limit))),
     )
 
