@@ -374,9 +374,13 @@ class Completer:
 
     async def _run(self, work: Work, attempt: EngineRequest) -> AsyncGenerator[str]:
         assembly, stream = work.assembly, self._engine.submit(attempt)
+        unspelled = work.prompt.opening.encode()
         try:
             async for token in stream:
                 work.tokens.append(token)
+                if unspelled:
+                    unspelled = unspelled[len(self._vocabulary.spelled[token.id] or unspelled) :]
+                    work.num_spelling = len(work.tokens)
                 if self._is_unsure(work):
                     work.is_unsure = True
                     assembly.end_at_line()
@@ -400,7 +404,7 @@ class Completer:
         """Somebody who asks by hand gets what there is, and what is drawn is unlikely on purpose."""
         if work.request.raw or work.request.temperature or work.priority == "invoked":
             return False
-        logprobs = [token.logprob for token in work.tokens[work.prompt.num_opening :]]
+        logprobs = [token.logprob for token in work.tokens[work.num_spelling :]]
         return is_unsure(logprobs, self._settings.min_confidence)
 
     def _completion(self, work: Work) -> Completion:

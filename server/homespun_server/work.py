@@ -44,6 +44,8 @@ class Work:
     degraded: list[str] = field(default_factory=list)
     """As in `Completion`."""
     tokens: list[Token] = field(default_factory=list)
+    num_spelling: int = 0
+    """So many of them, the first ones, spell what was typed of a word: how likely they were says nothing."""
     first_token_at: float = 0.0
     is_unsure: bool = False
     """Whether `min_confidence` ended it."""
@@ -98,7 +100,7 @@ def is_opportunity(work: Work) -> bool:
 def fact_of(request_id: str, work: Work, completion: Completion) -> CompletionFact:
     request, repository = work.request, work.repository
     latency_ms = (time.monotonic() - work.started) * 1e3
-    logprobs = [token.logprob for token in work.tokens[work.prompt.num_opening :]]
+    logprobs = [token.logprob for token in work.tokens[work.num_spelling :]]
     return CompletionFact(
         id=request_id,
         time=time.time() - latency_ms / 1e3,

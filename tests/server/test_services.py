@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from homespun_core.postprocess import finish
 from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Tokenizer
 from homespun_indexer.reader import Searched
 from homespun_server import services, work
+from homespun_server.assembly import Assembly
 from homespun_server.engine.decoders.protocol import Decoder
 from homespun_server.engine.decoders.source import open_source
 from homespun_server.engine.protocol import EngineBusyError, EngineLoad, EngineRequest
@@ -501,6 +502,33 @@ async def test_a_completion_ends_at_the_last_line_that_the_model_is_sure_of(
     monkeypatch.setattr(services, "is_unsure", lambda logprobs, least: len(logprobs) > 7)
     trimmed = await make_completer().complete(request, "id-4")
     assert trimmed.text and whole.startswith(f"{trimmed.text}\n") and trimmed.hidden_by is None
+
+
+async def test_how_likely_a_typed_word_was_says_nothing_about_what_follows(
+    make_completer: MakeCompleter, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A word may be spelled again in more tokens than it had in the file; the rest of them counted as the model's
+    doubts, and of 108 places within words 40 were ended elsewhere for it."""
+    counted, ids, add = list[int](), list[int](), Assembly.add
+
+    def is_unsure(logprobs: Sequence[float], least: float) -> bool:
+        counted.append(len(logprobs))
+        return False
+
+    def noting(assembly: Assembly, token: int) -> None:
+        ids.append(token)
+        add(assembly, token)
+
+    monkeypatch.setattr(services, "is_unsure", is_unsure)
+    monkeypatch.setattr(Assembly, "add", noting)
+    for word in ("repositor", "anothe", "clie", "is_ove", "SHAR"):
+        counted.clear()
+        ids.clear()
+        request = replace(REQUEST, prefix=f"def find():\n    return {word}", max_new_tokens=8)
+        await make_completer().complete(request, word)
+        spelled = [len(tokenizer.spelled[token] or b"") for token in ids]
+        num_spelling = counted.count(0)
+        assert sum(spelled[: num_spelling - 1]) < len(f" {word}") <= sum(spelled[:num_spelling])
 
 
 async def test_too_many_at_once_are_refused_and_counted(make_completer: MakeCompleter, metrics: Metrics) -> None:
