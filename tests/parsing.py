@@ -7,8 +7,7 @@ from typing import Any
 
 from homespun_core.types import ModelFiles, Progress, Tokenizer
 from homespun_indexer import build
-from homespun_indexer.build import Job, SpareBuilder
-from homespun_indexer.segment import IndexedFile
+from homespun_indexer.build import Job, Outcome, SpareBuilder
 
 
 def parse_here(replace: Callable[[Any, str, Any], None]) -> None:
@@ -17,7 +16,7 @@ def parse_here(replace: Callable[[Any, str, Any], None]) -> None:
 
     def here(
         jobs: Sequence[Job], tokenizer: Tokenizer, model: ModelFiles, progress: Progress, spare: SpareBuilder | None
-    ) -> list[list[IndexedFile]]:
+    ) -> list[list[Outcome]]:
         if len(jobs) > 1:
             return apart(jobs, tokenizer, model, progress, spare)
         return [build.build_segment(jobs[0], tokenizer, progress)]

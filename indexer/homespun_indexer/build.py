@@ -36,7 +36,9 @@ class Job:
     """The setting."""
 
 
-SpareBuilder = Spare[Job, list[IndexedFile]]
+Outcome = tuple[str | None, int, int, int]
+"""The last four fields of an `IndexedFile`: whoever asked has the others, which would be sent, and held, once more."""
+SpareBuilder = Spare[Job, list[Outcome]]
 """Of `build_segment`."""
 
 
@@ -46,14 +48,18 @@ def build_segments(
     """Write every job's segment; returns their tables of files. `model` is where the processes find the tokenizer."""
     total = sum(len(job.candidates) for job in jobs)
     progress.start("Reading and parsing", total=total, unit="files")
-    tables = _build_apart(jobs, tokenizer, model, progress, spare)
+    outcomes = _build_apart(jobs, tokenizer, model, progress, spare)
     progress.finish(f"{total:,} files")
-    return tables
+    return [_table(job.candidates, of_job) for job, of_job in zip(jobs, outcomes, strict=True)]
+
+
+def _table(candidates: Sequence[Candidate], outcomes: Sequence[Outcome]) -> list[IndexedFile]:
+    return [IndexedFile(c.path, c.language, c.blob, c.size, *o) for c, o in zip(candidates, outcomes, strict=True)]
 
 
 def _build_apart(
     jobs: Sequence[Job], tokenizer: Tokenizer, model: ModelFiles, progress: Progress, spare: SpareBuilder | None
-) -> list[list[IndexedFile]]:
+) -> list[list[Outcome]]:
     try:
         with _processes(jobs, model, spare) as processes:
             return processes.run(jobs, progress)
@@ -67,13 +73,13 @@ def _build_apart(
 
 def _processes(
     jobs: Sequence[Job], model: ModelFiles, spare: SpareBuilder | None
-) -> AbstractContextManager[Processes[Job, list[IndexedFile]]]:
+) -> AbstractContextManager[Processes[Job, list[Outcome]]]:
     if spare is not None and len(jobs) == 1:
         return spare.lent(model, jobs[0].repo.id)
     return Processes(build_segment, model, len(jobs))
 
 
-def _build_alone(job: Job, tokenizer: Tokenizer, model: ModelFiles, progress: Progress) -> list[IndexedFile]:
+def _build_alone(job: Job, tokenizer: Tokenizer, model: ModelFiles, progress: Progress) -> list[Outcome]:
     """A job that may be the one that killed its process."""
     try:
         return _without_killers(job, tokenizer, model, progress)
@@ -84,7 +90,7 @@ def _build_alone(job: Job, tokenizer: Tokenizer, model: ModelFiles, progress: Pr
         ) from None
 
 
-def _without_killers(job: Job, tokenizer: Tokenizer, model: ModelFiles, progress: Progress) -> list[IndexedFile]:
+def _without_killers(job: Job, tokenizer: Tokenizer, model: ModelFiles, progress: Progress) -> list[Outcome]:
     """File by file; one that kills its process is kept without its parser, so that it does so once. Without a cache to
     keep it in, the whole job is read that way. Raises BrokenProcessPool where the parsers aren't to blame."""
     killers: set[str] = set()
@@ -101,8 +107,8 @@ def _without_killers(job: Job, tokenizer: Tokenizer, model: ModelFiles, progress
 
 
 def _run_alone(
-    work: Work[Job, list[IndexedFile]], job: Job, model: ModelFiles, progress: Progress, *, as_lines: bool = False
-) -> list[IndexedFile]:
+    work: Work[Job, list[Outcome]], job: Job, model: ModelFiles, progress: Progress, *, as_lines: bool = False
+) -> list[Outcome]:
     job.target.unlink(missing_ok=True)
     with Processes(work, model, as_lines=as_lines) as processes:
         return processes.run([job], progress)[0]
@@ -115,11 +121,11 @@ def _first_unknown(job: Job, tokenizer: Tokenizer) -> Candidate | None:
         return next((found for found, raw in files.read_contents(job.repo, unknown) if raw is not None), None)
 
 
-def build_file_by_file(job: Job, tokenizer: Tokenizer, progress: Progress | Counter) -> list[IndexedFile]:
+def build_file_by_file(job: Job, tokenizer: Tokenizer, progress: Progress | Counter) -> list[Outcome]:
     return build_segment(job, tokenizer, progress, one_by_one=True)
 
 
-def keep_unparsed(job: Job, tokenizer: Tokenizer, progress: Progress | Counter) -> list[IndexedFile]:
+def keep_unparsed(job: Job, tokenizer: Tokenizer, progress: Progress | Counter) -> list[Outcome]:
     with BlobCache(job.cache) as cache:
         for candidate, raw in files.read_contents(job.repo, job.candidates):
             if raw is not None:
@@ -129,13 +135,14 @@ def keep_unparsed(job: Job, tokenizer: Tokenizer, progress: Progress | Counter) 
 
 def build_segment(
     job: Job, tokenizer: Tokenizer, progress: Progress | Counter, *, one_by_one: bool = False
-) -> list[IndexedFile]:
+) -> list[Outcome]:
     with BlobCache(job.cache) as cache:
         contents = files.read_contents(job.repo, job.candidates)
         embedder = load_embedder(job.embedder)
         embed = partial(embedded, embedder, cache) if embedder is not None else None
         analysed = analysis.analyse(contents, tokenizer, cache, one_by_one=one_by_one)
-        return write_segment(job.target, _counted(analysed, progress), embed)
+        table = write_segment(job.target, _counted(analysed, progress), embed)
+        return [(file.reason, file.num_lines, file.num_chunks, file.num_tokens) for file in table]
 
 
 def _counted(analysed: Iterator[AnalysedFile], progress: Progress | Counter) -> Iterator[AnalysedFile]:

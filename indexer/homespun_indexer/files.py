@@ -205,6 +205,8 @@ class _Rules:
         if is_ignored(path, self._ignored):
             return filters.IGNORED
         found = [rule for rule in self._attributes if rule[0].literal in path and rule[0].matches(path)]
+        if not found:
+            return None
         values = {name: value for _, name, value in found}
         return next((_ATTRIBUTES[name] for name, value in values.items() if value), None)
 

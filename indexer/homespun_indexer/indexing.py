@@ -11,7 +11,7 @@ import logging
 import os
 import pwd
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from homespun_indexer.files import Candidate
 from homespun_indexer.history import last_changed
 from homespun_indexer.processes import num_processes
 from homespun_indexer.repository import Repository, remote_urls
-from homespun_indexer.segment import IndexedFile, counts_of, living_in, read_table, refused_in, size_of
+from homespun_indexer.segment import IndexedFile, counts_of, living_in, read_table, refused_in
 from homespun_indexer.snapshot import (
     FORMAT,
     KIND,
@@ -256,7 +256,7 @@ class _Indexing:
                 assert base is not None
                 storage.link(base.path / segment.name, tmp / segment.name)
                 known[segment.name] = base.digests[segment.name]
-            segments += self._build(plan, fresh, self._known_times(base), tmp)
+            segments += self._build(plan, fresh, self._known_times(base, fresh), tmp)
             write_segments(tmp, segments)
         self.memory.verified.add(final)
         self.memory.tables = {segment.name: self.memory.tables[segment.name] for segment in segments}
@@ -271,8 +271,8 @@ class _Indexing:
         tables = [self._table(base.path, segment) for segment in old] if base else []
         dead = [_dead(table, segment, wanted) for table, segment in zip(tables, old, strict=True)]
         living = [living_in(table, d) for table, d in zip(tables, dead, strict=True)]
-        new_bytes = sum(c.size for c in wanted.values()) - sum(f.size for files in living for f in files)
-        uses = [layout.Use(size_of(t), size_of(t) - size_of(ls)) for t, ls in zip(tables, living, strict=True)]
+        new_bytes = _cost(wanted.values()) - sum(map(_cost, living))
+        uses = [layout.Use(_cost(t), _cost(t) - _cost(ls)) for t, ls in zip(tables, living, strict=True)]
         is_new = sum(map(len, living)) < len(wanted)
         again = worn or (layout.absorbed(uses, new_bytes) if is_new else frozenset())
         stays = [i for i in range(len(old)) if i not in again and living[i]]
@@ -285,12 +285,14 @@ class _Indexing:
             self.memory.tables[segment.name] = read_table(snapshot / segment.name)
         return self.memory.tables[segment.name]
 
-    def _known_times(self, base: _Base | None) -> dict[tuple[str, str], int]:
-        """When files of the base were last changed, by path and blob."""
+    def _known_times(self, base: _Base | None, fresh: Sequence[Candidate]) -> dict[tuple[str, str], int]:
+        """When those that the base knows were last changed, by path and blob."""
+        wanted = {c.path for c in fresh}
         return {
             (file.path, file.blob): time
             for segment in (base.segments if base else ())
             for file, time in zip(self.memory.tables[segment.name], segment.changed, strict=True)
+            if file.path in wanted
         }
 
     def _build(
@@ -379,14 +381,16 @@ class _Indexing:
         """The same content in fewer and fuller segments, when it is time for that. What `base` holds is served
         meanwhile."""
         tables = [self._table(base.path, segment) for segment in base.segments]
-        uses = [
-            layout.Use(size_of(t), size_of([t[i] for i in s.dead])) for t, s in zip(tables, base.segments, strict=True)
-        ]
+        uses = [layout.Use(_cost(t), _cost(t[i] for i in s.dead)) for t, s in zip(tables, base.segments, strict=True)]
         worn = layout.worn(uses)
         if not worn:
             return base.path
         logger.info("index of %s: %d of %d segments are built again", self.repo.name, len(worn), len(uses))
         return self._use(self._publish(plan, IndexState.WORN, base, worn))
+
+
+def _cost(files: Iterable[Candidate | IndexedFile]) -> int:
+    return layout.cost([file.size for file in files])
 
 
 def _keys(candidates: Sequence[Candidate]) -> list[tuple[str, str, str]]:

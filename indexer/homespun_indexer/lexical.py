@@ -126,16 +126,14 @@ class Postings:
         scaled = weights * ((K1 + 1) / _FULL)
         common = rows.common >= 0
         # Not a matrix product: that wakes up BLAS's threads, which on a busy machine costs more than all of this.
-        scores: NDArray[np.float64] = np.einsum(
-            "i,ij->j", scaled[common], self._common[rows.common[common]].astype(np.float64)
-        )
+        scores: NDArray[np.float64] = np.einsum("i,ij->j", scaled[common], self._common[rows.common[common]])
         rare = np.flatnonzero(rows.rare >= 0)
         starts, ends = self._starts[rows.rare[rare]].tolist(), self._starts[rows.rare[rare] + 1].tolist()
         if lists := list(map(slice, starts, ends)):
             held = np.concatenate([self._documents[found] for found in lists])
-            impacts = np.concatenate([self._impacts[found] for found in lists])
-            repeated = np.repeat(scaled[rare], list(map(operator.sub, ends, starts)))
-            scores += np.bincount(held, impacts * repeated, self.num_documents)
+            impacts = np.concatenate([self._impacts[found] for found in lists], dtype=np.float64)
+            impacts *= np.repeat(scaled[rare], list(map(operator.sub, ends, starts)))
+            scores += np.bincount(held, impacts, self.num_documents)
         return scores
 
 

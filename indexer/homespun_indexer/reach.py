@@ -5,8 +5,9 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import chain as joined
 
 MAX_NAMES = 12
@@ -64,13 +65,18 @@ class Reach:
     """What stands before it: a module, a variable, or the type of that variable where it could be told; "" for none."""
 
 
+Types = Callable[[str], tuple[str, ...]]
+"""The types that the last declaration of a variable names."""
+
+
 def names_in_reach(prefix: str, suffix: str, language: str) -> tuple[Reach, ...]:
     """Best first, at most MAX_NAMES: what the cursor hangs on, then calls and types, the nearer line first. The word
     that is being written is left out."""
     words = own_words(language) | _CONTAINERS
     declared = _without_last_word(prefix[-_MAX_READ:])
+    types_of = cache(partial(type_names, text=declared))
     found: dict[Reach, None] = {}
-    for reach in joined(_receiver(declared), _around(declared, suffix, language)):
+    for reach in joined(_receiver(declared, types_of), _around(declared, suffix, language, types_of)):
         if reach.name not in words and len(reach.name) > 1 and not reach.name.startswith("__"):
             found[reach] = None
             if len(found) == MAX_NAMES:
@@ -90,21 +96,21 @@ def _without_last_word(text: str) -> str:
     return text[:end]
 
 
-def _receiver(declared: str) -> Iterator[Reach]:
+def _receiver(declared: str, types_of: Types) -> Iterator[Reach]:
     """Of `self.basket.` the type of `basket`, and `basket` itself."""
     chain = _OPEN_CHAIN.search(declared[-120:])
     if chain is not None:
-        yield from _reaches(chain[1].replace("()", ""), declared)
+        yield from _reaches(chain[1].replace("()", ""), types_of)
 
 
-def _around(declared: str, suffix: str, language: str) -> Iterator[Reach]:
+def _around(declared: str, suffix: str, language: str, types_of: Types) -> Iterator[Reach]:
     comment = "#" if language in ("python", "ruby", "bash") else "//"
     for line in _near_lines(declared, suffix):
         bare = _STRING.sub("", line).partition(comment)[0]
         chains = list(_CHAIN.finditer(bare))[::-1]
         chains.sort(key=lambda chain: chain[1] is None and not chain[0][:1].isupper())
         for chain in chains:
-            yield from _reaches(chain[0], declared)
+            yield from _reaches(chain[0], types_of)
 
 
 def _near_lines(declared: str, suffix: str) -> Iterator[str]:
@@ -126,17 +132,17 @@ def _filled(lines: Iterable[str], most: int) -> Iterator[str]:
             yield line[:_MAX_LINE]
 
 
-def _reaches(chain: str, declared: str) -> Iterator[Reach]:
+def _reaches(chain: str, types_of: Types) -> Iterator[Reach]:
     """`price_of` with qualifier `helper`, then `helper`; a variable is replaced by its type where that can be told."""
     *owners, name = _LINK.split(chain)
-    types = type_names(name, declared) if name[:1].islower() or name[:1] == "_" else ()
+    types = types_of(name) if name[:1].islower() or name[:1] == "_" else ()
     if not owners or owners[-1] in ("self", "this", "cls", "super", "crate", "Self"):
         yield from (Reach(kind, "") for kind in types)
         if not types:
             yield Reach(name, "")
         return
     owner = owners[-1]
-    owner_types = type_names(owner, declared) if owner[:1].islower() or owner[:1] == "_" else ()
+    owner_types = types_of(owner) if owner[:1].islower() or owner[:1] == "_" else ()
     yield from (Reach(name, kind) for kind in owner_types)
     if not owner_types:
         yield Reach(name, owner)

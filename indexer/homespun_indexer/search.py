@@ -4,8 +4,7 @@ measurement (benchmarks/retrieval.py).
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -97,6 +96,17 @@ class WordWeights(dict[str, float]):
         return weight
 
 
+class LineWeights(dict[str, float]):
+    """What a line weighs: the sum of its words. Licences, imports and copies stand in many of the chunks of a query."""
+
+    def __init__(self, terms: Mapping[str, float]) -> None:
+        self._words = WordWeights(terms)
+
+    def __missing__(self, line: str) -> float:
+        weight = self[line] = sum(map(self._words.__getitem__, words(line)), 0.0)
+        return weight
+
+
 def fuse(ranked: Sequence[Hit], by_vector: Sequence[Hit]) -> list[Hit]:
     """Weighted reciprocal rank fusion, best first; equal scores keep the order of the rankings."""
     scores: dict[tuple[int, int], float] = {}
@@ -133,7 +143,7 @@ def overlaps_cursor(text: str, near: Window) -> bool:
     return "\n".join(before) in "\n".join(stripped for line in text.split("\n") if (stripped := line.strip()))
 
 
-def focus(lines: Sequence[str], num_own: int, weights: WordWeights) -> tuple[int, int]:
+def focus(lines: Sequence[str], num_own: int, weights: LineWeights) -> tuple[int, int]:
     """The range of lines to show: what matches the query best, and what follows it rather than what precedes it.
 
     `lines` are the `num_own` lines of a chunk and those after it in the file: what followed a similar place is what the
@@ -141,11 +151,11 @@ def focus(lines: Sequence[str], num_own: int, weights: WordWeights) -> tuple[int
     there is room found 0.7 points more names in one repository and no fewer in another (benchmarks/retrieval.py).
     """
     chars = list(accumulate((len(line) + 1 for line in lines), initial=0))
-    if (first_end := _end(chars, 0)) >= num_own:
+    later_ends = _ends(chars, num_own)
+    if (first_end := next(later_ends)) >= num_own:
         return 0, first_end
-    ends = [_end(chars, start) for start in range(num_own)]
-    scores = [sum(map(weights.__getitem__, words(line))) for line in lines[:num_own]]
-    before = list(accumulate(scores, initial=0.0))
+    ends = [first_end, *later_ends]
+    before = list(accumulate(map(weights.__getitem__, lines[:num_own]), initial=0.0))
     best, best_score = 0, -1.0
     for start, end in enumerate(ends):
         # The first half of a range counts double, so that its second half shows what comes next.
@@ -156,8 +166,12 @@ def focus(lines: Sequence[str], num_own: int, weights: WordWeights) -> tuple[int
     return best, ends[best]
 
 
-def _end(chars: Sequence[int], start: int) -> int:
-    """Where the longest range of lines from `start` ends that fits into a snippet; one line at least. Before each line
-    stand so many characters."""
-    last = min(len(chars) - 1, start + SNIPPET_LINES)
-    return max(start + 1, bisect_right(chars, chars[start] + SNIPPET_CHARS, start, last + 1) - 1)
+def _ends(chars: Sequence[int], num_starts: int) -> Iterator[int]:
+    """Where the longest range of lines from each of the first ones ends that fits into a snippet; one line at least.
+    Before each line stand so many characters."""
+    end = 0
+    for start in range(num_starts):
+        last, most = min(len(chars) - 1, start + SNIPPET_LINES), chars[start] + SNIPPET_CHARS
+        while end < last and chars[end + 1] <= most:
+            end += 1
+        yield max(start + 1, end)

@@ -235,10 +235,6 @@ def refused_in(files: Iterable[IndexedFile]) -> dict[str, str]:
     return {file.path: file.reason for file in files if file.reason is not None}
 
 
-def size_of(files: Iterable[IndexedFile]) -> int:
-    return sum(file.size for file in files)
-
-
 def counts_of(files: Sequence[IndexedFile]) -> dict[str, object]:
     """For people: what an index of these files holds."""
     counted = [file for file in files if file.reason is None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -167,7 +168,7 @@ def _listed(repo: Repository, tree: str, *options: str, parent: str = "") -> Ite
         # A path that isn't UTF-8 can't be asked for by an editor or written in JSON; it is shown with replacements.
         yield Entry(
             path=parent + path.decode("utf-8", "replace") + ("/" if kind == b"tree" else ""),
-            mode=mode.decode(),
+            mode=sys.intern(mode.decode()),  # a million of them otherwise
             blob=blob.decode(),
             size=int(size) if size.isdigit() else 0,
             is_missing=size == b"BAD",

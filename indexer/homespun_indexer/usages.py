@@ -124,7 +124,7 @@ class Usages:
         self, ranked: Iterable[Hit], near: Window, terms: Mapping[str, float], limit: int, own: frozenset[Place]
     ) -> list[Snippet]:
         """The best hits that say something that those before them don't."""
-        weights = search.WordWeights(terms)
+        weights = search.LineWeights(terms)
         chosen: list[Snippet] = []
         seen: list[frozenset[str]] = []
         for hit in ranked:
@@ -142,7 +142,7 @@ class Usages:
                 break
         return chosen
 
-    def _snippet(self, hit: Hit, weights: search.WordWeights) -> Snippet:
+    def _snippet(self, hit: Hit, weights: search.LineWeights) -> Snippet:
         segment = self._parts[hit.part].segment
         file, first, last, start_byte, end_byte = segment.chunks[hit.chunk].tolist()
         raw = segment.text(file, start_byte, end_byte + _MAX_BYTES)

@@ -30,6 +30,7 @@ from homespun_indexer import analysis, build, cache, files, indexing, layout, pr
 from homespun_indexer.chunks import ChunkedFile, chunk_file
 from homespun_indexer.indexing import IndexMemory
 from homespun_indexer.reader import IndexReader
+from homespun_indexer.segment import read_table
 from homespun_indexer.snapshot import FORMAT, KIND, read_segments
 from homespun_indexer.tokenizer import GuardedTokenizer
 from tests.indexer.answers import answers, texts_of
@@ -98,6 +99,15 @@ def test_an_unchanged_repository_is_not_read_again(
     assert indexer.index(shop) == path
     head = commit(shop, {"README.md": "# Other words\n"}, day=1)  # no source file
     assert read_manifest(indexer.index(shop), KIND, FORMAT).sources["commit"] == head
+
+
+def test_what_is_remembered_of_files_is_what_stands_in_their_segments(shop: Path, indexer: Indexer) -> None:
+    """Only what came of each file is sent back by the process that read it."""
+    memory = IndexMemory()
+    path = indexer.index(shop, memory=memory)
+    write(shop, {"b.py": "SAVED = 1\n", "empty.py": ""})
+    path = indexer.index(shop, memory=memory)
+    assert memory.tables == {segment.name: read_table(path / segment.name) for segment in read_segments(path)}
 
 
 def test_what_was_uncommitted_is_not_private_any_more_once_it_is_committed(shop: Path, indexer: Indexer) -> None:

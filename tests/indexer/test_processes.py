@@ -27,10 +27,9 @@ from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import current
 from homespun_core.types import ModelFiles, SilentProgress, Tokenizer
 from homespun_indexer import processes
-from homespun_indexer.build import Job, SpareBuilder, build_segment
+from homespun_indexer.build import Job, Outcome, SpareBuilder, build_segment
 from homespun_indexer.cli import Followed
 from homespun_indexer.processes import Counter, Processes, Spare
-from homespun_indexer.segment import IndexedFile
 from tests.e2e.command import HOMESPUN
 from tests.faults.git_host import Host, hosting
 from tests.repos import SHOP, commit, git, make_repo, write
@@ -218,7 +217,7 @@ class Watched(SpareBuilder):
         self.pids: dict[str, set[int]] = {}
 
     @contextmanager
-    def lent(self, model: ModelFiles, owner: str) -> Iterator[Processes[Job, list[IndexedFile]]]:
+    def lent(self, model: ModelFiles, owner: str) -> Iterator[Processes[Job, list[Outcome]]]:
         with super().lent(model, owner) as found:
             self.pids.setdefault(owner, set()).update(p.pid or 0 for p in found._processes)
             yield found

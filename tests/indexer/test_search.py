@@ -10,8 +10,8 @@ from homespun_indexer.lexical import terms
 from homespun_indexer.search import (
     SNIPPET_CHARS,
     SNIPPET_LINES,
+    LineWeights,
     Window,
-    WordWeights,
     focus,
     is_duplicate,
     line_set,
@@ -67,7 +67,7 @@ LINES = st.lists(
 def test_focus_is_a_range_of_lines_that_fits_and_starts_in_the_chunk(lines: list[str], num_following: int) -> None:
     """And reaches beyond the chunk only where there is room."""
     num_own = max(1, len(lines) - num_following)
-    start, end = focus(lines, num_own, WordWeights({"match_me": 1.0, "match": 0.5}))
+    start, end = focus(lines, num_own, LineWeights({"match_me": 1.0, "match": 0.5}))
     assert 0 <= start < num_own and start < end <= len(lines)
     assert end - start <= SNIPPET_LINES
     assert sum(len(line) + 1 for line in lines[start:end]) <= SNIPPET_CHARS or end - start == 1
@@ -75,7 +75,7 @@ def test_focus_is_a_range_of_lines_that_fits_and_starts_in_the_chunk(lines: list
 
 @given(LINES)
 def test_no_longer_range_would_fit(lines: list[str]) -> None:
-    start, end = focus(lines, len(lines), WordWeights({"match_me": 1.0}))
+    start, end = focus(lines, len(lines), LineWeights({"match_me": 1.0}))
     longer = lines[start : end + 1]
     assert end == len(lines) or len(longer) > SNIPPET_LINES or sum(len(line) + 1 for line in longer) > SNIPPET_CHARS
 
@@ -95,7 +95,7 @@ def test_focus_shows_the_match_and_what_follows_it() -> None:
     lines = [f"filler_{i} = {i}" for i in range(100)]
     lines[50] = "the_match(value)"
     for num_own in (100, 60, 51):
-        start, end = focus(lines, num_own, WordWeights({"the_match": 1.0}))
+        start, end = focus(lines, num_own, LineWeights({"the_match": 1.0}))
         assert start <= 50 < end
         assert 50 - start < end - 50
 
@@ -103,5 +103,5 @@ def test_focus_shows_the_match_and_what_follows_it() -> None:
 def test_focus_looks_for_matches_in_the_chunk_only_and_goes_on_after_it() -> None:
     lines = [f"filler_{i} = {i}" for i in range(60)]
     lines[40] = "the_match(value)"
-    assert focus(lines, 10, WordWeights({"the_match": 1.0}))[0] == 0
-    assert focus(lines, 10, WordWeights({"the_match": 1.0}))[1] > 10
+    assert focus(lines, 10, LineWeights({"the_match": 1.0}))[0] == 0
+    assert focus(lines, 10, LineWeights({"the_match": 1.0}))[1] > 10
