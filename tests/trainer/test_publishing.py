@@ -205,7 +205,8 @@ def test_on_top_of_a_shared_adapter_is_on_top_of_what_is_live_of_it(tmp_path: Pa
 def test_what_was_forgotten_before_keeps_no_training_from_publishing(tmp_path: Path) -> None:
     job = paid(make_job(tmp_path))
     forgotten.add(job.data, Forgotten(path="pay.py"))
-    trained(replace(job, unforgotten=cli._unforgotten(job.data)))
+    version = trained(replace(job, unforgotten=cli._unforgotten(job.data)))
+    assert registry.versions(job.adapters) == [version]
 
 
 def test_a_corpus_of_what_was_forgotten_meanwhile_goes_when_the_training_ends(tmp_path: Path) -> None:
