@@ -9,9 +9,11 @@ import hmac
 import os
 import re
 import secrets
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from homespun_core.paths import DataDir
 from homespun_indexer.history import split_fields
@@ -44,12 +46,13 @@ def author_hash(data: DataDir) -> Callable[[str], str]:
 
 
 def _salt(data: DataDir) -> bytes:
-    """Two processes that make it at the same time agree: a file appears whole, by a link, and only once."""
+    """All who make it at the same time agree, threads too: a file appears whole, by a link, and only once."""
     if not data.salt.is_file():
         data.root.mkdir(parents=True, exist_ok=True)
-        own = data.salt.with_name(f".tmp-salt-{os.getpid()}")
-        own.write_text(secrets.token_hex(_SALT_BYTES))
-        own.chmod(0o600)
+        handle, name = tempfile.mkstemp(prefix=".tmp-salt-", dir=data.root)  # readable by its owner alone
+        own = Path(name)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(_SALT_BYTES))
         try:
             data.salt.hardlink_to(own)
         except FileExistsError:

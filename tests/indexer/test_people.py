@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from homespun_core.paths import DataDir
@@ -42,3 +44,17 @@ def test_hashes_hold_in_one_data_directory_and_nowhere_else(tmp_path: Path) -> N
     assert author_hash(one)(" Ada@Example.com") == author_hash(one)("ada@example.com")
     assert author_hash(one)("ada@example.com") != author_hash(other)("ada@example.com")
     assert one.salt.stat().st_mode & 0o077 == 0
+
+
+def test_threads_that_make_the_salt_at_once_agree(tmp_path: Path) -> None:
+    threads = 8
+    for attempt in range(50):
+        data, together = DataDir(tmp_path / str(attempt)), threading.Barrier(threads)
+
+        def hashes(data: DataDir = data, together: threading.Barrier = together) -> str:
+            together.wait()
+            return author_hash(data)("ada@example.com")
+
+        with ThreadPoolExecutor(threads) as pool:
+            assert len({made.result() for made in [pool.submit(hashes) for _ in range(threads)]}) == 1
+        assert [path.name for path in data.root.iterdir()] == ["salt"]

@@ -116,7 +116,11 @@ class VSCode:
 
     async def status(self, text: str) -> None:
         """Waits until the status bar says so."""
-        await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=60_000)
+        try:
+            await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=60_000)
+        except TimeoutError as error:
+            shown = await self.page.locator(".statusbar-item").evaluate_all(_LABELS)
+            raise AssertionError(f"no {text!r} in {shown}; the log ends with {self.log[-1000:]!r}") from error
 
     async def reload(self) -> None:
         """The window, by which settings are read again: this VS Code doesn't notice that files change."""
@@ -171,6 +175,7 @@ class VSCode:
         self._settings.write_text(json.dumps(new))
 
 
+_LABELS = "items => items.map(item => item.getAttribute('aria-label'))"
 _GHOST = """ghost => ghost === [...document.querySelectorAll(".view-lines [class*='ghost-text-decoration']")]
     .map(span => span.textContent).join("").replaceAll("\\u00a0", " ")"""
 
