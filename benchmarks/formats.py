@@ -24,7 +24,8 @@ from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import SilentProgress, Snippet
 from homespun_indexer.model_files import resolve_base_model
-from homespun_trainer.cli import opened_engine, prepared
+from homespun_trainer.cli.judging import opened_engine
+from homespun_trainer.cli.preparing import prepared
 from homespun_trainer.evaluate import Arm, Bench, Score, judge, query_of
 from homespun_trainer.judging import bench_of
 from homespun_trainer.summaries import difference, summarise

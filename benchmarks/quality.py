@@ -24,6 +24,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `homespun train` does
 
+from homespun_core.allocator import restart_with_jemalloc
 from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
 from homespun_core.errors import HomespunError
 from homespun_core.logs import configure_logging
@@ -135,4 +136,5 @@ def _table(differences: Mapping[str, Mapping[str, float]], count: int) -> str:
 
 
 if __name__ == "__main__":
+    restart_with_jemalloc(sys.argv)  # as `homespun train` does
     main()

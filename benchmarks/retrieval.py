@@ -256,7 +256,8 @@ def cut(snippet: Snippet, tokenizer: Tokenizer) -> str:
 
 
 def measure_with_model(frozen: Frozen, found: Mapping[str, Sequence[Found]]) -> dict[str, Any]:
-    from homespun_trainer.cli import opened_engine, prepared  # torch, for this alone
+    from homespun_trainer.cli.judging import opened_engine  # torch, for this alone
+    from homespun_trainer.cli.preparing import prepared
     from homespun_trainer.judging import bench_of
 
     settings = frozen.settings

@@ -33,7 +33,7 @@ from homespun_core.types import ModelFiles
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.repository import open_repository
-from homespun_trainer.cli import prepared
+from homespun_trainer.cli.preparing import prepared
 from homespun_trainer.examples import Example, Mix
 from homespun_trainer.lora import load_base
 from homespun_trainer.methods import peft_config

@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 _CONF = "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1"
 
 
-def restart_with_jemalloc(argv: Sequence[str]) -> None:
-    """Become the same command with jemalloc in glibc's place: same process, same terminal, same parent.
+def restart_with_jemalloc(words: Sequence[str]) -> None:
+    """Become Python with these words and jemalloc in glibc's place: same process, same terminal, same parent.
 
     Returns where there is nothing to do: jemalloc isn't installed, or whoever started us has chosen an allocator (us,
     the second time).
     """
     library = ctypes.util.find_library("jemalloc") if sys.platform == "linux" else None
     if library and not _is_chosen(os.environ):
-        command = [sys.executable, "-m", "homespun_core.cli", *argv]
-        os.execve(sys.executable, command, {**os.environ, "LD_PRELOAD": library, "MALLOC_CONF": _CONF})
+        environ = {**os.environ, "LD_PRELOAD": library, "MALLOC_CONF": _CONF}
+        os.execve(sys.executable, [sys.executable, *words], environ)
 
 
 def _is_chosen(environ: Mapping[str, str]) -> bool:

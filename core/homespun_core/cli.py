@@ -103,7 +103,7 @@ VERBS = {
 INTERRUPTED = 130
 BUSY = 75
 """EX_TEMPFAIL of sysexits.h."""
-_TRAINING = frozenset(("train", "pretrain"))
+_TRAINING = frozenset(("train", "pretrain", "forget"))
 
 _EPILOG = """\
 a first try:
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         os.environ["PYTHONSAFEPATH"] = "1"  # no Python that we start, us again included, imports from a repository
         if words and words[0] in _TRAINING:
-            restart_with_jemalloc(words)
+            restart_with_jemalloc(["-m", "homespun_core.cli", *words])
     try:
         return _run(words)
     except HomespunError as error:

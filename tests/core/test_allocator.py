@@ -27,7 +27,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 def test_the_same_command_goes_on_with_jemalloc(calls: list[Call], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes.util, "find_library", lambda name: f"lib{name}.so.2")
-    restart_with_jemalloc(["train", "shop", "--seed", "1"])
+    restart_with_jemalloc(["-m", "homespun_core.cli", "train", "shop", "--seed", "1"])
     ((program, argv, environ),) = calls
     assert program == argv[0] == sys.executable
     assert list(argv[1:]) == ["-m", "homespun_core.cli", "train", "shop", "--seed", "1"]
@@ -38,13 +38,13 @@ def test_the_same_command_goes_on_with_jemalloc(calls: list[Call], monkeypatch: 
 def test_what_somebody_has_chosen_stays(calls: list[Call], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(ctypes.util, "find_library", lambda name: f"lib{name}.so.2")
     monkeypatch.setenv(name, "")
-    restart_with_jemalloc(["train", "shop"])
+    restart_with_jemalloc(["-m", "homespun_core.cli", "train", "shop"])
     assert not calls
 
 
 def test_without_jemalloc_nothing_happens(calls: list[Call], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes.util, "find_library", lambda _name: None)
-    restart_with_jemalloc(["train", "shop"])
+    restart_with_jemalloc(["-m", "homespun_core.cli", "train", "shop"])
     assert not calls
 
 
@@ -57,7 +57,7 @@ def test_a_command_called_from_python_stays_in_its_process(calls: list[Call], mo
 
 def test_only_training_restarts(calls: list[Call], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes.util, "find_library", lambda name: f"lib{name}.so.2")
-    for verb, expected in (("status", 0), ("train", 1)):
+    for verb, expected in (("status", 0), ("train", 1), ("forget", 2)):
         monkeypatch.setattr(sys, "argv", ["homespun", verb, "--help"])
         with pytest.raises(SystemExit):
             main()

@@ -151,18 +151,22 @@ async def test_the_log_says_what_started_what_is_wrong_and_who_signed_in_and_no_
     assert f"starting {HOMESPUN} lsp" in code.log
     assert "signed in; the token is in" in code.log
     assert not any(secret in code.log for secret in ("sesame", "hello", "t0ken", "WDJB-MJHT"))
+    await code.press("Control+S")  # nothing unsaved, which asks before a window is left
 
 
 async def test_the_status_bar_says_that_server_or_command_is_missing(code: VSCode, fake: FakeServer) -> None:
-    code.configure(serverUrl="http://127.0.0.1:1")
-    await code.reload()
-    await code.status("Homespun: http://127.0.0.1:1 ")
-    code.configure(serverUrl=fake.url)
-    code.command_is(Path("/nowhere/homespun"))
-    await code.reload()
-    await code.status("there is no program /nowhere/homespun")
-    code.command_is(HOMESPUN)
-    await code.reload()
+    try:
+        code.configure(serverUrl="http://127.0.0.1:1")
+        await code.reload()
+        await code.status("Homespun: http://127.0.0.1:1 ")
+        code.configure(serverUrl=fake.url)
+        code.command_is(Path("/nowhere/homespun"))
+        await code.reload()
+        await code.status("there is no program /nowhere/homespun")
+    finally:  # the tests that follow need both
+        code.configure(serverUrl=fake.url)
+        code.command_is(HOMESPUN)
+        await code.reload()
     await code.status("Homespun: ready")
 
 

@@ -23,6 +23,7 @@ from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import open_repository
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import cli, heads, report
+from homespun_trainer.cli import judging, preparing
 from homespun_trainer.job import Job
 from homespun_trainer.pipeline import examples_of, recipe_of
 from homespun_trainer.publishing import Outcome, _seen
@@ -53,7 +54,7 @@ def prepared(tmp_path: Path, *sources: Path, **settings: Any) -> AbstractContext
     data, files = DataDir(tmp_path / "data"), resolve_base_model("builtin", "auto")
     repos = [open_repository(str(source), data, timeout_s=60, progress=SilentProgress()) for source in sources]
     scope = ScopeConfig(name="team", repositories=tuple(RepositoryConfig(source=str(source)) for source in sources))
-    return cli.prepared(repos, files, Settings(**settings), data, SilentProgress(), scope)
+    return preparing.prepared(repos, files, Settings(**settings), data, SilentProgress(), scope)
 
 
 def test_a_repository_without_source_is_no_failure_that_is_tried_again_for_ever(
@@ -197,6 +198,6 @@ def test_dictated_tokens_get_the_probabilities_of_an_ordinary_score() -> None:
     files = resolve_base_model("builtin", "auto")
     tokenizer = load_tokenizer(files)
     prompt, written = tokenizer.encode("def total(items):\n    return "), tokenizer.encode("sum(items) # Σ\n")
-    with cli.opened_engine(files, Settings()) as engine:
+    with judging.opened_engine(files, Settings()) as engine:
         found = engine.score([*prompt, *written], len(prompt), None)
         assert found == pytest.approx(engine._engine.score([*prompt, *written], len(prompt), None), abs=1e-4)

@@ -16,6 +16,7 @@ from homespun_core.personal import Wish, WithdrawnError
 from homespun_core.types import Document, ModelFiles
 from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import canaries, cli, general, memory, own, page
+from homespun_trainer.cli import preparing
 from homespun_trainer.examples import ExampleStream
 from homespun_trainer.forget.effects import effects, known_repositories
 from homespun_trainer.job import Job
@@ -180,7 +181,7 @@ def test_a_training_that_begins_under_a_wish_that_is_over_touches_nothing(tmp_pa
 def test_nothing_says_whose_it_is_by_name(tmp_path: Path) -> None:
     """Progress, errors and reports go to logs and jobs, which stay when somebody is erased."""
     repo = SimpleNamespace(id="shop-1", name="shop")
-    assert cli._called([repo], None, ADA) == (ID, "shop for u1")  # type: ignore[list-item]
+    assert preparing.called([repo], None, ADA) == (ID, "shop for u1")  # type: ignore[list-item]
 
 
 def test_where_nothing_is_live_it_stands_on_the_base_model(files: ModelFiles, tmp_path: Path) -> None:

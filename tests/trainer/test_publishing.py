@@ -18,6 +18,7 @@ from homespun_core.types import Document, ModelFiles
 from homespun_indexer import forgotten
 from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import cli, trained_on
+from homespun_trainer.cli import preparing
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.pipeline import parent_of
 from homespun_trainer.publishing import ForgottenError, Outcome, _seen, offered, publish
@@ -135,7 +136,7 @@ def test_what_is_forgotten_while_it_is_trained_on_is_not_published(
 ) -> None:
     """Of a first training nothing is on the disk when somebody forgets, so nothing could be found and deleted."""
     job = paid(make_job(tmp_path))
-    job = replace(job, unforgotten=cli._unforgotten(job.data))
+    job = replace(job, unforgotten=preparing._unforgotten(job.data))
     forgotten.add(job.data, request_)
     if is_refused:
         with pytest.raises(ForgottenError, match="train it again"):
@@ -148,7 +149,7 @@ def test_what_is_forgotten_while_it_is_trained_on_is_not_published(
 
 def test_on_top_of_what_does_not_say_what_it_saw_any_forgetting_is_too_much(tmp_path: Path) -> None:
     job = paid(make_job(tmp_path))
-    job, parent = replace(job, unforgotten=cli._unforgotten(job.data)), tmp_path / "elsewhere"
+    job, parent = replace(job, unforgotten=preparing._unforgotten(job.data)), tmp_path / "elsewhere"
     parent.mkdir()
     forgotten.add(job.data, Forgotten(repository="web-2"))
     with pytest.raises(ForgottenError):
@@ -205,7 +206,7 @@ def test_on_top_of_a_shared_adapter_is_on_top_of_what_is_live_of_it(tmp_path: Pa
 def test_what_was_forgotten_before_keeps_no_training_from_publishing(tmp_path: Path) -> None:
     job = paid(make_job(tmp_path))
     forgotten.add(job.data, Forgotten(path="pay.py"))
-    version = trained(replace(job, unforgotten=cli._unforgotten(job.data)))
+    version = trained(replace(job, unforgotten=preparing._unforgotten(job.data)))
     assert registry.versions(job.adapters) == [version]
 
 

@@ -115,9 +115,9 @@ class VSCode:
         await asyncio.sleep(1)
 
     async def status(self, text: str) -> None:
-        """Waits until the status bar says so."""
+        """Waits until the status bar says so. A window that was just loaded took most of a minute on a busy machine."""
         try:
-            await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=60_000)
+            await self.page.locator(f".statusbar-item[aria-label*='{text}']").first.wait_for(timeout=120_000)
         except TimeoutError as error:
             shown = await self.page.locator(".statusbar-item").evaluate_all(_LABELS)
             raise AssertionError(f"no {text!r} in {shown}; the log ends with {self.log[-1000:]!r}") from error

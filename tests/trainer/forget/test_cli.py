@@ -27,7 +27,7 @@ from homespun_indexer.people import author_hash
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.store import FeedbackStore
 from homespun_trainer import trained_on
-from homespun_trainer.cli import learnt_from
+from homespun_trainer.cli.preparing import learnt_from
 from homespun_trainer.forget import cli
 from homespun_trainer.forget.effects import effects, known_repositories, take_rest_away
 from tests.indexer.faults import CALLS, DELETING

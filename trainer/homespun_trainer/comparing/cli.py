@@ -29,7 +29,7 @@ from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.since import position_of, tasks_since
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import page, report
-from homespun_trainer.cli import opened_engine
+from homespun_trainer.cli.judging import opened_engine
 from homespun_trainer.comparing import adapters
 from homespun_trainer.comparing.arms import compare
 from homespun_trainer.comparing.score_log import ScoreLog

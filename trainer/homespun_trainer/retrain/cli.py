@@ -240,7 +240,7 @@ class _View:
 
     def measure(self, adapter: Adapter, shared_by: int = 1) -> Sequence[FreshPlace]:
         # Imported here: torch takes seconds and memory, and most looks have no use for it.
-        from homespun_trainer.cli import opened_engine
+        from homespun_trainer.cli.judging import opened_engine
         from homespun_trainer.job import prompt_builder
 
         assert self._repo is not None, "look first"

@@ -17,7 +17,7 @@ from homespun_core.types import ModelFiles, Progress
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_trainer.cli import Judging
+from homespun_trainer.cli.judging import Judging
 from homespun_trainer.evaluate import Bench, newline_ids
 from homespun_trainer.pretrain import export as exporting
 from homespun_trainer.pretrain import measure

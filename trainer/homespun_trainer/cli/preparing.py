@@ -1,0 +1,198 @@
+"""What a training is about, made from its repositories: corpora, and indexes frozen at their cuts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+
+from homespun_core import demand, personal, storage
+from homespun_core.config import Settings
+from homespun_core.errors import NoSourceFiles, TooLittleCode
+from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
+from homespun_core.personal import Wish
+from homespun_core.repositories import RepositoryConfig
+from homespun_core.scopes import ScopeConfig
+from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Tokenizer
+from homespun_indexer import forgotten
+from homespun_indexer.apart import Share, apart
+from homespun_indexer.corpus import CorpusReader, Owner, build_corpus
+from homespun_indexer.forgotten import Forgotten
+from homespun_indexer.indexing import index_repository
+from homespun_indexer.reader import IndexReader
+from homespun_indexer.repository import Repository, at_commit, open_repository
+from homespun_indexer.secrets import redact
+from homespun_indexer.since import commits_after
+from homespun_indexer.tokenizer import load_tokenizer
+from homespun_trainer import own, weighing
+from homespun_trainer.examples import Mix
+from homespun_trainer.job import Corpus, Job, LeftOut, Part, Unforgotten
+from homespun_trainer.publishing import ForgottenError
+from homespun_trainer.trained_on import Source
+
+
+def learnt_from(scope: ScopeConfig, data: DataDir) -> Sequence[RepositoryConfig]:
+    """Its repositories, without those that are to be forgotten as a whole."""
+    requests = forgotten.load(data)
+    left = [each for each in scope.repositories if not forgotten.is_whole(requests, id_of(each))]
+    if not left:
+        raise TooLittleCode(f"{scope.name}: all of its repositories are to be forgotten; `homespun forget --list`")
+    return left
+
+
+def called(repos: Sequence[Repository], scope: ScopeConfig | None, wish: Wish | None) -> tuple[str, str]:
+    """The adapter's directory name, and what it is called. Whoever reads that may not be who may know their name."""
+    if scope is not None:
+        return scope.id, scope.name
+    repo = repos[0]
+    return (personal.personal_id(wish.user, repo.id), f"{repo.name} for {wish.user}") if wish else (repo.id, repo.name)
+
+
+def _unforgotten(data: DataDir) -> Unforgotten:
+    before = forgotten.load(data)
+
+    @contextmanager
+    def unforgotten(seen: Sequence[Source] | None) -> Iterator[None]:
+        with forgotten.standing(data, before) as requests:
+            if requests and (seen is None or any(_covers(request, seen) for request in requests)):
+                raise ForgottenError("something that it was trained on was forgotten meanwhile; train it again")
+            yield
+
+    return unforgotten
+
+
+def _covers(request: Forgotten, seen: Sequence[Source]) -> bool:
+    return any(request.is_about(s.repository or "") and request.covers(s.path, s.authors) for s in seen)
+
+
+def id_of(source: str | RepositoryConfig) -> str:
+    address = source if isinstance(source, str) else source.source
+    return repo_id(address if is_remote(address) else repo_identity_on_disk(address))
+
+
+def opened(
+    source: str | RepositoryConfig, settings: Settings, data: DataDir, progress: Progress, commit: str | None
+) -> Repository:
+    repo = open_repository(
+        source,
+        data,
+        branch=settings.branch,
+        timeout_s=settings.git_timeout_s,
+        max_clone_mb=settings.max_clone_mb,
+        is_fetched=commit is None,
+        progress=progress,
+    )
+    return at_commit(repo, commit) if commit is not None else repo
+
+
+@contextmanager
+def prepared(
+    repos: Sequence[Repository],
+    files: ModelFiles,
+    settings: Settings,
+    data: DataDir,
+    progress: Progress,
+    scope: ScopeConfig | None = None,
+    wish: Wish | None = None,
+) -> Iterator[Job]:
+    """Their corpora and the indexes frozen at their cuts, open for the time of the block. Without a scope there is one
+    repository, and the adapter is its own, or with a `wish` somebody's.
+
+    Raises TooLittleCode when none has source to train on."""
+    tokenizer = load_tokenizer(files)
+    id, name = called(repos, scope, wish)
+    owner, unforgotten = Owner(place=id, authors=wish.authors) if wish else None, _unforgotten(data)
+    with ExitStack() as stack:
+        parts: list[Part] = []
+        left_out: list[LeftOut] = []
+        for repo in sorted(repos, key=lambda repo: repo.id):
+            try:
+                parts.append(stack.enter_context(_part(repo, files, tokenizer, settings, data, progress, owner)))
+            except NoSourceFiles as reason:
+                if scope is None:
+                    raise
+                left_out.append(LeftOut(id=repo.id, head=repo.head, why=str(reason)))
+        if not parts:
+            raise TooLittleCode(f"{name}: none of its repositories has source files to train on")
+        yield Job(
+            id=id,
+            name=name,
+            mix=own.OWN_LINES if wish else Mix(),
+            beneath=own.beneath(data, parts[0].id, files.digest) if wish else None,
+            left_out=left_out,
+            wish=wish,
+            unforgotten=unforgotten,
+            parts=tuple(_apart(parts)),
+            files=files,
+            tokenizer=tokenizer,
+            settings=settings,
+            data=data,
+            count_secrets=lambda text: sum(redact(text)[1].values()),
+        )
+
+
+def _apart(parts: Sequence[Part]) -> list[Part]:
+    shares = [Share(documents=p.corpus.documents, tasks=p.corpus.tasks, report=p.corpus.report) for p in parts]
+    if len(shares) < 2:
+        return list(parts)
+    return [
+        replace(part, corpus=replace(part.corpus, documents=s.documents, tasks=s.tasks, report=s.report))
+        for part, s in zip(parts, apart(shares), strict=True)
+    ]
+
+
+@contextmanager
+def _part(
+    repo: Repository,
+    files: ModelFiles,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    data: DataDir,
+    progress: Progress,
+    owner: Owner | None,
+) -> Iterator[Part]:
+    corpus = CorpusReader.open(build_corpus(repo, settings=settings, data=data, progress=progress, owner=owner))
+    frozen = index_repository(
+        repo,
+        settings=settings,
+        data=data,
+        model=files,
+        tokenizer=tokenizer,
+        progress=progress,
+        commit=corpus.cut,
+        exclude=corpus.held_out,
+    )
+    with IndexReader.open(frozen, tokenizer) as index:
+
+        def retrieve(query: SearchQuery) -> Sequence[Snippet]:
+            return index.search(query, settings.snippet_count) if settings.retrieval else ()
+
+        found = Corpus(
+            fingerprint=corpus.manifest.fingerprint,
+            sources=corpus.manifest.sources,
+            documents=list(corpus.documents()),
+            tasks=corpus.tasks(),
+            retrieve=retrieve,
+            report=corpus.report,
+            unlearnable=corpus.unlearnable(),
+            shown=corpus.shown() if settings.retrieval else (),
+            commits_after=partial(commits_after, repo),
+        )
+        if settings.demand_weights == "auto" and owner is None:
+            found = _by_demand(found, demand.read(data).get(repo.id, {}), demand.read_kept(data).get(repo.id, {}))
+        yield Part(id=repo.id, name=repo.name, corpus=found)
+
+
+def _by_demand(corpus: Corpus, asked: Mapping[str, int], kept: Mapping[str, int]) -> Corpus:
+    by, by_file = weighing.factors(asked, corpus.documents), weighing.file_factors(kept, corpus.documents)
+    if not by and not by_file:
+        return corpus
+    counts = Counter(f"{factor:.2f}" for factor in by_file.values())
+    return replace(
+        corpus,
+        fingerprint=storage.fingerprint(corpus.fingerprint, by, *([by_file] if by_file else [])),
+        documents=weighing.weighed(corpus.documents, by, by_file),
+        report={**corpus.report, "demand_weights": by, "file_weights": dict(sorted(counts.items(), reverse=True))},
+    )
