@@ -146,8 +146,10 @@ class Settings:
     eval_tasks: int = _setting(200, "held-out places used to judge an adapter", TRAIN, low=20)
     approval: str = _setting(
         "automatic",
-        "whether the gate's yes puts an adapter live, or `homespun adapters approve` does",
+        "whether the gate's yes puts an adapter live (with an automatic rollout: and the users'), or"
+        " `homespun adapters approve` does",
         TRAIN,
+        SERVE,
         choices=("automatic", "manual"),
     )
 

@@ -221,6 +221,7 @@ class Runtime:
             canary_percent=settings.canary_percent,
             watch_days=settings.rollback_days,
             shadow=shadow_use(settings),
+            approval=settings.approval,
         )
         follower.start()
         return follower

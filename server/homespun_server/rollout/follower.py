@@ -43,10 +43,12 @@ class RolloutFollower:
         canary_percent: float,
         watch_days: float,
         shadow: ShadowUse = "none",
+        approval: str = "automatic",
         limits: Limits | None = None,
         poll_s: float = _POLL_S,
     ) -> None:
-        self._data, self._store = data, store
+        """With `approval` manual it makes nothing everybody's, which waits for a person; it rejects and rolls back."""
+        self._data, self._store, self._approval = data, store, approval
         self._canary_percent, self._watch_days = canary_percent, watch_days
         self._limits, self._poll_s, self._shadow = limits or Limits(), poll_s, shadow
         self._stop = threading.Event()
@@ -111,6 +113,8 @@ class RolloutFollower:
             self._end(place, state, Decision(verdict="reject" if verdict == "reject" else "approve", reason=reason))
 
     def _end(self, place: Path, state: State, decision: Decision) -> None:
+        if decision.verdict == "approve" and self._approval == "manual":
+            return
         change = registry.approve if decision.verdict == "approve" else registry.reject
         try:
             change(place, by=BY, why=decision.reason, only=state.candidate)

@@ -54,6 +54,7 @@ def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> 
     names, now = registry.aliases(place), time.time()
     events = registry.history(place)
     facts: dict[str, Any] = {"champion": names.champion, "candidate": names.candidate, "decides": settings.rollout}
+    facts["approval"] = settings.approval
     if names.candidate is None:
         since = watched_since(events, names.champion)
         is_automatic = settings.rollout == "automatic" and since is not None and not names.pinned
@@ -128,13 +129,15 @@ def _in_shadow(found: dict[str, Any] | None) -> list[str]:
 
 
 def _who(facts: dict[str, Any]) -> str:
+    said = "" if facts["verdict"] == "wait" else f"; what users did says {facts['verdict']}"
+    if facts["decides"] == "automatic" and facts["approval"] == "manual":
+        return f"the server ends it where users are worse off; a person approves it (homespun adapters approve){said}"
     if facts["stage"] == "shadow":
         return "the server decides when users try it; or: homespun adapters approve, reject"
     if not facts["percent"]:
         return "nobody tries it: set canary_percent; or decide: homespun adapters approve, reject"
     if facts["decides"] == "automatic":
         return "the server decides; to end it: homespun adapters rollout REPO --abort, or approve"
-    said = "" if facts["verdict"] == "wait" else f"; what users did says {facts['verdict']}"
     return f"a person decides (homespun adapters approve, reject){said}"
 
 

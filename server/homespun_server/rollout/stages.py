@@ -2,7 +2,8 @@
 
 shadow    nobody gets it; it completes silently what the live one does (`shadow/`), if that comes first
 canary    `canary_percent` of the users; ends early only by a rejection
-half      half of them, as soon as nothing is proven against it after a while; ends by a verdict
+half      half of them, as soon as nothing is proven against it after a while; ends by a verdict, or after a week
+          without one as everybody's: the gate has found it better, and users not worse
 watched   everybody; compared with what its predecessor's users did before
 """
 
@@ -36,11 +37,12 @@ def shadow_use(settings: Settings) -> ShadowUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Of the first stage, before half of the users get it."""
-
     min_days: float = 1.0
+    """Of the first stage, before half of the users get it."""
+    half_days: float = 7.0
+    """Of the second, before everybody gets what nothing is proven against."""
     min_outcomes: int = 200
-    """Of the candidate's."""
+    """Of the candidate's, in each."""
     settled_s: float = SETTLED_S
 
 
@@ -84,9 +86,13 @@ def share_percent(state: State | None, candidate: str, canary_percent: float, sh
 def advance(state: State, found: Arms, now: float, limits: Limits) -> tuple[State, Decision]:
     """The state from now on, and the verdict. `found`: what came of completions since the stage began."""
     decision = decide(found.champion, found.candidate, _STAGE_ALPHA)
-    if state.stage == "half" or decision.verdict == "reject":
+    is_half = state.stage == "half"
+    if decision.verdict == "reject" or (is_half and decision.verdict == "approve"):
         return replace(state, reason=decision.reason), decision
     missing = _missing(state, total(found.candidate).opportunities, now, limits)
+    if is_half:
+        reason = f"{decision.reason}; {missing}" if missing else f"nothing is proven against it; {decision.reason}"
+        return replace(state, reason=reason), Decision(verdict="wait" if missing else "approve", reason=reason)
     waiting = Decision(verdict="wait", reason=missing or "nothing is proven against it, half of the users get it now")
     if missing:
         return replace(state, reason=missing), waiting
@@ -110,9 +116,12 @@ def _of_users(users: Collection[str], arm: Arm) -> Arm:
 
 
 def _missing(state: State, num_outcomes: int, now: float, limits: Limits) -> str:
-    """What the first stage still waits for; empty when nothing."""
-    days = limits.min_days - (now - state.since) / DAY_S
+    """What the stage still waits for, if nothing is proven; empty when nothing."""
+    least, who = (
+        (limits.half_days, "everybody gets") if state.stage == "half" else (limits.min_days, "half of the users get")
+    )
+    days = least - (now - state.since) / DAY_S
     outcomes = limits.min_outcomes - num_outcomes
-    parts = [f"{days * 24:.1f} hours"] if days > 0 else []
+    parts = [f"{days:.1f} days" if days > 1 else f"{days * 24:.1f} hours"] if days > 0 else []
     parts += [f"{outcomes} completions of the candidate"] if outcomes > 0 else []
-    return f"half of the users get it after another {' and '.join(parts)}" if parts else ""
+    return f"{who} it after another {' and '.join(parts)}" if parts else ""

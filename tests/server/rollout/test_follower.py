@@ -48,9 +48,11 @@ def store(data: DataDir) -> Iterator[FeedbackStore]:
     made.close()
 
 
-def follower(data: DataDir, store: FeedbackStore, watch_days: float = 7.0) -> RolloutFollower:
+def follower(
+    data: DataDir, store: FeedbackStore, watch_days: float = 7.0, approval: str = "automatic"
+) -> RolloutFollower:
     limits = Limits(min_days=0.0, min_outcomes=20, settled_s=0.0)
-    return RolloutFollower(data, store, canary_percent=10.0, watch_days=watch_days, limits=limits)
+    return RolloutFollower(data, store, canary_percent=10.0, watch_days=watch_days, approval=approval, limits=limits)
 
 
 def use(store: FeedbackStore, adapter: str, accepted: int, at: float, arm: str = "") -> None:
@@ -92,6 +94,34 @@ def test_a_better_candidate_goes_from_a_share_to_half_to_all_across_restarts(
     assert registry.aliases(place).champion == "v2" and states.read(place) is None
     last = registry.history(place)[-1]
     assert (last.by, last.what) == ("rollout", "approve") and "kept characters" in last.why
+
+
+def test_where_a_person_approves_users_alone_make_nothing_everybodys(
+    data: DataDir,
+    place: Path,
+    store: FeedbackStore,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    careful = follower(data, store, approval="manual")
+    careful.look(now=100.0)
+    use(store, "v1", 2, 110.0, "a")
+    use(store, "v2", 2, 110.0, "b")
+    careful.look(now=200.0)
+    use(store, "v1", 1, 210.0, "a")
+    use(store, "v2", 3, 210.0, "b")
+    careful.look(now=300.0)
+    assert registry.aliases(place).candidate == "v2"
+    monkeypatch.setenv("HOMESPUN_ROLLOUT", "automatic")
+    monkeypatch.setenv("HOMESPUN_APPROVAL", "manual")
+    assert main(["adapters", "rollout", REPO, "--data-dir", str(data.root)]) == 0
+    assert "a person approves it (homespun adapters approve); what users did says approve" in capsys.readouterr().out
+    use(store, "v2", 0, 310.0, "b")
+    use(store, "v2", 0, 320.0, "b")
+    use(store, "v1", 4, 320.0, "a")
+    careful.look(now=400.0)
+    names = registry.aliases(place)
+    assert names.candidate is None and "v2" in names.rejected
 
 
 def test_a_pinned_champion_stays_and_the_candidate_waits(data: DataDir, place: Path, store: FeedbackStore) -> None:

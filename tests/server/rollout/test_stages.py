@@ -66,6 +66,19 @@ def test_the_second_stage_ends_by_either_verdict() -> None:
     assert advance(half, _arms(2, 2), DAY_S, LIMITS)[1].verdict == "wait"
 
 
+def test_what_nothing_is_proven_against_is_everybodys_after_a_week() -> None:
+    half, _ = advance(START, _arms(2, 2), DAY_S, LIMITS)
+    early, decision = advance(half, _arms(2, 2), 7 * DAY_S, LIMITS)
+    assert decision.verdict == "wait" and "everybody gets it after another 24.0 hours" in early.reason
+    unused = Arms(champion=arm(outcomes(2)), candidate=arm(outcomes(2)[:20]))
+    assert advance(half, unused, 8 * DAY_S, LIMITS)[1].verdict == "wait"
+    late, decision = advance(half, _arms(2, 2), 8 * DAY_S, LIMITS)
+    assert decision.verdict == "approve" and "nothing is proven against it" in decision.reason == late.reason
+    few = Arms(champion=arm(outcomes(2, users=USERS[:5]) * 3), candidate=arm(outcomes(2, users=USERS[:5]) * 3))
+    assert advance(half, few, 8 * DAY_S, LIMITS)[1].verdict == "approve"
+    assert advance(half, _arms(3, 1), 8 * DAY_S, LIMITS)[1].verdict == "reject"
+
+
 def test_the_share_grows_for_this_candidate_only_and_never_shrinks() -> None:
     half, _ = advance(START, _arms(2, 2), DAY_S, LIMITS)
     assert [share_percent(s, "v2", 10.0) for s in (None, START, half)] == [10.0, 10.0, 50.0]
