@@ -169,7 +169,7 @@ class Settings:
     retrain_timezone: str = _setting("", "of schedule and window (Europe/Berlin); default: the machine's", RETRAIN)
     drift_places: int = _setting(40, "fresh lines the live adapter is watched on each day; 0 is none", RETRAIN, low=0)
     drift_percent: float = _setting(3.0, "alarm when fresh code costs this many percent more bits", RETRAIN, low=0)
-    retrain_on_drift: bool = _setting(False, "train again at that alarm", RETRAIN)
+    retrain_on_drift: bool = _setting(False, "train again at that alarm, whatever the schedule", RETRAIN)
 
     host: str = _setting("127.0.0.1", "address to listen on; other than loopback needs accounts or api_token", SERVE)
     port: int = _setting(8080, "port to listen on; 0 picks a free one", SERVE, low=0, high=65_535)

@@ -105,8 +105,8 @@ class Receiver:
         return bool(self._secret)
 
     def receive(self, hook: Hook, now: float) -> Answer:
-        """Nothing of the hook is read before its signature is. Whether a repository is known isn't an error of the
-        forge's, so that is no refusal."""
+        """Nothing of the hook is read before its signature is; a form is unpacked where that is over its payload.
+        Whether a repository is known isn't an error of the forge's, so that is no refusal."""
         if not self.is_on:
             return _refused(403, "off", "hooks are off; set HOMESPUN_WEBHOOK_SECRET here and as the hook's secret")
         forge = forge_of(hook.headers)

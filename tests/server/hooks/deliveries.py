@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +15,7 @@ from homespun_server.hooks.forges import Hook
 SECRET = b"0p3n-sesame"
 NOW = 1_800_000_000.0
 _HUB = "x-hub-signature-256"
+FORM = {"content-type": "application/x-www-form-urlencoded"}
 CLONE = "https://git.example.com/team/shop.git"
 _REPOSITORY: dict[str, Any] = {"full_name": "team/shop", "clone_url": CLONE, "default_branch": "main"}
 _PUSH: dict[str, Any] = {"ref": "refs/heads/main", "before": "0" * 40, "after": "1" * 40, "repository": _REPOSITORY}
@@ -45,7 +46,7 @@ def github(payload: dict[str, Any] = _PUSH, *, delivery: str = "72d3162e", event
 
 def github_form() -> Delivery:
     body = urlencode({"payload": json.dumps(_PUSH)}).encode()
-    headers = github(delivery="f0").headers | {"content-type": "application/x-www-form-urlencoded"}
+    headers = github(delivery="f0").headers | FORM
     headers["x-hub-signature-256"] = f"sha256={signed(body)}"
     return Delivery(name="github, form", forge="github", headers=headers, body=body, signatures=(_HUB,))
 
@@ -74,6 +75,15 @@ def forgejo() -> Delivery:
         body=made.body,
         signatures=("x-forgejo-signature",),
     )
+
+
+def in_form(made: Delivery) -> Delivery:
+    """As Gitea and Forgejo send it: what they sign is the payload, whatever it is sent in.
+
+    https://github.com/go-gitea/gitea/blob/05a2257af2f29077a2c0374111aa12becf7f6083/services/webhook/deliver.go
+    """
+    body = urlencode({"payload": made.body}).encode()
+    return replace(made, name=f"{made.name}, form", headers=made.headers | FORM, body=body)
 
 
 def _gitlab_body() -> bytes:
@@ -130,6 +140,8 @@ DELIVERIES = (
     github_form(),
     gitea(),
     forgejo(),
+    in_form(gitea()),
+    in_form(forgejo()),
     gitlab_token(),
     gitlab_signed(),
     bitbucket_cloud(),

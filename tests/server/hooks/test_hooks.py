@@ -144,6 +144,19 @@ async def test_a_malformed_one_is_one_line(site: Site, body: bytes) -> None:
     assert response.status_code == 400 and "\n" not in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("payload", [b"", b"[]", b"nonsense", b"\xff\xfe"])
+async def test_a_genuine_form_of_something_else_is_malformed(site: Site, payload: bytes) -> None:
+    headers = deliveries.gitea().headers | {"x-gitea-signature": deliveries.signed(payload)}
+    form = deliveries.in_form(replace(deliveries.gitea(), headers=headers, body=payload))
+    assert (await site.post(form)).status_code == 400
+
+
+async def test_a_form_of_githubs_without_a_payload_is_malformed(site: Site) -> None:
+    body = b"other=%7B%7D"
+    headers = deliveries.github_form().headers | {"x-hub-signature-256": f"sha256={deliveries.signed(body)}"}
+    assert (await site.post(replace(deliveries.github_form(), headers=headers, body=body))).status_code == 400
+
+
 async def test_one_about_another_repository_is_accepted_and_does_nothing(site: Site) -> None:
     """Its URL is never followed, however genuine the hook: only configured ones are fetched."""
     other = {"repository": {"clone_url": "https://evil.example.com/a/b.git", "full_name": "a/b"}}

@@ -18,7 +18,7 @@ NOW = 1_800_000_000.0
 HOUR, DAY = 3_600.0, 86_400.0
 TRAINED = Scope(head="b", total=5_000_000, trained="a", trained_at=NOW - 2 * DAY, changed=200_000)
 RUN = Run(commit="old", started=NOW - HOUR, recipe="r")
-NIGHTLY = Times(schedule="0 2 * * *")
+NIGHTLY = Times(zone=ZoneInfo("UTC"), schedule="0 2 * * *")
 
 CASES: list[tuple[str, Scope, Rules, bool, str]] = [
     ("no adapter: at once", replace(TRAINED, trained=None, trained_at=None), Rules(), True, "no adapter yet"),
@@ -54,6 +54,34 @@ CASES: list[tuple[str, Scope, Rules, bool, str]] = [
     ),
     ("by schedule: any change", replace(TRAINED, changed=5), Rules(times=NIGHTLY), True, "schedule"),
     ("by schedule: not before", replace(TRAINED, trained_at=NOW), Rules(times=NIGHTLY), False, "schedule"),
+    (
+        "by schedule: an alarm is no reason",
+        replace(TRAINED, trained_at=NOW - 3 * HOUR, has_drifted=True),
+        Rules(times=NIGHTLY, gap=HOUR),
+        False,
+        "schedule has the next time",
+    ),
+    (
+        "by schedule: unless it is wanted",
+        replace(TRAINED, changed=5, trained_at=NOW - 3 * HOUR, has_drifted=True),
+        Rules(times=NIGHTLY, gap=HOUR, trains_on_drift=True),
+        True,
+        "less likely",
+    ),
+    (
+        "by schedule: so is less that is accepted",
+        replace(TRAINED, changed=5, trained_at=NOW - 3 * HOUR, is_accepted_less=True),
+        Rules(times=NIGHTLY, gap=HOUR, trains_on_drift=True),
+        True,
+        "less is accepted",
+    ),
+    (
+        "by schedule: an alarm soon after the last one",
+        replace(TRAINED, trained_at=NOW - 3 * HOUR, has_drifted=True),
+        Rules(times=NIGHTLY, trains_on_drift=True),
+        False,
+        "less than 12 hours",
+    ),
     ("trained next year", replace(TRAINED, trained_at=NOW + 365 * DAY), Rules(), True, "200 kB"),
     ("by schedule: next year", replace(TRAINED, trained_at=NOW + 365 * DAY), Rules(times=NIGHTLY), True, "schedule"),
     ("failed next year", replace(TRAINED, failures=9, failed_at=NOW + 365 * DAY), Rules(), True, "200 kB"),
@@ -67,6 +95,16 @@ def test_decisions(scope: Scope, rules: Rules, trains: bool, reason: str) -> Non
     decision = decide(scope, rules, NOW)
     assert (decision.action is Action.TRAIN) == trains
     assert reason in decision.reason and "\n" not in decision.reason
+
+
+@pytest.mark.parametrize(("gap", "until"), [(12 * HOUR, NOW + 9 * HOUR), (30 * HOUR, NOW + 18 * HOUR)])
+def test_an_alarm_waits_for_the_gap_or_the_schedule_whichever_ends_first(gap: float, until: float) -> None:
+    """NOW is 08:00 in UTC. An adapter that stays because the new one was no better keeps its alarm: without a gap each
+    push would train."""
+    rules = Rules(times=NIGHTLY, gap=gap, trains_on_drift=True)
+    alarming = replace(TRAINED, trained_at=NOW - 3 * HOUR, has_drifted=True)
+    assert decide(alarming, rules, NOW).until == until
+    assert decide(alarming, rules, until).action is Action.TRAIN
 
 
 def test_a_paused_run_goes_on_with_its_commit_unless_it_is_old() -> None:
@@ -110,6 +148,7 @@ scopes = st.builds(
     pushed=st.none() | st.tuples(st.floats(NOW - 400, NOW - 50), st.floats(NOW - 50, NOW)),
     failures=st.integers(0, 30),
     failed_at=st.none() | st.floats(NOW - 2 * DAY, NOW),
+    has_drifted=st.booleans(),
 )
 rules_drawn = st.builds(
     Rules,
@@ -117,10 +156,12 @@ rules_drawn = st.builds(
     gap=st.floats(0, 2 * DAY),
     age=st.floats(0, 20 * DAY),
     quiet=st.floats(0, 100),
+    trains_on_drift=st.booleans(),
 )
+scheduled = st.builds(replace, rules_drawn, times=st.just(NIGHTLY))
 
 
-@given(scopes, rules_drawn)
+@given(scopes, rules_drawn | scheduled)
 def test_waiting_ends_when_it_says_so(scope: Scope, rules: Rules) -> None:
     """At `until`, or at a later one named then, it trains: no repository waits for ever without a reason of its own."""
     now = NOW
@@ -135,7 +176,7 @@ def test_waiting_ends_when_it_says_so(scope: Scope, rules: Rules) -> None:
     assert (decision.action is Action.WAIT) == idle
 
 
-@given(scopes, rules_drawn, *[st.floats(-40 * DAY, 2_000 * DAY)] * 3)
+@given(scopes, rules_drawn | scheduled, *[st.floats(-40 * DAY, 2_000 * DAY)] * 3)
 def test_no_clock_that_was_ahead_holds_anything_up_for_long(
     scope: Scope, rules: Rules, trained: float, failed: float, pushed: float
 ) -> None:
@@ -162,7 +203,7 @@ def test_a_score_of_next_year_is_not_waited_for() -> None:
     assert not is_measuring_due([today, score], "1", "b", NOW)
 
 
-@given(scopes, rules_drawn)
+@given(scopes, rules_drawn | scheduled)
 def test_what_was_trained_is_not_trained_again(scope: Scope, rules: Rules) -> None:
     done = replace(scope, trained=scope.head, trained_at=NOW, is_recipe_new=False, running=None)
     assert decide(done, rules, NOW + 30 * DAY).action is Action.WAIT

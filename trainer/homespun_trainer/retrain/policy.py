@@ -158,9 +158,21 @@ def _due(scope: Scope, rules: Rules, now: float) -> Decision:
         return _wait(scope, "nothing has changed since that counts as source: nothing to train")
     if not scope.has_adapter:
         return _train(scope, "there is no adapter yet, and more code than last time")
+    if rules.trains_on_drift and (alarm := _alarm(scope)) is not None:
+        return _train(scope, f"{_amount(scope, scope.trained_at, rules)}, and {alarm}")
     if rules.times.schedule is not None:
         return _by_schedule(scope, scope.trained_at, rules, now)
     return _by_amount(scope, scope.trained_at, rules, now)
+
+
+def _alarm(scope: Scope) -> str | None:
+    if scope.is_accepted_less:
+        return "less is accepted of what is shown"
+    return "the live adapter finds fresh code less likely" if scope.has_drifted else None
+
+
+def _amount(scope: Scope, trained_at: float, rules: Rules) -> str:
+    return f"{_kb(scope.changed)} of {_kb(scope.total)} have changed since {rules.times.in_words(trained_at)}"
 
 
 def _by_schedule(scope: Scope, trained_at: float, rules: Rules, now: float) -> Decision:
@@ -173,11 +185,7 @@ def _by_schedule(scope: Scope, trained_at: float, rules: Rules, now: float) -> D
 
 def _by_amount(scope: Scope, trained_at: float, rules: Rules, now: float) -> Decision:
     wanted = max(rules.changed, int(rules.changed_share * scope.total))
-    amount = f"{_kb(scope.changed)} of {_kb(scope.total)} have changed since {rules.times.in_words(trained_at)}"
-    if scope.is_accepted_less and rules.trains_on_drift:
-        return _train(scope, f"{amount}, and less is accepted of what is shown")
-    if scope.has_drifted and rules.trains_on_drift:
-        return _train(scope, f"{amount}, and the live adapter finds fresh code less likely")
+    amount = _amount(scope, trained_at, rules)
     if scope.changed >= wanted:
         return _train(scope, f"{amount} (at least {_kb(wanted)})")
     if now >= trained_at + rules.age:
@@ -193,8 +201,10 @@ def _hindrances(scope: Scope, rules: Rules, now: float) -> list[tuple[float, str
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(scope.failures - 1, 10))
         found.append((scope.failed_at + pause, f"{scope.failures} runs failed, trying again later"))
     is_asked = scope.trained is None or scope.is_recipe_new or scope.running is not None
-    if not is_asked and scope.has_adapter and scope.trained_at is not None and rules.times.schedule is None:
-        found.append((scope.trained_at + rules.gap, f"the last training is less than {rules.gap / _HOUR:g} hours ago"))
+    if not is_asked and scope.has_adapter and scope.trained_at is not None:
+        ends = [scope.trained_at + rules.gap, rules.times.next_tick(scope.trained_at)]
+        end = min(end for end in ends if end is not None)
+        found.append((end, f"the last training is less than {rules.gap / _HOUR:g} hours ago"))
     if not is_asked and scope.pushed is not None:
         first, last = scope.pushed
         found.append((min(last + rules.quiet, first + _QUIET_CAP * rules.quiet), "waiting for the pushes to end"))

@@ -16,12 +16,33 @@ _LAST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)\s*-\s*([01]\d|2[0-3]):([0-5]\d)")
 
 
+class _Machine(tzinfo):
+    """The machine's zone, with its rules: `astimezone()` gives the offset of one moment, which is an hour off for times
+    beyond the next change of the clocks."""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        return moment.replace(tzinfo=None).astimezone().utcoffset() if moment is not None else None
+
+    def dst(self, moment: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> str | None:
+        return moment.replace(tzinfo=None).astimezone().tzname() if moment is not None else None
+
+    def fromutc(self, moment: datetime) -> datetime:
+        exact = moment.replace(tzinfo=UTC).astimezone()
+        local = exact.replace(tzinfo=self)
+        return local if local.utcoffset() == exact.utcoffset() else local.replace(fold=1)
+
+
+MACHINE = _Machine()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
     """Seconds since 1970 in and out; clocks that are put forward or back are `zone`'s business."""
 
-    zone: tzinfo | None = None
-    """None is the machine's."""
+    zone: tzinfo = MACHINE
     schedule: str | None = None
     window: tuple[time, time] | None = None
     """From, to; over midnight when the first is the later one."""
@@ -30,8 +51,10 @@ class Times:
         """The schedule's first time later than `after`; None without a schedule, or when it never comes again."""
         if self.schedule is None:
             return None
-        tick = next(CronSim(self.schedule, self._local(after)), None)
-        return tick.timestamp() if tick is not None else None
+        ticks = (tick.timestamp() for tick in CronSim(self.schedule, self._local(after)))
+        return next(
+            (tick for tick in ticks if tick > after), None
+        )  # of an hour that comes twice, CronSim says the first
 
     def opens(self, now: float) -> float:
         """When training may start: `now` within the window, else the next time that it begins."""
@@ -39,7 +62,7 @@ class Times:
             return now
         start, local = self.window[0], self._local(now)
         days = (local + timedelta(days=n) for n in range(3))
-        starts = (self._at(day, start) for day in days)
+        starts = (datetime.combine(day.date(), start, self.zone).timestamp() for day in days)
         return next(at for at in starts if at > now)
 
     def in_words(self, at: float) -> str:
@@ -53,13 +76,7 @@ class Times:
         return start <= at < end if start <= end else at >= start or at < end
 
     def _local(self, at: float) -> datetime:
-        moment = datetime.fromtimestamp(at, self.zone or ZoneInfo("UTC"))
-        return moment if self.zone is not None else moment.astimezone()
-
-    def _at(self, day: datetime, clock: time) -> float:
-        """With a machine's own zone, the offset of that very day counts, not today's."""
-        naive = datetime.combine(day.date(), clock)
-        return (naive.replace(tzinfo=self.zone) if self.zone is not None else naive.astimezone()).timestamp()
+        return datetime.fromtimestamp(at, self.zone)
 
 
 def times_of(settings: Settings) -> Times:
@@ -71,9 +88,9 @@ def times_of(settings: Settings) -> Times:
     )
 
 
-def _zone(name: str) -> tzinfo | None:
+def _zone(name: str) -> tzinfo:
     if not name:
-        return None
+        return MACHINE
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError) as error:  # the last: there is no such zone
@@ -84,7 +101,9 @@ def _schedule(text: str) -> str | None:
     if not text.strip():
         return None
     try:
-        CronSim(text, datetime.fromtimestamp(0, ZoneInfo("UTC")))
+        if (num_fields := len(text.split())) != 5:  # CronSim takes six, too, the first of them seconds
+            raise CronSimError(f"{num_fields} fields instead of 5")
+        CronSim(text, datetime.fromtimestamp(0, UTC))
     except CronSimError as error:
         raise ConfigError(
             f"retrain_schedule: {text!r} is no cron expression ({error});"
