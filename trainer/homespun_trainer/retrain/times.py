@@ -52,9 +52,8 @@ class Times:
         if self.schedule is None:
             return None
         ticks = (tick.timestamp() for tick in CronSim(self.schedule, self._local(after)))
-        return next(
-            (tick for tick in ticks if tick > after), None
-        )  # of an hour that comes twice, CronSim says the first
+        later = (tick for tick in ticks if tick > after)  # of an hour that comes twice, CronSim says the first
+        return next(later, None)
 
     def opens(self, now: float) -> float:
         """When training may start: `now` within the window, else the next time that it begins."""
