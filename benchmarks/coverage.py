@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from homespun_trainer.intervals import Share, ratio, widening
+from homespun_core.estimates import widening
+from homespun_trainer.intervals import Share, ratio
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 NOISE: dict[str, Draw] = {

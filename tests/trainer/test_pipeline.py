@@ -30,6 +30,7 @@ from homespun_trainer.page import PAGE
 from homespun_trainer.pipeline import _is_held_out as is_held_out
 from homespun_trainer.pipeline import train_repository
 from homespun_trainer.publishing import Outcome
+from tests.core.adapters import make_version
 from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
 
 LINE = "    return self.session.fetch_all(ORDERS)"
@@ -186,7 +187,8 @@ def test_a_live_adapter_is_what_a_new_one_has_to_beat(first: tuple[Job, Outcome]
 def test_one_turned_down_against_what_is_gone_is_judged_again_without_training(
     files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a rollback nothing came live until somebody committed something: nothing had changed."""
+    """After a rollback nothing came live until somebody committed something: nothing had changed. A version that was
+    tuned by preference meanwhile had it trained in full again."""
     job = make_job(files, tmp_path, corpus())
     champion = run(job).version
     registry.promote(job.adapters, champion, by="ann")
@@ -196,6 +198,7 @@ def test_one_turned_down_against_what_is_gone_is_judged_again_without_training(
     loser = run(later)
     assert loser.report["control_adapter"] == f"shop-1/{champion}" and loser.report["promote"] is False
     monkeypatch.setattr(pipeline, "train_adapter", None)
+    make_version(job.adapters, registry.new_version("tuned", job.adapters), preferences={"below": []})
     assert not run(later).is_new, "the same control, the same verdict"
     registry.rollback(job.adapters, by="ann")
     again = run(later)

@@ -21,7 +21,7 @@ from homespun_trainer import cli, trained_on
 from homespun_trainer.cli import preparing
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.pipeline import parent_of
-from homespun_trainer.publishing import ForgottenError, Outcome, _seen, offered, publish
+from homespun_trainer.publishing import ForgottenError, Outcome, _seen, offered, publish, same_as_last
 from homespun_trainer.train import TrainingInterruptedError
 from homespun_trainer.trained_on import Source
 from tests.core.adapters import make_version
@@ -90,6 +90,25 @@ def test_what_training_says_of_one_that_waits_does_not_call_it_live(is_new: bool
     report = {"promote": True, "reasons": ["better"], "arms": {}, "differences": {}}
     said = cli.summary(Outcome(version="1", path=tmp_path, is_new=is_new, report=report, waits_for="approve it"))
     assert "not live yet: approve it" in said and "(live)" not in said
+
+
+def test_what_was_tuned_by_preference_hides_no_training_and_no_training_hides_what_was_tuned(tmp_path: Path) -> None:
+    """The newest version alone was looked at: after `train --preferences` an unchanged `train` began from nothing."""
+
+    def made(version: str, fingerprint: str, **report: Any) -> None:
+        sources = {"base_model": "d1gest"}
+        with registry.publish_adapter(tmp_path / version, fingerprint=fingerprint, sources=sources, report=report):
+            pass
+
+    made("1", "trained")
+    made("2", "tuned", preferences={"below": ["shop-1", "1"]})
+    same = same_as_last(tmp_path, "trained")
+    assert same is not None and same.version == "1"
+    made("3", "trained on more")
+    same = same_as_last(tmp_path, "tuned", by_preference=True)
+    assert same is not None and same.version == "2"
+    assert same_as_last(tmp_path, "trained") is None, "something else was trained since"
+    assert same_as_last(tmp_path, "tuned") is None
 
 
 def test_one_on_top_of_another_has_seen_what_that_one_saw(tmp_path: Path) -> None:

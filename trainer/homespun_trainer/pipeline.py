@@ -71,7 +71,7 @@ def train_repository(
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     canaries = make_canaries(fingerprint)
     if last is not None:
-        made = _made_before(job, last)
+        made = made_before(job, last)
     else:
         stream, held_out = examples_of(job, recipe, mix)
         run = _Run(
@@ -91,7 +91,7 @@ def train_repository(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
+class Made:
     """An adapter that is to be judged."""
 
     path: Path
@@ -103,7 +103,7 @@ class _Made:
     """For the report."""
 
 
-def _made_before(job: Job, last: Adapter) -> _Made:
+def made_before(job: Job, last: Adapter) -> Made:
     """Its weights, to publish them under another verdict. Apart from the checkpoint of another training."""
     run, training = job.run / "judged-again", last.report["training"]
     path = run / "adapter"
@@ -112,7 +112,7 @@ def _made_before(job: Job, last: Adapter) -> _Made:
     for name in PEFT_FILES:
         shutil.copy(last.path / name, path / name)
     kept = training["kept_step"]
-    return _Made(path=path, run=run, kept_step=training["steps"] if kept is None else kept, training=training)
+    return Made(path=path, run=run, kept_step=training["steps"] if kept is None else kept, training=training)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class _Run:
     fingerprint: str
     progress: Progress
 
-    def made(self, recipe: Recipe, stream: Mixture, canaries: Sequence[Canary]) -> _Made:
+    def made(self, recipe: Recipe, stream: Mixture, canaries: Sequence[Canary]) -> Made:
         job = self.job
         planting = CanaryStream(stream, canaries, job.prompt_builder(recipe.prompt_tokens), job.name)
         with deferred_signals() as is_asked_to:
@@ -142,7 +142,7 @@ class _Run:
         training["trials"] = [asdict(trial) for trial in trials]
         if self.parent is not None:
             training["parents"] = [{"name": self.parent.name, "digest": recipe.on_top_of}]
-        return _Made(path=result.path, run=job.run, kept_step=result.kept_step, training=training)
+        return Made(path=result.path, run=job.run, kept_step=result.kept_step, training=training)
 
     def tuned(self, recipe: Recipe, stream: Batches, should_stop: Callable[[], bool]) -> tuple[Recipe, Sequence[Trial]]:
         """The recipe with the learning rate that did best in trials, and with the time that they leave."""

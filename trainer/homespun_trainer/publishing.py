@@ -34,16 +34,18 @@ class Outcome:
     """Why it isn't live although the gate let it pass, with the remedy."""
 
 
-def same_as_last(adapters: Path, fingerprint: str) -> Adapter | None:
+def same_as_last(adapters: Path, fingerprint: str, *, by_preference: bool = False) -> Adapter | None:
+    """The last version that was trained, or the last that was tuned by preference, if it was made of the same."""
+    newest_first = (adapters / version for version in reversed(registry.versions(adapters)))
     try:
-        last = registry.newest(adapters)
+        last = next((p for p in newest_first if ("preferences" in registry.read_report(p)) is by_preference), None)
         if last is None:
             return None
-        manifest = storage.read_manifest(last.path, registry.ADAPTER_KIND, registry.ADAPTER_FORMAT)
+        manifest = storage.read_manifest(last, registry.ADAPTER_KIND, registry.ADAPTER_FORMAT)
+        return registry.load_adapter(last) if manifest.fingerprint == fingerprint else None
     except StorageError as error:
         logger.warning("the last adapter is of no use: %s", error)
         return None
-    return last if manifest.fingerprint == fingerprint else None
 
 
 def publish(

@@ -18,7 +18,7 @@ from homespun_server.console.usage import Cell
 from homespun_server.database.opening import failures_in_one_line, open_database
 from homespun_server.feedback.filter import words
 from homespun_server.feedback.filter.examples import examples
-from homespun_server.feedback.filter.publishing import load, load_report, publish
+from homespun_server.feedback.filter.publishing import live, load, load_report, publish, withdrawn
 from homespun_server.feedback.filter.training import MOST_SHOWN, train
 from homespun_server.feedback.store import FeedbackStore, days_ago
 from homespun_server.feedback.summary import Summary
@@ -99,7 +99,7 @@ def _done(args: argparse.Namespace, settings: Settings, data: DataDir) -> int:
 def _train(store: FeedbackStore, data: DataDir, since: float, *, is_json: bool) -> int:
     version = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     with storage.locked(data.locks / "filter", "`homespun feedback train`"):
-        filter, report = train(examples(store.remembered(since, MOST_SHOWN)), version)
+        filter, report = train(examples(store.remembered(since, MOST_SHOWN)), version, live(data.filters))
         publish(data.filters, filter, report)
     print(json.dumps(asdict(report), indent=1) if is_json else words.reported(report))
     return 0
@@ -108,7 +108,9 @@ def _train(store: FeedbackStore, data: DataDir, since: float, *, is_json: bool) 
 def _explain(data: DataDir, *, is_json: bool) -> int:
     path = storage.current(data.filters)
     if path is None:
-        raise StorageError(f"{data.filters}: no show/hide filter is published; run `homespun feedback train`")
+        before = withdrawn(data.filters)
+        why = f" ({words.judged_again(before)})" if before else ""
+        raise StorageError(f"{data.filters}: no show/hide filter is published{why}; run `homespun feedback train`")
     filter, report = load(path), load_report(path)
     if is_json:
         print(json.dumps({"filter": asdict(filter), "report": asdict(report)}, indent=1))

@@ -3,16 +3,19 @@ they dismiss, and code isn't forgotten for it."""
 
 from __future__ import annotations
 
+import math
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from homespun_core import registry
+from homespun_core import registry, storage
 from homespun_core.config import Settings
 from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir
@@ -32,7 +35,7 @@ from homespun_trainer.preferences.kto import Balance, Tuner, balanced, losses, m
 from homespun_trainer.preferences.rows import DISMISSED, TAKEN, Shown, preferences
 from homespun_trainer.preferences.tuning import tune_by_preference, with_margin
 from homespun_trainer.publishing import Outcome
-from homespun_trainer.stacking import read_plain_lora
+from homespun_trainer.stacking import PEFT_FILES, read_plain_lora
 from tests.trainer.test_pipeline import TinyEngine, corpus, make_job
 from tests.trainer.tiny import BUILDER, CPU, TOKENIZER, make_model, make_stream
 
@@ -149,12 +152,40 @@ def test_the_same_rows_make_no_second_adapter(first: tuple[Job, Outcome]) -> Non
     assert (again.version, again.is_new) == (outcome.version, False)
 
 
+def test_one_turned_down_against_what_is_gone_is_judged_again_without_tuning(
+    first: tuple[Job, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said to be there already, whatever had become of the adapter that it had lost to."""
+    shutil.copytree(first[0].data.root, tmp_path, dirs_exist_ok=True)
+    job = replace(first[0], data=DataDir(tmp_path))
+    made, found = job.adapters / first[1].version, shown(Settings(), job.data, "shop-1")
+    manifest = storage.read_manifest(made, registry.ADAPTER_KIND, registry.ADAPTER_FORMAT)
+    loser, lost = registry.new_version("f", job.adapters), {"promote": False, "control_adapter": "shop-1/gone"}
+    with registry.publish_adapter(
+        job.adapters / loser,
+        fingerprint=manifest.fingerprint,
+        sources=manifest.sources,
+        report={**first[1].report, **lost},
+    ) as folder:
+        for name in PEFT_FILES:
+            shutil.copy(made / name, folder / name)
+    monkeypatch.setattr(tuning, "tune", None)
+    again = tuned(job, found)
+    assert again.is_new and again.report["control_adapter"] == f"shop-1/{storage.current(job.adapters).name}"  # type: ignore[union-attr]
+    assert [again.report[name] for name in ("training", "preferences")] == [
+        first[1].report[name] for name in ("training", "preferences")
+    ]
+    assert not tuned(job, found).is_new
+
+
 def test_a_margin_that_does_not_surely_rise_is_a_no_whatever_the_gate_says() -> None:
     yes = {"promote": True, "reasons": ["better"]}
-    assert with_margin(yes, Estimate(value=1.0, low=0.1, high=2.0))["promote"]
-    told = with_margin(yes, Estimate(value=1.0, low=-0.1, high=2.0))
-    assert not told["promote"] and "not surely likelier" in told["reasons"][-1]
-    assert not with_margin({"promote": False, "reasons": []}, Estimate(value=1.0, low=0.1, high=2.0))["promote"]
+    sure, unsure, unknown = (Estimate(value=1.0, low=low, high=2.0).as_json() for low in (0.1, -0.1, -math.inf))
+    assert with_margin(yes, sure)["promote"]
+    for margin in (unsure, unknown):
+        told = with_margin(yes, margin)
+        assert not told["promote"] and "not surely likelier" in told["reasons"][-1]
+    assert not with_margin({"promote": False, "reasons": []}, sure)["promote"]
 
 
 def test_too_few_rows_are_refused_with_both_numbers(files: ModelFiles, tmp_path: Path) -> None:
@@ -184,6 +215,7 @@ def row(**changes: Any) -> Shown:
     [
         ({}, TAKEN),
         ({"accepted_characters": 8, "kept_characters": 8}, TAKEN),
+        ({"kept_characters": 4}, TAKEN),
         ({"kept_characters": 0}, None),
         ({"accepted_characters": 0, "is_dismissed": True}, DISMISSED),
         ({"accepted_characters": 0}, None),
@@ -193,7 +225,8 @@ def row(**changes: Any) -> Shown:
     ],
 )
 def test_what_is_learned_of_a_completion(changes: dict[str, Any], kind: str | None) -> None:
-    """Not what is of another model, of a file that isn't in the corpus, or a line that it will be judged on."""
+    """Not what is of another model, of a file that isn't in the corpus, or a line that it will be judged on. What was
+    taken and then changed counts whole: which of its characters still stand isn't known."""
     of = corpus()
     found = preferences([row(**changes)], "b", TOKENIZER, of.documents, of.tasks)
     assert [preference.example.kind for preference in found] == ([kind] if kind else [])

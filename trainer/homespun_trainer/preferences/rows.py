@@ -64,7 +64,8 @@ def split(found: Sequence[Preference]) -> tuple[list[Preference], list[Preferenc
 
 def _preference(shown: Shown, tokenizer: Tokenizer) -> Preference | None:
     """Of what was taken in part, that part. What was taken and then deleted, or neither taken nor dismissed (somebody
-    may have typed the same), says nothing. No end of text is learned: what is shown was cut."""
+    may have typed the same), says nothing. What was taken and then changed counts whole: how many of its characters
+    still stand is known, not which. No end of text is learned: what is shown was cut."""
     if shown.accepted_characters:
         kind, text = TAKEN, shown.text[: shown.accepted_characters] if shown.kept_characters else ""
     else:

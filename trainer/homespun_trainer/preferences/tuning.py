@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,9 @@ from homespun_core.errors import ModelError, TooLittleCode
 from homespun_core.estimates import spelled
 from homespun_core.types import Progress
 from homespun_trainer import page, report
-from homespun_trainer.canaries import CanaryStream, make_canaries, planted
+from homespun_trainer.canaries import Canary, CanaryStream, make_canaries, planted
 from homespun_trainer.checkpoint import RunState
-from homespun_trainer.control import live_adapter
+from homespun_trainer.control import control_of, is_settled, live_adapter
 from homespun_trainer.examples import Example
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.intervals import Estimate, Share, change
@@ -31,7 +31,7 @@ from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.learner import Plan
 from homespun_trainer.lora import save_adapter
 from homespun_trainer.methods import default_learning_rate
-from homespun_trainer.pipeline import recipe_of
+from homespun_trainer.pipeline import Made, made_before, recipe_of
 from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.preferences.kto import BETA, Tuner, balanced, by_length
 from homespun_trainer.preferences.rows import DISMISSED, TAKEN, Preference, Shown, preferences, split
@@ -56,45 +56,64 @@ def tune_by_preference(
     open_engine: Callable[[], AbstractContextManager[JudgeEngine]],
     progress: Progress,
 ) -> Outcome:
-    """Raises TooLittleCode where too little was taken or dismissed, TrainingInterruptedError on a signal; the next run
-    begins anew."""
+    """As `train_repository`: nothing is done when nothing has changed, and what was turned down against what people no
+    longer have is judged again, without tuning.
+
+    Raises TooLittleCode where too little was taken or dismissed, TrainingInterruptedError on a signal; the next run
+    begins anew.
+    """
     found = preferences(shown, job.files.digest, job.tokenizer, job.documents, job.tasks)
     counts = Counter(preference.example.kind for preference in found)
     _check_number(job, len(shown), counts)
-    learned, held_out = split(found)
     parent = _beneath(job)
     recipe = _recipe(job, read_plain_lora(parent).digest if parent else None)
     rows = sorted([preference.id, preference.example.kind] for preference in found)
     fingerprint = storage.fingerprint("kto", VERSION, BETA, job.fingerprint, job.files.digest, recipe.as_json(), rows)
-    last = same_as_last(job.adapters, fingerprint)
-    if last is not None:
+    last = same_as_last(job.adapters, fingerprint, by_preference=True)
+    if last is not None and is_settled(last.report, control_of(job, parent)):
         waits_for = offered(job, last.version) if last.report.get("promote") else None
         return Outcome(version=last.version, path=last.path, is_new=False, report=last.report, waits_for=waits_for)
     torch.set_num_threads(job.settings.num_threads or torch.get_num_threads())
     canaries = make_canaries(fingerprint)
+    if last is not None:
+        made, about = made_before(job, last), last.report["preferences"]
+    else:
+        made, about = _made(job, found, canaries, recipe, parent, progress)
+    memory = Planted(canaries=canaries, counts=planted(made.kept_step * recipe.batch_examples), seed=fingerprint)
+    with open_engine() as engine:
+        verdict = judge(job, made.path, engine, memory, progress, parent)
+    facts = {
+        **with_margin(verdict, about["margin"]),
+        "training": made.training,
+        "preferences": about,
+        **report.corpus_facts(job),
+    }
+    page.write(made.path, job.name, facts)
+    return publish(job, fingerprint, made.path, facts, parent, made.run)
+
+
+def _made(
+    job: Job,
+    found: Sequence[Preference],
+    canaries: Sequence[Canary],
+    recipe: Recipe,
+    parent: Path | None,
+    progress: Progress,
+) -> tuple[Made, dict[str, Any]]:
+    """The adapter, and what its report says of preferences."""
+    learned, held_out = split(found)
+    counts = Counter(preference.example.kind for preference in found)
     stream = CanaryStream(Rows(learned, recipe.seed), canaries, job.prompt_builder(), job.name)
     with deferred_signals() as should_stop:
         result, margin = tune(job, stream, learned, held_out, recipe, parent, progress, should_stop)
-    seen = planted(result.state.step * recipe.batch_examples)
-    with open_engine() as engine:
-        memory = Planted(canaries=canaries, counts=seen, seed=fingerprint)
-        verdict = judge(job, result.path, engine, memory, progress, parent)
+    about = {"taken": counts[TAKEN], "dismissed": counts[DISMISSED], "held_out": len(held_out)}
     training = report.training_facts(result, recipe, str(_placement(job)), torch.get_num_threads())
+    training |= {f"completions {name}": number for name, number in about.items()}
     if parent is not None:
         training["parents"] = [{"name": parent.name, "digest": recipe.on_top_of}]
-    about = {"taken": counts[TAKEN], "dismissed": counts[DISMISSED], "held_out": len(held_out)}
-    facts = {
-        **with_margin(verdict, margin),
-        "training": training | {f"completions {name}": number for name, number in about.items()},
-        "preferences": {
-            **about,
-            "margin": margin.as_json(),
-            "below": [parent.parent.name, parent.name] if parent else [],
-        },
-        **report.corpus_facts(job),
-    }
-    page.write(result.path, job.name, facts)
-    return publish(job, fingerprint, result.path, facts, parent, _run(job))
+    below = [parent.parent.name, parent.name] if parent else []
+    made = Made(path=result.path, run=_run(job), kept_step=result.kept_step, training=training)
+    return made, {**about, "margin": margin.as_json(), "below": below}
 
 
 def _run(job: Job) -> Path:
@@ -102,10 +121,10 @@ def _run(job: Job) -> Path:
     return job.run / "preferences"
 
 
-def with_margin(verdict: dict[str, Any], margin: Estimate) -> dict[str, Any]:
-    """The gate's verdict, and a no where it doesn't do what it was made for."""
-    is_moved = margin.low > 0
-    shown = f"{spelled(margin.as_json(), '+.3f')} nats"
+def with_margin(verdict: dict[str, Any], margin: Mapping[str, float | None]) -> dict[str, Any]:
+    """The gate's verdict, and a no where it doesn't do what it was made for. `margin`: an estimate as JSON."""
+    is_moved = (margin["low"] or 0.0) > 0  # None where it isn't known
+    shown = f"{spelled(margin, '+.3f')} nats"
     reason = (
         f"what people took is {'' if is_moved else 'not surely '}likelier, against what they dismissed, than it was:"
         f" {shown} on completions held out"

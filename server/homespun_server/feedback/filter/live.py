@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from homespun_core import storage
-from homespun_core.errors import StorageError
 from homespun_server.feedback.facts import CompletionFact
-from homespun_server.feedback.filter.publishing import load
+from homespun_server.feedback.filter.publishing import live
 from homespun_server.feedback.filter.verdicts import Filter, verdict
 
 logger = logging.getLogger(__name__)
@@ -45,14 +44,8 @@ class LiveFilter:
         return found.st_mtime_ns, found.st_ino
 
     def _followed(self) -> Filter | None:
-        """Nothing is hidden by a filter that can't be read, and nothing by the one before either: it was replaced."""
-        path = storage.current(self._parent)
-        if path is None:
-            return None
-        try:
-            filter = load(path)
-        except (StorageError, OSError) as error:
-            logger.warning("no show/hide filter: %s", error)
+        filter = live(self._parent)
+        if filter is None:
             return None
         logger.info("show/hide filter %s is live%s", filter.version, "" if self._may_hide else ", and only watched")
         return filter

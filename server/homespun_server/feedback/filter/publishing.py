@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from itertools import pairwise
@@ -13,8 +14,10 @@ from typing import Any
 from homespun_core import storage
 from homespun_core.errors import StorageError
 from homespun_core.storage import Manifest
-from homespun_server.feedback.filter.training import Check, Lost, Report
+from homespun_server.feedback.filter.training import Before, Check, Lost, Report
 from homespun_server.feedback.filter.verdicts import Filter
+
+logger = logging.getLogger(__name__)
 
 KIND = "filter"
 FORMAT = 1
@@ -23,7 +26,7 @@ _KEPT = 10
 
 
 def publish(parent: Path, filter: Filter, report: Report) -> Path:
-    """Stored either way, live if it was approved: else the one before stays."""
+    """Stored either way, live if it was approved: else the one before stays, unless the report withdraws it."""
     path = parent / filter.version
     body = asdict(filter)
     manifest = Manifest(
@@ -38,8 +41,29 @@ def publish(parent: Path, filter: Filter, report: Report) -> Path:
         storage.write_bytes(tmp / _REPORT, _rendered(asdict(report)))
     if report.is_approved:
         storage.set_current(parent, path.name)
+    elif report.before is not None and report.before.is_withdrawn:
+        (parent / storage.CURRENT).unlink(missing_ok=True)
     storage.prune(parent, _KEPT)
     return path
+
+
+def live(parent: Path) -> Filter | None:
+    """None where it can't be read, either: it hides nothing, and nothing does the one before it, which it replaced."""
+    path = storage.current(parent)
+    try:
+        return load(path) if path else None
+    except (StorageError, OSError) as error:
+        logger.warning("no show/hide filter: %s", error)
+        return None
+
+
+def withdrawn(parent: Path) -> Before | None:
+    """The last that was live, where none is since it was withdrawn."""
+    if storage.current(parent) is not None or not parent.is_dir():
+        return None
+    reports = map(load_report, storage.others(parent))
+    last = next((report for report in reports if report.is_approved or report.before), None)
+    return last.before if last and last.before and last.before.is_withdrawn else None
 
 
 def load(path: Path) -> Filter:
@@ -68,7 +92,12 @@ def load_report(path: Path) -> Report:
         checks=tuple(Check(**check) for check in body["checks"]),
         judged=Lost(**body["judged"]),
         languages={name: Lost(**found) for name, found in body["languages"].items()},
+        before=_before(body.get("before")),  # reports of before had none
     )
+
+
+def _before(body: Mapping[str, Any] | None) -> Before | None:
+    return Before(**{**body, "judged": Lost(**body["judged"])}) if body else None
 
 
 def _checked(path: Path, name: str) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from homespun_server.feedback.filter.training import Check, Report
+from homespun_server.feedback.filter.training import MAX_LOST, MOST_LOST, Before, Check, Report
 from homespun_server.feedback.filter.verdicts import EXPLORED, Filter
 
 _WORDS: Mapping[str, str] = {
@@ -66,21 +66,29 @@ def reported(report: Report) -> str:
     lines += ["on the newest quarter of them:", *(f"  {_checked(check)}" for check in report.checks)]
     lines += [
         f"  {name}: {found.hidden:.1%} hidden, {found.lost:.1%} of the kept characters lost ({found.num_shown:,} shown)"
-        for name, found in report.languages.items()
+        for name, found in {"all": report.judged, **report.languages}.items()
     ]
-    return "\n".join([*lines, decided(report.checks)])
+    return "\n".join([*lines, decided(report.checks), *([judged_again(report.before)] if report.before else [])])
 
 
 def decided(checks: Sequence[Check]) -> str:
     failed = [check for check in checks if not check.is_met]
     if not failed:
         return "published: a server with show_filter = auto uses it"
-    return f"not published, the one before stays: {'; '.join(map(_checked, failed))}"
+    return f"not published: {'; '.join(map(_checked, failed))}"
+
+
+def judged_again(before: Before) -> str:
+    fate = "is withdrawn, so nothing is hidden" if before.is_withdrawn else "stays"
+    return (
+        f"the filter before, {before.version}, {fate}: of the newest quarter's kept characters it loses"
+        f" {before.judged.lost:.1%} (at most {MAX_LOST:.0%})"
+    )
 
 
 def _checked(check: Check) -> str:
     is_count = check.limit >= 1
     form, whole = (".1f", ".0f") if is_count else (".1%", ".0%")
     value, limit = format(check.value, form), format(check.limit, whole)
-    bound = "at most" if check.name in ("calibration error", "kept characters lost") else "at least"
+    bound = "at most" if check.name in ("calibration error", MOST_LOST) else "at least"
     return f"{check.name} {value} ({bound} {limit}{'' if check.is_met else ', not met'})"

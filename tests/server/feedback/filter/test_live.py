@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,8 @@ import pytest
 from homespun_core import storage
 from homespun_core.errors import StorageError
 from homespun_server.feedback.filter.live import LiveFilter
-from homespun_server.feedback.filter.publishing import load, load_report, publish
-from homespun_server.feedback.filter.training import Check, Lost, Report
+from homespun_server.feedback.filter.publishing import live, load, load_report, publish, withdrawn
+from homespun_server.feedback.filter.training import Before, Check, Lost, Report
 from tests.server.feedback.filter.test_verdicts import BAD, FILTER, UNDRAWN
 from tests.server.feedback.test_store import fact
 
@@ -46,6 +46,30 @@ def test_a_filter_that_was_not_approved_is_stored_and_not_used(tmp_path: Path) -
     assert not load_report(path).is_approved
     now = LiveFilter(tmp_path, may_hide=True).now()
     assert now is not None and now.version == "v"
+
+
+@pytest.mark.parametrize("is_withdrawn", [True, False])
+def test_a_filter_that_was_judged_again_hides_nothing_if_it_is_withdrawn(tmp_path: Path, is_withdrawn: bool) -> None:
+    found = LiveFilter(tmp_path, may_hide=True)
+    publish(tmp_path, FILTER, report())
+    assert found.judged(UNLIKELY).verdict == "hide"
+    before = Before(version="v", judged=Lost(num_shown=500, hidden=0.3, lost=0.2), is_withdrawn=is_withdrawn)
+    path = publish(tmp_path, replace(FILTER, version="w"), replace(report(is_approved=False), before=before))
+    assert load_report(path).before == before
+    assert found.judged(UNLIKELY).verdict == (None if is_withdrawn else "hide")
+    assert withdrawn(tmp_path) == (before if is_withdrawn else None)
+    publish(tmp_path, replace(FILTER, version="x"), report(is_approved=False))
+    assert withdrawn(tmp_path) == (before if is_withdrawn else None), "still the reason"
+    publish(tmp_path, replace(FILTER, version="y"), report())
+    assert withdrawn(tmp_path) is None and live(tmp_path) == replace(FILTER, version="y")
+
+
+def test_a_report_from_before_filters_were_judged_again_can_be_read(tmp_path: Path) -> None:
+    manifest = storage.Manifest(kind="filter", format_version=1, fingerprint="", sources={})
+    old = {name: value for name, value in asdict(report()).items() if name != "before"}
+    with storage.publish_dir(tmp_path / "x", manifest) as tmp:
+        storage.write_bytes(tmp / "report.json", json.dumps(old).encode())
+    assert load_report(tmp_path / "x") == report()
 
 
 @pytest.mark.parametrize("written", ["{}", "[]", "not JSON", '{"intercept": 1e999}'])

@@ -12,6 +12,7 @@ from homespun_core.cli import main
 from homespun_core.paths import DataDir
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter.live import LiveFilter
+from homespun_server.feedback.filter.publishing import live
 from homespun_server.feedback.filter.verdicts import EXPLORED
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.feedback.summary import Summary, summary
@@ -28,9 +29,10 @@ def _summary(folder: Path, seed: int, judge: Judge) -> Summary:
     return found
 
 
-def _trained(data: DataDir, taste: object, num_each: int = 200) -> int:
+def _trained(data: DataDir, taste: object, num_each: int = 200, *, seed: int = 1, days_ago: float = 9) -> int:
     store = FeedbackStore(open_database("", data.database))
-    facts = lived(places(20, num_each, seed=1, start=time.time() - 9 * DAY), taste, unfiltered)  # type: ignore[arg-type]
+    start = time.time() - days_ago * DAY
+    facts = lived(places(20, num_each, seed=seed, start=start), taste, unfiltered)  # type: ignore[arg-type]
     store.write(list(facts))
     store.close()
     return main(["feedback", "train", "--data-dir", str(data.root)])
@@ -61,6 +63,22 @@ def test_where_nothing_can_be_foretold_no_filter_is_published(
     assert "not published" in capsys.readouterr().out
     assert storage.current(data.filters) is None and len(list(data.filters.iterdir())) == 1
     assert main(["feedback", "explain", "--data-dir", str(tmp_path)]) == 1
+
+
+def test_a_filter_that_people_no_longer_agree_with_is_withdrawn_and_the_reason_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stayed live: only new ones were judged by what came since."""
+    data = DataDir(tmp_path)
+    assert _trained(data, TASTE, days_ago=30) == 0
+    version = live(data.filters).version  # type: ignore[union-attr]
+    capsys.readouterr()
+    turned = {name: -weight for name, weight in TASTE.items()}
+    assert _trained(data, turned, num_each=120, seed=2) == 0
+    assert f"the filter before, {version}, is withdrawn" in capsys.readouterr().out
+    assert LiveFilter(data.filters, may_hide=True).now() is None
+    assert main(["feedback", "explain", "--data-dir", str(tmp_path)]) == 1
+    assert f"{version}, is withdrawn, so nothing is hidden" in capsys.readouterr().err
 
 
 def test_too_little_data_is_refused_and_what_is_missing_is_said(
