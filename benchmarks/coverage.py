@@ -13,8 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from homespun_core.estimates import widening
-from homespun_trainer.intervals import Share, ratio
+from homespun_trainer.intervals import Share, ratio, widening
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 NOISE: dict[str, Draw] = {

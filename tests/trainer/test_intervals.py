@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_trainer.intervals import Estimate, Share, Swaps, change, mean, ratio, surely_above_zero
+from homespun_trainer.intervals import Estimate, Share, Swaps, change, mean, ratio, surely_above_zero, widening
 
 VALUES = st.lists(st.floats(-5, 5, allow_nan=False), min_size=2, max_size=40)
 
@@ -47,6 +47,12 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 def test_no_data_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing"):
         mean([], [])
+
+
+@pytest.mark.parametrize(("clusters", "t"), [(4, 3.1824), (10, 2.2622), (20, 2.0930), (60, 2.0010), (1_000, 1.9623)])
+def test_with_few_clusters_an_interval_is_as_wide_as_students(clusters: int, t: float) -> None:
+    wanted = t / 1.959964 * math.sqrt(clusters / (clusters - 1))
+    assert widening(clusters) == pytest.approx(wanted, rel=2e-3)
 
 
 def test_of_one_commit_nothing_can_be_told() -> None:

@@ -12,14 +12,14 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from homespun_core.estimates import widening
-
 RESAMPLES = 10_000
 _LOW, _HIGH = 2.5, 97.5
+_Z = NormalDist().inv_cdf(0.975)
 _INTERVAL_IN_ERRORS = 3.92
 """Width of a 95 % interval in standard errors."""
 
@@ -161,3 +161,20 @@ def _estimate(drawn: Numbers, value: float, num_clusters: int) -> Estimate:
     ends, factor = np.nanpercentile(drawn, [_LOW, _HIGH]), widening(num_clusters)
     low, high = value + (ends - value) * factor
     return Estimate(value=float(value), low=float(low), high=float(high))
+
+
+def widening(num_clusters: int) -> float:
+    """Student's t over the normal quantile, for the error that is itself estimated; and sqrt(n / (n - 1)), as draws
+    vary by so much less than the clusters do. From two clusters on.
+
+    t by the expansion of Cornish and Fisher (Abramowitz and Stegun 26.7.5): 0.1 % too small from four clusters on.
+    """
+    n = num_clusters - 1
+    terms = (
+        (_Z**3 + _Z) / 4,
+        (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96,
+        (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384,
+        (79 * _Z**9 + 776 * _Z**7 + 1482 * _Z**5 - 1920 * _Z**3 - 945 * _Z) / 92_160,
+    )
+    t: float = _Z + sum(term / n**power for power, term in enumerate(terms, start=1))
+    return t / _Z * math.sqrt(num_clusters / n)

@@ -2,7 +2,6 @@
 
 By time: the oldest half is learned from, the next quarter calibrates and sets thresholds, and the newest quarter, which
 nothing was chosen by, judges. Hiding can't win by itself: what judges is the share of kept characters that is lost.
-What has to be proved to go live hasn't to be proved again to stay: most of what a live filter hides is never seen.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from homespun_core.errors import HomespunError
-from homespun_core.estimates import Z, widening
 from homespun_server.feedback.filter import calibration
 from homespun_server.feedback.filter.examples import Example
 from homespun_server.feedback.filter.regression import (
@@ -36,7 +34,6 @@ MIN_OF_LANGUAGE = 300
 """Examples of a language, in the quarter that sets thresholds, for a threshold of its own."""
 MAX_ERROR = 0.05
 MAX_LOST = 0.05
-MOST_LOST = "kept characters lost, upper end of the 95 % interval"
 _AIM_LOST = 0.02
 """Thresholds aim lower than the limit, as later completions differ from those that set them."""
 MIN_HIDDEN = 0.05
@@ -166,12 +163,12 @@ def _threshold(filter: Filter, examples: Sequence[Example]) -> float:
 
 
 def _report(filter: Filter, examples: Sequence[Example], judged: Sequence[Example], base_rate: float) -> Report:
-    found, most_lost = _lost(filter, judged), _most_lost(filter, judged)
+    found = _lost(filter, judged)
     p, y, weight = _foretold(filter, judged), _kept(judged), _weights(judged)
     error, sigmas = calibration_error(p, y, weight), _sigmas(filter, judged, base_rate)
     checks = (
         Check(name="calibration error", value=error, limit=MAX_ERROR, is_met=error <= MAX_ERROR),
-        Check(name=MOST_LOST, value=most_lost, limit=MAX_LOST, is_met=most_lost <= MAX_LOST),
+        Check(name="kept characters lost", value=found.lost, limit=MAX_LOST, is_met=found.lost <= MAX_LOST),
         Check(name="completions hidden", value=found.hidden, limit=MIN_HIDDEN, is_met=found.hidden >= MIN_HIDDEN),
         Check(name="standard errors above no filter", value=sigmas, limit=MIN_SIGMAS, is_met=sigmas >= MIN_SIGMAS),
     )
@@ -201,34 +198,16 @@ def _lost(filter: Filter, examples: Sequence[Example]) -> Lost:
     )
 
 
-def _most_lost(filter: Filter, examples: Sequence[Example]) -> float:
-    """Upper end of the 95 % interval of what is lost; a sitting is the unit, as below."""
-    is_hidden = np.array([filter.is_unlikely(e.features, e.language) for e in examples], dtype=bool)
-    kept = _characters(examples)
-    lost, all_kept = _by_sitting(examples, kept * is_hidden), _by_sitting(examples, kept)
-    num_telling = int(np.count_nonzero(all_kept))
-    if num_telling < 2:
-        return 1.0
-    share = lost.sum() / all_kept.sum()
-    error = float(np.sqrt(((lost - share * all_kept) ** 2).sum())) / all_kept.sum()
-    return min(1.0, float(share + Z * widening(num_telling) * error))
-
-
 def _sigmas(filter: Filter, judged: Sequence[Example], base_rate: float) -> float:
     """How much likelier the filter finds what happened than one probability for all does, in standard errors. What
     happens in one sitting hangs together, so a sitting is the unit."""
     p = np.clip(_foretold(filter, judged), 1e-9, 1 - 1e-9)
     y, plain = _kept(judged), np.full(len(judged), _logit(base_rate))
     gains = _weights(judged) * (log_losses(plain, y) - log_losses(np.log(p / (1 - p)), y))
-    sums = _by_sitting(judged, gains)
+    groups = {group: n for n, group in enumerate(dict.fromkeys(e.group for e in judged))}
+    sums = np.bincount([groups[e.group] for e in judged], gains)
     spread = float(np.sqrt(((sums - sums.mean()) ** 2).sum()))
     return float(sums.sum()) / spread if spread else 0.0
-
-
-def _by_sitting(examples: Sequence[Example], values: Array) -> Array:
-    """Sums."""
-    groups = {group: n for n, group in enumerate(dict.fromkeys(e.group for e in examples))}
-    return np.bincount([groups[e.group] for e in examples], values).astype(np.float64)
 
 
 def _base_rate(examples: Sequence[Example]) -> float:

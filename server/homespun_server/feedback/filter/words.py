@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from homespun_server.feedback.filter.training import MAX_LOST, MOST_LOST, Before, Check, Report
+from homespun_server.feedback.filter.training import MAX_LOST, Before, Check, Report
 from homespun_server.feedback.filter.verdicts import EXPLORED, Filter
 
 _WORDS: Mapping[str, str] = {
@@ -90,5 +90,5 @@ def _checked(check: Check) -> str:
     is_count = check.limit >= 1
     form, whole = (".1f", ".0f") if is_count else (".1%", ".0%")
     value, limit = format(check.value, form), format(check.limit, whole)
-    bound = "at most" if check.name in ("calibration error", MOST_LOST) else "at least"
+    bound = "at most" if check.name in ("calibration error", "kept characters lost") else "at least"
     return f"{check.name} {value} ({bound} {limit}{'' if check.is_met else ', not met'})"

@@ -10,7 +10,7 @@ import pytest
 
 from homespun_core.outcomes import Outcome
 from homespun_server.feedback.filter.examples import Example, examples
-from homespun_server.feedback.filter.training import MAX_LOST, MOST_LOST, Report, TooLittleDataError, train
+from homespun_server.feedback.filter.training import MAX_LOST, TooLittleDataError, train
 from homespun_server.feedback.filter.verdicts import EXPLORED, sigmoid
 
 Chance = Callable[[float, str, int], float]
@@ -56,11 +56,7 @@ def likes_sure_ones(x: float, language: str, n: int) -> float:
 
 
 def failed(chance: Chance) -> set[str]:
-    return failed_of(train(made(chance), "v")[1])
-
-
-def failed_of(report: Report) -> set[str]:
-    return {check.name for check in report.checks if not check.is_met}
+    return {check.name for check in train(made(chance), "v")[1].checks if not check.is_met}
 
 
 def test_what_is_learned_is_published_and_loses_little() -> None:
@@ -72,7 +68,7 @@ def test_what_is_learned_is_published_and_loses_little() -> None:
 @pytest.mark.parametrize(
     ("chance", "reason"),
     [
-        (lambda x, language, n: likes_sure_ones(-x if n >= NEWEST else x, language, n), MOST_LOST),
+        (lambda x, language, n: likes_sure_ones(-x if n >= NEWEST else x, language, n), "kept characters lost"),
         (lambda x, language, n: likes_sure_ones(x, language, n) / (3 if n >= NEWEST else 1), "calibration error"),
         (lambda x, language, n: 0.3, "standard errors above no filter"),
         (lambda x, language, n: 0.3, "completions hidden"),
@@ -81,20 +77,6 @@ def test_what_is_learned_is_published_and_loses_little() -> None:
 )
 def test_what_fails_on_the_newest_quarter_is_not_published(chance: Chance, reason: str) -> None:
     assert reason in failed(chance)
-
-
-def test_a_loss_that_is_not_surely_small_enough_keeps_a_filter_from_being_published() -> None:
-    """It was judged by its loss alone: of some hundred kept completions, two more or less decided."""
-    found = made(likes_sure_ones, seed=3)
-    report = train(found, "v")[1]
-    assert report.judged.lost < MAX_LOST and failed_of(report) == {MOST_LOST}
-
-
-def test_of_one_sitting_nothing_is_known_of_the_loss() -> None:
-    (one,) = {e.group for e in made(likes_sure_ones)[:1]}
-    alike = [replace(e, group=one) for e in made(likes_sure_ones)]
-    most = next(check for check in train(alike, "v")[1].checks if check.name == MOST_LOST)
-    assert (most.value, most.is_met) == (1.0, False)
 
 
 @pytest.mark.parametrize(
