@@ -44,6 +44,9 @@ class Wish:
     """Hashes of their addresses, as in corpora."""
     since: float
     """When they asked: another one is another wish."""
+    may_have: tuple[str, ...] | None = None
+    """Ids of the repositories that they may read, as far as there is an index, and of the shared adapters that they may
+    get: as a server saw it last, since rights are in its database. None before."""
 
 
 def personal_id(user: str, repository: str) -> str:
@@ -77,8 +80,17 @@ def want(data: DataDir, wish: Wish) -> None:
         if before is None:
             _remove_all(data, wish.user)  # what a training left that was killed after its wish had been taken back
         elif before.authors == wish.authors:
-            wish = replace(wish, since=before.since)
-        storage.write_atomic(wish_file(data, wish.user), json.dumps(asdict(wish), indent=1) + "\n")
+            may_have = before.may_have if wish.may_have is None else wish.may_have
+            wish = replace(wish, since=before.since, may_have=may_have)
+        _write(data, wish)
+
+
+def note_rights(data: DataDir, user: str, may_have: tuple[str, ...]) -> None:
+    """Nothing where they want none any more. Raises BusyError as `want` does."""
+    with _alone(data, user):
+        wish = _read(wish_file(data, user))
+        if wish is not None:
+            _write(data, replace(wish, may_have=may_have))
 
 
 def stands(data: DataDir, wish: Wish | None) -> bool:
@@ -214,6 +226,10 @@ def _owned(data: DataDir) -> Iterator[tuple[str, str]]:
                 yield owner, place.name
 
 
+def _write(data: DataDir, wish: Wish) -> None:
+    storage.write_atomic(wish_file(data, wish.user), json.dumps(asdict(wish), indent=1) + "\n")
+
+
 def _read(path: Path) -> Wish | None:
     try:
         return _read_or_raise(path)
@@ -231,7 +247,8 @@ def _read_or_raise(path: Path) -> Wish | None:
     """None where there is none."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return Wish(**{**raw, "authors": tuple(raw["authors"])})
+        lists = {name: tuple(raw[name]) for name in ("authors", "may_have") if raw.get(name) is not None}
+        return Wish(**{**raw, **lists})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

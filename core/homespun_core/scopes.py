@@ -42,16 +42,29 @@ def is_scope(id: str) -> bool:
     return id.startswith(_MARK)
 
 
-def why_kept_back(seen: Collection[str], readable: Collection[str]) -> str | None:
-    """Why somebody who may read these repositories (ids) may not have an adapter that has seen those; None if they may.
+def lender(repository: str, live: Mapping[str, Collection[str]]) -> str | None:
+    """Whose adapter somebody is served with in a repository, of those that are live and aren't kept back from them (by
+    id, what each has seen): its own, else the closest shared one that saw it. None is the base model."""
+    if repository in live:
+        return repository
+    fitting = [id for id, seen in live.items() if is_scope(id) and repository in seen]
+    return min(fitting, key=lambda id: (len(live[id]), id), default=None)
 
-    An adapter gives away what it was trained on, so it goes only to people who may read all of it. Unknown means no.
+
+def why_kept_back(id: str, seen: Collection[str], readable: Collection[str]) -> str | None:
+    """Why somebody who may read these repositories (ids) may not have the adapter of that id, which has seen those;
+    None if they may.
+
+    An adapter gives away what it was trained on, so it goes only to people who may read all of it. Unknown means no;
+    but one that doesn't say what it saw has seen its own repository, where it has one, which isn't asked about.
     """
+    own = frozenset() if is_scope(id) else frozenset([id])
+    seen = frozenset(seen) or own
     if not seen:
         return "doesn't say which repositories it was trained on"
     if UNKNOWN in seen and UNKNOWN not in readable:
         return "was trained on top of an adapter that doesn't say which repositories it saw"
-    hidden = sorted(set(seen) - set(readable))
+    hidden = sorted((seen - own).difference(readable))
     return f"was trained on {', '.join(hidden)}, of which there is no index here" if hidden else None
 
 

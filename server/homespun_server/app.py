@@ -22,7 +22,7 @@ from homespun_core.prompt_versions import PromptVersion
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles
 from homespun_server import open_files, routes
-from homespun_server.access import admin, own, own_adapter
+from homespun_server.access import admin, own, own_adapter, rights
 from homespun_server.access.desk import NotThereError
 from homespun_server.access.forges import ForgeFollower
 from homespun_server.access.gate import Gate, too_many
@@ -88,6 +88,7 @@ def build_app(
     noticed = noticing(settings, runtime.database, queue.store, notify, runtime.problems)
     leavers = following(DataDir(settings.data_root), runtime.database)
     keepers = [Keeper([queue.store.tidy, count]), Keeper([leavers]), *noticed]
+    keepers.append(Keeper([rights.noting(settings, runtime.database, runtime.guarded)], rights.EVERY_S))
     head = HeadKeeper(runtime.database, heads_file(DataDir(settings.data_root)), runtime.metrics.audit_entries.set)
     keepers.append(Keeper([head.note], EVERY_S))
     follower = ForgeFollower(runtime.database, forges, runtime.guarded)

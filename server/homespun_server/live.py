@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homespun_core import personal
 from homespun_core.paths import identity_as_said
-from homespun_core.scopes import UNKNOWN, is_scope, why_kept_back
+from homespun_core.scopes import UNKNOWN, is_scope, lender, why_kept_back
 from homespun_indexer.reader import IndexReader
 from homespun_server.rollout.arms import is_in_share
 
@@ -80,17 +80,17 @@ def pick(repositories: Iterable[LiveRepository], wanted: str | None) -> LiveRepo
 
 
 def lent(found: Iterable[LiveRepository], *, is_for_all: bool = False) -> tuple[tuple[LiveRepository, ...], list[str]]:
-    """The repositories, those without an adapter of their own with the shared one that covers them; and a line for each
-    adapter that nobody gets, since whoever reaches this server may not be one who may read all it was trained on.
+    """The repositories, those without an adapter of their own with the shared one that covers them (`scopes.lender`);
+    and a line for each adapter that nobody gets, since whoever reaches this server may not be one who may read all it
+    was trained on.
 
     `is_for_all`: for those whom nothing is kept from, who get what stands on an adapter that doesn't say what it saw.
-    Of several shared ones that cover a repository, the one with the fewest repositories is lent.
     """
     found = list(found)
     readable = {r.id for r in found if r.reader is not None} | ({UNKNOWN} if is_for_all else set())
     kept_back = [line for r in found for line in _kept_back(r, readable)]
     allowed = [_without_kept_back(r, readable) for r in found]
-    shared = sorted((r for r in allowed if is_scope(r.id)), key=lambda r: (len(r.adapter_saw | r.candidate_saw), r.id))
+    shared = {r.id: r for r in allowed if is_scope(r.id)}
     return tuple(_borrowing(r, shared) for r in allowed if _is_repository(r.id)), kept_back
 
 
@@ -98,38 +98,28 @@ def _is_repository(id: str) -> bool:
     return not is_scope(id) and personal.owner_of(id) is None
 
 
-def _borrowing(repository: LiveRepository, shared: Iterable[LiveRepository]) -> LiveRepository:
-    if repository.adapter is not None:
-        return repository
-    id, with_adapter = repository.id, repository
-    for lender in shared:
-        if with_adapter.adapter is None and lender.adapter and id in lender.adapter_saw:
-            with_adapter = replace(with_adapter, adapter=lender.adapter, adapter_path=lender.adapter_path)
-        if with_adapter.candidate is None and lender.candidate and id in lender.candidate_saw:
-            with_adapter = replace(
-                with_adapter,
-                candidate=lender.candidate,
-                candidate_path=lender.candidate_path,
-                canary_percent=lender.canary_percent,
-            )
-    return with_adapter
-
-
-def _why_not(id: str, saw: frozenset[str], readable: Collection[str]) -> str | None:
-    """One that doesn't say what it saw has seen its own repository, where it has one."""
-    own = frozenset() if is_scope(id) else frozenset([id])
-    return why_kept_back(saw or own, own | frozenset(readable))
+def _borrowing(r: LiveRepository, shared: Mapping[str, LiveRepository]) -> LiveRepository:
+    if r.adapter is not None:
+        return r
+    champions = {id: other.adapter_saw for id, other in shared.items() if other.adapter}
+    candidates = {id: other.candidate_saw for id, other in shared.items() if other.candidate}
+    if found := lender(r.id, champions):
+        r = replace(r, adapter=shared[found].adapter, adapter_path=shared[found].adapter_path)
+    if r.candidate is None and (found := lender(r.id, candidates)):
+        of = shared[found]
+        r = replace(r, candidate=of.candidate, candidate_path=of.candidate_path, canary_percent=of.canary_percent)
+    return r
 
 
 def _kept_back(r: LiveRepository, readable: Collection[str]) -> Iterator[str]:
     for path, saw in ((r.adapter_path, r.adapter_saw), (r.candidate_path, r.candidate_saw)):
-        if path is not None and (why := _why_not(r.id, saw, readable)):
+        if path is not None and (why := why_kept_back(r.id, saw, readable)):
             yield f"adapter {path.name} of {r.id} is not served: it {why}"
 
 
 def _without_kept_back(r: LiveRepository, readable: Collection[str]) -> LiveRepository:
-    if r.adapter is not None and _why_not(r.id, r.adapter_saw, readable):
+    if r.adapter is not None and why_kept_back(r.id, r.adapter_saw, readable):
         r = replace(r, adapter=None, adapter_path=None)
-    if r.candidate is not None and _why_not(r.id, r.candidate_saw, readable):
+    if r.candidate is not None and why_kept_back(r.id, r.candidate_saw, readable):
         r = replace(r, candidate=None, candidate_path=None)
     return r

@@ -31,6 +31,17 @@ def own_adapter(
     `everybodys` is the adapter that is live in the repository; `readable` are ids, None is all.
     """
     mine = owned.get((account, repository)) if account else None
-    if mine is None or mine.on_top_of != everybodys or not mine.saw:
-        return None
-    return mine.adapter if readable is None or mine.saw <= readable else None
+    return mine.adapter if mine is not None and why_not_served(mine, everybodys, readable) is None else None
+
+
+def why_not_served(mine: Owned, everybodys: str | None, readable: frozenset[str] | None) -> str | None:
+    """To its owner, in words that go on after the adapter; None if it is. Says no name of what they may not read."""
+    if not mine.saw:
+        return "doesn't say which repositories it was trained on"
+    if readable is not None and (hidden := mine.saw - readable):
+        what = "a repository" if len(hidden) == 1 else f"{len(hidden)} repositories"
+        return f"was trained on {what} that you may not read, or on top of an adapter that was"
+    if mine.on_top_of != everybodys:
+        now = everybodys or "the base model"
+        return f"stands on something else than what you have there otherwise, {now}; the next training is on that"
+    return None

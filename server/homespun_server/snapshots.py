@@ -25,7 +25,7 @@ from homespun_server.access.decisions import Guarded
 from homespun_server.access.guarding import AdapterGroups, guarded, identity_of
 from homespun_server.engine.protocol import Engine
 from homespun_server.live import LiveRepository, lent
-from homespun_server.own_adapters import Owned, Wardrobe, own_adapter
+from homespun_server.own_adapters import Owned, Wardrobe, own_adapter, why_not_served
 from homespun_server.rollout import state as rollout_state
 from homespun_server.rollout.stages import ShadowUse, share_percent
 
@@ -146,6 +146,16 @@ class SnapshotWatcher:
         self, account: str | None, repository: LiveRepository, readable: frozenset[str] | None
     ) -> str | None:
         return own_adapter(self._owned, account, repository.id, repository.adapter, readable)
+
+    def why_not_own(self, account: str, id: str, readable: frozenset[str] | None) -> str | None:
+        """Why somebody isn't served with the adapter of their own that is live for a repository; None if they are."""
+        repository = next((r for r in self.visible_to(readable) if r.id == id), None)
+        mine = self._owned.get((account, id))
+        if repository is None:
+            return "is for a repository that you may not read"
+        if mine is None:
+            return "can't be used by this server; its admin sees why with: homespun status"
+        return why_not_served(mine, repository.adapter, readable)
 
     def _is_wanted(self, id: str) -> bool:
         """Somebody's own is there as long as they want it, whatever is on the disk."""

@@ -137,3 +137,15 @@ def test_a_damaged_wish_is_nobodys(data: DataDir) -> None:
     personal.want(data, wish())
     personal.wish_file(data, "u1").write_text("{")
     assert personal.wishes(data) == []
+
+
+def test_rights_are_noted_with_a_wish_that_stands_and_with_no_other(data: DataDir) -> None:
+    personal.want(data, wish())
+    personal.note_rights(data, "u1", ("@team", SHOP))
+    assert personal.wish_of(data, "ada") == replace(wish(), may_have=("@team", SHOP))
+    assert personal.stands(data, wish()), "a training that began before goes on"
+    personal.want(data, wish())  # of a server that still loads
+    assert personal.wish_of(data, "ada").may_have == ("@team", SHOP)
+    personal.take_back(data, "u1")
+    personal.note_rights(data, "u1", (SHOP,))
+    assert not personal.is_wanted(data, "u1")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from homespun_core.config import LoadedSettings, load_settings
 from homespun_core.errors import ConfigError
 from homespun_core.paths import repo_id
-from homespun_core.scopes import is_scope, scope_id, why_kept_back
+from homespun_core.scopes import is_scope, lender, scope_id, why_kept_back
 
 REPOSITORIES = """
 [[repository]]
@@ -77,4 +77,14 @@ def test_no_repository_has_the_directory_of_a_shared_adapter(source: str) -> Non
 
 @given(st.frozensets(st.sampled_from("abcd")), st.frozensets(st.sampled_from("abcd")))
 def test_an_adapter_goes_only_to_who_may_read_all_it_has_seen(seen: frozenset[str], readable: frozenset[str]) -> None:
-    assert (why_kept_back(seen, readable) is None) == (bool(seen) and seen <= readable)
+    assert (why_kept_back("@team", seen, readable) is None) == (bool(seen) and seen <= readable)
+    assert (why_kept_back("a", seen, readable) is None) == (seen <= readable | {"a"})
+
+
+@given(st.dictionaries(st.sampled_from(["a", "@x", "@y", "@z"]), st.frozensets(st.sampled_from("abcd"))))
+def test_what_is_lent_saw_the_repository_and_is_the_closest(live: dict[str, frozenset[str]]) -> None:
+    found = lender("a", live)
+    fitting = [id for id in live if is_scope(id) and "a" in live[id]]
+    assert (found is None) == (not fitting and "a" not in live)
+    if found is not None and found != "a":
+        assert "a" not in live and all(len(live[found]) <= len(live[id]) for id in fitting)

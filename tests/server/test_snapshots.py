@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from homespun_core import nudges, registry, storage
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles, SearchQuery, Tokenizer
+from homespun_server.access.guarding import AdapterGroups
 from homespun_server.engine.torch_engine import TorchEngine
 from homespun_server.live import LiveRepository, pick
 from homespun_server.snapshots import SnapshotWatcher
@@ -38,7 +39,9 @@ def make_watcher(
 ) -> Iterator[MakeWatcher]:
     made: list[SnapshotWatcher] = []
 
-    def make(canary_percent: float = 0.0, asked: list[str] | None = None) -> SnapshotWatcher:
+    def make(
+        canary_percent: float = 0.0, asked: list[str] | None = None, groups: AdapterGroups | None = None
+    ) -> SnapshotWatcher:
         watcher = SnapshotWatcher(
             data,
             tokenizer=tokenizer,
@@ -46,6 +49,7 @@ def make_watcher(
             base_digest=builtin.digest,
             canary_percent=canary_percent,
             ask_for_index=None if asked is None else asked.append,
+            adapter_groups=groups,
             poll_s=0.02,
             grace_s=0.0,
         )

@@ -18,13 +18,14 @@ from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import canaries, cli, general, memory, own, page
 from homespun_trainer.cli import preparing
 from homespun_trainer.examples import ExampleStream
-from homespun_trainer.forget.effects import effects, known_repositories
+from homespun_trainer.forget.effects import effects, known_repositories, take_away
 from homespun_trainer.job import Job
 from homespun_trainer.lora import Masters, attach, load_base, save_adapter
 from homespun_trainer.methods import peft_config
 from homespun_trainer.pipeline import recipe_of
 from homespun_trainer.train import TrainingInterruptedError
 from tests.trainer.test_pipeline import corpus, make_job, run
+from tests.trainer.test_shared import part, shared
 from tests.trainer.tiny import BUILDER, CPU, TOKENIZER, make_model, nearest
 
 ADA = Wish(user="u1", name="ada", authors=("00",), since=1.0)
@@ -43,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-def owned(job: Job) -> Job:
+def owned(job: Job, wish: Wish = ADA) -> Job:
     """The job that `homespun train shop --for ada` makes of what there is."""
     part = job.parts[0]
     whole = [(0, len(d.text.split("\n")) - 1) for d in part.corpus.documents]
@@ -55,8 +56,8 @@ def owned(job: Job) -> Job:
         name="shop for u1",
         parts=(part,),
         mix=own.OWN_LINES,
-        beneath=own.beneath(job.data, "shop-1", job.files.digest),
-        wish=ADA,
+        beneath=own.beneath(job.data, "shop-1", job.files.digest, wish),
+        wish=wish,
     )
 
 
@@ -92,6 +93,25 @@ def test_it_stands_on_everybodys_and_has_to_beat_it(files: ModelFiles, tmp_path:
     (found,) = effects(job.data, [ID], Forgotten(repository="shop-1", path="m1.py"))
     assert found.adapters == (outcome.path,), "forgetting finds it by the repository"
     assert ID in known_repositories(job.data)
+
+
+def test_what_it_has_seen_through_a_team_adapter_is_forgotten_with_it(files: ModelFiles, tmp_path: Path) -> None:
+    team = shared(make_job(files, tmp_path, corpus()), part("shop"), part("web"))
+    below = run(team)
+    registry.promote(team.adapters, below.version, by="ann")
+    job = make_job(files, tmp_path, corpus())
+    assert owned(job).beneath is None, "as long as nobody knows what she may read"
+    ada = dataclasses.replace(ADA, may_have=("@team", "shop-1", "web-1"))
+    outcome = run(wanted(owned(job, ada)))
+    made = registry.load_adapter(outcome.path)
+    assert made.on_top_of == f"@team/{below.version}" and made.repositories == {"shop-1", "web-1"}
+    registry.promote(outcome.path.parent, outcome.version, by="ann")
+    request = Forgotten(repository="web-1", path="web/m1.py")
+    found = effects(job.data, known_repositories(job.data), request)
+    assert {e.repository: e.adapters for e in found} == {ID: (outcome.path,), "@team": (below.path,)}
+    for effect in found:
+        take_away(job.data, effect)
+    assert registry.live(job.data.adapters(ID)) is None and not outcome.path.exists()
 
 
 def below_of(files: ModelFiles, job: Job, method: str) -> None:

@@ -70,6 +70,12 @@ def _said(action: str, answer: dict[str, Any]) -> str:
         return f"Deleted, with all that was made for it{f' ({gone})' if gone else ''}; none is trained any more."
     if not answer.get("wanted"):
         return "You have no adapter of your own; ask for one: homespun personal on"
-    adapters = answer.get("adapters") or {}
-    rows = [f"  {name}: {f'{version} is live' if version else 'none is live'}" for name, version in adapters.items()]
+    adapters, not_served = answer.get("adapters") or {}, answer.get("not_served") or {}
+    rows = [f"  {name}: {_state(version, not_served.get(name))}" for name, version in adapters.items()]
     return "\n".join(["You want adapters of your own.", *(rows or ["  None was trained yet."])])
+
+
+def _state(version: object, why_not: object) -> str:
+    if not version:
+        return "none is live"
+    return f"{version} is live" if not why_not else f"you are not served with {version}: it {why_not}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -17,6 +19,7 @@ from homespun_server.access import reading
 from homespun_server.access.desk import NOT_THERE, Desk, NotThereError, anybody
 from homespun_server.access.http import ForbiddenError
 from homespun_server.access.records import User
+from homespun_server.access.rights import may_have
 
 router = APIRouter(prefix="/v1/homespun/me/adapter", tags=["oneself"], responses={404: {"description": NOT_THERE}})
 
@@ -39,6 +42,8 @@ class OwnAdapter(BaseModel):
     since: float | None = None
     adapters: dict[str, str | None] = {}
     """By repository, the version that is live."""
+    not_served: dict[str, str] = {}
+    """Of these, why not, by repository."""
 
 
 class Deleted(BaseModel):
@@ -52,7 +57,8 @@ def seen(desk: Me) -> OwnAdapter:
     wish = next((wish for wish in personal.wishes(data) if wish.user == account), None)
     places = personal.adapters_of(data, account)
     live = {personal.repository_of(place.name): registry.aliases(place).champion for place in places}
-    return OwnAdapter(wanted=wish is not None, since=wish.since if wish else None, adapters=live)
+    not_served = _not_served(desk, account, [id for id, version in live.items() if version])
+    return OwnAdapter(wanted=wish is not None, since=wish.since if wish else None, adapters=live, not_served=not_served)
 
 
 @router.put("")
@@ -60,9 +66,12 @@ def want(desk: Mine) -> OwnAdapter:
     """Trained from now on, on lines that whoever asks has committed themselves, for them alone."""
     account, data = _account(desk), _data(desk)
     with desk.reading() as connection:
-        user = reading.user_with(connection, account)
-    assert user is not None
-    personal.want(data, _wish(data, user))
+        person = reading.person(connection, account)
+    assert person is not None
+    wish = _wish(data, person.user)
+    if guarded := desk.runtime.guarded():
+        wish = replace(wish, may_have=may_have(person, guarded, desk.runtime.settings))
+    personal.want(data, wish)
     with desk.changing() as change:
         change.note("personal.want", f"user:{account}")
     return seen(desk)
@@ -75,6 +84,15 @@ def take_back(desk: Mine) -> Deleted:
     with desk.changing() as change:
         change.note("personal.take-back", f"user:{account}")
     return Deleted(deleted=gone)
+
+
+def _not_served(desk: Desk, account: str, repositories: Sequence[str]) -> dict[str, str]:
+    """Nothing while this server loads."""
+    if desk.runtime.loaded is None:
+        return {}
+    watcher, readable = desk.runtime.loaded.watcher, desk.principal.readable
+    why = {id: watcher.why_not_own(account, id, readable) for id in repositories}
+    return {id: reason for id, reason in why.items() if reason}
 
 
 def _wish(data: DataDir, user: User) -> Wish:

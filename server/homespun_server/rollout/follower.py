@@ -103,7 +103,7 @@ class RolloutFollower:
 
     def _leave_shadow(self, place: Path, before: State, now: float) -> None:
         """Users try it next; where none are to, it is everybody's."""
-        verdict, reason = decide_shadow(shadows.read(place, before.candidate))
+        verdict, reason = decide_shadow(shadows.read(place, before.candidate, before.champion))
         if verdict == "go on" and self._canary_percent:
             states.write(place, replace(before, stage="canary", since=now, reason=reason))
             logger.info("rollout of %s in %s: %s, users try it now", before.candidate, place.name, reason)

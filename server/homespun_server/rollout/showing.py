@@ -62,7 +62,7 @@ def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> 
         return facts | {"watched_until": _day(until) if until > now else None}
     offered, shadow = _offered(events, names.candidate) or now, shadow_use(settings)
     known = going_on(states.read(place), names.candidate, names.champion, offered, shadow)
-    shadowed = shadows.read(place, names.candidate)
+    shadowed = shadows.read(place, names.candidate, names.champion)
     adapters = (names.champion, names.candidate)
     arms = observed(store, place, names.candidate, adapters, known.since) if store else dict.fromkeys(adapters, _NOBODY)
     found = Arms(champion=arms[names.champion], candidate=arms[names.candidate])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class ShadowFact:
     time: float
     candidate: str
     champion: str | None
+    """What was live; `repository/version` where that was lent from elsewhere."""
     agrees: bool = False
     """In the first line."""
     champion_ms: float | None = None
@@ -45,10 +46,11 @@ class ShadowFact:
 
 
 def append(adapters: Path, fact: ShadowFact) -> None:
-    """What was seen of an earlier candidate goes. What can't be written is lost, and said."""
+    """What was seen of an earlier candidate goes; and what fills the file, once something else is live. What can't be
+    written is lost, and said."""
     path = adapters / FILE
     try:
-        if not _is_of(path, fact.candidate):
+        if not _goes_on(path, fact):
             path.unlink(missing_ok=True)
         with path.open("ab", buffering=0) as handle:  # one write: other servers may add to it too
             if os.fstat(handle.fileno()).st_size < _MAX_BYTES:
@@ -57,27 +59,37 @@ def append(adapters: Path, fact: ShadowFact) -> None:
         logger.warning("%s: not written (%s)", path, error)
 
 
-def read(adapters: Path, candidate: str) -> list[ShadowFact]:
-    """A line that was cut off is left out."""
+def read(adapters: Path, candidate: str, champion: str | None) -> list[ShadowFact]:
+    """Of these two: once another champion is live the facts begin anew. A line that was cut off is left out."""
     try:
         lines = (adapters / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     found = (_fact(line) for line in lines)
-    return [fact for fact in found if fact is not None and fact.candidate == candidate]
+    return _held_against(champion, [fact for fact in found if fact is not None and fact.candidate == candidate])
 
 
 def discard(adapters: Path) -> None:
     (adapters / FILE).unlink(missing_ok=True)
 
 
-def _is_of(path: Path, candidate: str) -> bool:
+def _held_against(champion: str | None, facts: Sequence[ShadowFact]) -> list[ShadowFact]:
+    """Without a champion that is the base model, or what is lent there, of which the newest fact tells."""
+    if champion is None:
+        others = [fact.champion for fact in facts if fact.champion is None or "/" in fact.champion]
+        champion = others[-1] if others else None
+    return [fact for fact in facts if fact.champion == champion]
+
+
+def _goes_on(path: Path, fact: ShadowFact) -> bool:
     try:
         with path.open(encoding="utf-8", errors="replace") as handle:
-            first = _fact(handle.readline())
+            first, size = _fact(handle.readline()), os.fstat(handle.fileno()).st_size
     except OSError:
         return True
-    return first is not None and first.candidate == candidate
+    if first is None or first.candidate != fact.candidate:
+        return False
+    return size < _MAX_BYTES or first.champion == fact.champion
 
 
 def _fact(line: str) -> ShadowFact | None:

@@ -93,6 +93,20 @@ async def test_people_are_told_where_a_server_keeps_their_completions(fake: Fake
         assert session.log.count(f"Homespun: {said}") == 1
 
 
+async def test_people_are_told_why_an_adapter_of_their_own_is_not_served(fake: FakeServer, terminal: Terminal) -> None:
+    """It was called live."""
+    answer = {"wanted": True, "adapters": {"shop": "v1", "web": "v2", "api": None}}
+    fake.pages["/v1/homespun/me/adapter"] = answer | {"not_served": {"web": "was trained on what you may not read"}}
+    status, out, _ = await terminal.run("personal", "show", fake.url)
+    assert status == 0 and out.splitlines()[1:] == [
+        "  shop: v1 is live",
+        "  web: you are not served with v2: it was trained on what you may not read",
+        "  api: none is live",
+    ]
+    fake.pages["/v1/homespun/me/adapter"] = answer  # of a server that doesn't say
+    assert "  web: v2 is live" in (await terminal.run("personal", "show", fake.url))[1]
+
+
 async def test_the_server_may_stand_in_the_users_own_file(fake: FakeServer, terminal: Terminal) -> None:
     own = terminal.home / "config" / "homespun" / "editor.toml"
     own.parent.mkdir(parents=True)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from homespun_core import personal
+from homespun_core import personal, registry
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish
+from homespun_core.scopes import UNKNOWN
 from homespun_core.types import ModelFiles, Tokenizer
 from homespun_indexer.people import author_hash
-from homespun_server.access import reading
+from homespun_server.access import reading, rights
 from homespun_server.access.changing import changing
 from homespun_server.access.principal import Scope
 from tests.server.access.conftest import ADMIN, Served
+from tests.server.conftest import Indexed
 
 PLACE = "/v1/homespun/me/adapter"
+NONE: dict[str, object] = {"wanted": False, "since": None, "adapters": {}, "not_served": {}}
 
 
 def data(served: Served) -> DataDir:
@@ -28,7 +35,7 @@ async def test_on_look_and_off(served: Served) -> None:
     with changing(served.runtime.database, ADMIN) as change:
         ada = change.add_user("ada", email="Ada@example.com")
     token = served.token("ada")
-    assert (await served.ask("GET", PLACE, token)).json() == {"wanted": False, "since": None, "adapters": {}}
+    assert (await served.ask("GET", PLACE, token)).json() == NONE
     assert (await served.ask("PUT", PLACE, token)).json()["wanted"] is True
     wish = personal.wish_of(data(served), "ada")
     assert wish.user == ada.id and wish.authors == (author_hash(data(served))("ada@example.com"),)
@@ -109,3 +116,67 @@ async def test_who_is_erased_keeps_no_adapter(served: Served) -> None:
 
 async def test_without_accounts_there_is_nobody_to_have_one(served: Served) -> None:
     assert (await served.ask("PUT", PLACE)).status_code == 404
+
+
+def publish(place: Path, version: str, base: str, saw: str) -> None:
+    sources = {"base_model": base, "repositories": saw}
+    with registry.publish_adapter(place / version, fingerprint="f", sources=sources, report={}):
+        pass
+    registry.promote(place, version)
+
+
+@pytest.fixture
+def with_code(builtin: ModelFiles, tokenizer: Tokenizer, indexed: Indexed, tmp_path: Path) -> Iterator[Served]:
+    """A server that has one repository, for whoever is granted it."""
+    root = tmp_path / "data"
+    shutil.copytree(indexed.data.index_root, DataDir(root).index_root)
+    settings = Settings(data_dir=str(root), requests_per_minute=0, default_access="nobody")
+    made = Served(settings, builtin, tokenizer)
+    yield made
+    made.runtime.close()
+
+
+async def test_one_that_is_not_served_says_why(with_code: Served, indexed: Indexed, builtin: ModelFiles) -> None:
+    """It was said to be live."""
+    repo = indexed.repository.id
+    with changing(with_code.runtime.database, ADMIN) as change:
+        ada = change.add_user("ada", email="ada@example.com")
+        change.grant(ada, repo)
+    token = with_code.token("ada")
+    await with_code.ask("PUT", PLACE, token)
+    place, loaded = data(with_code).adapters(personal.personal_id(ada.id, repo)), with_code.runtime.loaded
+    assert loaded is not None
+    publish(place, "v1", builtin.digest, f"{repo} secret-9")
+    loaded.watcher.scan()
+    answer = (await with_code.ask("GET", PLACE, token)).json()
+    assert answer["adapters"] == {repo: "v1"} and "that you may not read" in answer["not_served"][repo]
+    assert "secret-9" not in json.dumps(answer)
+    publish(place, "v2", builtin.digest, repo)
+    loaded.watcher.scan()
+    answer = (await with_code.ask("GET", PLACE, token)).json()
+    assert answer["adapters"] == {repo: "v2"} and answer["not_served"] == {}
+
+
+async def test_what_its_owner_may_have_is_written_down_for_training_and_kept_up_to_date(
+    with_code: Served, indexed: Indexed
+) -> None:
+    runtime, repo = with_code.runtime, indexed.repository.id
+    with changing(runtime.database, ADMIN) as change:
+        ada, bob = (change.add_user(name, email=f"{name}@example.com") for name in ("ada", "bob"))
+        change.grant(ada, repo)
+    for name in ("ada", "bob"):
+        await with_code.ask("PUT", PLACE, with_code.token(name))
+
+    def written() -> dict[str, tuple[str, ...] | None]:
+        return {wish.name: wish.may_have for wish in personal.wishes(data(with_code))}
+
+    assert written() == {"ada": (repo,), "bob": ()}
+    before = personal.wish_of(data(with_code), "ada")
+    with changing(runtime.database, ADMIN) as change:
+        change.revoke_grants(ada, repo)
+        change.set_role(bob, "admin")
+    rights.noting(runtime.settings, runtime.database, runtime.guarded)()
+    assert written() == {"ada": (), "bob": (UNKNOWN, repo)}
+    assert personal.wish_of(data(with_code), "ada") == replace(before, may_have=()), "it is the same wish"
+    rights.noting(runtime.settings, runtime.database, lambda: ())()
+    assert written()["bob"] == (UNKNOWN, repo), "a server that still loads knows nothing"

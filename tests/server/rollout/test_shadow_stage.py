@@ -27,10 +27,10 @@ def look(root: DataDir, feedback: FeedbackStore, canary_percent: float = 10.0) -
 
 
 def seen(adapters: Path, made: list[facts.ShadowFact]) -> None:
-    candidate = registry.aliases(adapters).candidate
-    assert candidate is not None
+    names = registry.aliases(adapters)
+    assert names.candidate is not None
     for fact in made:
-        facts.append(adapters, replace(fact, candidate=candidate))
+        facts.append(adapters, replace(fact, candidate=names.candidate, champion=names.champion))
 
 
 @pytest.fixture
@@ -80,6 +80,24 @@ def test_what_another_candidate_did_says_nothing(parts: Parts) -> None:
     look(root, feedback)
     state = states.read(adapters)
     assert state is not None and state.stage == "shadow" and "0 of 100 places" in state.reason
+
+
+def test_when_the_champion_changes_the_shadow_begins_anew(parts: Parts) -> None:
+    """A candidate that was worse than the champion of before was rejected when that had been rolled back already."""
+    root, adapters, feedback = parts
+    seen(adapters, BAD[:99])
+    look(root, feedback)
+    registry.rollback(adapters, by="ann")
+    with (adapters / facts.FILE).open("a") as file:  # what was begun before
+        file.write((adapters / facts.FILE).read_text().splitlines()[0] + "\n")
+    look(root, feedback)
+    state = states.read(adapters)
+    assert state is not None and (state.stage, state.champion) == ("shadow", None)
+    assert registry.aliases(adapters).candidate == state.candidate and "0 of 100 places" in state.reason
+    seen(adapters, GOOD)
+    look(root, feedback)
+    state = states.read(adapters)
+    assert state is not None and state.stage == "canary"
 
 
 def test_a_person_sees_it_in_numbers(parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:

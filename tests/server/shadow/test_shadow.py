@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,15 +47,41 @@ def test_facts_are_kept_until_there_is_another_candidate(tmp_path: Path) -> None
         facts.append(tmp_path, made)
     with (tmp_path / facts.FILE).open("a") as file:
         file.write('{"time": 1.0, "candid')  # killed while writing
-    assert [f.written for f in facts.read(tmp_path, "v2")] == [None, written, None]
-    assert facts.read(tmp_path, "v3") == []
+    assert [f.written for f in facts.read(tmp_path, "v2", "v1")] == [None, written, None]
+    assert facts.read(tmp_path, "v3", "v1") == []
     facts.append(tmp_path, fact("v3"))
-    assert facts.read(tmp_path, "v2") == [] and len(facts.read(tmp_path, "v3")) == 1
+    assert facts.read(tmp_path, "v2", "v1") == [] and len(facts.read(tmp_path, "v3", "v1")) == 1
+
+
+def test_once_another_champion_is_live_the_facts_begin_anew(tmp_path: Path) -> None:
+    """What was measured against the one before decided about the candidate."""
+    for champion in ("v1", "v1", "v0"):
+        facts.append(tmp_path, replace(fact(), champion=champion))
+    assert [len(facts.read(tmp_path, "v2", champion)) for champion in ("v0", "v1", "v9", None)] == [1, 2, 0, 0]
+
+
+def test_without_a_champion_it_is_held_against_what_is_lent_there_now(tmp_path: Path) -> None:
+    for champion in (None, "v1", "@team/v3", "@team/v4", "@team/v4"):
+        facts.append(tmp_path, replace(fact(), champion=champion))
+    assert {f.champion for f in facts.read(tmp_path, "v2", None)} == {"@team/v4"}
+    facts.append(tmp_path, replace(fact(), champion=None))
+    assert [f.champion for f in facts.read(tmp_path, "v2", None)] == [None, None]
+
+
+def test_a_file_that_is_full_of_another_champions_facts_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "_MAX_BYTES", 500)
+    for _ in range(9):
+        facts.append(tmp_path, fact())
+    assert 1 < len(facts.read(tmp_path, "v2", "v1")) < 9
+    facts.append(tmp_path, replace(fact(), champion="v0"))
+    assert len(facts.read(tmp_path, "v2", "v0")) == 1 and not facts.read(tmp_path, "v2", "v1")
 
 
 def test_where_it_cannot_be_written_nothing_else_suffers(tmp_path: Path) -> None:
     facts.append(tmp_path / "gone", fact())
-    assert facts.read(tmp_path / "gone", "v2") == []
+    assert facts.read(tmp_path / "gone", "v2", "v1") == []
 
 
 NOTHING = Written(champion_right=True, candidate_right=True, champion_bits=0.0, candidate_bits=0.0, bytes=0)

@@ -73,10 +73,10 @@ class Company:
         subject.end(0, NOW)
         return decision.commit
 
-    def publish(self, id: str, report: dict[str, object]) -> str:
+    def publish(self, id: str, report: dict[str, object], saw: str = "shop-1") -> str:
         version = registry.new_version(f"{len(list(self.data.adapters(id).glob('*'))):08d}")
         place = self.data.adapters(id)
-        sources = {"base_model": "base", "repositories": "shop-1"}
+        sources = {"base_model": "base", "repositories": saw}
         with registry.publish_adapter(place / version, fingerprint="0" * 8, sources=sources, report=report) as folder:
             (folder / "adapter_model.safetensors").write_bytes(b"")
         registry.promote(place, version)
@@ -193,6 +193,20 @@ def test_another_adapter_below_makes_somebodys_own_due(company: Company) -> None
     company.publish(word, {"corpus": {"head": "a"}})
     assert company.action(word)[0] is Action.WAIT
     company.publish("shop-1", {"corpus": {"head": "a"}})
+    action, reason = company.action(word)
+    assert action is Action.TRAIN and "settings of training have changed" in reason
+
+
+def test_another_right_of_its_owner_makes_somebodys_own_due(company: Company) -> None:
+    """It stands on what they are served, and the shared adapter saw what they may not read."""
+    personal.want(company.data, Wish(user="u1", name="ada", authors=("00",), since=1.0))
+    company.publish("@team", {}, saw="shop-1 web-2")
+    word = "+u1+shop-1"
+    company.trained(word)
+    company.publish(word, {"corpus": {"head": "a"}})
+    personal.note_rights(company.data, "u1", ("@team", "shop-1"))
+    assert company.action(word)[0] is Action.WAIT, "still without the team's"
+    personal.note_rights(company.data, "u1", ("@team", "shop-1", "web-2"))
     action, reason = company.action(word)
     assert action is Action.TRAIN and "settings of training have changed" in reason
 

@@ -120,7 +120,7 @@ def prepared(
             id=id,
             name=name,
             mix=own.OWN_LINES if wish else Mix(),
-            beneath=own.beneath(data, parts[0].id, files.digest) if wish else None,
+            beneath=own.beneath(data, parts[0].id, files.digest, wish) if wish else None,
             left_out=left_out,
             wish=wish,
             unforgotten=unforgotten,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,7 +100,8 @@ class Roll:
         self._lasting = [self._subject(r.word, r.view, recipe) for r in repositories]
         self._lasting += [self._subject(s.name, Shared(s, members(s)), recipe) for s in scopes]
         self._owned: dict[tuple[Wish, str, str], Subject] = {}
-        self._below: dict[str, tuple[tuple[Path | None, ...], Path | None]] = {}
+        self._live: dict[str, tuple[tuple[Path | None, ...], Mapping[str, Adapter]]] = {}
+        """By repository, where the pointers led, and what may be served there."""
 
     def __iter__(self) -> Iterator[Subject]:
         yield from self._lasting
@@ -110,20 +111,20 @@ class Roll:
 
     def _own(self, wish: Wish, repository: Watched) -> Subject:
         """Another adapter below makes it due, as other settings do: it is served on top of that one alone."""
-        below = self._beneath(repository.id)
-        recipe = f"{self._recipe} on {below.parent.name}/{below.name}" if below else self._recipe
+        below = own.lent_to(wish, repository.id, self._live_for(repository.id))
+        recipe = f"{self._recipe} on {own.served_as(below.path)}" if below else self._recipe
         word = personal.personal_id(wish.user, repository.id)
         if (wish, word, recipe) not in self._owned:
             self._owned[wish, word, recipe] = self._subject(word, Owned(wish, repository), recipe, wish)
         return self._owned[wish, word, recipe]
 
-    def _beneath(self, repository: str) -> Path | None:
+    def _live_for(self, repository: str) -> Mapping[str, Adapter]:
         """Looked for again only when some pointer has changed: every byte of an adapter is checked."""
         places = [self._data.adapters(repository), *sorted(self._data.adapters("any").parent.glob("@*"))]
         live = tuple(storage.current(place) for place in places)
-        known = self._below.get(repository)
+        known = self._live.get(repository)
         if known is None or known[0] != live:
-            known = self._below[repository] = live, own.beneath(self._data, repository, self._base_digest)
+            known = self._live[repository] = live, own.live_for(self._data, repository, self._base_digest)
         return known[1]
 
     def _subject(self, word: str, view: View, recipe: str, wish: Wish | None = None) -> Subject:
