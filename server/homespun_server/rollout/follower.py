@@ -17,6 +17,7 @@ from homespun_core.paths import DataDir
 from homespun_core.registry import Event
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.rollout import state as states
+from homespun_server.rollout.control import control
 from homespun_server.rollout.decision import Decision
 from homespun_server.rollout.observed import observed
 from homespun_server.rollout.stages import DAY_S, Arms, Limits, ShadowUse, State, advance, going_on, regression
@@ -88,12 +89,13 @@ class RolloutFollower:
         self._watch(place, registry.aliases(place), now)
 
     def _advance(self, place: Path, names: Aliases, candidate: str, now: float) -> None:
-        before = going_on(states.read(place), candidate, names.champion, now, self._shadow)
+        others = control(place, candidate, names.champion)
+        before = going_on(states.read(place), candidate, others, now, self._shadow)
         if before.stage == "shadow":
-            self._leave_shadow(place, before, now)
+            self._leave_shadow(place, before, names.champion, now)
             return
-        seen = observed(self._store, place, candidate, (names.champion, candidate), before.since, self._settled(now))
-        found = Arms(champion=seen[names.champion], candidate=seen[candidate])
+        seen = observed(self._store, place, candidate, (others, candidate), before.since, self._settled(now))
+        found = Arms(champion=seen[others], candidate=seen[candidate])
         after, decision = advance(before, found, now, self._limits)
         states.write(place, after)
         if after.stage != before.stage:
@@ -101,9 +103,9 @@ class RolloutFollower:
         if decision.verdict != "wait":
             self._end(place, after, decision)
 
-    def _leave_shadow(self, place: Path, before: State, now: float) -> None:
+    def _leave_shadow(self, place: Path, before: State, champion: str | None, now: float) -> None:
         """Users try it next; where none are to, it is everybody's."""
-        verdict, reason = decide_shadow(shadows.read(place, before.candidate, before.champion))
+        verdict, reason = decide_shadow(shadows.read(place, before.candidate, champion))
         if verdict == "go on" and self._canary_percent:
             states.write(place, replace(before, stage="canary", since=now, reason=reason))
             logger.info("rollout of %s in %s: %s, users try it now", before.candidate, place.name, reason)
@@ -132,9 +134,10 @@ class RolloutFollower:
         as_long_before = since - min(watch_s, max(DAY_S, now - since))
         seen = partial(observed, self._store, place, names.champion)
         until = self._settled(now)
-        before = seen((names.previous,), as_long_before, min(since, until))[names.previous]
+        others = control(place, names.champion, names.previous)
+        before = seen((others,), as_long_before, min(since, until))[others]
         after = seen((names.champion,), since, until)[names.champion]
-        why = regression(before, after, names.previous)
+        why = regression(before, after, others)
         if why is None:
             return
         try:

@@ -17,6 +17,7 @@ from homespun_server.database.opening import failures_in_one_line, open_database
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.feedback.tallies import Arm, p95_ms, total
 from homespun_server.rollout import state as states
+from homespun_server.rollout.control import control
 from homespun_server.rollout.follower import watched_since
 from homespun_server.rollout.observed import observed
 from homespun_server.rollout.stages import DAY_S, Arms, Limits, advance, going_on, shadow_use, share_percent
@@ -61,11 +62,12 @@ def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> 
         until = since + settings.rollback_days * DAY_S if is_automatic and since is not None else 0.0
         return facts | {"watched_until": _day(until) if until > now else None}
     offered, shadow = _offered(events, names.candidate) or now, shadow_use(settings)
-    known = going_on(states.read(place), names.candidate, names.champion, offered, shadow)
+    others = control(place, names.candidate, names.champion)
+    known = going_on(states.read(place), names.candidate, others, offered, shadow)
     shadowed = shadows.read(place, names.candidate, names.champion)
-    adapters = (names.champion, names.candidate)
+    adapters = (others, names.candidate)
     arms = observed(store, place, names.candidate, adapters, known.since) if store else dict.fromkeys(adapters, _NOBODY)
-    found = Arms(champion=arms[names.champion], candidate=arms[names.candidate])
+    found = Arms(champion=arms[others], candidate=arms[names.candidate])
     after, decision = advance(known, found, now, Limits())
     return facts | {
         "stage": known.stage,

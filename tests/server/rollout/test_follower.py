@@ -208,3 +208,52 @@ def test_the_command_shows_both_arms_and_what_is_missing_and_aborts(
     assert "v2" in registry.aliases(place).rejected
     assert main(words) == 0
     assert "v1 is everybody's" in capsys.readouterr().out
+
+
+def lend(data: DataDir, version: str, base: str = "d1gest") -> None:
+    """A shared adapter that has seen the repository, live."""
+    shared, sources = data.adapters("@team"), {"base_model": base, "repositories": f"{REPO} other-1"}
+    with registry.publish_adapter(
+        shared / version, fingerprint="f", sources=sources, report={"promote": True, "reasons": []}
+    ) as folder:
+        (folder / "adapter_model.safetensors").write_bytes(version.encode())
+    registry.promote(shared, version)
+
+
+def test_a_first_candidate_is_held_against_the_shared_adapter_that_is_lent_there(
+    data: DataDir, store: FeedbackStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it was held against had no users, so that it could be neither everybody's nor rejected."""
+    lend(data, "t1")
+    place = data.adapters(REPO)
+    registry.offer(place, make_version(place, "v1"), MANUAL)
+    follower(data, store).look(now=100.0)
+    use(store, "t1", 3, 110.0, "a")
+    use(store, "v1", 1, 110.0, "b")
+    assert main(["adapters", "rollout", REPO, "--data-dir", str(data.root)]) == 0
+    assert "champion   30" in capsys.readouterr().out
+    follower(data, store).look(now=200.0)
+    names = registry.aliases(place)
+    assert names.candidate is None and "v1" in names.rejected
+
+
+def test_a_first_champion_that_users_lose_by_beside_what_was_lent_before_is_rolled_back(
+    data: DataDir, store: FeedbackStore
+) -> None:
+    since, place = time.time(), data.adapters(REPO)
+    lend(data, "t1")
+    use(store, "t1", 3, since - 100)
+    registry.promote(place, make_version(place, "v1"))
+    use(store, "v1", 1, since + 100)
+    follower(data, store).look(now=since + 200)
+    assert registry.aliases(place).champion is None
+    assert "compared with t1 before" in registry.history(place)[-1].why
+
+
+def test_a_shared_adapter_for_another_base_model_is_lent_to_nobody(data: DataDir, store: FeedbackStore) -> None:
+    lend(data, "t1", base="another")
+    place = data.adapters(REPO)
+    registry.offer(place, make_version(place, "v1"), MANUAL)
+    follower(data, store).look(now=100.0)
+    state = states.read(place)
+    assert state is not None and state.champion is None
