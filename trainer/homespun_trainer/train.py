@@ -27,6 +27,7 @@ from homespun_trainer.placement import Placement
 from homespun_trainer.quantising import FULL
 from homespun_trainer.stacking import compose
 from homespun_trainer.surprise import MAX_SURPRISAL
+from homespun_trainer.trained_on import COMPOSED
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ class _Training:
         weights = self._best or self._masters.copy()
         save_adapter(self._learner.model, weights, self._base_name, own)
         if self._parent is not None:
-            path = self._run / "composed"
+            path = self._run / COMPOSED
             compose([self._parent, own], path, self._base_name)
         count = sum(t.numel() for t in weights.values())
         return TrainResult(path=path, state=self.state, learning_rate=self._peak, num_trainable=count)

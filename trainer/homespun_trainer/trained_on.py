@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 NAME = "trained_on.jsonl"
+COMPOSED = "composed"
+"""In a training run: the adapter with the weights of what it was trained on top of, which saw other things."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,16 @@ def test_a_run_whose_corpus_saw_nothing_of_it_goes_on(data: DataDir) -> None:
     assert [e.run for e in found(data)] == [data.training_run(REPO)]
 
 
+def test_a_run_that_holds_an_adapter_of_elsewhere_goes_whatever_is_forgotten(data: DataDir) -> None:
+    """Its own corpus doesn't say what that one saw."""
+    corpus(data, "a", "a.py")
+    composed = data.training_run(REPO) / "deep" / trained_on.COMPOSED
+    composed.mkdir(parents=True)
+    elsewhere = Forgotten(repository="another-1")
+    (effect,) = effects(data, known_repositories(data), elsewhere)
+    assert (effect.run, effect.adapters, effect.corpora) == (data.training_run(REPO), (), ())
+
+
 def test_what_no_prompt_could_show_is_not_in_a_corpus(data: DataDir) -> None:
     corpus(data, "a", "pay.py", is_shown=False)
     assert found(data) == []

@@ -197,6 +197,20 @@ def test_another_adapter_below_makes_somebodys_own_due(company: Company) -> None
     assert action is Action.TRAIN and "settings of training have changed" in reason
 
 
+def test_nothing_is_trained_of_a_repository_that_its_owner_may_not_read(company: Company) -> None:
+    personal.want(company.data, Wish(user="u1", name="ada", authors=("00",), since=1.0))
+
+    def owned() -> set[str]:
+        return {str(s.source) for s in company.roll if personal.owner_of(str(s.source)) is not None}
+
+    shop, web = personal.personal_id("u1", "shop-1"), personal.personal_id("u1", "web-2")
+    assert owned() == {shop, web}, "as long as no server has said what they may read"
+    personal.note_rights(company.data, "u1", ("shop-1",))
+    assert owned() == {shop}
+    personal.note_rights(company.data, "u1", ("shop-1", "web-2"))
+    assert owned() == {shop, web}
+
+
 def test_another_right_of_its_owner_makes_somebodys_own_due(company: Company) -> None:
     """It stands on what they are served, and the shared adapter saw what they may not read."""
     personal.want(company.data, Wish(user="u1", name="ada", authors=("00",), since=1.0))

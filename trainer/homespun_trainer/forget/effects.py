@@ -63,17 +63,18 @@ def known_repositories(data: DataDir) -> list[str]:
 
 def _effect(data: DataDir, repository: str, wanted: Wanted) -> Effect:
     is_about = wanted.is_about(repository_of(repository))
-    may_be = is_scope(repository) or is_about
+    is_about_here = is_scope(repository) or is_about
     adapters = tuple(p for p in _snapshots(data.adapters(repository)) if _adapter_holds(p, repository, wanted))
     known = _snapshots(data.corpus(repository))
     corpora = tuple(p for p in known if is_about and _corpus_holds(p, wanted))
     run, evaluations = data.training_run(repository), data.evaluations(repository)
+    may_hold = adapters or _has_others(run) or (is_about_here and (corpora or not known))
     return Effect(
         repository=repository,
         adapters=adapters,
         is_live=storage.current(data.adapters(repository)) in adapters,
         corpora=corpora,
-        run=run if may_be and run.is_dir() and (adapters or corpora or not known) else None,
+        run=run if run.is_dir() and may_hold else None,
         evaluations=evaluations if is_about and evaluations.is_dir() else None,
     )
 
@@ -100,6 +101,11 @@ def _is_on_others(path: Path) -> bool:
         return False
     homes = (path.parent, path.parent.with_name(repository_of(path.parent.name)))
     return not all(any((home / name).is_dir() for home in homes) for name in parents)
+
+
+def _has_others(run: Path) -> bool:
+    """Whether the weights of an adapter from elsewhere are in it: those of one that was trained on top of it."""
+    return any(run.rglob(trained_on.COMPOSED))
 
 
 def _corpus_holds(path: Path, wanted: Wanted) -> bool:

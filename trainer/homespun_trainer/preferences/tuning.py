@@ -39,6 +39,7 @@ from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
 from homespun_trainer.quantising import FULL
 from homespun_trainer.stacking import compose, read_plain_lora
 from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult, learning_rate_at
+from homespun_trainer.trained_on import COMPOSED
 
 VERSION = 1
 MIN_EACH = 200
@@ -193,7 +194,7 @@ def tune(
     path = _run(job) / "adapter"
     save_adapter(tuner.learner.model, masters.copy(), job.files.name, path)
     if parent is not None:
-        compose([parent, path], path := _run(job) / "composed", job.files.name)
+        compose([parent, path], path := _run(job) / COMPOSED, job.files.name)
     count = sum(tensor.numel() for tensor in masters.parameters)
     return TrainResult(path=path, state=state, learning_rate=peak, num_trainable=count), margin_of(tuner, held_out)
 

@@ -107,7 +107,8 @@ class Roll:
         yield from self._lasting
         wanted = [(wish, repository) for wish in personal.wishes(self._data) for repository in self._repositories]
         for wish, repository in wanted:
-            yield self._own(wish, repository)
+            if wish.may_have is None or repository.id in wish.may_have:  # else nobody would be served with it
+                yield self._own(wish, repository)
 
     def _own(self, wish: Wish, repository: Watched) -> Subject:
         """Another adapter below makes it due, as other settings do: it is served on top of that one alone."""
