@@ -36,7 +36,7 @@ from homespun_trainer.comparing.score_log import ScoreLog
 from homespun_trainer.heads import corpus_of
 from homespun_trainer.job import Corpus, Job, Part
 
-SCORES_VERSION = 1
+SCORES_VERSION = 2
 """Goes up when the code scores the same completion otherwise, or makes another one."""
 _WEIGHTS = "adapter_model.safetensors"
 
