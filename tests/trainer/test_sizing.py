@@ -63,3 +63,7 @@ def test_a_models_size_is_read_from_its_headers(tmp_path: Path) -> None:
 def test_a_model_without_safetensors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no safetensors"):
         measure(ModelFiles(name="none", path=str(tmp_path), family=None, digest="", config={}))
+
+
+def test_small_models_keep_less_than_all_of_what_they_learned() -> None:
+    assert sizes(500_000, BUILTIN, is_gpu=False).strength == 0.7 and sizes(500_000, QWEN, is_gpu=False).strength == 1.0

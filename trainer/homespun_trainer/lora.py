@@ -19,6 +19,9 @@ from homespun_core.types import ModelFiles
 from homespun_trainer.placement import Placement
 from homespun_trainer.quantising import FULL, NF4, quantised
 
+_UP = ".lora_B.weight"
+"""The half of a LoRA that is zero at first; the other is random."""
+
 
 def load_base(files: ModelFiles, placement: Placement, base_format: str = FULL) -> Any:
     """The frozen base model. Raises ModelError when its files aren't a causal language model in safetensors."""
@@ -116,11 +119,15 @@ class Masters:
         return {name: t.detach().cpu().clone() for name, t in self.tensors.items()}
 
 
-def save_adapter(model: PeftModel, tensors: dict[str, torch.Tensor], base_name: str, folder: Path) -> None:
+def save_adapter(
+    model: PeftModel, tensors: dict[str, torch.Tensor], base_name: str, folder: Path, strength: float = 1.0
+) -> None:
     """peft's two files, from the fp32 weights. The base model goes by name: a path of this machine means nothing
-    elsewhere."""
+    elsewhere. `strength`: of LoRA's change to the model, the share that is saved."""
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(model, state_dict=dict(tensors), save_embedding_layers=False)
+    if strength != 1.0:
+        state = {name: t * strength if name.endswith(_UP) else t for name, t in state.items()}
     save_file({name: t.contiguous() for name, t in state.items()}, folder / "adapter_model.safetensors")
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_name

@@ -25,6 +25,9 @@ _PASSES = ((100_000, 12.0), (1_000_000, 6.0), (math.inf, 3.0))
 _LITTLE_CODE, _GENTLY = 200_000, 0.7
 """Tokens, and the share of the usual learning rate: on 12,000 tokens other code suffered from the whole of it, on
 150,000 half of it gained as much (benchmarks/LOG.md)."""
+_STRENGTH = 0.7
+"""Weights between the base model's and the trained ones (Wortsman et al., Robust fine-tuning of zero-shot models, 2022)
+lose less of what the model could do before than of what was learned; measured with small models (benchmarks/LOG.md)."""
 _HELD_OUT_EXAMPLES = (24, 96)
 _HELD_OUT_PER_MINUTE = 4
 
@@ -47,6 +50,8 @@ class Sizes:
     """0: as long as the server's."""
     learning_rate: float
     """As a share of what is usual for the model."""
+    strength: float
+    """Share of what was learned that the adapter keeps."""
     max_targets: float
     """Training ends after so many tokens that it was asked for, though there be time."""
 
@@ -61,6 +66,7 @@ def sizes(characters: int, base: Base, *, is_gpu: bool) -> Sizes:
         batch_examples=16 if is_long else 8,
         prompt_tokens=0 if is_long else 384,
         learning_rate=_GENTLY if tokens < _LITTLE_CODE and is_small else 1.0,
+        strength=_STRENGTH if is_small else 1.0,
         max_targets=float(round(tokens * next(passes for limit, passes in _PASSES if tokens < limit))),
     )
 
