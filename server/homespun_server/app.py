@@ -41,7 +41,7 @@ from homespun_server.hooks.receiver import Receiver
 from homespun_server.jobs import admin as job_routes
 from homespun_server.jobs import http as worker_routes
 from homespun_server.jobs.keeper import Keeper, counting, noticing
-from homespun_server.jobs.queue import queue_for
+from homespun_server.jobs.queue import Queue, queue_for
 from homespun_server.jobs.targets import Targets
 from homespun_server.lane import Lane, places_of
 from homespun_server.pages import http as pages
@@ -84,13 +84,7 @@ def build_app(
         runtime.close()
         raise
     runtime.ask_for_index = queue.damaged
-    count = counting(queue.store, runtime.metrics.jobs)
-    noticed = noticing(settings, runtime.database, queue.store, notify, runtime.problems)
-    leavers = following(DataDir(settings.data_root), runtime.database)
-    keepers = [Keeper([queue.store.tidy, count]), Keeper([leavers]), *noticed]
-    keepers.append(Keeper([rights.noting(settings, runtime.database, runtime.guarded)], rights.EVERY_S))
-    head = HeadKeeper(runtime.database, heads_file(DataDir(settings.data_root)), runtime.metrics.audit_entries.set)
-    keepers.append(Keeper([head.note], EVERY_S))
+    keepers = _keepers(settings, runtime, queue, notify)
     follower = ForgeFollower(runtime.database, forges, runtime.guarded)
 
     @asynccontextmanager
@@ -118,6 +112,18 @@ def build_app(
     _explain_errors(app)
     _guard(app, settings, runtime, service)
     return app
+
+
+def _keepers(settings: Settings, runtime: Runtime, queue: Queue, notify: Sequence[NotifyConfig]) -> Sequence[Keeper]:
+    data, database = DataDir(settings.data_root), runtime.database
+    head = HeadKeeper(database, heads_file(data), runtime.metrics.audit_entries.set)
+    return [
+        Keeper([queue.store.tidy, counting(queue.store, runtime.metrics.jobs)]),
+        Keeper([following(data, database)]),
+        *noticing(settings, database, queue.store, notify, runtime.problems),
+        Keeper([rights.noting(settings, database, runtime.guarded)], rights.EVERY_S),
+        Keeper([head.note], EVERY_S),
+    ]
 
 
 def _include_routes(app: FastAPI, service: SignIn) -> None:

@@ -28,7 +28,7 @@ from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lora import load_base
 from homespun_trainer.page import PAGE
 from homespun_trainer.pipeline import _is_held_out as is_held_out
-from homespun_trainer.pipeline import train_repository
+from homespun_trainer.pipeline import recipe_of, train_repository
 from homespun_trainer.publishing import Outcome
 from tests.core.adapters import make_version
 from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
@@ -161,6 +161,13 @@ def test_the_page_is_published_with_the_adapter_and_its_path_is_said(first: tupl
     page = (outcome.path / PAGE).read_text(encoding="utf-8")
     assert "The adapter goes live." in page and "Loss during training" in page
     assert str(outcome.path / PAGE) in summary(outcome)
+
+
+@pytest.mark.parametrize(("method", "strength"), [("lora", 0.7), ("rslora", 0.7), ("dora", 1.0), ("ia3", 1.0)])
+def test_only_of_what_is_linear_in_its_weights_a_share_is_kept(
+    files: ModelFiles, tmp_path: Path, method: str, strength: float
+) -> None:
+    assert recipe_of(make_job(files, tmp_path, corpus(), method=method), is_gpu=False).strength == strength
 
 
 def test_the_finished_run_leaves_no_checkpoint(first: tuple[Job, Outcome]) -> None:

@@ -18,9 +18,7 @@ from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles
 from homespun_trainer.placement import Placement
 from homespun_trainer.quantising import FULL, NF4, quantised
-
-_UP = ".lora_B.weight"
-"""The half of a LoRA that is zero at first; the other is random."""
+from homespun_trainer.stacking import UP
 
 
 def load_base(files: ModelFiles, placement: Placement, base_format: str = FULL) -> Any:
@@ -126,9 +124,8 @@ def save_adapter(
     elsewhere. `strength`: of LoRA's change to the model, the share that is saved."""
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(model, state_dict=dict(tensors), save_embedding_layers=False)
-    if strength != 1.0:
-        state = {name: t * strength if name.endswith(_UP) else t for name, t in state.items()}
-    save_file({name: t.contiguous() for name, t in state.items()}, folder / "adapter_model.safetensors")
+    kept = {name: t * strength if name.endswith(UP) else t for name, t in state.items()}
+    save_file({name: t.contiguous() for name, t in kept.items()}, folder / "adapter_model.safetensors")
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_name
     config.inference_mode = True

@@ -233,7 +233,7 @@ def recipe_of(job: Job, *, is_gpu: bool) -> Recipe:
         batch_examples=fitting.batch_examples,
         prompt_tokens=fitting.prompt_tokens,
         learning_rate=settings.learning_rate or fitting.learning_rate * default_learning_rate(method, base.parameters),
-        strength=fitting.strength,
+        strength=fitting.strength if method in STACKABLE else 1.0,  # of others it isn't linear in the weights
         minutes=settings.train_minutes,
         seed=settings.seed,
     )

@@ -22,7 +22,7 @@ from homespun_core.errors import ModelError
 
 STACKABLE = ("lora", "rslora")
 PEFT_FILES = _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+_PREFIX, _DOWN, UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 _NOT_PLAIN = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "fan_in_fan_out")
 
 
@@ -52,7 +52,7 @@ def read_plain_lora(path: Path) -> PlainLora:
         weights = load_file(path / _WEIGHTS)
         _check_plain(config)
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
-        down, up = _side(weights, _DOWN), _side(weights, _UP)
+        down, up = _side(weights, _DOWN), _side(weights, UP)
         if len(down) + len(up) != len(weights) or not down or down.keys() != up.keys():
             raise ValueError("it has other weights than pairs of matrices")
         if any(down[m].shape[:1] != (rank,) or up[m].shape[1:] != (rank,) for m in down):
@@ -90,7 +90,7 @@ def compose(paths: Sequence[Path], folder: Path, base_name: str) -> None:
         shape = next((lora.up[module].shape[0], lora.down[module].shape[1]) for lora in loras if module in lora.down)
         down, up = zip(*(_part(lora, module, shape) for lora in loras), strict=True)
         tensors[f"{_PREFIX}{module}{_DOWN}"] = torch.cat(down, dim=0)
-        tensors[f"{_PREFIX}{module}{_UP}"] = torch.cat(up, dim=1)
+        tensors[f"{_PREFIX}{module}{UP}"] = torch.cat(up, dim=1)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / _WEIGHTS)
     rank = sum(lora.rank for lora in loras)

@@ -25,7 +25,7 @@ from homespun_trainer.methods import default_learning_rate
 from homespun_trainer.parallel import Helpers
 from homespun_trainer.placement import Placement
 from homespun_trainer.quantising import FULL
-from homespun_trainer.stacking import STACKABLE, compose
+from homespun_trainer.stacking import compose
 from homespun_trainer.surprise import MAX_SURPRISAL
 from homespun_trainer.trained_on import COMPOSED
 
@@ -71,7 +71,7 @@ class Recipe:
     max_surprisal: float = MAX_SURPRISAL
     """Nats at the mean of a few tokens in a row; what is more surprising isn't learned (`surprise`). 0: all is."""
     strength: float = 1.0
-    """Of the change that was learned, the share that the adapter keeps; of plain LoRAs."""
+    """Of the change that was learned, the share that the adapter keeps; all of it but for plain LoRAs."""
     weight_decay: float = 0.01
     beta2: float = 0.99
     clip: float = 1.0
@@ -205,8 +205,7 @@ class _Training:
     def result(self) -> TrainResult:
         path = own = self._run / "adapter"
         weights = self._best or self._masters.copy()
-        strength = self._recipe.strength if self._recipe.method in STACKABLE else 1.0
-        save_adapter(self._learner.model, weights, self._base_name, own, strength)
+        save_adapter(self._learner.model, weights, self._base_name, own, self._recipe.strength)
         if self._parent is not None:
             path = self._run / COMPOSED
             compose([self._parent, own], path, self._base_name)

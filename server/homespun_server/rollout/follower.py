@@ -92,7 +92,7 @@ class RolloutFollower:
         others = control(place, candidate, names.champion)
         before = going_on(states.read(place), candidate, others, now, self._shadow)
         if before.stage == "shadow":
-            self._leave_shadow(place, before, names.champion, now)
+            self._leave_shadow(place, before, now)
             return
         seen = observed(self._store, place, candidate, (others, candidate), before.since, self._settled(now))
         found = Arms(champion=seen[others], candidate=seen[candidate])
@@ -103,9 +103,9 @@ class RolloutFollower:
         if decision.verdict != "wait":
             self._end(place, after, decision)
 
-    def _leave_shadow(self, place: Path, before: State, champion: str | None, now: float) -> None:
+    def _leave_shadow(self, place: Path, before: State, now: float) -> None:
         """Users try it next; where none are to, it is everybody's."""
-        verdict, reason = decide_shadow(shadows.read(place, before.candidate, champion))
+        verdict, reason = decide_shadow(shadows.read(place, before.candidate, before.champion))
         if verdict == "go on" and self._canary_percent:
             states.write(place, replace(before, stage="canary", since=now, reason=reason))
             logger.info("rollout of %s in %s: %s, users try it now", before.candidate, place.name, reason)

@@ -54,8 +54,12 @@ def store_of(data: DataDir, settings: Settings) -> FeedbackStore | None:
 def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> dict[str, Any]:
     names, now = registry.aliases(place), time.time()
     events = registry.history(place)
-    facts: dict[str, Any] = {"champion": names.champion, "candidate": names.candidate, "decides": settings.rollout}
-    facts["approval"] = settings.approval
+    facts: dict[str, Any] = {
+        "champion": names.champion,
+        "candidate": names.candidate,
+        "decides": settings.rollout,
+        "approval": settings.approval,
+    }
     if names.candidate is None:
         since = watched_since(events, names.champion)
         is_automatic = settings.rollout == "automatic" and since is not None and not names.pinned
@@ -64,7 +68,7 @@ def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> 
     offered, shadow = _offered(events, names.candidate) or now, shadow_use(settings)
     others = control(place, names.candidate, names.champion)
     known = going_on(states.read(place), names.candidate, others, offered, shadow)
-    shadowed = shadows.read(place, names.candidate, names.champion)
+    shadowed = shadows.read(place, names.candidate, others)
     adapters = (others, names.candidate)
     arms = observed(store, place, names.candidate, adapters, known.since) if store else dict.fromkeys(adapters, _NOBODY)
     found = Arms(champion=arms[others], candidate=arms[names.candidate])

@@ -117,9 +117,8 @@ def _of_users(users: Collection[str], arm: Arm) -> Arm:
 
 def _missing(state: State, num_outcomes: int, now: float, limits: Limits) -> str:
     """What the stage still waits for, if nothing is proven; empty when nothing."""
-    least, who = (
-        (limits.half_days, "everybody gets") if state.stage == "half" else (limits.min_days, "half of the users get")
-    )
+    is_half = state.stage == "half"
+    least, who = (limits.half_days, "everybody gets") if is_half else (limits.min_days, "half of the users get")
     days = least - (now - state.since) / DAY_S
     outcomes = limits.min_outcomes - num_outcomes
     parts = [f"{days:.1f} days" if days > 1 else f"{days * 24:.1f} hours"] if days > 0 else []

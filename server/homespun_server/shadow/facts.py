@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class ShadowFact:
     time: float
     candidate: str
     champion: str | None
-    """What was live; `repository/version` where that was lent from elsewhere."""
+    """The version that was live there, or was lent from elsewhere."""
     agrees: bool = False
     """In the first line."""
     champion_ms: float | None = None
@@ -66,19 +66,11 @@ def read(adapters: Path, candidate: str, champion: str | None) -> list[ShadowFac
     except OSError:
         return []
     found = (_fact(line) for line in lines)
-    return _held_against(champion, [fact for fact in found if fact is not None and fact.candidate == candidate])
+    return [f for f in found if f is not None and (f.candidate, f.champion) == (candidate, champion)]
 
 
 def discard(adapters: Path) -> None:
     (adapters / FILE).unlink(missing_ok=True)
-
-
-def _held_against(champion: str | None, facts: Sequence[ShadowFact]) -> list[ShadowFact]:
-    """Without a champion that is the base model, or what is lent there, of which the newest fact tells."""
-    if champion is None:
-        others = [fact.champion for fact in facts if fact.champion is None or "/" in fact.champion]
-        champion = others[-1] if others else None
-    return [fact for fact in facts if fact.champion == champion]
 
 
 def _goes_on(path: Path, fact: ShadowFact) -> bool:

@@ -125,7 +125,7 @@ class Shadow:
         repository = work.repository
         assert repository is not None and repository.candidate is not None
         place, _, version = repository.candidate.rpartition("/")
-        champion = repository.adapter.removeprefix(f"{place}/") if repository.adapter else None
+        champion = repository.adapter.rpartition("/")[2] if repository.adapter else None
         fact = ShadowFact(time=time.time(), candidate=version, champion=champion)
         try:
             made = await silently(work, repository.candidate)

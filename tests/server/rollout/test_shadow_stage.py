@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from homespun_core import registry
+from homespun_core.aliases import MANUAL
 from homespun_core.cli import main
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
@@ -16,7 +17,8 @@ from homespun_server.rollout import state as states
 from homespun_server.rollout.follower import RolloutFollower
 from homespun_server.rollout.stages import State, shadow_use, share_percent
 from homespun_server.shadow import facts
-from tests.server.rollout.test_follower import REPO, data, place, store  # noqa: F401
+from tests.core.adapters import make_version
+from tests.server.rollout.test_follower import REPO, data, lend, place, store  # noqa: F401
 from tests.server.shadow.test_shadow import lived
 
 GOOD, BAD = lived(0.0), lived(+0.3)
@@ -98,6 +100,21 @@ def test_when_the_champion_changes_the_shadow_begins_anew(parts: Parts) -> None:
     look(root, feedback)
     state = states.read(adapters)
     assert state is not None and state.stage == "canary"
+
+
+def test_a_first_candidate_is_held_against_what_is_lent_there(data: DataDir, store: FeedbackStore) -> None:  # noqa: F811
+    lend(data, "t1")
+    adapters = data.adapters(REPO)
+    registry.offer(adapters, make_version(adapters, "v2"), MANUAL)
+    look(data, store)
+    for fact in BAD:
+        facts.append(adapters, replace(fact, candidate="v2", champion=None))
+    look(data, store)
+    assert registry.aliases(adapters).candidate == "v2", "that was of somebody who may not have what is lent"
+    for fact in BAD:
+        facts.append(adapters, replace(fact, candidate="v2", champion="t1"))
+    look(data, store)
+    assert "v2" in registry.aliases(adapters).rejected
 
 
 def test_a_person_sees_it_in_numbers(parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,17 +55,9 @@ def test_facts_are_kept_until_there_is_another_candidate(tmp_path: Path) -> None
 
 def test_once_another_champion_is_live_the_facts_begin_anew(tmp_path: Path) -> None:
     """What was measured against the one before decided about the candidate."""
-    for champion in ("v1", "v1", "v0"):
+    for champion in ("v1", "v1", "v0", None):
         facts.append(tmp_path, replace(fact(), champion=champion))
-    assert [len(facts.read(tmp_path, "v2", champion)) for champion in ("v0", "v1", "v9", None)] == [1, 2, 0, 0]
-
-
-def test_without_a_champion_it_is_held_against_what_is_lent_there_now(tmp_path: Path) -> None:
-    for champion in (None, "v1", "@team/v3", "@team/v4", "@team/v4"):
-        facts.append(tmp_path, replace(fact(), champion=champion))
-    assert {f.champion for f in facts.read(tmp_path, "v2", None)} == {"@team/v4"}
-    facts.append(tmp_path, replace(fact(), champion=None))
-    assert [f.champion for f in facts.read(tmp_path, "v2", None)] == [None, None]
+    assert [len(facts.read(tmp_path, "v2", champion)) for champion in ("v0", "v1", "v9", None)] == [1, 2, 0, 1]
 
 
 def test_a_file_that_is_full_of_another_champions_facts_begins_anew(

@@ -87,18 +87,6 @@ async def test_both_are_held_against_what_was_written_and_the_user_sees_the_live
     assert (shown, again) == (await scene.ask(), await scene.ask(replace(ASKED, prefix=PREFIX + line + "\n")))
 
 
-async def test_what_is_lent_from_elsewhere_is_said_with_its_place(
-    scene: Scene, engine: TorchEngine, make_lora: Callable[..., Path], builtin: ModelFiles, tmp_path: Path
-) -> None:
-    """By its version alone it could not be told from one of the repository's own."""
-    engine.load_adapter("@team/v1", make_lora(Path(builtin.path), tmp_path / "team"))
-    scene.completer._repositories = Live((replace(LIVE, adapter="@team/v1"),))
-    shown = await scene.ask()
-    await scene.ask(replace(ASKED, prefix=PREFIX + shown.partition("\n")[0] + "\n"))
-    engine.unload_adapter("@team/v1")
-    assert [fact.champion for fact in scene.kept] == ["@team/v1"]
-
-
 async def test_nothing_of_the_code_is_on_the_disk(scene: Scene) -> None:
     await scene.ask()
     await scene.ask(replace(ASKED, prefix=PREFIX + "unmistakable\n"))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +36,6 @@ from homespun_trainer.preferences.rows import Shown
 from homespun_trainer.preferences.tuning import tune_by_preference
 from homespun_trainer.publishing import Outcome
 from homespun_trainer.train import TrainingInterruptedError
-
-logger = logging.getLogger(__name__)
 
 _GOES_ON = "the checkpoint is saved, the same command goes on from it"
 
@@ -174,18 +171,14 @@ def shown(settings: Settings, data: DataDir, repository: str) -> Sequence[Shown]
 def _swept(data: DataDir, wish: Wish | None, id: str) -> Iterator[None]:
     """However a training ends whose owner has taken it back, nothing of it stays. Raises WithdrawnError then. Nobody
     else trains it meanwhile, so that what is there is of this wish or an earlier one."""
-    error: Exception | None = None
     with personal.standing(data, wish):
         pass
     try:
         yield
-    except Exception as raised:  # noqa: BLE001 - such as for files that were deleted under it; raised again below
-        error = raised
-    if not personal.stands(data, wish):
-        personal.remove(data, id)
-        raise WithdrawnError(f"{id}: its owner has taken it back; nothing is kept") from error
-    if error is not None:
-        raise error
+    finally:  # also after an error, such as for files that were deleted under it
+        if not personal.stands(data, wish):
+            personal.remove(data, id)
+            raise WithdrawnError(f"{id}: its owner has taken it back; nothing is kept")
 
 
 @contextmanager

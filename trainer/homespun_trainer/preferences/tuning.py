@@ -238,6 +238,7 @@ def _recipe(job: Job, below: str | None) -> Recipe:
         max_targets=0.0,
         batch_examples=_BATCH,
         prompt_tokens=0,
+        strength=1.0,
         learning_rate=job.settings.learning_rate,
         on_top_of=below,
     )
