@@ -1,4 +1,5 @@
-"""`homespun` verbs as child processes: of `up`, which starts them all, and of `retrain`, which starts training."""
+"""`homespun` verbs as child processes: of `up`, which starts them all, of `retrain`, which starts training, and of
+`serve`, which trains its show/hide filter."""
 
 from __future__ import annotations
 
@@ -29,9 +30,18 @@ _SETTINGS = {
     "eval": (EVAL, INDEX),
     "retrain": (RETRAIN, TRAIN, INDEX),
     "worker": (WORKER, INDEX, TRAIN, EVAL),
+    "feedback": (SERVE,),
 }
-_BACKGROUND = ("train", "retrain", "eval")
-_SECRETS = ("api_token", "oidc_client_secret", "scim_token", "vllm_token", "webhook_secret", "worker_token")
+_BACKGROUND = ("train", "retrain", "eval", "feedback")
+_SECRETS = (
+    "api_token",
+    "database_url",
+    "oidc_client_secret",
+    "scim_token",
+    "vllm_token",
+    "webhook_secret",
+    "worker_token",
+)
 
 
 class StopRequest:
@@ -68,7 +78,8 @@ class StopRequest:
 class Children:
     """Starts `homespun` verbs as child processes with our settings. They die with us, even by kill -9."""
 
-    def __init__(self, settings: Settings, config: Path | None, stop: StopRequest) -> None:
+    def __init__(self, settings: Settings, config: Path | None, stop: StopRequest | None = None) -> None:
+        """Only with a `stop` verbs can be run to their end; others are started."""
         self._settings, self._stop_request = settings, stop
         self._config = ["--config", str(config)] if config else []
         secrets = {f"HOMESPUN_{name.upper()}": getattr(settings, name) for name in _SECRETS}
@@ -85,6 +96,7 @@ class Children:
         self, is_enough: Callable[[], bool], verb: str, sources: Sequence[str], flags: Sequence[str] = ()
     ) -> int | None:
         """The same, and None when `is_enough` came true before the verb ended, which was stopped then."""
+        assert self._stop_request is not None
         process = self.start(verb, flags, sources)
         if self._stop_request.wait(process, until=is_enough) is not None:
             return process.returncode

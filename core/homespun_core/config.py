@@ -272,7 +272,7 @@ class Settings:
 
     show_filter: str = _setting(
         "off",
-        "hide completions that are unlikely to be kept, once `homespun feedback train` has published a filter",
+        "hide completions that are unlikely to be kept: auto trains a filter for that daily, and uses it if it passes",
         SERVE,
         choices=("off", "auto"),
     )

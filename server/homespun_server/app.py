@@ -36,6 +36,7 @@ from homespun_server.dialects import BadRequestError
 from homespun_server.engine.protocol import EngineBusyError
 from homespun_server.exposure import check_exposure
 from homespun_server.feedback import http as feedback_routes
+from homespun_server.feedback.filter.upkeep import LOOK_S, Upkeep
 from homespun_server.hooks import routes as hooks
 from homespun_server.hooks.receiver import Receiver
 from homespun_server.jobs import admin as job_routes
@@ -117,12 +118,14 @@ def build_app(
 def _keepers(settings: Settings, runtime: Runtime, queue: Queue, notify: Sequence[NotifyConfig]) -> Sequence[Keeper]:
     data, database = DataDir(settings.data_root), runtime.database
     head = HeadKeeper(database, heads_file(data), runtime.metrics.audit_entries.set)
+    hides = settings.show_filter == "auto" and settings.feedback_days > 0
     return [
         Keeper([queue.store.tidy, counting(queue.store, runtime.metrics.jobs)]),
         Keeper([following(data, database)]),
         *noticing(settings, database, queue.store, notify, runtime.problems),
         Keeper([rights.noting(settings, database, runtime.guarded)], rights.EVERY_S),
         Keeper([head.note], EVERY_S),
+        *([Keeper([Upkeep(settings).look], LOOK_S)] if hides else []),
     ]
 
 
