@@ -25,8 +25,9 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `homespun train` does
 
 from homespun_core.allocator import restart_with_jemalloc
-from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
+from homespun_core.config import INDEX, TRAIN, Settings
 from homespun_core.errors import HomespunError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_indexer.progress import progress_for_terminal
 from homespun_trainer import report

@@ -26,7 +26,8 @@ import torch
 import transformers
 from peft import get_peft_model
 
-from homespun_core.config import INDEX, TRAIN, add_flags, settings_from_args
+from homespun_core.config import INDEX, TRAIN
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles

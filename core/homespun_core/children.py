@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from homespun_core.config import EVAL, INDEX, RETRAIN, SERVE, TRAIN, WORKER, LoadedSettings, Settings, as_flags
+from homespun_core.config import EVAL, INDEX, RETRAIN, SERVE, TRAIN, WORKER, Settings
+from homespun_core.loading import LoadedSettings, as_flags
 from homespun_core.paths import hide_credentials
 
 _STOP_TIMEOUT_S = 30.0

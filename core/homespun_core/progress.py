@@ -21,8 +21,8 @@ class Checked:
     def __init__(self, progress: Progress, check: Callable[[], None]) -> None:
         self._progress, self._check = progress, check
 
-    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
-        self._progress.start(label, total, unit)
+    def start(self, label: str, total: int | None = None, unit: str = "", done: int = 0) -> None:
+        self._progress.start(label, total, unit, done)
 
     def advance(self, done: int, note: str = "") -> None:
         self._check()
@@ -42,9 +42,10 @@ class PlainProgress:
         self._total: int | None = None
         self._unit = ""
         self._started = self._shown = 0.0
+        self._begun = 0
 
-    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
-        self._label, self._total, self._unit = label, total, unit
+    def start(self, label: str, total: int | None = None, unit: str = "", done: int = 0) -> None:
+        self._label, self._total, self._unit, self._begun = label, total, unit, done
         self._started = self._shown = self._clock()
         self._say(f"{label} ...")
 
@@ -64,9 +65,8 @@ class PlainProgress:
         return f"{done:,} of {self._total:,}{unit}" if self._total else f"{done:,}{unit}"
 
     def _left(self, done: int, now: float) -> str:
-        if not self._total or done <= 0:
-            return ""
-        return f", about {(now - self._started) * max(0, self._total - done) / done:.0f} s left"
+        left = _left(done, self._begun, self._total, now - self._started)
+        return "" if left is None else f", about {left:.0f} s left"
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -81,19 +81,19 @@ class JsonProgress:
         self._clock = clock
         self._step: dict[str, Any] = {}
         self._started = self._said = 0.0
+        self._begun = 0
 
-    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
-        self._step = {"step": label, "total": total, "unit": unit}
+    def start(self, label: str, total: int | None = None, unit: str = "", done: int = 0) -> None:
+        self._step, self._begun = {"step": label, "total": total, "unit": unit}, done
         self._started = self._said = self._clock()
-        self._say(done=0, note="")
+        self._say(done=done, note="")
 
     def advance(self, done: int, note: str = "") -> None:
         now = self._clock()
         if now - self._said < _JSON_EVERY_S:
             return
         self._said = now
-        total = self._step["total"]
-        eta_s = (now - self._started) * max(0, total - done) / done if total and done > 0 else None
+        eta_s = _left(done, self._begun, self._step["total"], now - self._started)
         self._say(done=done, note=note, eta_s=eta_s)
 
     def finish(self, note: str = "") -> None:
@@ -101,3 +101,8 @@ class JsonProgress:
 
     def _say(self, **more: Any) -> None:
         print(json.dumps(self._step | more), file=self._stream, flush=True)
+
+
+def _left(done: int, begun: int, total: int | None, took_s: float) -> float | None:
+    """Seconds, at the pace of this run; None while there is nothing to tell by."""
+    return took_s * max(0, total - done) / (done - begun) if total and done > begun else None

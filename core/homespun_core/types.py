@@ -206,7 +206,9 @@ class Tokenizer(Protocol):
 class Progress(Protocol):
     """Where long work reports how far it is. Calls are cheap; a reporter decides how often to show something."""
 
-    def start(self, label: str, total: int | None = None, unit: str = "") -> None: ...
+    def start(self, label: str, total: int | None = None, unit: str = "", done: int = 0) -> None:
+        """`done` of `total` were done by an earlier run, which says nothing about the pace of this one."""
+        ...
 
     def advance(self, done: int, note: str = "") -> None:
         """`done` is the amount done so far, in the unit of `total`."""
@@ -219,7 +221,7 @@ class Progress(Protocol):
 class SilentProgress:
     """A Progress that shows nothing."""
 
-    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+    def start(self, label: str, total: int | None = None, unit: str = "", done: int = 0) -> None:
         pass
 
     def advance(self, done: int, note: str = "") -> None:

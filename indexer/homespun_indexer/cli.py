@@ -16,9 +16,10 @@ from types import FrameType
 
 from homespun_core import nudges
 from homespun_core.cli import BUSY
-from homespun_core.config import INDEX, Settings, add_flags, settings_from_args
+from homespun_core.config import INDEX, Settings
 from homespun_core.errors import BusyError, HomespunError, explain_os_error
 from homespun_core.fences import LEASE_HELP, Lease, work_under
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, hide_credentials, repo_id
 from homespun_core.progress import Checked

@@ -38,7 +38,7 @@ class RichProgress:
         self._label = ""
         atexit.register(self._close)  # an error or Ctrl-C in the middle of a step must not leave the cursor hidden
 
-    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+    def start(self, label: str, total: int | None = None, unit: str = "", done: int = 0) -> None:
         self._close()
         self._label = label
         counted = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn()) if total else ()
@@ -51,7 +51,7 @@ class RichProgress:
             console=self._console,
             transient=True,
         )
-        self._task = self._bars.add_task(label, total=total, note="")
+        self._task = self._bars.add_task(label, total=total, completed=done, note="")
         self._bars.start()
 
     def advance(self, done: int, note: str = "") -> None:

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from homespun_core.config import LSP, SETTINGS, LoadedSettings, add_flags, load_settings
+from homespun_core.config import LSP, SETTINGS
+from homespun_core.loading import LoadedSettings, add_flags, load_settings
 from homespun_core.logs import configure_logging
 from homespun_lsp.own import own_options
 

@@ -11,8 +11,8 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
-from homespun_core.config import LoadedSettings
 from homespun_core.errors import ConfigError
+from homespun_core.loading import LoadedSettings
 from homespun_lsp.options import Options, defaults, merge, server_url_problem
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from homespun_core import registry, storage
 from homespun_core.aliases import Aliases
-from homespun_core.config import ADAPTERS, add_flags, settings_from_args
+from homespun_core.config import ADAPTERS
 from homespun_core.errors import ConfigError, StorageError
 from homespun_core.estimates import spelled
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identity_on_disk
 from homespun_core.registry import Event
 from homespun_core.repositories import nearest

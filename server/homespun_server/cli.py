@@ -17,10 +17,11 @@ from pathlib import Path
 
 import uvicorn
 
-from homespun_core import config, storage
-from homespun_core.config import Settings
+from homespun_core import storage
+from homespun_core.config import SERVE, Settings
 from homespun_core.errors import ServiceError, unless_read_only
 from homespun_core.forges import ForgeConfig
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
@@ -41,11 +42,11 @@ _DRAIN_S = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    config.add_flags(parser, (config.SERVE,))
+    add_flags(parser, (SERVE,))
 
 
 def run(args: argparse.Namespace) -> int:
-    loaded = config.settings_from_args(args)
+    loaded = settings_from_args(args)
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     if loaded.sources:
         logger.info("settings: %s", ", ".join(f"{name} from {origin}" for name, origin in loaded.sources.items()))

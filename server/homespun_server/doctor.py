@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from homespun_core.config import INDEX, SERVE, TRAIN, LoadedSettings, Settings, add_flags, settings_from_args
+from homespun_core.config import INDEX, SERVE, TRAIN, Settings
 from homespun_core.errors import HomespunError
 from homespun_core.fim import resolve_family
 from homespun_core.languages import languages
+from homespun_core.loading import LoadedSettings, add_flags, settings_from_args
 from homespun_core.memory import available_bytes
 from homespun_core.paths import DataDir
 from homespun_indexer.model_files import resolve_base_model

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core import registry, retraining, storage
-from homespun_core.config import SERVE, add_flags, settings_from_args
+from homespun_core.config import SERVE
 from homespun_core.errors import ConfigError, StorageError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir, hide_credentials, repo_id, repo_identity_on_disk
 from homespun_core.repositories import nearest
 from homespun_core.scopes import is_scope

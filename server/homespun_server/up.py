@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homespun_core.children import Children, StopRequest, sources_as_arguments, stop
-from homespun_core.config import INDEX, RETRAIN, SERVE, TRAIN, add_flags, settings_from_args
+from homespun_core.config import INDEX, RETRAIN, SERVE, TRAIN
 from homespun_core.errors import ServiceError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_core.storage import locked
 from homespun_server.signin.setup import CODE_FILE

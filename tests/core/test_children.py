@@ -8,7 +8,8 @@ import pytest
 
 from homespun_core import children
 from homespun_core.children import sources_as_arguments
-from homespun_core.config import SETTINGS, LoadedSettings, Settings
+from homespun_core.config import SETTINGS, Settings
+from homespun_core.loading import LoadedSettings
 from homespun_core.repositories import RepositoryConfig
 
 SECRET = RepositoryConfig(source="https://ada:hunter2@git.example.com/team/shop.git", groups=("staff",))

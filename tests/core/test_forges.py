@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from homespun_core.config import load_settings
 from homespun_core.errors import ConfigError
 from homespun_core.forges import ForgeConfig, parse_forges
+from homespun_core.loading import load_settings
 
 GITLAB: dict[str, object] = {"kind": "gitlab", "url": "https://gitlab.example.com", "token_env": "FORGE_TOKEN"}
 

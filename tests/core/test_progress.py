@@ -62,3 +62,19 @@ def test_of_a_step_without_an_end_nothing_is_foretold() -> None:
         progress.advance(4_000)
     assert stream.getvalue().splitlines()[-1] == "Reading the history: 4,000"
     assert json.loads(told.getvalue().splitlines()[-1])["eta_s"] is None
+
+
+def test_what_an_earlier_run_did_is_no_pace_of_this_one() -> None:
+    """It said 16 s to a training that was stopped after 22 minutes of 72 and had just gone on."""
+    stream, told, clock = io.StringIO(), io.StringIO(), Clock()
+    for progress in (PlainProgress(stream, clock), JsonProgress(told, clock)):
+        progress.start("Training", total=4_320, unit="s", done=1_325)
+        for done in (1_325, 1_331):
+            clock.now += 6
+            progress.advance(done)
+    assert stream.getvalue().splitlines()[1:] == [
+        "Training: 1,325 of 4,320 s",
+        "Training: 1,331 of 4,320 s, about 5978 s left",
+    ]
+    rows = list(map(json.loads, told.getvalue().splitlines()))
+    assert [(row["done"], row.get("eta_s")) for row in rows] == [(1_325, None), (1_325, None), (1_331, 5_978.0)]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from homespun_core.config import Settings, load_settings
+from homespun_core.config import Settings
 from homespun_core.errors import ConfigError
+from homespun_core.loading import load_settings
 from homespun_core.prompt_versions import VARIED, PromptVersion
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from homespun_core.config import load_settings
 from homespun_core.errors import ConfigError
+from homespun_core.loading import load_settings
 from homespun_core.repositories import KEYS, RepositoryConfig, SourceRules, chosen, parse_repositories
 
 BASE = Path("/etc/homespun")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homespun_core.config import LoadedSettings, load_settings
 from homespun_core.errors import ConfigError
+from homespun_core.loading import LoadedSettings, load_settings
 from homespun_core.paths import repo_id
 from homespun_core.scopes import is_scope, lender, scope_id, why_kept_back
 

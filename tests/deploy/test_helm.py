@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from homespun_core.cli import VERBS
-from homespun_core.config import load_settings
+from homespun_core.loading import load_settings
 from homespun_server.kubernetes.cluster import read_template
 from tests.deploy.charts import CHART, EXAMPLES, VERSIONS, one, pods, rendered, run, settings, settings_file, template
 

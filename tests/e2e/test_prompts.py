@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from homespun_core.config import load_settings
+from homespun_core.loading import load_settings
 from homespun_core.prompt_versions import PLAIN
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.store import FeedbackStore

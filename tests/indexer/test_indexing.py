@@ -805,7 +805,7 @@ class Noting:
     def __init__(self) -> None:
         self.done: list[int] = []
 
-    def start(self, label: str, total: int | None = None, unit: str = "") -> None:
+    def start(self, label: str, total: int | None = None, unit: str = "", done: int = 0) -> None:
         assert total == 4 and unit == "files"
 
     def advance(self, done: int, note: str = "") -> None:

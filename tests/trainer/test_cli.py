@@ -10,8 +10,9 @@ import pytest
 
 from homespun_core import personal
 from homespun_core.cli import main
-from homespun_core.config import Settings, load_settings
+from homespun_core.config import Settings
 from homespun_core.errors import TooLittleCode
+from homespun_core.loading import load_settings
 from homespun_core.paths import DataDir, repo_id
 from homespun_core.personal import Wish
 from homespun_core.repositories import RepositoryConfig

@@ -138,7 +138,7 @@ def train_adapter(
     learner = Learner(plan)  # first, so that a model of no use is found here and not in the others
     with closing(workers_for(plan, num_processes)) as workers:
         training = _Training(plan, learner, workers, recipe, run, fingerprint, clock)
-        progress.start(title, total=round(recipe.minutes * 60), unit="s")
+        progress.start(title, total=round(recipe.minutes * 60), unit="s", done=training.done_s)
         training.run_to_end(stream, held_out, progress, should_stop)
         return training.result()
 
@@ -200,7 +200,7 @@ class _Training:
                     self._save()
                     raise TrainingInterruptedError
                 self._after_step(held_out)
-                progress.advance(round(min(self._fraction, 1.0) * self._budget_s), self._note())
+                progress.advance(self.done_s, self._note())
 
     def result(self) -> TrainResult:
         path = own = self._run / "adapter"
@@ -215,6 +215,11 @@ class _Training:
     @property
     def _budget_s(self) -> float:
         return self._recipe.minutes * 60
+
+    @property
+    def done_s(self) -> int:
+        """Of the budget."""
+        return round(min(self._fraction, 1.0) * self._budget_s)
 
     @property
     def _fraction(self) -> float:

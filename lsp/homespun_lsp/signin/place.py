@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from homespun_core.config import load_settings
 from homespun_core.errors import ConfigError, ServiceError
+from homespun_core.loading import load_settings
 from homespun_lsp.network import Reply, client_for, explain, reply_to
 from homespun_lsp.options import server_url_problem, token_problem
 from homespun_lsp.own import own_options

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 from homespun_core import storage
-from homespun_core.config import ADAPTERS, CONFIG_NAME, add_flags, settings_from_args
+from homespun_core.config import ADAPTERS
 from homespun_core.errors import StorageError
+from homespun_core.loading import CONFIG_NAME, add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_server.backup import archive, contents, databases
 from homespun_server.backup.archive import Summary

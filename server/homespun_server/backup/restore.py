@@ -15,8 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from homespun_core import storage
-from homespun_core.config import ADAPTERS, add_flags, settings_from_args
+from homespun_core.config import ADAPTERS
 from homespun_core.errors import ConfigError, StorageError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_server.backup import archive, contents, databases
 from homespun_server.backup.archive import Summary

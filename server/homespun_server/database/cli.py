@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from homespun_core.config import WORKER, add_flags, settings_from_args
+from homespun_core.config import WORKER
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_server.database.opening import open_database
 

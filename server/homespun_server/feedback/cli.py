@@ -10,8 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from homespun_core import storage
-from homespun_core.config import SERVE, Settings, add_flags, settings_from_args
+from homespun_core.config import SERVE, Settings
 from homespun_core.errors import ConfigError, StorageError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_server.console import usage
 from homespun_server.console.usage import Cell

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, get_args
 
-from homespun_core.config import JOBS, add_flags, settings_from_args
+from homespun_core.config import JOBS
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import is_remote, repo_identity_on_disk
 from homespun_server.jobs.client import AdminClient
 from homespun_server.jobs.following import overlap

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from homespun_core.children import Children, StopRequest
-from homespun_core.config import EVAL, INDEX, TRAIN, WORKER, add_flags, settings_from_args
+from homespun_core.config import EVAL, INDEX, TRAIN, WORKER
 from homespun_core.errors import ConfigError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_server.jobs.client import WorkerClient
 from homespun_server.jobs.queue import own_token

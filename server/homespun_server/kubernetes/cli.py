@@ -7,8 +7,9 @@ import os
 from contextlib import closing
 from pathlib import Path
 
-from homespun_core.config import WORKER, add_flags, settings_from_args
+from homespun_core.config import WORKER
 from homespun_core.errors import ConfigError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_server.jobs.client import WorkerClient
 from homespun_server.jobs.queue import own_token

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homespun_core.config import ADAPTERS, add_flags, settings_from_args
+from homespun_core.config import ADAPTERS
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_core.prompt_versions import PROMPT_TABLE
 from homespun_server.database.opening import failures_in_one_line

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_core.cli import main
-from homespun_core.config import load_settings
+from homespun_core.loading import load_settings
 from homespun_core.prompt_versions import PLAIN, PromptVersion
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.facts import CompletionFact, Event, Fact

@@ -8,8 +8,9 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from homespun_core.config import LoadedSettings, Settings
+from homespun_core.config import Settings
 from homespun_core.errors import ConfigError
+from homespun_core.loading import LoadedSettings
 from homespun_server.doctor import Check, examine
 from tests.server.signin.certified import OURS, CertifiedProvider
 from tests.server.signin.conftest import MakeApp, MakeBrowser

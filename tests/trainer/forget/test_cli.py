@@ -14,8 +14,8 @@ import pytest
 
 from homespun_core import registry, storage
 from homespun_core.cli import main
-from homespun_core.config import load_settings
 from homespun_core.errors import TooLittleCode
+from homespun_core.loading import load_settings
 from homespun_core.paths import DataDir, repo_id
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig

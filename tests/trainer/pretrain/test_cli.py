@@ -152,6 +152,9 @@ def test_a_model_goes_on_from_an_exported_one(made: Path) -> None:
     assert main(["pretrain", "export", *place, "--to", str(made / "more")]) == 0
     card = (made / "more" / "MODEL_CARD.md").read_text()
     assert f"| began from | {made / 'made' / 'model'}" in card and "None yet:" in card
+    own, before = card.split("\n## What it began from\n")
+    assert "\n### A tiny one\n" in before and "\n#### Data\n" in before, "what those weights saw is in these, too"
+    assert "random weights, size tiny" in before and "random weights" not in own
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from homespun_core import personal
 from homespun_core.cli import INTERRUPTED
-from homespun_core.config import INDEX, TRAIN, Settings, add_flags, settings_from_args
+from homespun_core.config import INDEX, TRAIN, Settings
 from homespun_core.errors import ConfigError, TooLittleCode
 from homespun_core.fences import LEASE_HELP, Lease, work_under
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish, WithdrawnError

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from homespun_core import personal, storage
-from homespun_core.config import EVAL, INDEX, Settings, add_flags, settings_from_args
+from homespun_core.config import EVAL, INDEX, Settings
 from homespun_core.errors import ConfigError, ModelError, RepositoryError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish

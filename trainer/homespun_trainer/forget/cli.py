@@ -12,8 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_core import personal
 from homespun_core.cli import is_confirmed
-from homespun_core.config import INDEX, TRAIN, LoadedSettings, add_flags, settings_from_args
+from homespun_core.config import INDEX, TRAIN
 from homespun_core.errors import ConfigError, HomespunError, StorageError, TooLittleCode
+from homespun_core.loading import LoadedSettings, add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, hide_credentials, is_remote, repo_id, repo_identity, repo_identity_on_disk
 from homespun_core.repositories import RepositoryConfig

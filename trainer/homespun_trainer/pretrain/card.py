@@ -32,6 +32,7 @@ def render(facts: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]) -
         "## Training\n\n" + "\n".join(_training(facts)),
         "## Loss\n\n" + "\n".join(_curve(facts["training"])),
         "## Data\n\n" + "\n".join(_data(facts["data"])),
+        *([_before(facts["run"])] if facts["run"].get("card_of_from") else []),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -72,6 +73,12 @@ def figures(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield "\n".join(_lines(evaluation["lines"]))
         if evaluation.get("infilling"):
             yield "\n".join(_infilling(evaluation["infilling"]))
+
+
+def _before(run: Mapping[str, Any]) -> str:
+    """The card of the weights it began from, a level lower."""
+    lines = (f"##{line}" if line.startswith("#") else line for line in run["card_of_from"].strip().splitlines())
+    return f"## What it began from\n\nThe card of {run['from']}:\n\n" + "\n".join(lines)
 
 
 def _bits(by_language: Mapping[str, Any]) -> Iterator[str]:

@@ -105,7 +105,8 @@ def pretrain(
     if is_compiled:
         for layer in model.model.layers:  # one by one: seconds instead of minutes
             layer.compile(dynamic=False)
-    progress.start("pretraining", total=training.total, unit="tokens" if recipe.tokens else "s")
+    unit = "tokens" if recipe.tokens else "s"
+    progress.start("pretraining", total=training.total, unit=unit, done=training.done)
     training.work(progress, should_stop)
     progress.finish(f"{training.state.step:,} steps, {training.state.tokens:,} tokens")
     return training.state
@@ -140,6 +141,10 @@ class _Pretraining:
     def total(self) -> int:
         return self._recipe.tokens or round(60 * (self._recipe.minutes or 0))
 
+    @property
+    def done(self) -> int:
+        return round(min(1.0, self._recipe.fraction(self.state)) * self.total)
+
     def work(self, progress: Progress, should_stop: Callable[[], bool]) -> None:
         self._last_step = self._clock()
         while self._recipe.fraction(self.state) < 1:
@@ -148,8 +153,7 @@ class _Pretraining:
                 self._save()
                 raise TrainingInterruptedError
             self._after_step(before)
-            fraction = min(1.0, self._recipe.fraction(self.state))
-            progress.advance(round(fraction * self.total), self._note())
+            progress.advance(self.done, self._note())
 
     def _step(self, should_stop: Callable[[], bool]) -> bool:
         """One step of the optimisers; False when it was given up half-way because training shall stop."""

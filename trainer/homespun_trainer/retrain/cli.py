@@ -12,8 +12,9 @@ from pathlib import Path
 
 from homespun_core import nudges, registry
 from homespun_core.children import Children, StopRequest, sources_as_arguments
-from homespun_core.config import INDEX, RETRAIN, TRAIN, LoadedSettings, Settings, add_flags, settings_from_args
+from homespun_core.config import INDEX, RETRAIN, TRAIN, Settings
 from homespun_core.errors import ConfigError
+from homespun_core.loading import LoadedSettings, add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
 from homespun_core.registry import Adapter

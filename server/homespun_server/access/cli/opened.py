@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from homespun_core import registry
-from homespun_core.config import ADAPTERS, LoadedSettings, add_flags, settings_from_args
+from homespun_core.config import ADAPTERS
 from homespun_core.errors import ConfigError, StorageError
+from homespun_core.loading import LoadedSettings, add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_core.repositories import nearest
 from homespun_server.access import reading

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from homespun_core.config import JOBS, add_flags, settings_from_args
+from homespun_core.config import JOBS
 from homespun_core.errors import ConfigError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_lsp import repository
 from homespun_server.access.cli.opened import table
 from homespun_server.explained import Layer

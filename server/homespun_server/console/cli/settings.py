@@ -6,7 +6,8 @@ import argparse
 import json
 from dataclasses import asdict
 
-from homespun_core.config import SERVE, add_flags, settings_from_args
+from homespun_core.config import SERVE
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_server.access.cli.opened import table
 from homespun_server.console.settings import effective
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from homespun_core.config import ADAPTERS, add_flags, settings_from_args
+from homespun_core.config import ADAPTERS
 from homespun_core.errors import ConfigError
+from homespun_core.loading import add_flags, settings_from_args
 from homespun_core.paths import DataDir
 from homespun_server.access.cli.opened import table
 from homespun_server.console import usage, words

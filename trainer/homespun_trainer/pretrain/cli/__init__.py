@@ -20,8 +20,9 @@ from typing import Any
 import torch
 
 from homespun_core import __version__, storage
-from homespun_core.config import Settings, settings_from_args
+from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, RepositoryError, StorageError
+from homespun_core.loading import settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.storage import locked
 from homespun_core.types import ModelFiles, Progress
@@ -177,7 +178,7 @@ def _train(args: argparse.Namespace, settings: Settings, place: Place, progress:
             placement=placement,
             run=place.run(args.run),
             fingerprint=fingerprint,
-            facts=_run_facts(model, rows, recipe, placement, origin),
+            facts=_run_facts(model, rows, recipe, placement, origin) | {"card_of_from": _card(begin)},
             progress=progress,
             should_stop=should_stop,
             is_compiled=is_compiled,
@@ -227,6 +228,12 @@ def _run_facts(model: Any, rows: Shards, recipe: Recipe, placement: Placement, o
         "machine": f"{platform.machine()}, {where}",
         "versions": {"homespun": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
+
+
+def _card(begin: ModelFiles | None) -> str | None:
+    """What is known of the weights it begins from: a model is made of all that they saw, too."""
+    cards = [Path(begin.path) / name for name in (exporting.CARD, "README.md")] if begin else []
+    return next((card.read_text(encoding="utf-8") for card in cards if card.is_file()), None)
 
 
 def _tokenizer_files(rows: Shards) -> ModelFiles:

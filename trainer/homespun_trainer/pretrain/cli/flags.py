@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from homespun_core.config import PRETRAIN, add_flags
+from homespun_core.config import PRETRAIN
+from homespun_core.loading import add_flags
 from homespun_trainer.pretrain.model import SIZES
 from homespun_trainer.pretrain.training import BATCH_TOKENS, MICRO_TOKENS, Recipe
 

@@ -16,12 +16,9 @@ from homespun_core.config import (
     TRAIN,
     WORKER,
     Settings,
-    add_flags,
-    as_flags,
-    load_settings,
-    settings_from_args,
 )
 from homespun_core.errors import ConfigError
+from homespun_core.loading import add_flags, as_flags, load_settings, settings_from_args
 
 
 @pytest.fixture
