@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 from homespun_core import __version__
 from homespun_core.allocator import restart_with_jemalloc
-from homespun_core.errors import BusyError, HomespunError, explain_os_error, explain_want_of_memory
+from homespun_core.errors import BusyError, HomespunError, explain_os_error, explain_want_of_memory, os_error_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if wanted is None:
             raise
         return _say(str(wanted), 1)
+    except Exception as error:  # a full disk, as safetensors tells it
+        said = os_error_in(error)
+        if said is None or (known := explain_os_error(said)) is None:
+            raise
+        return _say(str(known), 1)
 
 
 def is_confirmed(question: str) -> bool:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -74,6 +76,13 @@ def explain_os_error(error: OSError) -> HomespunError | None:
     if remedy is None:
         return None
     return StorageError(f"{error.filename or 'the data directory'}: {remedy}")
+
+
+def os_error_in(error: Exception) -> OSError | None:
+    """What the operating system said to a library that is written in Rust (safetensors, tokenizers), which puts it into
+    words; None where it said nothing."""
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(said[1]), os.strerror(int(said[1]))) if said else None
 
 
 @contextmanager

@@ -36,6 +36,9 @@ _VERSION = re.compile(r"-v?\d")
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+()\- \t]{2,200})")
 _TEXTS: tuple[tuple[str, str], ...] = (
     # A permissive licence may mention others; what forbids comes first all the same, since it is rarely only mentioned.
+    ("commons-clause", r"commons clause"),
+    ("fsl-1.1", r"functional source licen[cs]e"),
+    ("polyform", r"polyform [\w ]{0,40}licen[cs]e"),
     ("mpl-2.0", r"mozilla public licen[cs]e"),
     ("epl-2.0", r"eclipse public licen[cs]e"),
     ("cddl-1.0", r"common development and distribution licen[cs]e"),
@@ -139,7 +142,7 @@ def folder_licences(texts: Mapping[str, str]) -> dict[str, frozenset[str]]:
         folder, _, name = path.rpartition("/")
         if (match := _REUSE.fullmatch(path)) is not None:
             reuse.add(match[1].lower())
-        elif folder or not _OTHERS.search(name):
+        elif folder or not of_others(name):
             found[folder].add(licence_of_file(text) or UNKNOWN)
     if reuse and "" not in found:
         found[""] = reuse
@@ -162,6 +165,11 @@ def is_left_out(path: str, text: str, folders: Mapping[str, frozenset[str]]) -> 
     if around is None and all(is_own(name) or _is_private(name) for name in _identifiers(said or "")):
         return False  # not where one may choose between a company's licence and an open one: that is somebody's product
     return not all(_allows(licence, is_own) for licence in licences)
+
+
+def of_others(path: str) -> bool:
+    """Whether a licence file is about other people's code, by its name."""
+    return _OTHERS.search(path.rpartition("/")[2]) is not None
 
 
 def _upwards(folder: str) -> Iterable[str]:

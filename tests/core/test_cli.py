@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from homespun_core import __version__
+from homespun_core import __version__, cli
 from homespun_core.cli import VERBS, is_confirmed, main
 
 
@@ -66,3 +67,17 @@ def test_a_repository_that_we_stand_in_gives_no_code_to_what_we_start(tmp_path: 
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert __version__ in done.stdout
+
+
+def test_a_full_disk_that_a_library_in_rust_tells_of_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """safetensors has an exception of its own, which was shown as a traceback after hours of training."""
+
+    def full(words: list[str]) -> int:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(cli, "_run", full)
+    assert main(["train"]) == 1
+    said = capsys.readouterr().err
+    assert "disk is full" in said and "Traceback" not in said and said.count("\n") == 1

@@ -66,7 +66,7 @@ def open_search(_allowed: Allowed, _commit: str, _shown: frozenset[str]) -> Iter
 def make_rows(root: Path, *, seed: int = 0, passes: float = 4.0) -> Shards:
     made = share()
     samples = prepare.publish(
-        made, root / "samples", tokenizer=TOKENIZER, open_search=open_search, seed=seed, passes=passes
+        made, root / "samples", tokenizer=TOKENIZER, open_search=open_search, seed=seed, passes=passes, num_snippets=1
     )
     shards.publish(
         root / "rows",

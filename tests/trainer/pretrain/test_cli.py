@@ -96,6 +96,10 @@ def test_the_card_says_what_the_model_is(made: Path, mirrors: Path) -> None:
         "| tokens | seconds | loss per token |",
         "| python | ",
         "bits per byte (first 3,500 characters",
+        "files that no sample was made of",
+        "- made with `passes`: 3.0, `snippets`: 3, `held_out_share`: 0.15, `tokenizer`: builtin",
+        "- on cpu float32; ",
+        "tied embeddings |",
         "| without snippets, all | ",
         "| with snippets, python | ",
         "| gain from snippets | ",
@@ -104,6 +108,7 @@ def test_the_card_says_what_the_model_is(made: Path, mirrors: Path) -> None:
         "On rows of held-out files, second phase",
     ):
         assert told in card, told
+    assert "| unfinished |" not in card
     assert facts["training"]["tokens"] >= 12_000
     assert facts["training"]["loss"][-1][2] < facts["training"]["loss"][0][2]
 
@@ -151,10 +156,66 @@ def test_a_model_goes_on_from_an_exported_one(made: Path) -> None:
     assert main(["pretrain", "train", *place, *begin]) == 0
     assert main(["pretrain", "export", *place, "--to", str(made / "more")]) == 0
     card = (made / "more" / "MODEL_CARD.md").read_text()
-    assert f"| began from | {made / 'made' / 'model'}" in card and "None yet:" in card
+    assert f"| began from | {made / 'made' / 'model'}" in card and "None yet:" in card and "| unfinished |" not in card
     own, before = card.split("\n## What it began from\n")
     assert "\n### A tiny one\n" in before and "\n#### Data\n" in before, "what those weights saw is in these, too"
     assert "random weights, size tiny" in before and "random weights" not in own
+
+
+def test_figures_of_files_that_it_may_have_seen_are_no_figures_of_the_card(
+    made: Path, mirrors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(made / "made", copy)
+    card = (copy / "model" / "MODEL_CARD.md").read_text()
+    data = ["--dir", str(copy), "--mirrors", str(mirrors), "--repositories", str(made / "list")]
+    assert main(["pretrain", "prepare", *data, "--passes", "1", "--held-out", "0.4", "--workers", "1"]) == 0
+    assert main(["pretrain", "evaluate", *data, "--lines", "4", "--dtype", "float32"]) == 0
+    assert "held out by another preparation than this model's" in capsys.readouterr().out
+    assert (copy / "model" / "MODEL_CARD.md").read_text() == card
+
+
+def test_weights_without_a_card_are_said_to_be_unknown(made: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(made / "made" / "model", bare, ignore=shutil.ignore_patterns("*.md", "pretraining.json"))
+    place = ["--dir", str(made / "made"), "--run", "bare"]
+    begin = ["--from", str(bare), "--tokens", "9000", "--batch-tokens", "1024", "--dtype", "float32"]
+    assert main(["pretrain", "train", *place, *begin]) == 0
+    assert main(["pretrain", "export", *place, "--to", str(tmp_path / "out")]) == 0
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert f"{bare}" in card and "came without a card: what those weights have seen isn't known" in card
+
+
+def test_another_repository_around_a_mirror_is_not_taken_for_it(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Git looks in the folders around one that is none of its own: code of anybody's would have gone in."""
+    make_repo(tmp_path / "private", {"LICENSE": MIT, "secret.py": module(90)})
+    mirror = tmp_path / "private" / "mirrors" / "acme+shop"
+    mirror.mkdir(parents=True)
+    (mirror / "HEAD").write_text("ref: refs/heads/main\n")
+    (tmp_path / "list").write_text("acme/shop MIT python -\n")
+    words = ["--dir", str(tmp_path / "new"), "--mirrors", str(mirror.parent), "--repositories", str(tmp_path / "list")]
+    assert main(["pretrain", "extract", *words]) == 1
+    assert "holds none of the 1 on the list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "--tokens", "-1"], "is not a whole number above 0"),
+        (["train", "--minutes", "-3"], "is not a number above 0"),
+        (["train", "--decay", "7"], "is not a number from 0 to 1"),
+        (["prepare", "--held-out", "nan"], "is not a number from 0 to 1"),
+        (["evaluate", "--lines", "0"], "is not a whole number above 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["pretrain", *words])
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,34 @@ GPL = "                    GNU GENERAL PUBLIC LICENSE\n                       Ve
 MPL = "Mozilla Public License Version 2.0\n=====\n"
 
 
-@pytest.mark.parametrize("texts", [[MIT], [APACHE], [MIT, APACHE], [MIT + "\n" * 9000 + GPL]])
-def test_permissive_licences_pass(texts: list[str]) -> None:
+CLAUSE = "“Commons Clause” License Condition v1.0\n\nSoftware: Thing\nLicense: Apache 2.0\n" + APACHE
+FUNCTIONAL = "# Functional Source License, Version 1.1, MIT Future License\n"
+RESERVED = "All rights reserved. You may not copy this."
+
+
+def named(*texts: str) -> dict[str, str]:
+    return {f"LICENSE-{i}": text for i, text in enumerate(texts)}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        named(MIT),
+        named(APACHE),
+        named(MIT, APACHE),
+        named(MIT + "\n" * 9000 + GPL),
+        {"LICENSE": MIT, "LICENSES_bundled.txt": GPL, "vendor/LICENSE": GPL},
+    ],
+)
+def test_permissive_licences_pass(texts: dict[str, str]) -> None:
     assert problem(texts) is None
 
 
-@pytest.mark.parametrize("texts", [[], [""], [GPL], [MPL], [MIT, GPL], ["All rights reserved."]])
-def test_copyleft_unknown_and_missing_licences_are_refused(texts: list[str]) -> None:
+@pytest.mark.parametrize(
+    "texts",
+    [{}, named(""), named(GPL), named(MPL), named(MIT, GPL), named(MIT, RESERVED), named(CLAUSE), named(FUNCTIONAL)],
+)
+def test_copyleft_unknown_and_missing_licences_are_refused(texts: dict[str, str]) -> None:
     assert problem(texts) is not None
 
 

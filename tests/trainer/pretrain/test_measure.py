@@ -37,8 +37,19 @@ def one_bit(ids: Sequence[int], start: int, _adapter: str | None) -> Sequence[fl
 def test_bits_per_byte_count_bytes_of_each_language_and_not_the_path() -> None:
     """With one token a byte and one bit a token it is one, whatever the text."""
     go = HeldOut(repo="acme/shop", document=document("é.go", "// höher\n" * 900, "go"))
-    found = bits_per_byte([*FILES, go], BUILDER, one_bit, SilentProgress())
+    found = bits_per_byte([*FILES, go], BUILDER, one_bit, 2_048, SilentProgress())
     assert found == {"go": {"bits_per_byte": 1.0, "files": 1}, "python": {"bits_per_byte": 1.0, "files": 8}}
+
+
+def test_a_file_with_more_tokens_than_the_context_is_measured_as_far_as_it_fits() -> None:
+    asked: list[int] = []
+
+    def one_bit_of(ids: Sequence[int], start: int, adapter: str | None) -> Sequence[float]:
+        asked.append(len(ids))
+        return one_bit(ids, start, adapter)
+
+    found = bits_per_byte(FILES[:1], BUILDER, one_bit_of, 100, SilentProgress())
+    assert asked[0] <= 100 and found["python"]["bits_per_byte"] == 1.0
 
 
 def test_places_are_rests_of_lines_spread_over_the_files() -> None:

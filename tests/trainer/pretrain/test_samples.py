@@ -75,6 +75,17 @@ def test_equal_seeds_draw_equal_samples() -> None:
     assert first == again != other
 
 
+def test_the_second_phase_asks_elsewhere_than_the_first() -> None:
+    """By number alone, all cuts were the same: the phase that teaches snippets had known answers."""
+
+    def middles(phase: Phase) -> list[str]:
+        found = (s for s in itertools.islice(stream(phase), 200) if s.kind != "plain")
+        return [TOKENIZER.spell(s.ids).rpartition("<|fim_middle|>")[2] for s in itertools.islice(found, 40)]
+
+    same = sum(a == b for a, b in zip(middles(FIRST), middles(SECOND), strict=True))
+    assert same < 10
+
+
 def test_drawing_ends_when_there_are_enough_tokens() -> None:
     samples = drawn(stream(), 5_000)
     assert 5_000 <= sum(len(s.ids) for s in samples) < 5_000 + SECOND.row_tokens

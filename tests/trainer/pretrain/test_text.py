@@ -19,7 +19,7 @@ def long(path: str, number: int, size: int = 2_000, language: str = "python") ->
 
 
 def source(*given: Document, licence: str = MIT) -> Source:
-    return Source(licences=(licence,), documents=given, skipped={"generated": 2})
+    return Source(licences={"LICENSE": licence}, documents=given, skipped={"generated": 2})
 
 
 def opened(made: Source, commit: str = "c" * 40) -> Opened:
@@ -38,7 +38,7 @@ def never() -> Source:
         (document("a.py", "x = 1\n"), "too small or too large"),
         (long("a.py", 1, size=130_000), "too small or too large"),
         (long("shop/migrations/0001.py", 1), "migration, fixture or translation"),
-        (document("a.py", "# GNU General Public License\n" + "x = 1\n" * 100), "copyleft"),
+        (document("a.py", "# GNU General Public License\n" + "x = 1\n" * 100), "other licence"),
     ],
 )
 def test_what_goes_in(given: Document, reason: str | None) -> None:
@@ -59,10 +59,30 @@ def test_a_repository_fills_its_cap_with_whole_folders_and_few_tests() -> None:
     assert take(allowed(), source(*reversed(many)), 0.008)[0] == kept
 
 
-@pytest.mark.parametrize("licences", [(GPL,), (), ("Proprietary",)])
-def test_a_repository_whose_licence_file_is_not_permissive_is_refused(licences: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("licences", [{"LICENSE": GPL}, {}, {"LICENSE": "Proprietary"}])
+def test_a_repository_whose_licence_file_is_not_permissive_is_refused(licences: dict[str, str]) -> None:
     with pytest.raises(RepositoryError, match="whatever the list says"):
         take(allowed(), Source(licences=licences, documents=documents(3), skipped={}), 1.0)
+
+
+def test_a_folder_with_a_licence_of_its_own_stays_out() -> None:
+    given = [long("app/a.py", 1), long("ee/b.py", 2)]
+    licences = {"LICENSE": MIT, "ee/LICENSE": "The Enterprise Edition licence. All rights reserved."}
+    kept, dropped = take(allowed(), Source(licences=licences, documents=tuple(given), skipped={}), 1.0)
+    assert kept == given[:1] and dropped == {"other licence": 1}
+
+
+def test_what_cannot_be_had_today_stays_as_it_was(tmp_path: Path) -> None:
+    """A run without a network deleted all that an earlier one had read."""
+    publish(allowed(), opened(source(long("f.py", 1))), tmp_path, 1.0)
+
+    def unreachable(entry: object) -> Opened:
+        raise RepositoryError("acme/shop: no network")
+
+    assert extract([allowed()], unreachable, tmp_path, scale=1.0, progress=SilentProgress()) == {
+        "acme/shop": "acme/shop: no network"
+    }
+    assert [text.allowed.name for text in read([allowed()], tmp_path)] == ["acme/shop"]
 
 
 def test_text_is_read_back_with_a_signature_for_each_file(tmp_path: Path) -> None:

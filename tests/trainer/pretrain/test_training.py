@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from homespun_core.errors import StorageError
+from homespun_core.errors import ModelError, StorageError
 from homespun_core.types import SilentProgress
 from homespun_trainer.placement import Placement
 from homespun_trainer.pretrain import state as states
@@ -44,6 +44,7 @@ def run(
     should_stop: Callable[[], bool] = lambda: False,
     placement: Placement = CPU,
     fingerprint: str = "f",
+    is_compiled: bool = False,
 ) -> tuple[State, dict[str, torch.Tensor]]:
     trained = model(rows)
     state = pretrain(
@@ -56,6 +57,7 @@ def run(
         facts={"from": "nothing"},
         progress=SilentProgress(),
         should_stop=should_stop,
+        is_compiled=is_compiled,
         clock=StepClock(),
     )
     return state, {name: p.detach().clone() for name, p in trained.named_parameters()}
@@ -183,6 +185,49 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
     state, weights = run(rows, tmp_path, dataclasses.replace(RECIPE, tokens=4_000))
     assert state.step >= 2
     assert all(torch.equal(weights[name], weight) for name, weight in before.items())
+
+
+def test_gradients_that_stay_infinite_end_the_run_and_leave_its_checkpoint(
+    rows: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss was finite and the gradient wasn't: weights became NaN, and the next save put them in the place of the
+    last good ones."""
+    recipe = dataclasses.replace(RECIPE, tokens=60_000)
+    with pytest.raises(TrainingInterruptedError):
+        run(rows, tmp_path, recipe, should_stop=after(4))
+    good = states.load(tmp_path, "f")
+    summed = summed_loss
+
+    def infinite(hidden: torch.Tensor, head: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        loss = summed(hidden, head, following)
+        return loss + torch.sqrt(torch.abs(hidden.sum() - hidden.sum().detach()))  # its slope at nothing is infinite
+
+    monkeypatch.setattr(training, "summed_loss", infinite)
+    monkeypatch.setattr(training, "_SAVE_EVERY_S", 1.0)
+    with pytest.raises(ModelError, match="10 steps in a row"):
+        run(rows, tmp_path, recipe)
+    saved = states.load(tmp_path, "f")
+    assert good is not None and saved is not None
+    assert all(torch.equal(saved.weights[name], weight) for name, weight in good.weights.items())
+
+
+def test_layers_that_cannot_be_compiled_are_trained_as_they_are(
+    rows: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a machine without a C++ compiler."""
+    recipe = dataclasses.replace(RECIPE, tokens=6_000)
+    _, plain = run(rows, tmp_path / "plain", recipe)
+
+    def broken(self: torch.nn.Module, **options: Any) -> None:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError("Compiler: c++ is not found.")
+
+        self._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    _, weights = run(rows, tmp_path / "compiled", recipe, is_compiled=True)
+    assert "aren't compiled" in caplog.text
+    assert all(torch.equal(weights[name], weight) for name, weight in plain.items())
 
 
 @pytest.mark.parametrize(

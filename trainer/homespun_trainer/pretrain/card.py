@@ -7,6 +7,8 @@ from typing import Any
 
 from homespun_core.estimates import spelled
 
+RANDOM_WEIGHTS = "random weights"
+"""What a run begins from that goes on from no model."""
 _CURVE_ROWS = 12
 
 _FORMATS = """\
@@ -32,7 +34,7 @@ def render(facts: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]) -
         "## Training\n\n" + "\n".join(_training(facts)),
         "## Loss\n\n" + "\n".join(_curve(facts["training"])),
         "## Data\n\n" + "\n".join(_data(facts["data"])),
-        *([_before(facts["run"])] if facts["run"].get("card_of_from") else []),
+        *([] if facts["run"]["from"].startswith(RANDOM_WEIGHTS) else [_before(facts["run"])]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -45,7 +47,7 @@ def _what(facts: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"| architecture | Llama: {shape['num_hidden_layers']} layers, width {shape['hidden_size']},"
         f" {shape['num_attention_heads']} query and {shape['num_key_value_heads']} key/value heads,"
-        f" SwiGLU {shape['intermediate_size']}, tied embeddings |"
+        f" SwiGLU {shape['intermediate_size']}, {'tied' if shape['tie_word_embeddings'] else 'untied'} embeddings |"
     )
     yield (
         f"| parameters | {facts['parameters'] / million:.1f}M"
@@ -59,6 +61,8 @@ def _what(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"| context | {shape['max_position_embeddings']:,} tokens |"
     yield f"| began from | {facts['run']['from']} |"
     yield f"| tokens seen | {training['tokens']:,} in {training['steps']:,} steps |"
+    if training["share_of_budget"] < 1:
+        yield f"| unfinished | {training['share_of_budget']:.0%} of its budget; the learning rate hadn't come down |"
     yield f"| seed | {facts['run']['recipe']['seed']} (training), {facts['data']['seed']} (data) |"
 
 
@@ -67,7 +71,7 @@ def figures(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not evaluations:
         yield "None yet: `homespun pretrain evaluate` measures it on the files that were held out, and adds them here."
     for evaluation in evaluations:
-        yield f"In {evaluation['dtype']}, files that no sample was made of, {evaluation['date']}."
+        yield f"In {evaluation['dtype']}, {evaluation['files']}, {evaluation['date']}."
         yield "\n".join(_bits(evaluation["bits_per_byte"]))
         if evaluation.get("lines"):
             yield "\n".join(_lines(evaluation["lines"]))
@@ -77,6 +81,8 @@ def figures(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _before(run: Mapping[str, Any]) -> str:
     """The card of the weights it began from, a level lower."""
+    if not run.get("card_of_from"):
+        return f"## What it began from\n\n{run['from']} came without a card: what those weights have seen isn't known."
     lines = (f"##{line}" if line.startswith("#") else line for line in run["card_of_from"].strip().splitlines())
     return f"## What it began from\n\nThe card of {run['from']}:\n\n" + "\n".join(lines)
 
@@ -122,9 +128,9 @@ def _row(row: Mapping[str, Any], sign: str = "") -> str:
 def _training(facts: Mapping[str, Any]) -> Iterator[str]:
     run, training = facts["run"], facts["training"]
     rate = training["tokens"] / training["seconds"] if training["seconds"] else 0
-    yield f"- {training['seconds']:,} s on {run['placement']}, {rate:,.0f} tokens/s; {run['machine']}"
+    yield f"- {training['seconds']:,} s, {rate:,.0f} tokens/s"
+    yield from (f"- on {where}" for where in run["ran_on"])
     yield f"- rows drawn: {', '.join(f'{phase} {count:,}' for phase, count in training['rows'].items())}"
-    yield f"- versions: {', '.join(f'{name} {number}' for name, number in run['versions'].items())}"
     for name, value in run["recipe"].items():
         yield f"- `{name}`: {value}"
 
@@ -144,6 +150,8 @@ def _curve(training: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _data(data: Mapping[str, Any]) -> Iterator[str]:
+    made = {name: data[name] for name in ("passes", "snippets", "held_out_share", "tokenizer")}
+    yield "- made with " + ", ".join(f"`{name}`: {value}" for name, value in made.items() if value is not None)
     for part, row in data["parts"].items():
         kinds = ", ".join(f"{kind} {tokens:,}" for kind, tokens in row["kinds"].items())
         yield f"- {part}: {row['tokens']:,} tokens in {row['rows']:,} rows of {row['row_tokens']:,} ({kinds})"

@@ -19,9 +19,21 @@ from homespun_trainer.pretrain.card import render
 from homespun_trainer.pretrain.model import model_of, place
 from homespun_trainer.pretrain.shards import Shards
 from homespun_trainer.pretrain.state import Checkpoint
+from homespun_trainer.pretrain.training import Recipe
 
 FACTS, CARD = "pretraining.json", "MODEL_CARD.md"
 _CONTROLS = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|repo_name|>", "<|file_sep|>")
+_DATA = (
+    "repositories",
+    "refused",
+    "missing",
+    "parts",
+    "passes",
+    "snippets",
+    "held_out_share",
+    "tokenizer",
+    "seed",
+)
 _TOLERANCE = 1e-3
 """Of logits read back, against the largest of them."""
 
@@ -48,6 +60,12 @@ def export(checkpoint: Checkpoint, shards: Shards, out: Path, *, name: str) -> M
         storage.remove(out)
     tmp.rename(out)
     return facts
+
+
+def read_facts(folder: Path) -> Mapping[str, Any] | None:
+    """Of an export; None of another model."""
+    path = folder / FACTS
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def update_card(folder: Path, evaluations: Sequence[Mapping[str, Any]]) -> None:
@@ -116,19 +134,21 @@ def _facts(model: Any, checkpoint: Checkpoint, shards: Shards, folder: Path, nam
                 "num_key_value_heads",
                 "vocab_size",
                 "max_position_embeddings",
+                "tie_word_embeddings",
             )
         },
         "parameters": parameters,
         "parameters_without_embeddings": parameters - embeddings,
         "weights_bytes": (folder / "model.safetensors").stat().st_size,
         "weights_sha256": storage.file_digest(folder / "model.safetensors"),
-        "data": {key: shards.info[key] for key in ("repositories", "refused", "missing", "parts", "seed")},
+        "data": {key: shards.info.get(key) for key in _DATA},  # rows of before say less
         "rows_fingerprint": shards.manifest.fingerprint,
         "run": dict(checkpoint.facts),
         "training": {
             "steps": state.step,
             "tokens": state.tokens,
             "seconds": round(state.elapsed_s),
+            "share_of_budget": min(1.0, Recipe(**checkpoint.facts["recipe"]).fraction(state)),
             "rows": state.rows,
             "loss": [list(point) for point in state.losses],
             "held_out_loss": [list(point) for point in state.held_out],

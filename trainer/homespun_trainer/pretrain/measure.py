@@ -29,17 +29,19 @@ _ATTEMPTS = 60
 
 
 def bits_per_byte(
-    files: Sequence[HeldOut], builder: PromptBuilder, score: ScoreIds, progress: Progress
+    files: Sequence[HeldOut], builder: PromptBuilder, score: ScoreIds, max_tokens: int, progress: Progress
 ) -> dict[str, dict[str, float]]:
-    """By language, of the first 3,500 characters of each file, its path given."""
+    """By language, of the first 3,500 characters of each file, its path given; fewer where those have more tokens than
+    the model's context."""
     progress.start("measuring bits per byte", total=len(files), unit="files")
     bits: defaultdict[str, float] = defaultdict(float)
     sizes: defaultdict[str, int] = defaultdict(int)
     counts: defaultdict[str, int] = defaultdict(int)
     for number, file in enumerate(files, 1):
-        text = file.document.text[:_FILE_CHARS]
-        head = _header(file, builder)
-        logprobs = score([*head, *builder.tokenizer.encode(text)], len(head), None)
+        text, head = file.document.text[:_FILE_CHARS], _header(file, builder)
+        while len(ids := builder.tokenizer.encode(text)) > max_tokens - len(head):
+            text = text[: len(text) * 3 // 4]
+        logprobs = score([*head, *ids], len(head), None)
         bits[file.document.language] -= sum(logprobs) / math.log(2)
         sizes[file.document.language] += len(text.encode())
         counts[file.document.language] += 1

@@ -17,8 +17,8 @@ from homespun_trainer.pretrain.samples import PHASES, Phase, Sample, draw, drawn
 from homespun_trainer.pretrain.shards import HeldOut, held_out, publish_samples
 from homespun_trainer.pretrain.text import Text
 
-_VERSION = 1
-"""Goes up when the code makes other samples of the same text."""
+_VERSION = 2
+"""Goes up when the code makes other samples of the same text. 2: each phase cuts at places of its own."""
 _HELD_OUT_TOKENS = 20_000
 """Of one repository and phase, at most."""
 
@@ -86,10 +86,19 @@ def held_out_files(all_shares: Sequence[Share]) -> list[HeldOut]:
 
 
 def publish(
-    share: Share, parent: Path, *, tokenizer: Tokenizer, open_search: OpenSearch, seed: int, passes: float
+    share: Share,
+    parent: Path,
+    *,
+    tokenizer: Tokenizer,
+    open_search: OpenSearch,
+    seed: int,
+    passes: float,
+    num_snippets: int,
 ) -> Path:
-    """Samples of one repository; what is there already is used again."""
-    inputs = [share.fingerprint, sorted(share.shown), tokenizer.digest, seed, passes, [asdict(p) for p in PHASES]]
+    """Samples of one repository; what is there already is used again. `num_snippets` is what `open_search` finds."""
+    files = [sorted(share.shown), sorted(document.path for document in share.held_out)]
+    settings = [seed, passes, num_snippets, [asdict(p) for p in PHASES]]
+    inputs = [share.fingerprint, files, tokenizer.digest, settings]
     fingerprint = storage.fingerprint(_VERSION, inputs)
     folder, final = parent / share.allowed.folder, parent / share.allowed.folder / fingerprint[:16]
     if not (final / storage.MANIFEST).is_file():

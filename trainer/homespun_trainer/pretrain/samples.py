@@ -82,8 +82,9 @@ def draw(
 ) -> Iterator[Sample]:
     """Endlessly. Raises ValueError when no document has a line worth completing."""
     orders = builders(tokenizer, phase.max_prompt_tokens)
+    own_seed = int(hashlib.sha256(f"{seed}/{phase.name}".encode()).hexdigest()[:8], 16)  # else both cut alike
     streams = [
-        ExampleStream(documents, builder=builder, repo=repo, seed=seed, retrieve=retrieve, mix=phase.mix)
+        ExampleStream(documents, builder=builder, repo=repo, seed=own_seed, retrieve=retrieve, mix=phase.mix)
         for builder in orders
     ]
     pieces = _pieces(documents, orders[0], phase.row_tokens, seed)

@@ -64,9 +64,16 @@ def save(run: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
 def load(run: Path, fingerprint: str | None = None) -> Checkpoint | None:
     """The run's checkpoint, if there is one. Raises StorageError when it is damaged or of another run: days of work
     aren't thrown away unasked."""
-    path = storage.current(run)
-    if path is None:
-        return None
+    while (path := storage.current(run)) is not None:
+        try:
+            return _read(run, path, fingerprint)
+        except (OSError, StorageError):
+            if storage.current(run) == path:  # else it was being trained on, and the one after it took its place
+                raise
+    return None
+
+
+def _read(run: Path, path: Path, fingerprint: str | None) -> Checkpoint:
     manifest = storage.read_manifest(path, KIND, FORMAT)
     storage.verify(path, manifest)
     if fingerprint is not None and manifest.fingerprint != fingerprint:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from homespun_core import storage
 from homespun_core.errors import RepositoryError, StorageError
+from homespun_core.licence import folder_licences, is_left_out
 from homespun_core.storage import Manifest
 from homespun_core.types import Document, Progress
 from homespun_trainer.pretrain.allowlist import Allowed
@@ -28,8 +28,8 @@ from homespun_trainer.pretrain.licences import is_copyleft, problem
 
 KIND, FORMAT = "pretraining text", 1
 """1: documents.jsonl, signatures.safetensors."""
-_VERSION = 1
-"""Goes up when the code takes other files from the same repository."""
+_VERSION = 2
+"""Goes up when the code takes other files from the same repository. 2: licences of folders, and unknown ones."""
 MIN_BYTES, MAX_BYTES = 200, 120_000
 CAPS_MB: Mapping[str, float] = {"python": 6, "typescript": 4, "go": 4, "java": 4, "rust": 4, "javascript": 2.5}
 """Of one repository and language, so that none is most of the corpus; languages that aren't here get `OTHER_MB`."""
@@ -48,8 +48,8 @@ _UNTELLING = re.compile(
 class Source:
     """A repository as the indexer reads it at one commit: source files that count, without secrets."""
 
-    licences: tuple[str, ...]
-    """Texts of the licence files at its root."""
+    licences: Mapping[str, str]
+    """Texts of its licence files, by path."""
     documents: tuple[Document, ...]
     skipped: Mapping[str, int]
     """Reason -> files that don't count."""
@@ -62,6 +62,10 @@ class Opened:
     commit: str
     """In full."""
     read: Callable[[], Source]
+
+
+class RefusedRepositoryError(RepositoryError):
+    """It may not be learned from, whatever is there of it already."""
 
 
 Open = Callable[[Allowed], Opened]
@@ -81,18 +85,19 @@ class Text:
 
 
 def take(allowed: Allowed, source: Source, scale: float) -> tuple[list[Document], dict[str, int]]:
-    """What goes in, and how many files don't by reason. `scale` multiplies the caps. Raises RepositoryError when the
-    licence files don't look permissive."""
+    """What goes in, and how many files don't by reason. `scale` multiplies the caps. Raises RefusedRepositoryError
+    when the licence files don't look permissive."""
     reason = problem(source.licences)
     if reason is not None:
-        raise RepositoryError(f"{allowed.name}: {reason}, whatever the list says ({allowed.licence}); left out")
+        raise RefusedRepositoryError(f"{allowed.name}: {reason}, whatever the list says ({allowed.licence}); left out")
+    folders = folder_licences(source.licences)
     used: Counter[tuple[str, bool]] = Counter()
     dropped: Counter[str] = Counter(source.skipped)
     kept = []
     for document in sorted(source.documents, key=lambda d: _order(allowed.name, d.path)):
         size, is_test = len(document.text.encode()), _TEST.search(document.path) is not None
         cap = CAPS_MB.get(document.language, OTHER_MB) * 1e6 * scale
-        why = _why_not(document, size, allowed)
+        why = _why_not(document, size, allowed, folders)
         total = used[document.language, True] + used[document.language, False] + size
         if why is None and (total > cap or (is_test and used[document.language, True] + size > cap * _TEST_SHARE)):
             why = "over the cap"
@@ -107,15 +112,19 @@ def take(allowed: Allowed, source: Source, scale: float) -> tuple[list[Document]
 def extract(
     allowed: Sequence[Allowed], open_: Open, parent: Path, *, scale: float, progress: Progress
 ) -> dict[str, str]:
-    """Publish the text of each; returns why some were refused. One that is there already costs nothing."""
+    """Publish the text of each; returns why some were left out. One that is there already costs nothing, and stays
+    where it can't be had just now; only what may not be learned from goes."""
     refused: dict[str, str] = {}
     progress.start("extracting text", total=len(allowed), unit="repositories")
     for number, entry in enumerate(allowed, 1):
         try:
             publish(entry, open_(entry), parent, scale)
+        except RefusedRepositoryError as error:
+            refused[entry.name] = str(error)
+            if (parent / entry.folder).is_dir():  # what an older list or licence let in
+                storage.remove(parent / entry.folder)
         except RepositoryError as error:
             refused[entry.name] = str(error)
-            shutil.rmtree(parent / entry.folder, ignore_errors=True)  # what an older list or licence let in
         progress.advance(number, entry.name)
     progress.finish(f"{len(allowed) - len(refused)} taken, {len(refused)} left out")
     return refused
@@ -175,14 +184,15 @@ def _order(name: str, path: str) -> tuple[bytes, str]:
     return hashlib.sha256(f"{name}/{path.rpartition('/')[0]}".encode()).digest(), path
 
 
-def _why_not(document: Document, size: int, allowed: Allowed) -> str | None:
+def _why_not(document: Document, size: int, allowed: Allowed, folders: Mapping[str, frozenset[str]]) -> str | None:
     if document.language not in allowed.languages:
         return "other language"
     if not MIN_BYTES <= size <= MAX_BYTES:
         return "too small or too large"
     if _UNTELLING.search(document.path):
         return "migration, fixture or translation"
-    return "copyleft" if is_copyleft(document.text) else None
+    is_others = is_copyleft(document.text) or is_left_out(document.path, document.text, folders)
+    return "other licence" if is_others else None
 
 
 def _bytes(documents: Sequence[Document]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from homespun_core.errors import ModelError
 from homespun_core.types import Progress
 from homespun_trainer.checkpoint import optimiser_tensors, restore_optimiser
 from homespun_trainer.lora import Masters
@@ -39,6 +40,7 @@ _CURVE_POINTS, _LOOKS = 200, 10
 _HELD_OUT_ROWS = {"cpu": 8, "cuda": 128}
 """Of each part."""
 _LOOK_SHARE = 0.05
+_MOST_SKIPPED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +99,12 @@ def pretrain(
 ) -> State:
     """Train until the budget is used, from the run's checkpoint if it has one. `model` is in fp32 and changed in place.
 
-    Raises TrainingInterruptedError after saving, once `should_stop` says so; StorageError when `run` holds another run.
+    Raises TrainingInterruptedError after saving, once `should_stop` says so; StorageError when `run` holds another run;
+    ModelError when the loss stays infinite, and the last checkpoint is as it was.
     """
-    training = _Pretraining(model, shards, recipe, placement, run, fingerprint, facts, clock)
+    training = _Pretraining(model, shards, recipe, placement, run, fingerprint, facts, is_compiled, clock)
     if training.state.step:
         logger.info("pretraining goes on at step %d, %d tokens", training.state.step, training.state.tokens)
-    if is_compiled:
-        for layer in model.model.layers:  # one by one: seconds instead of minutes
-            layer.compile(dynamic=False)
     unit = "tokens" if recipe.tokens else "s"
     progress.start("pretraining", total=training.total, unit=unit, done=training.done)
     training.work(progress, should_stop)
@@ -122,17 +122,20 @@ class _Pretraining:
         run: Path,
         fingerprint: str,
         facts: Mapping[str, Any],
+        is_compiled: bool,
         clock: Callable[[], float],
     ) -> None:
         self._masters = Masters(model)  # before the model is rounded
         self._model = place(model, placement).train()
         self._masters.tensors = {name: t.to(placement.device) for name, t in self._masters.tensors.items()}
+        self._set_compiled(is_compiled)
         self._head = model.get_output_embeddings().weight
         self._shards, self._recipe, self._device = shards, recipe, placement.device
         self._run, self._fingerprint, self._facts, self._clock = run, fingerprint, facts, clock
         self._names, self._optimisers = _optimisers(self._masters.tensors, recipe, placement)
         self._micro_tokens = recipe.micro_tokens
         self._window: list[float] = []
+        self._num_skipped = 0
         self.state = self._restored()
         self._last_save = self._last_step = clock()
         self._save_seconds = self._look_seconds = 0.0
@@ -167,14 +170,27 @@ class _Pretraining:
             return False
         self.state.rows[phase] = self.state.rows.get(phase, 0) + len(ids)
         self.state.tokens += int((ids != self._shards.pad).sum())
-        if np.isfinite(total):
+        if np.isfinite(total) and self._are_gradients_finite():
             self._update()
             self._window.append(total)
+            self._num_skipped = 0
         else:
-            logger.warning("step %d skipped: its loss is %s", self.state.step, total)
+            self._skip(total)
         self._masters.forget_gradients()
         self.state.step += 1
         return True
+
+    def _are_gradients_finite(self) -> bool:
+        return all(t.grad is None or bool(torch.isfinite(t.grad).all()) for t in self._masters.parameters)
+
+    def _skip(self, total: float) -> None:
+        self._num_skipped += 1
+        logger.warning("step %d skipped: its loss is %s, or its gradients aren't finite", self.state.step, total)
+        if self._num_skipped >= _MOST_SKIPPED:
+            raise ModelError(
+                f"pretraining: {_MOST_SKIPPED} steps in a row can't be learned from (loss {total}); the last checkpoint"
+                " is kept; train from there with a lower --muon-rate and --adam-rate under another --run"
+            )
 
     def _accumulated(
         self, ids: torch.Tensor, following: torch.Tensor, count: int, should_stop: Callable[[], bool]
@@ -198,6 +214,19 @@ class _Pretraining:
                 self._masters.forget_gradients()
                 self._micro_tokens = self._micro_tokens // 2
                 logger.warning("out of memory: %d tokens in a forward pass from now on", self._micro_tokens)
+            except RuntimeError as error:  # whatever a compiler raises, or what it made
+                if not self._is_compiled:
+                    raise
+                logger.warning("compiled layers fail (%s), so they aren't compiled", type(error).__name__)
+                self._masters.forget_gradients()
+                self._set_compiled(False)
+
+    def _set_compiled(self, wanted: bool) -> None:
+        for layer in self._model.model.layers:  # one by one: seconds instead of minutes
+            layer._compiled_call_impl = None
+            if wanted:
+                layer.compile(dynamic=False)
+        self._is_compiled = wanted
 
     def _loss(self, ids: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
         hidden = self._model.model(input_ids=ids).last_hidden_state

@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +34,7 @@ from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.pretrain import export as exporting
 from homespun_trainer.pretrain import prepare, shards, state, text
 from homespun_trainer.pretrain.allowlist import Allowed, chosen, read_allow_list
+from homespun_trainer.pretrain.card import RANDOM_WEIGHTS
 from homespun_trainer.pretrain.cli.evaluating import evaluate, evaluations
 from homespun_trainer.pretrain.cli.flags import add_step_flags
 from homespun_trainer.pretrain.cli.reading import Place, Repositories, repositories_of, shares_of
@@ -75,7 +76,9 @@ def _extract(args: argparse.Namespace, settings: Settings, place: Place, progres
     if args.at_head:
         there = [replace(entry, commit=None) for entry in there]
     refused = text.extract(there, repositories.open, place.text, scale=args.scale, progress=progress)
-    storage.write_atomic(place.refused, json.dumps(refused, indent=1) + "\n")
+    tried = {entry.name for entry in there}
+    before = {name: why for name, why in place.read_refused().items() if name not in tried}
+    storage.write_atomic(place.refused, json.dumps(before | refused, indent=1) + "\n")
     for reason in refused.values():
         print(f"left out: {reason}")
     if len(there) < len(wanted):
@@ -102,6 +105,7 @@ class _Task:
             open_search=search,
             seed=self.repositories.settings.seed,
             passes=self.passes,
+            num_snippets=self.repositories.settings.snippet_count,
         )
 
 
@@ -121,7 +125,7 @@ def _prepare(args: argparse.Namespace, settings: Settings, place: Place, progres
     tasks = [_Task(share=s, repositories=repositories, model=model, passes=args.passes) for s in all_shares]
     paths = _in_processes(tasks, args.workers or os.cpu_count() or 1, progress)
     taken = {share.allowed.name: share.facts() for share in all_shares}
-    refused = json.loads(place.refused.read_text(encoding="utf-8")) if place.refused.is_file() else {}
+    refused = place.read_refused()
     progress.start("packing rows")
     path = shards.publish(
         place.rows,
@@ -131,6 +135,9 @@ def _prepare(args: argparse.Namespace, settings: Settings, place: Place, progres
             "refused": refused,
             "missing": [e.name for e in listed if e.name not in taken and e.name not in refused],
             "held_out_share": args.held_out,
+            "passes": args.passes,
+            "snippets": settings.snippet_count,
+            "tokenizer": model.name,
             "seed": settings.seed,
         },
         files=prepare.held_out_files(all_shares),
@@ -163,9 +170,11 @@ def _in_processes(tasks: Sequence[_Task], workers: int, progress: Progress) -> l
 def _train(args: argparse.Namespace, settings: Settings, place: Place, progress: Progress) -> None:
     rows = Shards.open(place.rows)
     begin = resolve_base_model(args.begin, "auto") if args.begin else None
-    placement = choose_placement(begin or _tokenizer_files(rows), settings.device, settings.dtype)
-    recipe = _recipe(args, settings, rows, placement)
-    origin = f"{begin.name} ({begin.digest[:12]})" if begin else f"random weights, size {args.size}"
+    before = _facts_of(place.run(args.run))
+    dtype = settings.dtype if settings.dtype != "auto" else before.get("dtype", "auto")  # measured at the first start
+    placement = choose_placement(begin or _tokenizer_files(rows), settings.device, dtype)
+    recipe = _recipe(args, settings, rows, placement, before)
+    origin = f"{begin.name} ({begin.digest[:12]})" if begin else f"{RANDOM_WEIGHTS}, size {args.size}"
     fingerprint = storage.fingerprint(rows.manifest.fingerprint, recipe.shaping(), begin.digest if begin else args.size)
     torch.set_num_threads(settings.num_threads or torch.get_num_threads())
     is_compiled = placement.device.type == "cuda" if args.compile is None else args.compile
@@ -178,7 +187,7 @@ def _train(args: argparse.Namespace, settings: Settings, place: Place, progress:
             placement=placement,
             run=place.run(args.run),
             fingerprint=fingerprint,
-            facts=_run_facts(model, rows, recipe, placement, origin) | {"card_of_from": _card(begin)},
+            facts=_run_facts(model, rows, recipe, placement, origin, before) | {"card_of_from": _card(begin)},
             progress=progress,
             should_stop=should_stop,
             is_compiled=is_compiled,
@@ -186,15 +195,21 @@ def _train(args: argparse.Namespace, settings: Settings, place: Place, progress:
     print(f"{result.step:,} steps, {result.tokens:,} tokens, {result.elapsed_s:,.0f} s; next: homespun pretrain export")
 
 
-def _recipe(args: argparse.Namespace, settings: Settings, rows: Shards, placement: Placement) -> Recipe:
+def _recipe(
+    args: argparse.Namespace, settings: Settings, rows: Shards, placement: Placement, before: Mapping[str, Any]
+) -> Recipe:
+    """Without a budget the one it was started with, or one pass."""
     kind = placement.device.type
     one_pass = sum(rows.num_tokens(phase.name) for phase in PHASES)
-    tokens = args.tokens if args.tokens or args.minutes else one_pass
-    if not tokens and not args.minutes:
+    tokens, minutes = args.tokens, args.minutes
+    if not tokens and not minutes:
+        budget = before.get("recipe", {})
+        tokens, minutes = budget.get("tokens"), budget.get("minutes")
+    if not one_pass:
         raise StorageError(f"{rows.path}: holds no rows to train on; extract more text and prepare again")
     return Recipe(
-        tokens=tokens,
-        minutes=args.minutes,
+        tokens=tokens if tokens or minutes else one_pass,
+        minutes=minutes,
         batch_tokens=args.batch_tokens or BATCH_TOKENS[kind],
         micro_tokens=args.micro_tokens or MICRO_TOKENS[kind],
         seed=settings.seed,
@@ -216,17 +231,26 @@ def _model(begin: ModelFiles | None, size: str, rows: Shards, seed: int) -> Any:
     return new_model(SIZES[size], vocabulary=info["vocabulary"], end=info["end"], pad=info["pad"], seed=seed)
 
 
-def _run_facts(model: Any, rows: Shards, recipe: Recipe, placement: Placement, origin: str) -> dict[str, Any]:
+def _facts_of(run: Path) -> Mapping[str, Any]:
+    """What the run was last started with; nothing of a new one."""
+    saved = state.load(run)
+    return saved.facts if saved is not None else {}
+
+
+def _run_facts(
+    model: Any, rows: Shards, recipe: Recipe, placement: Placement, origin: str, before: Mapping[str, Any]
+) -> dict[str, Any]:
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if placement.device.type == "cuda" else f"{threads} threads"
+    versions = {"homespun": __version__, **{name: version(name) for name in ("torch", "transformers")}}
+    here = f"{placement}; {platform.machine()}, {where}; {', '.join(f'{n} {v}' for n, v in versions.items())}"
     return {
         "from": origin,
         "rows": rows.manifest.fingerprint,
         "config": config_of(model),
         "recipe": asdict(recipe),
-        "placement": str(placement),
-        "machine": f"{platform.machine()}, {where}",
-        "versions": {"homespun": __version__, **{name: version(name) for name in ("torch", "transformers")}},
+        "dtype": str(placement.dtype).removeprefix("torch."),
+        "ran_on": list(dict.fromkeys([*before.get("ran_on", ()), here])),
     }
 
 
@@ -250,7 +274,7 @@ def _export(args: argparse.Namespace, settings: Settings, place: Place, progress
     out = args.to.expanduser().absolute() if args.to else place.model
     progress.start("exporting")
     facts = exporting.export(checkpoint, rows, out, name=args.name)
-    exporting.update_card(out, evaluations(place, str(facts["weights_sha256"])))
+    exporting.update_card(out, evaluations(place, facts))
     progress.finish(f"{facts['weights_bytes'] / 1e6:.1f} MB, {facts['parameters'] / 1e6:.1f}M parameters")
     print(f"{out}; next: homespun pretrain evaluate, or homespun up REPO --base-model {out}")
 

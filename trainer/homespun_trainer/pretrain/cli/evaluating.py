@@ -22,7 +22,7 @@ from homespun_trainer.evaluate import Bench, newline_ids
 from homespun_trainer.pretrain import export as exporting
 from homespun_trainer.pretrain import measure
 from homespun_trainer.pretrain.allowlist import read_allow_list
-from homespun_trainer.pretrain.card import figures
+from homespun_trainer.pretrain.card import RANDOM_WEIGHTS, figures
 from homespun_trainer.pretrain.cli.reading import Place, Repositories, repositories_of, shares_of
 from homespun_trainer.pretrain.measure import Search
 from homespun_trainer.pretrain.prepare import Share
@@ -40,6 +40,7 @@ def evaluate(args: argparse.Namespace, settings: Settings, place: Place, progres
     tasks = measure.line_tasks(held_out, args.lines, settings.seed)
     shares = shares_of(read_allow_list(args.repositories), place, rows.info["held_out_share"])
     wanted = [share for share in shares if share.allowed.name in {repo for repo, _ in tasks}]
+    weights = storage.file_digest(_weights(model))
     engine = TorchEngine(
         Path(model.path), dtype=settings.dtype, device=settings.device, num_threads=settings.num_threads
     )
@@ -48,14 +49,20 @@ def evaluate(args: argparse.Namespace, settings: Settings, place: Place, progres
         measured: dict[str, Any] = {
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "model": model.name,
-            "weights_sha256": storage.file_digest(next(Path(model.path).glob("*.safetensors"))),
+            "weights_sha256": weights,
+            "rows": rows.manifest.fingerprint,
+            "files": _files_in_words(Path(model.path), rows),
             "dtype": engine.dtype,
-            "bits_per_byte": measure.bits_per_byte(held_out[: args.files], bench.builder, bench.score, progress),
+            "bits_per_byte": measure.bits_per_byte(
+                held_out[: args.files], bench.builder, bench.score, engine.max_context, progress
+            ),
             "lines": measure.complete_lines(tasks, bench, searches, progress) if tasks else None,
         }
         if places:
             measured["infilling"] = {**measure.infill(places, bench, progress), "source": args.infilling.name}
-    _keep(measured, rows, place, Path(model.path))
+    if storage.file_digest(_weights(model)) != weights:
+        raise StorageError(f"{model.path}: its weights were replaced while they were measured; run the same again")
+    _keep(measured, place, Path(model.path))
     print("\n\n".join(figures([measured])))
 
 
@@ -84,15 +91,30 @@ def _bench(model: ModelFiles, engine: TorchEngine, settings: Settings) -> Bench:
     )
 
 
-def _keep(measured: Mapping[str, Any], rows: Shards, place: Place, model: Path) -> None:
+def _weights(model: ModelFiles) -> Path:
+    return next(Path(model.path).glob("*.safetensors"))
+
+
+def _files_in_words(model: Path, rows: Shards) -> str:
+    """What is known of the files that it is measured on."""
+    facts = exporting.read_facts(model)
+    if facts is None or facts["rows_fingerprint"] != rows.manifest.fingerprint:
+        return "files held out by another preparation than this model's, if it had one: it may have seen them"
+    if facts["run"]["from"].startswith(RANDOM_WEIGHTS):
+        return "files that no sample was made of"
+    return "files that no sample of this training was made of (the weights it began from may have seen them)"
+
+
+def _keep(measured: Mapping[str, Any], place: Place, model: Path) -> None:
     """Beside the other measurements, and in the card of a model that we exported."""
-    name = storage.fingerprint(measured["weights_sha256"], measured["dtype"], rows.manifest.fingerprint)[:16]
+    name = storage.fingerprint(measured["weights_sha256"], measured["dtype"], measured["rows"])[:16]
     storage.write_atomic(place.evaluations / f"{name}.json", json.dumps(measured, indent=1) + "\n")
-    if (model / exporting.FACTS).is_file():
-        exporting.update_card(model, evaluations(place, measured["weights_sha256"]))
+    if (facts := exporting.read_facts(model)) is not None:
+        exporting.update_card(model, evaluations(place, facts))
 
 
-def evaluations(place: Place, weights: str) -> list[Mapping[str, Any]]:
-    """Of these weights, by number format."""
+def evaluations(place: Place, facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of an export's weights on what was held out from them, by number format."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(place.evaluations.glob("*.json"))]
-    return sorted((e for e in found if e["weights_sha256"] == weights), key=lambda e: str(e["dtype"]))
+    wanted = (facts["weights_sha256"], facts["rows_fingerprint"])
+    return sorted((e for e in found if (e["weights_sha256"], e.get("rows")) == wanted), key=lambda e: str(e["dtype"]))

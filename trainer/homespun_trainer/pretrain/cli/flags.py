@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 from homespun_core.config import PRETRAIN
@@ -52,7 +54,11 @@ def _extract(step: argparse.ArgumentParser) -> None:
     )
     step.add_argument("--at-head", action="store_true", help="take the heads, and write down which commits these are")
     step.add_argument(
-        "--scale", type=float, default=1.0, metavar="X", help="multiply the caps on one repository's share (default: 1)"
+        "--scale",
+        type=_above_zero,
+        default=1.0,
+        metavar="X",
+        help="multiply the caps on one repository's share (default: 1)",
     )
 
 
@@ -62,10 +68,10 @@ def _prepare(step: argparse.ArgumentParser) -> None:
         "--tokenizer", default="builtin", metavar="MODEL", help="model directory with the tokenizer (default: builtin)"
     )
     step.add_argument(
-        "--passes", type=float, default=1.0, metavar="X", help="draw so many times more samples (default: 1)"
+        "--passes", type=_above_zero, default=1.0, metavar="X", help="draw so many times more samples (default: 1)"
     )
     step.add_argument(
-        "--held-out", type=float, default=0.01, metavar="X", help="share of the files to measure on (default: 0.01)"
+        "--held-out", type=_share, default=0.01, metavar="X", help="share of the files to measure on (default: 0.01)"
     )
     step.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: 0, one per core)")
 
@@ -77,30 +83,32 @@ def _train(step: argparse.ArgumentParser) -> None:
     begin.add_argument(
         "--from", dest="begin", metavar="MODEL", help="go on from these weights: builtin, or a Llama directory"
     )
-    step.add_argument("--tokens", type=int, metavar="N", help="budget (default: one pass, if --minutes isn't given)")
-    step.add_argument("--minutes", type=float, metavar="X", help="budget of time; the schedule then follows the clock")
+    step.add_argument("--tokens", type=_count, metavar="N", help="budget (default: one pass, if --minutes isn't given)")
+    step.add_argument(
+        "--minutes", type=_above_zero, metavar="X", help="budget of time; the schedule then follows the clock"
+    )
     step.add_argument(
         "--batch-tokens",
-        type=int,
+        type=_count,
         metavar="N",
         help=f"tokens of a step (default: {BATCH_TOKENS['cpu']:,} on a CPU, {BATCH_TOKENS['cuda']:,} on a GPU)",
     )
     step.add_argument(
         "--micro-tokens",
-        type=int,
+        type=_count,
         metavar="N",
         help="tokens of a forward pass, a matter of memory"
         f" (default: {MICRO_TOKENS['cpu']:,} on a CPU, {MICRO_TOKENS['cuda']:,} on a GPU)",
     )
-    for name, help_ in (
-        ("muon_rate", "learning rate of the matrices inside the layers"),
-        ("adam_rate", "learning rate of embeddings and norms"),
-        ("weight_decay", "of the matrices, times the rate"),
-        ("decay", "share of the budget, at the end, in which the rates fall"),
-        ("second_phase", "share of the budget after which rows are long and mostly with snippets"),
+    for name, kind, help_ in (
+        ("muon_rate", _above_zero, "learning rate of the matrices inside the layers"),
+        ("adam_rate", _above_zero, "learning rate of embeddings and norms"),
+        ("weight_decay", _share, "of the matrices, times the rate"),
+        ("decay", _share, "share of the budget, at the end, in which the rates fall"),
+        ("second_phase", _share, "share of the budget after which rows are long and mostly with snippets"),
+        ("warm_up", _count, "steps in which the rates rise"),
     ):
-        _number(step, name, float, help_)
-    _number(step, "warm_up", int, "steps in which the rates rise")
+        _number(step, name, kind, help_)
     step.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
@@ -117,8 +125,8 @@ def _export(step: argparse.ArgumentParser) -> None:
 def _evaluate(step: argparse.ArgumentParser) -> None:
     _repositories(step)
     step.add_argument("--model", metavar="MODEL", help="directory or builtin (default: model in --dir)")
-    step.add_argument("--files", type=int, default=300, metavar="N", help="files for bits per byte (default: 300)")
-    step.add_argument("--lines", type=int, default=400, metavar="N", help="lines to complete (default: 400)")
+    step.add_argument("--files", type=_count, default=300, metavar="N", help="files for bits per byte (default: 300)")
+    step.add_argument("--lines", type=_count, default=400, metavar="N", help="lines to complete (default: 400)")
     step.add_argument(
         "--infilling", type=Path, metavar="FILE", help="also HumanEval-Infilling's .jsonl or .jsonl.gz, if you have it"
     )
@@ -136,13 +144,38 @@ def _repositories(step: argparse.ArgumentParser) -> None:
     )
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _above_zero(text: str) -> float:
+    if not 0 < (value := _float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    if not 0 <= (value := _float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _run(step: argparse.ArgumentParser) -> None:
     step.add_argument("--run", default="run", metavar="NAME", help="name of the run in --dir (default: run)")
 
 
-def _number(step: argparse.ArgumentParser, name: str, kind: type, help_: str) -> None:
+def _number(step: argparse.ArgumentParser, name: str, kind: Callable[[str], float], help_: str) -> None:
     default = getattr(_DEFAULT, name)
-    flag, metavar = f"--{name.replace('_', '-')}", "N" if kind is int else "X"
+    flag, metavar = f"--{name.replace('_', '-')}", "N" if kind is _count else "X"
     step.add_argument(flag, type=kind, default=default, metavar=metavar, help=f"{help_} (default: {default})")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -62,6 +63,9 @@ class Place:
     def refused(self) -> Path:
         """JSON: repository -> why it was left out."""
         return self.text / "refused.json"
+
+    def read_refused(self) -> dict[str, str]:
+        return dict(json.loads(self.refused.read_text(encoding="utf-8"))) if self.refused.is_file() else {}
 
     def work(self, allowed: Allowed) -> DataDir:
         """Clone and index of one repository: its own, so that processes don't meet in a cache."""
@@ -131,22 +135,27 @@ class Repositories:
         )
 
     def _mirror(self, allowed: Allowed) -> Path | None:
-        """By its name alone: what else lies in the folder is never looked at."""
+        """By its name alone: what else lies in the folder, or around it, is never looked at."""
         if self.mirrors is None:
             return None
         names = (allowed.folder, allowed.name)
         places = [self.mirrors / f"{name}{end}" for name in names for end in ("", ".git", "/repo")]
-        return next((p for p in places if (p / "HEAD").is_file() or (p / ".git").exists()), None)
+        return next((p for p in places if _is_repository(p)), None)
 
     def _read(self, repo: Repository, commit: str) -> Source:
         selection, found, refused = sources.read_sources(repo, settings=self._reading, commit=commit)
         return Source(
-            licences=tuple(_licence_texts(repo, commit)),
+            licences=dict(_licence_texts(repo, commit)),
             documents=tuple(
                 Document(path=f.path, language=f.language, blob=f.blob, text=redact(f.text)[0]) for f in found
             ),
             skipped=sources.count_reasons({**selection.skipped, **refused}),
         )
+
+
+def _is_repository(place: Path) -> bool:
+    """Itself: git would go on looking in the folders around it, and that may be anybody's."""
+    return (place / ".git").is_dir() or all((place / name).exists() for name in ("HEAD", "objects", "refs"))
 
 
 def _full_commit(repo: Repository, allowed: Allowed) -> str:
@@ -161,12 +170,13 @@ def _full_commit(repo: Repository, allowed: Allowed) -> str:
         ) from error
 
 
-def _licence_texts(repo: Repository, commit: str) -> Iterator[str]:
+def _licence_texts(repo: Repository, commit: str) -> Iterator[tuple[str, str]]:
+    """(path, text)"""
     entries = list_entries(repo, commit, max_bytes=0, memory=TreeMemory())
     with BlobReader(repo) as blobs:
         for entry in entries:
-            if "/" not in entry.path and entry.mode.startswith("100") and is_licence_file(entry.path):
-                yield (blobs.find(entry.blob) or b"").decode("utf-8", "replace")
+            if entry.mode.startswith("100") and is_licence_file(entry.path):
+                yield entry.path, (blobs.find(entry.blob) or b"").decode("utf-8", "replace")
 
 
 def repositories_of(args: argparse.Namespace, settings: Settings, place: Place) -> Repositories:
