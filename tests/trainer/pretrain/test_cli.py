@@ -86,7 +86,7 @@ def test_the_card_says_what_the_model_is(made: Path, mirrors: Path) -> None:
     assert card.startswith("# A tiny one\n")
     for told in (
         f"| acme/shop | {first} | MIT |",
-        "acme/tool: has a copyleft licence file",
+        "acme/tool: has a licence file that isn't permissive (COPYING: gpl-3.0)",
         "not at hand: 1 repositories",
         f"{facts['training']['tokens']:,} in {facts['training']['steps']:,} steps",
         facts["weights_sha256"],
