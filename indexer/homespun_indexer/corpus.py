@@ -37,9 +37,9 @@ KIND = "corpus"
 FORMAT = 4
 """3: documents.jsonl with weights, recent lines and authors; files.jsonl, tasks.jsonl, report.json. 4: files.jsonl says
 what prompts may show."""
-CHOICE = 4
+CHOICE = 5
 """Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
-held-out files. 4: licences in `LICENSES/`."""
+held-out files. 4: licences in `LICENSES/`. 5: authors of files whose name was used before."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 

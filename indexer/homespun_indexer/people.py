@@ -75,7 +75,7 @@ def pasts(repo: Repository, commit: str, hashed: Callable[[str], str]) -> Mappin
         changed.setdefault(path, time)
         authors[path] |= addresses
         if old is not None:
-            today.setdefault(old, path)
+            today[old] = path  # the older rename wins: before it, another file had that name
     known = functools.cache(hashed)
     return {
         path: Past(changed=time, authors=tuple(sorted({known(address) for address in authors[path]})))

@@ -33,6 +33,21 @@ def test_everybody_who_changed_a_file_is_among_its_authors_across_renames(tmp_pa
     assert past["other.py"].changed < past["new.py"].changed
 
 
+def test_a_name_that_was_used_again_belongs_to_both_files_in_their_own_time(tmp_path: Path, indexer: Indexer) -> None:
+    """The first one's authors were taken for the second one's, so that it stayed when they were to be forgotten."""
+    path = make_repo(tmp_path / "r", {"old.py": CODE})
+    git(path, "mv", "old.py", "first.py")
+    by(path, "zoe@corp.io", {}, "Move")
+    by(path, "bob@corp.io", {"old.py": "".join(f"value_{i} = {i}\n" for i in range(40))}, "Add another")
+    git(path, "mv", "old.py", "second.py")
+    by(path, "eve@corp.io", {}, "Move this one, too")
+    hashed, repo = author_hash(indexer.data), indexer.open(path)
+    past = pasts(repo, repo.head, hashed)
+    assert set(past) == {"first.py", "second.py"}
+    assert set(past["first.py"].authors) == {hashed("ada@example.com"), hashed("zoe@corp.io")}
+    assert set(past["second.py"].authors) == {hashed("bob@corp.io"), hashed("eve@corp.io")}
+
+
 def test_a_mailmap_gives_both_addresses(tmp_path: Path, indexer: Indexer) -> None:
     path = make_repo(tmp_path / "r", {"a.py": "x = 1\n", ".mailmap": "Ada <ada@new.io> <ada@example.com>\n"})
     hashed, repo = author_hash(indexer.data), indexer.open(path)
