@@ -303,7 +303,7 @@ def _oldest_cut(line: Mainline) -> int:
     """How many commits may lie after the cut; 0 when there is no commit before them."""
     half = min(len(line.commits) // 2, _MAX_STEPS)
     youngest = line.times[0] - _MAX_DAYS * 86_400
-    return next((i for i in range(half) if line.times[i] < youngest), half)
+    return next((i for i in range(half) if 0 < line.times[i] < youngest), half)
 
 
 def _split_by_files(request: Request) -> Split:

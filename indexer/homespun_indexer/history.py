@@ -25,6 +25,8 @@ _REVERT = re.compile(r"^(revert\b|this reverts commit)", re.IGNORECASE)
 _MARK = "\x01"
 _TIME_MARK = "//"
 """No path begins like this."""
+_MOST_DIGITS = 11
+"""Of a commit's time: more lie beyond the year 5138."""
 LOOKED_AT = 4_000
 MAX_STEP_LINES = 3_000
 """A step that adds more is an import, a reformatting or a merged branch, not somebody writing code."""
@@ -53,7 +55,7 @@ class Step:
     commit: str
     parent: str | None
     time: int
-    """Commit time, seconds since 1970."""
+    """Commit time, as `seconds` has it."""
     author: str
     subject: str
     files: list[ChangedFile] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Mainline:
 
     commits: tuple[str, ...]
     times: tuple[int, ...]
+    """As `seconds` has them."""
 
 
 def mainline(repo: Repository, limit: int) -> Mainline:
@@ -88,8 +91,13 @@ def mainline(repo: Repository, limit: int) -> Mainline:
         ).splitlines()
     except GitFailed:  # objects are missing, as in a damaged clone: as if there were no history
         return Mainline(commits=(repo.head,), times=(0,))
-    rows = [line.split() for line in lines]
-    return Mainline(commits=tuple(r[0] for r in rows), times=tuple(int(r[1]) for r in rows))
+    rows = [line.partition(" ") for line in lines]
+    return Mainline(commits=tuple(r[0] for r in rows), times=tuple(seconds(r[2]) for r in rows))
+
+
+def seconds(stamp: str) -> int:
+    """A commit's time as git prints it, in seconds since 1970; 0 where the commit has no readable date."""
+    return int(stamp) if stamp.isdecimal() and len(stamp) <= _MOST_DIGITS else 0
 
 
 def last_changed(repo: Repository, commit: str, paths: Collection[str]) -> dict[str, int]:
@@ -103,7 +111,7 @@ def last_changed(repo: Repository, commit: str, paths: Collection[str]) -> dict[
         for field_ in split_fields(process.stdout):
             text = field_.decode("utf-8", "replace").removeprefix("\n")
             if text.startswith(_TIME_MARK):
-                at = int(text.removeprefix(_TIME_MARK))
+                at = seconds(text.removeprefix(_TIME_MARK))
             elif text in wanted:
                 found[text] = at
                 wanted.discard(text)
@@ -208,7 +216,7 @@ def _step(line: str) -> Step:
     return Step(
         commit=commit,
         parent=parents.split()[0] if parents else None,
-        time=int(time),
+        time=seconds(time),
         author=author,
         subject=subject,
     )

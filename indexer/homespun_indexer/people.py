@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from homespun_core.paths import DataDir
-from homespun_indexer.history import split_fields
+from homespun_indexer.history import seconds, split_fields
 from homespun_indexer.repository import Repository
 
 _MARK = "//"
@@ -96,7 +96,7 @@ def _changes(repo: Repository, commit: str) -> Iterator[tuple[int, set[str], str
         for field in fields:
             if field.startswith(_MARK):
                 stamp, _, people = field.removeprefix(_MARK).partition(";")
-                time, addresses = int(stamp), {a.lower() for a in _ADDRESS.findall(people)}
+                time, addresses = seconds(stamp), {a.lower() for a in _ADDRESS.findall(people)}
             elif field[:1] in ("R", "C"):
                 old, new = next(fields, ""), next(fields, "")
                 yield time, addresses, old if field[0] == "R" else None, new

@@ -80,7 +80,7 @@ def _before(repo: Repository, line: Mainline, day: str) -> int:
         start = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
     except ValueError:
         raise RepositoryError(f"{day!r} is no day; write it as 2026-01-31") from None
-    found = next((i for i, time in enumerate(line.times) if time < start), None)
+    found = next((i for i, time in enumerate(line.times) if 0 < time < start), None)
     if found is None:
         raise RepositoryError(f"{repo.identity}: there is no commit before {day}; choose a later day")
     return found

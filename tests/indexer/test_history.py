@@ -8,9 +8,9 @@ import pytest
 
 from homespun_core.config import Settings
 from homespun_indexer.files import source_files
-from homespun_indexer.history import _parsed, mainline, steps
+from homespun_indexer.history import _parsed, last_changed, mainline, steps
 from tests.indexer.conftest import Indexer
-from tests.repos import commit, git, make_repo
+from tests.repos import commit, commit_dated, git, make_repo
 
 
 def test_added_lines_have_their_places_in_both_files(tmp_path: Path, indexer: Indexer) -> None:
@@ -59,6 +59,20 @@ def test_the_main_line_is_newest_first_and_limited(tmp_path: Path, indexer: Inde
     line = mainline(indexer.open(path), 3)
     assert line.commits == tuple(reversed(ids))[:3]
     assert line.times == tuple(sorted(line.times, reverse=True))
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", f"{'9' * 12} +0000", f"{'9' * 5_000} +0000"])
+def test_a_commit_without_a_readable_date_is_of_no_time(tmp_path: Path, indexer: Indexer, date: str) -> None:
+    """Trainings ended in a traceback: git prints nothing for such a date, or digits without end."""
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    odd = commit_dated(path, {"b.py": "y = 1\n"}, date)
+    last = commit(path, {"c.py": "z = 1\n"}, day=1)
+    repo = indexer.open(path)
+    line, found = mainline(repo, 3), list(steps(repo, 3))
+    assert line.commits[:2] == (last, odd) and line.times[0] > line.times[2] > line.times[1] == 0
+    assert [(s.commit, s.time) for s in found] == list(zip(line.commits, line.times, strict=True))
+    times = dict(zip(("c.py", "b.py", "a.py"), line.times, strict=True))
+    assert last_changed(repo, repo.head, times) == times
 
 
 def test_a_shallow_clone_ends_where_it_was_cut_off(tmp_path: Path, indexer: Indexer) -> None:

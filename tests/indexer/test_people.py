@@ -7,7 +7,7 @@ from pathlib import Path
 from homespun_core.paths import DataDir
 from homespun_indexer.people import author_hash, pasts
 from tests.indexer.conftest import Indexer
-from tests.repos import commit, git, make_repo, write
+from tests.repos import commit, commit_dated, git, make_repo, write
 
 CODE = "def total(items):\n    return sum(item.price for item in items)\n" * 4
 
@@ -52,6 +52,14 @@ def test_a_mailmap_gives_both_addresses(tmp_path: Path, indexer: Indexer) -> Non
     path = make_repo(tmp_path / "r", {"a.py": "x = 1\n", ".mailmap": "Ada <ada@new.io> <ada@example.com>\n"})
     hashed, repo = author_hash(indexer.data), indexer.open(path)
     assert set(pasts(repo, repo.head, hashed)["a.py"].authors) == {hashed("ada@new.io"), hashed("ada@example.com")}
+
+
+def test_a_commit_without_a_readable_date_still_has_an_author(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    commit_dated(path, {"b.py": "y = 1\n"}, "yesterday")
+    hashed, repo = author_hash(indexer.data), indexer.open(path)
+    past = pasts(repo, repo.head, hashed)["b.py"]
+    assert past.authors == (hashed("ada@example.com"),) and past.changed == 0
 
 
 def test_hashes_hold_in_one_data_directory_and_nowhere_else(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from homespun_core.errors import RepositoryError
 from homespun_core.types import SilentProgress
 from homespun_indexer.since import Since, commits_after, position_of, tasks_since
 from tests.indexer.conftest import Indexer
-from tests.repos import commit, git, make_repo
+from tests.repos import commit, commit_dated, git, make_repo
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,13 @@ def test_only_lines_written_after_the_commit_are_asked_for(history: tuple[Path, 
 def test_a_day_counts_from_its_beginning(history: tuple[Path, list[str]], indexer: Indexer) -> None:
     path, commits = history
     assert since(indexer, path, "2023-11-20").commit == commits[5]  # the commits are made at 22:13 each day
+
+
+def test_a_commit_without_a_readable_date_is_before_no_day(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"shop.py": "START = 1\n"})
+    first = git(path, "rev-parse", "HEAD")
+    commit_dated(path, {"a.py": "def price(item):\n    return item.price * item.count\n"}, "yesterday")
+    assert since(indexer, path, "2023-11-20").commit == first
 
 
 def test_more_places_begin_with_the_same_ones(history: tuple[Path, list[str]], indexer: Indexer) -> None:
