@@ -48,6 +48,9 @@ class ChangedFile:
     old_blob: str
     new_blob: str
     added: list[AddedLines] = field(default_factory=list)
+    """Empty where the step is a large one."""
+    num_added: int = 0
+    """Lines."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,10 +62,8 @@ class Step:
     author: str
     subject: str
     files: list[ChangedFile] = field(default_factory=list)
-
-    @property
-    def num_added(self) -> int:
-        return sum(len(a.lines) for f in self.files for a in f.added)
+    num_added: int = 0
+    """Lines."""
 
     @property
     def reason(self) -> str | None:
@@ -178,7 +179,7 @@ def _parsed(lines: Iterator[str]) -> Iterator[Step]:
         if left_old or left_new:
             if line.startswith("+"):
                 left_new, new_at = left_new - 1, new_at + 1
-                added.append(line[1:])
+                _take(step, file, line, added)
             elif line.startswith("-"):
                 left_old, old_at = left_old - 1, old_at + 1
             elif not line.startswith("\\"):  # context, which we don't ask for; "\" says that a line end is missing
@@ -204,6 +205,20 @@ def _parsed(lines: Iterator[str]) -> Iterator[Step]:
                 old_at += not left_old  # git names the line before the place where lines were only added
     if step is not None:
         yield step
+
+
+def _take(step: Step | None, file: ChangedFile | None, line: str, added: list[str]) -> None:
+    """Keep an added line; those of a large step are only counted, since an import may be larger than memory."""
+    if step is None or file is None or not file.path:
+        return
+    step.num_added += 1
+    file.num_added += 1
+    if step.num_added <= MAX_STEP_LINES:
+        added.append(line[1:])
+    elif step.num_added == MAX_STEP_LINES + 1:
+        added.clear()
+        for known in step.files:
+            known.added.clear()
 
 
 def _add(file: ChangedFile | None, added: list[str], new_at: int, old_at: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from homespun_core.config import Settings
 from homespun_indexer.files import source_files
-from homespun_indexer.history import _parsed, last_changed, mainline, steps
+from homespun_indexer.history import MAX_STEP_LINES, _parsed, last_changed, mainline, steps
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, commit_dated, git, make_repo
 
@@ -44,6 +44,22 @@ def test_renames_add_only_what_changed(tmp_path: Path, indexer: Indexer) -> None
     commit(path, {"new.py": text + "added\n"}, "Rename")
     step = next(iter(steps(indexer.open(path), 10)))
     assert [(f.path, [a.lines for a in f.added]) for f in step.files] == [("new.py", [("added",)])]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_large_step_is_counted_and_not_kept(tmp_path: Path, indexer: Indexer, more: int) -> None:
+    """It was held in memory whole, only to be called too large."""
+    numbers = {"a.py": 1_000, "b.py": MAX_STEP_LINES - 1_500, "c.py": 400 + more, "d.py": 100}
+    texts = {path: "".join(f"value_{i} = {i}\n" for i in range(n)) for path, n in numbers.items()}
+    path = make_repo(tmp_path / "r", {"z.py": "x\n"})
+    commit(path, texts, "Import")
+    commit(path, {"z.py": "x\ny\n"}, "Edit")
+    edit, large, _ = steps(indexer.open(path), 10)
+    assert large.num_added == MAX_STEP_LINES + more and {f.path: f.num_added for f in large.files} == numbers
+    assert large.reason == ("large commit" if more else None)
+    kept = {f.path: [(a.start, "".join(f"{line}\n" for line in a.lines)) for a in f.added] for f in large.files}
+    assert kept == ({path: [] for path in texts} if more else {path: [(1, text)] for path, text in texts.items()})
+    assert edit.num_added == 1 and edit.files[0].added[0].lines == ("y",)
 
 
 def test_only_source_files_are_looked_at_and_odd_names_do_no_harm(tmp_path: Path, indexer: Indexer) -> None:
