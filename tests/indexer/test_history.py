@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from homespun_core.config import Settings
 from homespun_indexer.files import source_files
 from homespun_indexer.history import MAX_STEP_LINES, _parsed, last_changed, mainline, steps
+from homespun_indexer.people import author_hash, pasts
+from homespun_indexer.tree import BlobReader
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, commit_dated, git, make_repo
 
@@ -44,6 +48,24 @@ def test_renames_add_only_what_changed(tmp_path: Path, indexer: Indexer) -> None
     commit(path, {"new.py": text + "added\n"}, "Rename")
     step = next(iter(steps(indexer.open(path), 10)))
     assert [(f.path, [a.lines for a in f.added]) for f in step.files] == [("new.py", [("added",)])]
+
+
+def test_a_long_history_may_be_read_for_hours(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had ten minutes, which some hundred thousand commits take."""
+    repo, limits = indexer.open(make_repo(tmp_path / "r", {"a.py": "x = 1\n"})), list[float]()
+
+    class Timer(threading.Timer):
+        def __init__(self, interval: float, function: Callable[[], None]) -> None:
+            limits.append(interval)
+            super().__init__(interval, function)
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    assert len(pasts(repo, repo.head, author_hash(indexer.data))) == len(list(steps(repo, 10))) == 1
+    with BlobReader(repo) as blobs:
+        assert blobs.read("HEAD:a.py") == b"x = 1\n"
+    assert len(limits) == 3 and min(limits) >= 3_600
 
 
 @pytest.mark.parametrize("more", [0, 1])

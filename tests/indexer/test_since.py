@@ -51,6 +51,34 @@ def test_a_commit_without_a_readable_date_is_before_no_day(tmp_path: Path, index
     assert since(indexer, path, "2023-11-20").commit == first
 
 
+class Counting:
+    """A Progress that keeps what was said last."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def start(self, label: str, total: int | None = None, unit: str = "", done: int = 0) -> None:
+        self.done = done
+
+    def advance(self, done: int, note: str = "") -> None:
+        self.done = done
+
+    def finish(self, note: str = "") -> None:
+        pass
+
+
+def test_nothing_is_read_beyond_the_commit(tmp_path: Path, indexer: Indexer) -> None:
+    """Where commits without source came after it, as many of the ones before it were read: all of them, if need be."""
+    path = make_repo(tmp_path / "r", {"shop.py": "START = 1\n"})
+    cut = git(path, "rev-parse", "HEAD")
+    for i in range(3):
+        commit(path, {"README.md": f"{i}\n"}, "Describe", day=i + 1)
+    commit(path, {"shop.py": "START = 1\n\n\ndef price(item):\n    return item.price * item.count\n"}, "Add", day=9)
+    progress = Counting()
+    assert len(tasks_since(indexer.open(path), Settings(), cut, 100, progress).tasks) == 2
+    assert progress.done == 1
+
+
 def test_more_places_begin_with_the_same_ones(history: tuple[Path, list[str]], indexer: Indexer) -> None:
     path, commits = history
     few, many = (since(indexer, path, commits[1], count).tasks for count in (3, 7))
