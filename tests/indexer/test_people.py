@@ -48,6 +48,24 @@ def test_a_name_that_was_used_again_belongs_to_both_files_in_their_own_time(tmp_
     assert set(past["second.py"].authors) == {hashed("bob@corp.io"), hashed("eve@corp.io")}
 
 
+def test_a_file_that_two_branches_renamed_keeps_its_authors_whichever_name_stays(
+    tmp_path: Path, indexer: Indexer
+) -> None:
+    path = make_repo(tmp_path / "r", {"old.py": CODE})
+    git(path, "checkout", "--quiet", "-b", "side")
+    git(path, "mv", "old.py", "side.py")
+    by(path, "bob@corp.io", {}, "Move")
+    git(path, "checkout", "--quiet", "main")
+    git(path, "mv", "old.py", "main.py")
+    by(path, "eve@corp.io", {}, "Move elsewhere")
+    hashed = author_hash(indexer.data)
+    for kept, lost, mover in (("main", "side", "eve@corp.io"), ("side", "main", "bob@corp.io")):
+        git(path, "checkout", "--quiet", "-B", "merged", kept)
+        git(path, "merge", "--quiet", "--strategy=ours", "--message", "Merge", lost)
+        repo = indexer.open(path, "merged")
+        assert set(pasts(repo, repo.head, hashed)[f"{kept}.py"].authors) == {hashed("ada@example.com"), hashed(mover)}
+
+
 def test_a_mailmap_gives_both_addresses(tmp_path: Path, indexer: Indexer) -> None:
     path = make_repo(tmp_path / "r", {"a.py": "x = 1\n", ".mailmap": "Ada <ada@new.io> <ada@example.com>\n"})
     hashed, repo = author_hash(indexer.data), indexer.open(path)
