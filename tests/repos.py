@@ -46,6 +46,18 @@ def commit(path: Path, files: Mapping[str, str | bytes], message: str = "Change"
     return git(path, "rev-parse", "HEAD")
 
 
+def commit_dated(path: Path, files: Mapping[str, str], date: str) -> str:
+    """As `commit`, with a date that git itself would refuse to write."""
+    write(path, files)
+    git(path, "add", "--all", "--force")
+    who = f"Ada <ada@example.com> {date}"
+    tree, parent = git(path, "write-tree"), git(path, "rev-parse", "HEAD")
+    (path / ".git" / "crafted").write_text(f"tree {tree}\nparent {parent}\nauthor {who}\ncommitter {who}\n\nChange\n")
+    made = git(path, "hash-object", "-t", "commit", "--literally", "-w", ".git/crafted")
+    git(path, "update-ref", "HEAD", made)
+    return made
+
+
 def write(path: Path, files: Mapping[str, str | bytes]) -> None:
     for name, content in files.items():
         file = path / name

@@ -39,7 +39,8 @@ FORMAT = 4
 what prompts may show."""
 CHOICE = 5
 """Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
-held-out files. 4: licences in `LICENSES/`. 5: Commons Clause and its like are known."""
+held-out files. 4: licences in `LICENSES/`. 5: Commons Clause and its like are known, and the authors of files whose name
+was used before."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -303,7 +304,7 @@ def _oldest_cut(line: Mainline) -> int:
     """How many commits may lie after the cut; 0 when there is no commit before them."""
     half = min(len(line.commits) // 2, _MAX_STEPS)
     youngest = line.times[0] - _MAX_DAYS * 86_400
-    return next((i for i in range(half) if line.times[i] < youngest), half)
+    return next((i for i in range(half) if 0 < line.times[i] < youngest), half)
 
 
 def _split_by_files(request: Request) -> Split:

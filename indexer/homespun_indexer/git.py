@@ -80,8 +80,9 @@ _KEPT = ("GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH")
 """What a user may set for their own network: another ssh, a company's certificate authority."""
 _QUICK_S = 120
 """Time limit of commands that only read a repository."""
-_LONG_S = 600
-"""The same for those whose output is read as it comes."""
+_LONG_S = 4 * 3_600
+"""The same for those whose output is read as it comes: a million commits may be looked through for renames, and what is
+done with the output between two reads counts as well."""
 _LOOK_S = 0.2
 """How often a transfer's size is looked at: at 1 GB/s it can overshoot by 200 MB."""
 END_S = 5

@@ -25,6 +25,8 @@ _REVERT = re.compile(r"^(revert\b|this reverts commit)", re.IGNORECASE)
 _MARK = "\x01"
 _TIME_MARK = "//"
 """No path begins like this."""
+_MOST_DIGITS = 11
+"""Of a commit's time: more lie beyond the year 5138."""
 LOOKED_AT = 4_000
 MAX_STEP_LINES = 3_000
 """A step that adds more is an import, a reformatting or a merged branch, not somebody writing code."""
@@ -46,6 +48,9 @@ class ChangedFile:
     old_blob: str
     new_blob: str
     added: list[AddedLines] = field(default_factory=list)
+    """Empty where the step is a large one."""
+    num_added: int = 0
+    """Lines."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,14 +58,12 @@ class Step:
     commit: str
     parent: str | None
     time: int
-    """Commit time, seconds since 1970."""
+    """Commit time, as `seconds` has it."""
     author: str
     subject: str
     files: list[ChangedFile] = field(default_factory=list)
-
-    @property
-    def num_added(self) -> int:
-        return sum(len(a.lines) for f in self.files for a in f.added)
+    num_added: int = 0
+    """Lines."""
 
     @property
     def reason(self) -> str | None:
@@ -78,6 +81,7 @@ class Mainline:
 
     commits: tuple[str, ...]
     times: tuple[int, ...]
+    """As `seconds` has them."""
 
 
 def mainline(repo: Repository, limit: int) -> Mainline:
@@ -88,8 +92,13 @@ def mainline(repo: Repository, limit: int) -> Mainline:
         ).splitlines()
     except GitFailed:  # objects are missing, as in a damaged clone: as if there were no history
         return Mainline(commits=(repo.head,), times=(0,))
-    rows = [line.split() for line in lines]
-    return Mainline(commits=tuple(r[0] for r in rows), times=tuple(int(r[1]) for r in rows))
+    rows = [line.partition(" ") for line in lines]
+    return Mainline(commits=tuple(r[0] for r in rows), times=tuple(seconds(r[2]) for r in rows))
+
+
+def seconds(stamp: str) -> int:
+    """A commit's time as git prints it, in seconds since 1970; 0 where the commit has no readable date."""
+    return int(stamp) if stamp.isdecimal() and len(stamp) <= _MOST_DIGITS else 0
 
 
 def last_changed(repo: Repository, commit: str, paths: Collection[str]) -> dict[str, int]:
@@ -103,7 +112,7 @@ def last_changed(repo: Repository, commit: str, paths: Collection[str]) -> dict[
         for field_ in split_fields(process.stdout):
             text = field_.decode("utf-8", "replace").removeprefix("\n")
             if text.startswith(_TIME_MARK):
-                at = int(text.removeprefix(_TIME_MARK))
+                at = seconds(text.removeprefix(_TIME_MARK))
             elif text in wanted:
                 found[text] = at
                 wanted.discard(text)
@@ -170,7 +179,7 @@ def _parsed(lines: Iterator[str]) -> Iterator[Step]:
         if left_old or left_new:
             if line.startswith("+"):
                 left_new, new_at = left_new - 1, new_at + 1
-                added.append(line[1:])
+                _take(step, file, line, added)
             elif line.startswith("-"):
                 left_old, old_at = left_old - 1, old_at + 1
             elif not line.startswith("\\"):  # context, which we don't ask for; "\" says that a line end is missing
@@ -198,6 +207,20 @@ def _parsed(lines: Iterator[str]) -> Iterator[Step]:
         yield step
 
 
+def _take(step: Step | None, file: ChangedFile | None, line: str, added: list[str]) -> None:
+    """Keep an added line; those of a large step are only counted, since an import may be larger than memory."""
+    if step is None or file is None or not file.path:
+        return
+    step.num_added += 1
+    file.num_added += 1
+    if step.num_added <= MAX_STEP_LINES:
+        added.append(line[1:])
+    elif step.num_added == MAX_STEP_LINES + 1:
+        added.clear()
+        for known in step.files:
+            known.added.clear()
+
+
 def _add(file: ChangedFile | None, added: list[str], new_at: int, old_at: int) -> None:
     if added and file is not None:
         file.added.append(AddedLines(start=new_at - len(added), lines=tuple(added), old_below=old_at))
@@ -208,7 +231,7 @@ def _step(line: str) -> Step:
     return Step(
         commit=commit,
         parent=parents.split()[0] if parents else None,
-        time=int(time),
+        time=seconds(time),
         author=author,
         subject=subject,
     )

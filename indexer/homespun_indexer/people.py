@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from homespun_core.paths import DataDir
-from homespun_indexer.history import split_fields
+from homespun_indexer.history import seconds, split_fields
 from homespun_indexer.repository import Repository
 
 _MARK = "//"
@@ -69,13 +69,18 @@ def pasts(repo: Repository, commit: str, hashed: Callable[[str], str]) -> Mappin
     """
     changed: dict[str, int] = {}
     authors: defaultdict[str, set[str]] = defaultdict(set)
-    today: dict[str, str] = {}  # old path -> what it is called in the commit
-    for time, addresses, old, new in _changes(repo, commit):
-        path = today.get(new, new)
-        changed.setdefault(path, time)
-        authors[path] |= addresses
-        if old is not None:
-            today.setdefault(old, path)
+    today: dict[str, frozenset[str]] = {}  # old path -> what it is called in the commit
+    begun = set[str]()  # what had these paths before was another file
+    for time, addresses, is_new, old, new in _changes(repo, commit):
+        paths = today.get(new, frozenset([new]))
+        for path in paths:
+            changed.setdefault(path, time)
+            authors[path] |= addresses
+        if old is not None:  # if it didn't begin in between, two branches renamed one file, each in its own way
+            today[old] = paths if old in begun else paths | today.get(old, frozenset())
+            begun.discard(old)
+        if is_new:
+            begun.add(new)
     known = functools.cache(hashed)
     return {
         path: Past(changed=time, authors=tuple(sorted({known(address) for address in authors[path]})))
@@ -83,8 +88,8 @@ def pasts(repo: Repository, commit: str, hashed: Callable[[str], str]) -> Mappin
     }
 
 
-def _changes(repo: Repository, commit: str) -> Iterator[tuple[int, set[str], str | None, str]]:
-    """Time, addresses, old path where it was renamed, path: newest first."""
+def _changes(repo: Repository, commit: str) -> Iterator[tuple[int, set[str], bool, str | None, str]]:
+    """Time, addresses, whether the path is new, old path where it was renamed, path: newest first."""
     trailers = "%(trailers:key=Co-authored-by,valueonly,separator=%x3b)"
     command = ["log", "--find-renames", "-l400", "--name-status", "-z", "--diff-merges=off"]
     time, addresses = 0, set[str]()
@@ -96,9 +101,9 @@ def _changes(repo: Repository, commit: str) -> Iterator[tuple[int, set[str], str
         for field in fields:
             if field.startswith(_MARK):
                 stamp, _, people = field.removeprefix(_MARK).partition(";")
-                time, addresses = int(stamp), {a.lower() for a in _ADDRESS.findall(people)}
+                time, addresses = seconds(stamp), {a.lower() for a in _ADDRESS.findall(people)}
             elif field[:1] in ("R", "C"):
                 old, new = next(fields, ""), next(fields, "")
-                yield time, addresses, old if field[0] == "R" else None, new
+                yield time, addresses, True, old if field[0] == "R" else None, new
             elif field:
-                yield time, addresses, None, next(fields, "")
+                yield time, addresses, field == "A", None, next(fields, "")

@@ -80,7 +80,7 @@ def _before(repo: Repository, line: Mainline, day: str) -> int:
         start = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
     except ValueError:
         raise RepositoryError(f"{day!r} is no day; write it as 2026-01-31") from None
-    found = next((i for i, time in enumerate(line.times) if time < start), None)
+    found = next((i for i, time in enumerate(line.times) if 0 < time < start), None)
     if found is None:
         raise RepositoryError(f"{repo.identity}: there is no commit before {day}; choose a later day")
     return found
@@ -93,9 +93,10 @@ def _places(repo: Repository, settings: Settings, line: Mainline, cut: int, prog
     found: list[Place] = []
     progress.start("Reading the history", total=cut, unit="commits")
     for number, step in enumerate(steps(repo, cut) if cut else ()):
-        if step.commit in later:
-            chosen = tasks.places(step, Counter(), lambda path: None if path in selected else "not selected")
-            found += tasks.spread(chosen, settings.seed)
+        if step.commit not in later:  # of commits without source `steps` counts none, so it reads on beyond the cut
+            break
+        chosen = tasks.places(step, Counter(), lambda path: None if path in selected else "not selected")
+        found += tasks.spread(chosen, settings.seed)
         progress.advance(number + 1)
     progress.finish()
     return tasks.spread(found, settings.seed)

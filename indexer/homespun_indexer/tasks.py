@@ -68,12 +68,12 @@ def line_reason(line: str) -> str | None:
 def places(step: Step, refused: Counter[str], left_out: Callable[[str], str | None]) -> Iterator[Place]:
     """The lines of a step that may become tasks; others are counted in `refused` by reason. `left_out` says why those
     of a path don't."""
-    of_step = step.reason  # counts its lines: asked once, as a step may have 100,000 files
+    of_step = step.reason
     for file in step.files:
         language = language_of_path(file.path)
         reason = filters.path_reason(file.path) or of_step or left_out(file.path)
         if reason or language is None:
-            refused[reason or filters.UNKNOWN_LANGUAGE] += sum(len(a.lines) for a in file.added)
+            refused[reason or filters.UNKNOWN_LANGUAGE] += file.num_added
             continue
         for added in file.added:
             for offset, line in enumerate(added.lines):

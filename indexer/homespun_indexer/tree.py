@@ -21,8 +21,6 @@ logger = logging.getLogger(__name__)
 
 _ATTRIBUTES_FILE = ".gitattributes"
 RULE_FILE_LIMIT = 1_000_000
-_BATCH_S = 4 * 3_600
-"""Time limit of a BlobReader: what is done with the files between two of them counts as well."""
 _SAME_TIME_NS = 2_000_000_000
 """The coarsest clock of a common file system (FAT)."""
 
@@ -94,7 +92,7 @@ class BlobReader:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._running = repo.git.running("cat-file", "--batch", timeout_s=_BATCH_S)
+        self._running = repo.git.running("cat-file", "--batch")
 
     def __enter__(self) -> BlobReader:
         self._process = self._running.__enter__()

@@ -24,7 +24,7 @@ from homespun_indexer.people import author_hash
 from homespun_indexer.repository import at_commit
 from tests.indexer.answers import texts_of
 from tests.indexer.conftest import Indexer
-from tests.repos import LFS_POINTER, commit, git, make_repo
+from tests.repos import LFS_POINTER, commit, commit_dated, git, make_repo
 
 SMALL = replace(Settings(), eval_tasks=20)
 
@@ -85,6 +85,20 @@ def test_documents_are_the_files_of_the_cut(long_history: Path, indexer: Indexer
 def test_at_most_half_of_the_history_is_spent_on_tasks(long_history: Path, indexer: Indexer) -> None:
     read = corpus(indexer, long_history, replace(Settings(), eval_tasks=10_000))
     assert int(git(long_history, "rev-list", "--count", f"{read.cut}..HEAD")) <= 20
+
+
+def test_a_commit_without_a_readable_date_changes_no_cut(tmp_path: Path, long_history: Path, indexer: Indexer) -> None:
+    """It ended the training, and would have been taken for one of 1970: older than a year, so that no cut lies before
+    it."""
+    cuts = []
+    for name, date in (("one", "1703600000 +0000"), ("other", "yesterday")):
+        git(tmp_path, "clone", "--quiet", str(long_history), name)
+        commit_dated(tmp_path / name, {"more.py": body(77, 4)}, date)
+        commit(tmp_path / name, {"more.py": body(77, 4) + body(78, 4)}, day=42)
+        read = corpus(indexer, tmp_path / name)
+        assert read.report["split"] == "time"
+        cuts.append(read.cut)
+    assert cuts[0] == cuts[1]
 
 
 def test_the_suffix_is_what_stood_below_before(tmp_path: Path, indexer: Indexer) -> None:

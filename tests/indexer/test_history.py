@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from homespun_core.config import Settings
 from homespun_indexer.files import source_files
-from homespun_indexer.history import _parsed, mainline, steps
+from homespun_indexer.history import MAX_STEP_LINES, _parsed, last_changed, mainline, steps
+from homespun_indexer.people import author_hash, pasts
+from homespun_indexer.tree import BlobReader
 from tests.indexer.conftest import Indexer
-from tests.repos import commit, git, make_repo
+from tests.repos import commit, commit_dated, git, make_repo
 
 
 def test_added_lines_have_their_places_in_both_files(tmp_path: Path, indexer: Indexer) -> None:
@@ -46,6 +50,40 @@ def test_renames_add_only_what_changed(tmp_path: Path, indexer: Indexer) -> None
     assert [(f.path, [a.lines for a in f.added]) for f in step.files] == [("new.py", [("added",)])]
 
 
+def test_a_long_history_may_be_read_for_hours(
+    tmp_path: Path, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had ten minutes, which some hundred thousand commits take."""
+    repo, limits = indexer.open(make_repo(tmp_path / "r", {"a.py": "x = 1\n"})), list[float]()
+
+    class Timer(threading.Timer):
+        def __init__(self, interval: float, function: Callable[[], None]) -> None:
+            limits.append(interval)
+            super().__init__(interval, function)
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    assert len(pasts(repo, repo.head, author_hash(indexer.data))) == len(list(steps(repo, 10))) == 1
+    with BlobReader(repo) as blobs:
+        assert blobs.read("HEAD:a.py") == b"x = 1\n"
+    assert len(limits) == 3 and min(limits) >= 3_600
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_large_step_is_counted_and_not_kept(tmp_path: Path, indexer: Indexer, more: int) -> None:
+    """It was held in memory whole, only to be called too large."""
+    numbers = {"a.py": 1_000, "b.py": MAX_STEP_LINES - 1_500, "c.py": 400 + more, "d.py": 100}
+    texts = {path: "".join(f"value_{i} = {i}\n" for i in range(n)) for path, n in numbers.items()}
+    path = make_repo(tmp_path / "r", {"z.py": "x\n"})
+    commit(path, texts, "Import")
+    commit(path, {"z.py": "x\ny\n"}, "Edit")
+    edit, large, _ = steps(indexer.open(path), 10)
+    assert large.num_added == MAX_STEP_LINES + more and {f.path: f.num_added for f in large.files} == numbers
+    assert large.reason == ("large commit" if more else None)
+    kept = {f.path: [(a.start, "".join(f"{line}\n" for line in a.lines)) for a in f.added] for f in large.files}
+    assert kept == ({path: [] for path in texts} if more else {path: [(1, text)] for path, text in texts.items()})
+    assert edit.num_added == 1 and edit.files[0].added[0].lines == ("y",)
+
+
 def test_only_source_files_are_looked_at_and_odd_names_do_no_harm(tmp_path: Path, indexer: Indexer) -> None:
     path = make_repo(tmp_path / "r", {"a.py": "x\n"})
     commit(path, {"data.csv": "1,2\n", "Dockerfile": "FROM x\n", "ü b.py": "y\n", 'q"uote.py': "z\n"}, "More")
@@ -59,6 +97,20 @@ def test_the_main_line_is_newest_first_and_limited(tmp_path: Path, indexer: Inde
     line = mainline(indexer.open(path), 3)
     assert line.commits == tuple(reversed(ids))[:3]
     assert line.times == tuple(sorted(line.times, reverse=True))
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", f"{'9' * 12} +0000", f"{'9' * 5_000} +0000"])
+def test_a_commit_without_a_readable_date_is_of_no_time(tmp_path: Path, indexer: Indexer, date: str) -> None:
+    """Trainings ended in a traceback: git prints nothing for such a date, or digits without end."""
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    odd = commit_dated(path, {"b.py": "y = 1\n"}, date)
+    last = commit(path, {"c.py": "z = 1\n"}, day=1)
+    repo = indexer.open(path)
+    line, found = mainline(repo, 3), list(steps(repo, 3))
+    assert line.commits[:2] == (last, odd) and line.times[0] > line.times[2] > line.times[1] == 0
+    assert [(s.commit, s.time) for s in found] == list(zip(line.commits, line.times, strict=True))
+    times = dict(zip(("c.py", "b.py", "a.py"), line.times, strict=True))
+    assert last_changed(repo, repo.head, times) == times
 
 
 def test_a_shallow_clone_ends_where_it_was_cut_off(tmp_path: Path, indexer: Indexer) -> None:

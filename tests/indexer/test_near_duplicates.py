@@ -3,10 +3,12 @@ from __future__ import annotations
 import random
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homespun_indexer import near_duplicates as module
 from homespun_indexer.near_duplicates import THRESHOLD, near_copies, near_duplicates, similarity
 
 
@@ -73,3 +75,36 @@ def test_near_copies_are_found_of_every_original_also_of_one_that_is_like_anothe
     assert similarity(one, two) >= THRESHOLD <= similarity(two, three) and similarity(one, three) < THRESHOLD
     assert list(near_copies([one, two], [three, other, one, "x = 1"])) == [True, False, True, False]
     assert list(near_duplicates([one, two, three])) == [None, 0, None]
+
+
+def test_files_of_one_template_are_hardly_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was compared with every other one exactly: 20,000 took hours."""
+    template = code(1)
+    texts = ["\n".join([*template[:20], *code(i)[:15], *template[35:]]) for i in range(2, 102)]
+    assert 0.5 < similarity(texts[0], texts[1]) < THRESHOLD
+    compared, exact = [], module._jaccard
+
+    def counted(one: module._Hashes, other: module._Hashes) -> float:
+        compared.append(len(one))
+        return exact(one, other)
+
+    monkeypatch.setattr(module, "_jaccard", counted)
+    copy = texts[7].replace("value_", "value", 2)
+    assert list(near_duplicates([*texts, copy])) == [None] * 100 + [7]
+    assert len(compared) < 10
+
+
+@given(
+    st.sets(st.integers(0, 60), min_size=1),
+    st.lists(st.sets(st.integers(0, 60), min_size=1), min_size=1, max_size=600),
+    st.sampled_from([7, 1 << 16, 1 << 20]),
+)
+def test_nothing_near_is_passed_over(one: set[int], others: list[set[int]], step: int) -> None:
+    """Also where different shingles are taken for the same one, as many are with a step of 1 << 16."""
+    kept, empty = module._Kept(), np.zeros(64, np.uint64)
+    for number, other in enumerate(others):
+        kept.add(number, (np.array(sorted(other), np.uint64) * np.uint64(step), empty))
+    possible = set(kept._possible(np.array(sorted(one), np.uint64) * np.uint64(step), range(len(others))))
+    near = {n for n, other in enumerate(others) if len(one & other) / len(one | other) >= THRESHOLD}
+    assert near <= possible
+    assert step != 7 or near == possible

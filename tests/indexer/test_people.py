@@ -7,7 +7,7 @@ from pathlib import Path
 from homespun_core.paths import DataDir
 from homespun_indexer.people import author_hash, pasts
 from tests.indexer.conftest import Indexer
-from tests.repos import commit, git, make_repo, write
+from tests.repos import commit, commit_dated, git, make_repo, write
 
 CODE = "def total(items):\n    return sum(item.price for item in items)\n" * 4
 
@@ -33,10 +33,51 @@ def test_everybody_who_changed_a_file_is_among_its_authors_across_renames(tmp_pa
     assert past["other.py"].changed < past["new.py"].changed
 
 
+def test_a_name_that_was_used_again_belongs_to_both_files_in_their_own_time(tmp_path: Path, indexer: Indexer) -> None:
+    """The first one's authors were taken for the second one's, so that it stayed when they were to be forgotten."""
+    path = make_repo(tmp_path / "r", {"old.py": CODE})
+    git(path, "mv", "old.py", "first.py")
+    by(path, "zoe@corp.io", {}, "Move")
+    by(path, "bob@corp.io", {"old.py": "".join(f"value_{i} = {i}\n" for i in range(40))}, "Add another")
+    git(path, "mv", "old.py", "second.py")
+    by(path, "eve@corp.io", {}, "Move this one, too")
+    hashed, repo = author_hash(indexer.data), indexer.open(path)
+    past = pasts(repo, repo.head, hashed)
+    assert set(past) == {"first.py", "second.py"}
+    assert set(past["first.py"].authors) == {hashed("ada@example.com"), hashed("zoe@corp.io")}
+    assert set(past["second.py"].authors) == {hashed("bob@corp.io"), hashed("eve@corp.io")}
+
+
+def test_a_file_that_two_branches_renamed_keeps_its_authors_whichever_name_stays(
+    tmp_path: Path, indexer: Indexer
+) -> None:
+    path = make_repo(tmp_path / "r", {"old.py": CODE})
+    git(path, "checkout", "--quiet", "-b", "side")
+    git(path, "mv", "old.py", "side.py")
+    by(path, "bob@corp.io", {}, "Move")
+    git(path, "checkout", "--quiet", "main")
+    git(path, "mv", "old.py", "main.py")
+    by(path, "eve@corp.io", {}, "Move elsewhere")
+    hashed = author_hash(indexer.data)
+    for kept, lost, mover in (("main", "side", "eve@corp.io"), ("side", "main", "bob@corp.io")):
+        git(path, "checkout", "--quiet", "-B", "merged", kept)
+        git(path, "merge", "--quiet", "--strategy=ours", "--message", "Merge", lost)
+        repo = indexer.open(path, "merged")
+        assert set(pasts(repo, repo.head, hashed)[f"{kept}.py"].authors) == {hashed("ada@example.com"), hashed(mover)}
+
+
 def test_a_mailmap_gives_both_addresses(tmp_path: Path, indexer: Indexer) -> None:
     path = make_repo(tmp_path / "r", {"a.py": "x = 1\n", ".mailmap": "Ada <ada@new.io> <ada@example.com>\n"})
     hashed, repo = author_hash(indexer.data), indexer.open(path)
     assert set(pasts(repo, repo.head, hashed)["a.py"].authors) == {hashed("ada@new.io"), hashed("ada@example.com")}
+
+
+def test_a_commit_without_a_readable_date_still_has_an_author(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": "x = 1\n"})
+    commit_dated(path, {"b.py": "y = 1\n"}, "yesterday")
+    hashed, repo = author_hash(indexer.data), indexer.open(path)
+    past = pasts(repo, repo.head, hashed)["b.py"]
+    assert past.authors == (hashed("ada@example.com"),) and past.changed == 0
 
 
 def test_hashes_hold_in_one_data_directory_and_nowhere_else(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from homespun_core.errors import RepositoryError
 from homespun_core.types import SilentProgress
 from homespun_indexer.since import Since, commits_after, position_of, tasks_since
 from tests.indexer.conftest import Indexer
-from tests.repos import commit, git, make_repo
+from tests.repos import commit, commit_dated, git, make_repo
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,41 @@ def test_only_lines_written_after_the_commit_are_asked_for(history: tuple[Path, 
 def test_a_day_counts_from_its_beginning(history: tuple[Path, list[str]], indexer: Indexer) -> None:
     path, commits = history
     assert since(indexer, path, "2023-11-20").commit == commits[5]  # the commits are made at 22:13 each day
+
+
+def test_a_commit_without_a_readable_date_is_before_no_day(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"shop.py": "START = 1\n"})
+    first = git(path, "rev-parse", "HEAD")
+    commit_dated(path, {"a.py": "def price(item):\n    return item.price * item.count\n"}, "yesterday")
+    assert since(indexer, path, "2023-11-20").commit == first
+
+
+class Counting:
+    """A Progress that keeps what was said last."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def start(self, label: str, total: int | None = None, unit: str = "", done: int = 0) -> None:
+        self.done = done
+
+    def advance(self, done: int, note: str = "") -> None:
+        self.done = done
+
+    def finish(self, note: str = "") -> None:
+        pass
+
+
+def test_nothing_is_read_beyond_the_commit(tmp_path: Path, indexer: Indexer) -> None:
+    """Where commits without source came after it, as many of the ones before it were read: all of them, if need be."""
+    path = make_repo(tmp_path / "r", {"shop.py": "START = 1\n"})
+    cut = git(path, "rev-parse", "HEAD")
+    for i in range(3):
+        commit(path, {"README.md": f"{i}\n"}, "Describe", day=i + 1)
+    commit(path, {"shop.py": "START = 1\n\n\ndef price(item):\n    return item.price * item.count\n"}, "Add", day=9)
+    progress = Counting()
+    assert len(tasks_since(indexer.open(path), Settings(), cut, 100, progress).tasks) == 2
+    assert progress.done == 1
 
 
 def test_more_places_begin_with_the_same_ones(history: tuple[Path, list[str]], indexer: Indexer) -> None:

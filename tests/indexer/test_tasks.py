@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from homespun_indexer import filters
 from homespun_indexer.files import SourceFile
-from homespun_indexer.history import AddedLines, ChangedFile, Step
+from homespun_indexer.history import ChangedFile, Step
 from homespun_indexer.tasks import MAX_TOKENS, MIN_TOKENS, cursor_column, file_places, line_reason, places, spread
 
 
@@ -65,19 +66,10 @@ def test_places_are_spread_and_never_the_same_line_twice() -> None:
     assert len({p.line for p in kept}) == 5
 
 
-def test_a_step_of_many_files_is_counted_once() -> None:
-    """A hundred thousand small hunks were counted again for each of their files: hours."""
-    asked: list[Step] = []
-
-    class Counted(Step):
-        @property
-        def num_added(self) -> int:
-            asked.append(self)
-            return super().num_added
-
-    line = AddedLines(start=1, lines=("total = price(item)",), old_below=1)
-    changed = [ChangedFile(path=f"a{n}.py", old_blob="0", new_blob="1", added=[line]) for n in range(5_000)]
+def test_the_lines_of_a_large_step_are_counted_by_reason_though_none_is_kept() -> None:
+    numbers = {"a.py": 2_000, "vendor/b.py": 1_500, "c.py": 1}
+    changed = [ChangedFile(path=path, old_blob="0", new_blob="1", num_added=n) for path, n in numbers.items()]
     refused: Counter[str] = Counter()
-    large = Counted(commit="c", parent=None, time=0, author="Ada", subject="Add", files=changed)
+    large = Step(commit="c", parent=None, time=0, author="Ada", subject="Add", files=changed, num_added=3_501)
     assert list(places(large, refused, lambda path: None)) == []
-    assert refused == {"large commit": 5_000} and asked == [large]
+    assert refused == {"large commit": 2_001, filters.VENDORED: 1_500}
