@@ -39,8 +39,8 @@ FORMAT = 4
 what prompts may show."""
 CHOICE = 5
 """Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
-held-out files. 4: licences in `LICENSES/`. 5: Commons Clause and its like are known, and the authors of files whose name
-was used before."""
+held-out files. 4: licences in `LICENSES/`. 5: Commons Clause and its like are known, and the authors of files whose
+name was used before."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
