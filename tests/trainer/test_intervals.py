@@ -73,6 +73,17 @@ def test_commits_without_anything_to_divide_by_are_no_evidence() -> None:
     assert not change(taken, dismissed, ["a", "b"]).is_known
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_no_number_makes_nothing_sure(odd: float) -> None:
+    fine, clusters = [1.0] * 20, range(20)
+    ones = Share(tops=fine, bottoms=fine)
+    other = Share(tops=[odd, *fine[1:]], bottoms=fine)
+    for found in (ratio(other, clusters), change(ones, other, clusters), change(other, ones, clusters)):
+        assert not found.is_number and not found.high < 0 and not found.low > 0
+        assert surely_above_zero({"go": found}) == []
+        assert found.as_json() == {"value": None, "low": None, "high": None}
+
+
 @pytest.mark.parametrize("clusters", [10, 20])
 def test_what_is_not_better_is_surely_better_in_one_of_forty_cases_whatever_the_number_of_commits(
     clusters: int,

@@ -26,7 +26,9 @@ _INTERVAL_IN_ERRORS = 3.92
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A value with its 95 % interval, which is infinite where nothing can be told: no decision is sure then."""
+    """A value with its 95 % interval, which is infinite where nothing can be told: no decision is sure then. Of what is
+    infinite or no number itself, as bits are where a model gives a line no chance at all, the value isn't one either.
+    """
 
     value: float
     low: float
@@ -42,9 +44,17 @@ class Estimate:
         """Whether there is an interval."""
         return math.isfinite(self.error)
 
+    @property
+    def is_number(self) -> bool:
+        """Whether value and interval can be compared with anything: NaN is neither above nor below a limit."""
+        return math.isfinite(self.value) and not (math.isnan(self.low) or math.isnan(self.high))
+
     def as_json(self) -> dict[str, float | None]:
-        """Ends that aren't known are None."""
+        """What isn't known is None."""
         return {key: round(float(number), 5) if math.isfinite(number) else None for key, number in asdict(self).items()}
+
+
+_NO_NUMBER = Estimate(value=math.nan, low=-math.inf, high=math.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +71,24 @@ def ratio(share: Share, clusters: Sequence[Hashable], *, seed: int = 0) -> Estim
     The draw depends on seed and number of clusters alone, so shifting every value shifts the interval by as much.
     Raises ValueError on no data, or nothing to divide by.
     """
-    draws, names = _drawing(clusters, seed)
+    names = _numbered(clusters)
     tops, bottoms = _sums(share, clusters, names)
-    return _estimate(_divided(draws @ tops, draws @ bottoms), tops.sum() / bottoms.sum(), _num_telling(bottoms))
+    value = tops.sum() / bottoms.sum()
+    if not math.isfinite(value):
+        return _NO_NUMBER
+    draws = _draws(len(names), seed)
+    return _estimate(_divided(draws @ tops, draws @ bottoms), value, _num_telling(bottoms))
 
 
 def change(a: Share, b: Share, clusters: Sequence[Hashable], *, seed: int = 0) -> Estimate:
     """a minus b, paired: both ratios are taken over the same draws. Raises ValueError as `ratio` does."""
-    draws, names = _drawing(clusters, seed)
+    names = _numbered(clusters)
     sums = [_sums(share, clusters, names) for share in (a, b)]
-    (drawn_a, drawn_b) = (_divided(draws @ tops, draws @ bottoms) for tops, bottoms in sums)
     value_a, value_b = (tops.sum() / bottoms.sum() for tops, bottoms in sums)
+    if not (math.isfinite(value_a) and math.isfinite(value_b)):
+        return _NO_NUMBER
+    draws = _draws(len(names), seed)
+    (drawn_a, drawn_b) = (_divided(draws @ tops, draws @ bottoms) for tops, bottoms in sums)
     return _estimate(drawn_a - drawn_b, value_a - value_b, min(_num_telling(bottoms) for _, bottoms in sums))
 
 
@@ -111,6 +128,8 @@ def surely_above_zero(changes: Mapping[str, Estimate], level: float = 0.05) -> l
 
 
 def _p_above(estimate: Estimate) -> float:
+    if not estimate.is_number:
+        return 1.0
     if estimate.error == 0:
         return 0.0 if estimate.value > 0 else 1.0
     return 0.5 * math.erfc(estimate.value / estimate.error / math.sqrt(2))
@@ -119,11 +138,10 @@ def _p_above(estimate: Estimate) -> float:
 Numbers = NDArray[np.float64]
 
 
-def _drawing(clusters: Sequence[Hashable], seed: int) -> tuple[Numbers, dict[Hashable, int]]:
+def _numbered(clusters: Sequence[Hashable]) -> dict[Hashable, int]:
     if not clusters:
         raise ValueError("nothing to estimate from")
-    names = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
-    return _draws(len(names), seed), names
+    return {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
 
 
 @lru_cache(maxsize=4)  # a report asks for the same draws for every metric; a thousand commits are 80 MB

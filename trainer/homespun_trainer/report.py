@@ -212,5 +212,6 @@ def _row(summary: Mapping[str, Any], sign: str) -> str:
     )
 
 
-def _value(estimate: Mapping[str, float] | None, form: str) -> str:
-    return format(estimate["value"], form) if estimate else "-"
+def _value(estimate: Mapping[str, float | None] | None, form: str) -> str:
+    value = estimate["value"] if estimate else None
+    return "-" if value is None else format(value, form)
