@@ -71,7 +71,7 @@ def judge(
         change=changes.get((ADAPTER_RETRIEVAL, control)),
         languages=by_language(tasks, scores[ADAPTER_RETRIEVAL], scores[control], MIN_TASKS),
         repositories=_by_repository(job, scores[ADAPTER_RETRIEVAL], scores[control]),
-        control_ms=summarise(tasks, scores[control]).milliseconds.value if tasks else None,
+        control_ms=summarise(tasks, scores[control]).milliseconds.value if any(scores[control]) else None,
         forgetting=forgetting(bench, CANDIDATE, libraries.found, progress),
         untested=libraries.missing,
         memory=_memory(job, bench, planted, scores, progress),

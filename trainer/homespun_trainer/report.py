@@ -44,7 +44,7 @@ def evidence_facts(evidence: Evidence) -> dict[str, Any]:
 
 
 def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -> dict[str, Any]:
-    """Arm -> {all, seen, novel} -> scores; parts without places are left out."""
+    """Arm -> {all, seen, novel} -> scores; parts without places are left out, and arms without any."""
     parts = {
         "all": range(len(tasks)),
         "seen": [i for i, t in enumerate(tasks) if t.seen],
@@ -57,6 +57,7 @@ def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -
             if any(scores[arm.name][i] for i in which)
         }
         for arm in arms
+        if any(scores[arm.name])
     }
 
 
