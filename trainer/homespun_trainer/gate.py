@@ -173,8 +173,8 @@ def _forgotten(forgetting: Forgetting) -> str | None:
     )
 
 
-def _slower(milliseconds: Estimate, control_ms: float | None) -> str | None:
-    if control_ms is None:
+def _slower(milliseconds: Estimate | None, control_ms: float | None) -> str | None:
+    if milliseconds is None or control_ms is None:
         return None
     if not (milliseconds.is_number and math.isfinite(control_ms)):
         return _untold("it makes completions slower", "the time of one")

@@ -188,7 +188,8 @@ def render_scores(report: Mapping[str, Any]) -> str:
     lines = [f"  {name:<{width}}{_row(summary, sign)}" for name, summary, sign in rows]
     note = (
         "  in brackets: 95 % intervals; differences are paired, place by place. names: F1 of the names in the line;"
-        "\n  ends: of the lines right so far, those that end where the developer's did; ms: search and completion"
+        "\n  ends: of the lines right so far, those that end where the developer's did; ms: search and completion,"
+        "\n  where this run measured it"
     )
     return "\n".join([head, *lines, note])
 
