@@ -9,5 +9,8 @@ UNKNOWN = "not known"
 
 
 def spelled(estimate: Mapping[str, float | None], form: str) -> str:
+    """A value that is None, since it was no finite number, has no interval either."""
+    if estimate["value"] is None:
+        return UNKNOWN
     value, ends = format(estimate["value"], form), (estimate["low"], estimate["high"])
     return f"{value} [{UNKNOWN if None in ends else ', '.join(format(end, form) for end in ends)}]"

@@ -1,4 +1,5 @@
-"""Places that developers wrote since a day or a commit; where nobody names one, `corpus` chooses its cut itself."""
+"""Places that developers wrote since a day or a commit, or that stand in given files; where nobody names any, `corpus`
+chooses its cut itself."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ _DATE = re.compile(r"\d{4}-\d\d?-\d\d?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Since:
-    """A commit, and lines that were added after it."""
+    """A commit, and lines that were added after it, or stand in files that nothing was learned from."""
 
     commit: str
     tasks: Sequence[EvalTask]
@@ -40,10 +41,23 @@ def tasks_since(repo: Repository, settings: Settings, since: str, count: int, pr
     line = mainline(repo, _MAX_COMMITS)
     cut = _position(repo, line, since)
     found = _places(repo, settings, line, cut, progress)
-    made = _tasks(repo, settings, line.commits[cut], found, count)
+    made = _tasks(repo, settings, found, _lines(repo, settings, line.commits[cut]), count)
     if not made:
         raise RepositoryError(f"{repo.identity}: no line to ask for was written since {since}; choose an earlier one")
     return Since(commit=line.commits[cut], tasks=made, num_possible=len(found))
+
+
+def tasks_in(repo: Repository, settings: Settings, commit: str, paths: frozenset[str], count: int) -> Since:
+    """At most `count` places in these files as of a commit. Raises RepositoryError when there is none."""
+    texts = [file for file in files.source_files(repo, settings=settings, commit=commit) if file.path in paths]
+    places = (place for file in texts for place in tasks.file_places(file, commit, Counter()))
+    found = tasks.spread(places, settings.seed, per_commit=tasks.MAX_PER_FILE)
+    made = _tasks(repo, settings, found, _lines(repo, settings, commit, without=paths), count)
+    if not made:
+        raise RepositoryError(
+            f"{repo.identity}: no line to ask for stands in the {len(paths)} files that were held out"
+        )
+    return Since(commit=commit, tasks=made, num_possible=len(found))
 
 
 def position_of(repo: Repository, commit: str) -> int | None:
@@ -102,15 +116,22 @@ def _places(repo: Repository, settings: Settings, line: Mainline, cut: int, prog
     return tasks.spread(found, settings.seed)
 
 
-def _tasks(repo: Repository, settings: Settings, cut: str, found: Sequence[Place], count: int) -> list[EvalTask]:
-    lines = tasks.stripped_lines(f.text for f in files.source_files(repo, settings=settings, commit=cut))
+def _lines(repo: Repository, settings: Settings, cut: str, without: frozenset[str] = frozenset()) -> frozenset[str]:
+    """That stand in the code as of the cut."""
+    texts = files.source_files(repo, settings=settings, commit=cut)
+    return tasks.stripped_lines(file.text for file in texts if file.path not in without)
+
+
+def _tasks(
+    repo: Repository, settings: Settings, found: Sequence[Place], known: frozenset[str], count: int
+) -> list[EvalTask]:
     made: list[EvalTask] = []
     with BlobReader(repo) as blobs:
         for place in found:
             if len(made) == count:
                 break
             new, old = _text(blobs, place.new_blob), _text(blobs, place.old_blob)
-            task = tasks.task(place, new, old, lines.__contains__, settings.seed) if new else None
+            task = tasks.task(place, new, old, known.__contains__, settings.seed) if new else None
             made += [task] if task else []
     return made
 

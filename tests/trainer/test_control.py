@@ -16,6 +16,7 @@ from homespun_core.types import EvalTask
 from homespun_trainer import own
 from homespun_trainer.control import control_of, live_adapter
 from homespun_trainer.job import Job
+from homespun_trainer.stacking import PEFT_FILES, digest_of
 from tests.repos import commit, make_repo
 from tests.trainer.test_cli import prepared
 from tests.trainer.test_pipeline import corpus
@@ -129,7 +130,7 @@ def test_a_champion_is_compared_where_it_has_learned_nothing(job: Job) -> None:
     assert found.name == "shop-1/o1" and found.passed_over is None
     known = {t.commit for t, fair in zip(tasks, found.is_fair, strict=True) if not fair}
     assert known == {"c12", "c13", "c14"}
-    assert "at the 60 of 75 places that it has not learned from" in found.in_words
+    assert "at the 60 of 75 places that neither of the two has learned from" in found.in_words
 
 
 @pytest.mark.parametrize(("cut", "each"), [("c9", 6), ("c12", 4)])
@@ -187,6 +188,82 @@ def test_ones_own_that_has_learned_them_gives_way_to_what_is_below_it(job: Job) 
 def test_after_history_was_rewritten_the_champion_is_compared_as_before(job: Job) -> None:
     publish(job.data, "shop-1", "o1", report=cut_at("of another history"))
     assert all(control_of(asked(job, places(COMMITS)), None).is_fair)
+
+
+def on(*parents: str) -> dict[str, Any]:
+    return {"training": {"parents": [{"name": name, "digest": f"digest of {name}"} for name in parents]}}
+
+
+def test_a_parent_that_has_seen_later_code_is_no_gain(job: Job) -> None:
+    """Against the base model every line that `on_top_of` had learned was the candidate's merit."""
+    below = publish(job.data, "@org", "t1", repositories="shop-1 web-2", report=cut_at("c12"))
+    (below.parent / storage.CURRENT).unlink()
+    made = asked(job, tasks := places(COMMITS[:15]))
+    found = control_of(made, below)
+    assert found.adapter is None
+    assert {t.commit for t, fair in zip(tasks, found.is_fair, strict=True) if not fair} == {"c12", "c13", "c14"}
+    assert found.in_words.startswith("the base model with the same snippets at the 60 of 75 places")
+    assert (
+        found.passed_over == "what the new one stands on has learned from all but 60 of the 75 places, or doesn't say"
+    )
+    assert all(control_of(made, None).is_fair)
+
+
+def test_what_the_parent_stands_on_counts_as_well(job: Job) -> None:
+    publish(job.data, "@org", "t1", report=cut_at("c3"))
+    publish(job.data, "@org", "t2", report=cut_at("c14") | on("t1"))
+    above = publish(job.data, "shop-1", "o1", report=cut_at("c14") | on("t2"))
+    assert sum(control_of(replace(asked(job, places(COMMITS[:15])), id="web-2"), above).is_fair) == 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("repositories", "report", "num_fair"),
+    [
+        ("", {}, 0),
+        ("shop-1", {}, 0),
+        ("shop-1", cut_at("of another history"), 0),
+        ("web-2 ?", cut_at("c14"), 70),
+        ("shop-1", cut_at("c14") | on("gone"), 0),
+        ("web-2", {}, 75),
+        ("web-2", cut_at("of another history"), 75),
+        ("shop-1 web-2", {"corpora": {"web-2": {"sources": {"commit": "w3"}}}}, 75),
+    ],
+)
+def test_a_parent_that_does_not_say_what_it_saw_has_seen_everything(
+    job: Job, repositories: str, report: dict[str, Any], num_fair: int
+) -> None:
+    below = publish(job.data, "other", "x1", repositories=repositories, report=report)
+    assert sum(control_of(asked(job, places(COMMITS[:15])), below).is_fair) == num_fair
+
+
+def test_a_folder_from_elsewhere_has_seen_everything_and_is_fair_where_both_stand_on_it(
+    job: Job, tmp_path: Path
+) -> None:
+    """Its place isn't in reports, the digest of its weights is."""
+    below = tmp_path / "elsewhere" / "lora"
+    below.mkdir(parents=True)
+    for name in PEFT_FILES:
+        (below / name).write_text("{}")
+    made = asked(job, places(COMMITS[:15]))
+    assert not any(control_of(made, below).is_fair)
+    stacked = {"training": {"parents": [{"name": "lora", "digest": digest_of(below)}]}}
+    publish(job.data, "shop-1", "o1", report=cut_at("c14") | stacked)
+    found = control_of(made, below)
+    assert (found.name, sum(found.is_fair)) == ("shop-1/o1", 70)
+
+
+def test_what_both_stand_on_is_no_advantage_of_either(job: Job) -> None:
+    """Somebody's last one and their new one are both on top of everybody's, which is newer than their cut."""
+    below = publish(job.data, "shop-1", "o1", report=cut_at("c1"))
+    publish(job.data, HERS, "p1", on_top_of="shop-1/o1", report=cut_at("c14") | on("o1"))
+    found = control_of(hers(asked(job, places(COMMITS[:15]))), below)
+    assert (found.name, sum(found.is_fair)) == (f"{HERS}/p1", 70)
+
+
+def test_a_champion_on_top_of_what_has_learned_them_has_learned_them(job: Job) -> None:
+    publish(job.data, "@org", "t1", repositories="shop-1 web-2", report=cut_at("c12"))
+    publish(job.data, "shop-1", "o1", report=cut_at("c14") | on("t1"))
+    assert sum(control_of(asked(job, places(COMMITS[:15])), None).is_fair) == 60
 
 
 def test_of_a_real_repository_whose_cut_moves_back(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from homespun_trainer.intervals import Estimate
 from homespun_trainer.memory import Exposure, Memory
 from homespun_trainer.summaries import Summary
 
+NAN = float("nan")
 Values = tuple[float, float, float]
 BETTER, UNSURE, WORSE = (-0.2, -0.3, -0.1), (-0.05, -0.15, 0.05), (0.1, 0.05, 0.2)
 
@@ -143,6 +144,47 @@ def test_nothing_may_be_worse_and_nothing_learned_by_heart(evidence: Evidence, p
     decision = decide(evidence, "the base model")
     assert decision.promote is promote
     assert said in " ".join(decision.reasons)
+
+
+UNKNOWN: Values = (NAN, NAN, NAN)
+ENDLESS: Values = (-float("inf"), -float("inf"), NAN)
+"""Of bits, where the control gives a line no chance at all."""
+
+
+@pytest.mark.parametrize(
+    ("evidence", "said"),
+    [
+        (
+            replace(GOOD, change=change(bits=UNKNOWN)),
+            "whether it predicts the code better can't be told: bits per byte",
+        ),
+        (replace(GOOD, change=change(bits=ENDLESS)), "whether it predicts the code better can't be told"),
+        (replace(GOOD, change=change(bits=(-0.2, NAN, NAN))), "whether it predicts the code better can't be told"),
+        (replace(GOOD, change=change(exact=NAN)), "whether it gets fewer lines right can't be told"),
+        (replace(GOOD, change=change(similarity=UNKNOWN)), "whether its lines are less like what was written can't be"),
+        (replace(GOOD, change=change(stops=UNKNOWN)), "whether fewer of its lines end where they should can't be told"),
+        (replace(GOOD, change=change(milliseconds=UNKNOWN)), "whether it makes completions slower can't be told"),
+        (replace(GOOD, control_ms=NAN), "whether it makes completions slower can't be told"),
+        (replace(GOOD, forgetting=forgetting(UNKNOWN)), "can't be told: bits per byte on Python's standard library"),
+        (
+            replace(GOOD, forgetting=[replace(forgetting(ENDLESS)[0], base=float("inf"))]),
+            "whether it forgets code that isn't yours can't be told",
+        ),
+        (replace(GOOD, languages={"go": change(bits=UNKNOWN)}), "whether it is worse at go can't be told"),
+        (replace(GOOD, memory=memory(once=NAN)), "learns by heart"),
+    ],
+)
+def test_what_is_no_number_speaks_against_an_adapter(evidence: Evidence, said: str) -> None:
+    """NaN is neither above nor below a limit: one place without a number, and everything was let pass."""
+    decision = decide(evidence, "the base model")
+    assert not decision.promote
+    assert len(decision.reasons) == 1 and said in decision.reasons[0]
+
+
+def test_a_language_that_cannot_be_told_hides_no_other_one() -> None:
+    languages = {name: change(bits=UNKNOWN if name == "c" else WORSE) for name in ("go", "c", "rust")}
+    worse, untold = decide(replace(GOOD, languages=languages), "the base model").reasons
+    assert "worse at go" in worse and "rust" in worse and "worse at c can't be told" in untold
 
 
 def test_all_that_speaks_against_an_adapter_is_said() -> None:

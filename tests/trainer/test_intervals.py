@@ -2,13 +2,24 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_trainer.intervals import Estimate, Share, Swaps, change, mean, ratio, surely_above_zero, widening
+from homespun_trainer.intervals import (
+    RESAMPLES,
+    Estimate,
+    Share,
+    Swaps,
+    change,
+    mean,
+    ratio,
+    surely_above_zero,
+    widening,
+)
 
 VALUES = st.lists(st.floats(-5, 5, allow_nan=False), min_size=2, max_size=40)
 
@@ -44,6 +55,28 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert mean(values, range(4), seed=3) == mean(values, range(4), seed=3)
 
 
+@pytest.mark.parametrize("clusters", [2, 7, 300])
+def test_draws_in_blocks_are_those_of_one_stream(clusters: int) -> None:
+    """Whole numbers, so that no order of summing shows."""
+    rng = np.random.default_rng(clusters)
+    tops, bottoms = rng.integers(-50, 50, clusters).astype(float), rng.integers(1, 90, clusters).astype(float)
+    at_once = np.random.default_rng(5).multinomial(clusters, np.full(clusters, 1 / clusters), size=RESAMPLES)
+    value = tops.sum() / bottoms.sum()
+    ends = np.nanpercentile((at_once @ tops) / (at_once @ bottoms), [2.5, 97.5])
+    low, high = value + (ends - value) * widening(clusters)
+    share = Share(tops=tops.tolist(), bottoms=bottoms.tolist())
+    assert ratio(share, range(clusters), seed=5) == Estimate(value=value, low=low, high=high)
+
+
+def test_what_an_estimate_needs_of_memory_is_a_byte_for_each_draw() -> None:
+    """Of 1,000 clusters it was 160 MB, and half of that was kept, four times."""
+    tracemalloc.start()
+    mean([float(n % 7) for n in range(1_000)], range(1_000), seed=8_128)
+    kept, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 15e6 and most < 40e6
+
+
 def test_no_data_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing"):
         mean([], [])
@@ -71,6 +104,17 @@ def test_commits_without_anything_to_divide_by_are_no_evidence() -> None:
     assert alone.value == 0.5 and not alone.is_known
     taken, dismissed = Share(tops=[1, 0], bottoms=[1, 0]), Share(tops=[0, 3], bottoms=[0, 1])
     assert not change(taken, dismissed, ["a", "b"]).is_known
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_no_number_makes_nothing_sure(odd: float) -> None:
+    fine, clusters = [1.0] * 20, range(20)
+    ones = Share(tops=fine, bottoms=fine)
+    other = Share(tops=[odd, *fine[1:]], bottoms=fine)
+    for found in (ratio(other, clusters), change(ones, other, clusters), change(other, ones, clusters)):
+        assert not found.is_number and not found.high < 0 and not found.low > 0
+        assert surely_above_zero({"go": found}) == []
+        assert found.as_json() == {"value": None, "low": None, "high": None}
 
 
 @pytest.mark.parametrize("clusters", [10, 20])

@@ -66,6 +66,58 @@ def test_gos_library_is_read_where_go_is_without_tests_and_others_code(
     assert {(t.language, t.path) for t in general_tasks(go, 2)} == {("go", "strings/builder.go")}
 
 
+def test_what_leads_nowhere_or_is_no_file_is_left_out(known: Sequence[Library], tmp_path: Path) -> None:
+    """A broken link among a library's files ended a complete training in a traceback."""
+    python = known[0]
+    (tmp_path / "python" / "gone.x").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "python" / "itself.x").symlink_to(tmp_path / "python" / "itself.x")
+    os.mkfifo(tmp_path / "python" / "pipe.x")
+    (tmp_path / "python" / "folder.x").mkdir()
+    assert [path.name for path in files_of(python)] == ["a.x"]
+
+
+def programs(home: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Nothing but these can be started, from the home's `bin`."""
+    (home / "bin").mkdir(parents=True)
+    for name in names:
+        (home / "bin" / name).write_text("#!/bin/sh\n")
+        (home / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(home / "bin"))
+    monkeypatch.delenv("GOROOT", raising=False)
+
+
+def test_what_stands_beside_a_launcher_of_npm_or_go_is_not_taken_for_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of volta, mise and asdf, or one's own in `~/bin`: two folders above is a home, and the code in it the company's.
+    So it was asked whether the adapter forgets what it had just learned."""
+    programs(tmp_path, monkeypatch, "npm", "go")
+    for place in ("work/shop.js", "src/shop.go"):
+        (tmp_path / place).parent.mkdir()
+        (tmp_path / place).write_text(BODY)
+    (tmp_path / "package.json").write_text('{"name": "my-tools"}')
+    known = libraries_for({"javascript": 1, "go": 1}).found
+    assert not [path for library in known for path in files_of(library) if tmp_path in path.parents]
+
+
+def test_npms_own_code_is_found_through_the_link_that_starts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs(tmp_path, monkeypatch)
+    npm = tmp_path / "lib" / "node_modules" / "npm"
+    for place, text in (
+        ("bin/npm-cli.js", "#!/bin/sh\n"),
+        ("lib/install.js", BODY),
+        ("package.json", '{"name": "npm"}'),
+    ):
+        (npm / place).parent.mkdir(parents=True, exist_ok=True)
+        (npm / place).write_text(text)
+    (npm / "bin" / "npm-cli.js").chmod(0o755)
+    (tmp_path / "bin" / "npm").symlink_to(npm / "bin" / "npm-cli.js")
+    (found,) = libraries_for({"typescript": 1}).found
+    assert [path.name for path in files_of(found)] == ["install.js"]
+
+
 def test_a_trainer_has_headers_of_cpp() -> None:
     (torch,) = libraries_for({"cpp": 1}).found
     assert len(general_tasks(torch, 20)) == 20

@@ -164,6 +164,17 @@ def test_an_unknown_interval_is_called_so_and_a_dot_alone_is_drawn() -> None:
     assert len({element.get("x1") for element in root.iter() if element.get("class") == "whisker"}) == 1
 
 
+def test_what_is_no_number_is_in_the_table_and_in_no_plot() -> None:
+    """A training ended in a traceback after it was judged."""
+    nothing = {"value": None, "low": None, "high": None}
+    summary = SUMMARY | {"bits_per_byte": nothing}
+    general = [{"library": "Go's", "places": 160, "base": 1.1, "change": nothing}]
+    page = render("shop", FACTS | {"differences": {"adapter - base": summary}, "general": general})
+    assert "not known" in page and "<h3>Bits per byte</h3>" in page  # of the languages
+    page = render("shop", FACTS | {"differences": {"a - b": summary}, "languages": {"go": summary}, "general": general})
+    assert "not known" in page and "<h3>Bits per byte</h3>" not in page
+
+
 @given(st.text())
 def test_text_comes_back_as_it_was(text: str) -> None:
     clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from homespun_trainer.page import PAGE
 from homespun_trainer.pipeline import _is_held_out as is_held_out
 from homespun_trainer.pipeline import recipe_of, train_repository
 from homespun_trainer.publishing import Outcome
+from homespun_trainer.stacking import PEFT_FILES
 from tests.core.adapters import make_version
 from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
 
@@ -240,6 +242,20 @@ def test_a_live_adapter_that_has_learned_nearly_all_is_not_what_it_has_to_beat(f
     assert worse.report["control"] == "base+retrieval" and worse.report["promote"] is False
     said = f"shop-1/{outcome.version}, which people have, has learned from all but 4 of the 60 places: it is compared"
     assert any(reason.startswith(said) for reason in worse.report["reasons"])
+
+
+def test_on_top_of_what_does_not_say_what_it_saw_it_is_judged_nowhere(
+    first: tuple[Job, Outcome], files: ModelFiles, tmp_path: Path
+) -> None:
+    """As people download them. It may have learned the very lines that it is asked for."""
+    _, outcome = first
+    below = tmp_path / "elsewhere"
+    below.mkdir()
+    for name in PEFT_FILES:
+        shutil.copy(outcome.path / name, below / name)
+    stacked = run(make_job(files, tmp_path / "data", corpus(), on_top_of=str(below)))
+    assert stacked.report["promote"] is False and "no held-out place" in stacked.report["reasons"][0]
+    assert "base+retrieval" not in stacked.report["arms"] and "does not go live" in summary(stacked)
 
 
 def test_an_adapter_of_poisoned_code_is_turned_down_and_the_live_one_stays(first: tuple[Job, Outcome]) -> None:

@@ -64,6 +64,14 @@ def test_the_table_shows_arms_differences_verdict_and_reasons() -> None:
     assert "does not go live" in text and "worse" in text
 
 
+def test_what_is_no_number_is_shown_as_not_known() -> None:
+    nothing = {"value": None, "low": None, "high": None}
+    keys = ("exact_match", "edit_similarity", "bits_per_byte", "identifier_f1", "milliseconds")
+    summary = {"tasks": 60, "stop_accuracy": None, **dict.fromkeys(keys, nothing)}
+    text = render({"arms": {"base": {"all": summary}}, "differences": {}, "promote": False, "reasons": ["why"]})
+    assert "not known" in text and "nan" not in text
+
+
 def test_a_report_without_places_can_be_shown() -> None:
     assert "does not go live" in render({"arms": {}, "differences": {}, "promote": False, "reasons": ["none"]})
 

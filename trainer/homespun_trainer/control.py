@@ -1,8 +1,8 @@
-"""What a candidate has to beat, and where: what its people have now, at places which that has not learned from."""
+"""What a candidate has to beat, and where: what its people have now, at places that neither has learned from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from homespun_core.registry import Adapter
 from homespun_core.types import EvalTask
 from homespun_trainer import own
 from homespun_trainer.gate import MIN_COMMITS, MIN_TASKS
-from homespun_trainer.heads import corpus_of, held_out_of
 from homespun_trainer.job import Job, Part
+from homespun_trainer.lineage import HasLearned, Member, lineage_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,28 +34,37 @@ class Control:
 
     @property
     def in_words(self) -> str:
-        if self.adapter is None:
-            return "the base model with the same snippets"
         count, places = sum(self.is_fair), len(self.is_fair)
-        where = "" if count == places else f" at the {count} of {places} places that it has not learned from"
-        return f"the adapter that people have, {self.name}, with the same snippets{where}"
+        where = (
+            "" if count == places else f" at the {count} of {places} places that neither of the two has learned from"
+        )
+        what = f"the adapter that people have, {self.name}," if self.adapter else "the base model"
+        return f"{what} with the same snippets{where}"
 
 
 def control_of(job: Job, parent: Path | None) -> Control:
-    """Of what people have, the first that has learned from few enough of the places; else the base model.
+    """Of what people have, the first that can be compared at places enough; else the base model.
 
     A champion has learned from them when the cut has moved back since (`eval_tasks` was raised), or when whole files
-    were held out from it and other ones, or commits, are now. No candidate would beat it there. `parent` is what the
-    candidate was trained on top of: what that has learned, both have.
+    were held out from it and other ones, or commits, are now. No candidate would beat it there. `parent`, what the
+    candidate was trained on top of, may have been made of newer code than the candidate: that would beat anything. What
+    both stand on gives neither an advantage.
     """
     passed_over: list[str] = []
+    ours = lineage_of(parent, job.data)
     for adapter in _people_have(job):
-        is_fair = [True] * len(job.tasks) if adapter.path == parent else _is_fair(job, adapter)
+        theirs = lineage_of(adapter.path, job.data)
+        is_fair = _is_fair(job, theirs, ours)
         if all(is_fair) or _are_enough([t for t, fair in zip(job.tasks, is_fair, strict=True) if fair]):
             return Control(adapter=adapter, is_fair=is_fair, passed_over=_said(passed_over))
-        counted = f"all but {sum(is_fair)} of the {len(is_fair)} places"
-        passed_over.append(f"{own.served_as(adapter.path)}, which people have, has learned from {counted}")
-    return Control(adapter=None, is_fair=[True] * len(job.tasks), passed_over=_said(passed_over))
+        name, counted = own.served_as(adapter.path), f"all but {sum(is_fair)} of the {len(is_fair)} places"
+        whose = " or what the new one stands on" if ours.keys() - theirs.keys() else ""
+        passed_over.append(f"{name}, which people have,{whose} has learned from {counted}")
+    is_fair = _is_fair(job, {}, ours)
+    if not all(is_fair):
+        places = f"all but {sum(is_fair)} of the {len(is_fair)} places"
+        passed_over.append(f"what the new one stands on has learned from {places}, or doesn't say")
+    return Control(adapter=None, is_fair=is_fair, passed_over=_said(passed_over))
 
 
 def is_settled(report: Mapping[str, Any], now: Control) -> bool:
@@ -82,20 +91,22 @@ def _people_have(job: Job) -> list[Adapter]:
     return [*found, registry.load_adapter(job.beneath)] if job.beneath else found
 
 
-def _is_fair(job: Job, adapter: Adapter) -> list[bool]:
-    known = [(part.corpus.tasks, _learned(adapter, part)) for part in job.parts]
-    return [not has_learned(task) for tasks, has_learned in known for task in tasks]
+def _is_fair(job: Job, theirs: Mapping[str, Member], ours: Mapping[str, Member]) -> list[bool]:
+    """Where nobody has learned from a place whom the other one doesn't stand on as well. Who doesn't say what they saw
+    is taken to know nothing of those that people have, and everything of those that the candidate stands on: the gate
+    must not let pass what it doesn't know to be better."""
+    found: list[bool] = []
+    for part in job.parts:
+        learned = [*_learned(part, theirs, ours, lambda task: False), *_learned(part, ours, theirs, lambda task: True)]
+        found += [not any(has_learned(task) for has_learned in learned) for task in part.corpus.tasks]
+    return found
 
 
-def _learned(adapter: Adapter, part: Part) -> Callable[[EvalTask], bool]:
-    """Whether it was trained on what stands at a place of the part: it knows all that was written up to its own cut,
-    but for files held out. One that names no commit of the main line is taken to know nothing, as it was made
-    before history was rewritten."""
-    cut, held_out = corpus_of(adapter.report, part.id).get("commit"), held_out_of(adapter.report, part.id)
-    later = part.corpus.commits_after(str(cut)) if cut else None
-    if later is None:
-        return lambda task: False
-    return lambda task: task.commit not in later and task.path not in held_out
+def _learned(
+    part: Part, members: Mapping[str, Member], others: Mapping[str, Member], unsaid: HasLearned
+) -> list[HasLearned]:
+    apart = [member for key, member in members.items() if key not in others]
+    return [member.has_learned(part.id, part.corpus.commits_after) or unsaid for member in apart]
 
 
 def _are_enough(tasks: Sequence[EvalTask]) -> bool:

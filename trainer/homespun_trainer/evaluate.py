@@ -70,8 +70,9 @@ class Score:
     """Of the end alone. Knowing where to stop is worth much, but any code teaches it, not just this repository's."""
     num_bytes: int
     """Of what was scored: the middle, and before it the word that the prompt leaves to the completion."""
-    milliseconds: float
-    """Search and completion, nothing cached."""
+    milliseconds: float | None
+    """Search and completion, nothing cached; None where another process measured it: on another day, beside other
+    work."""
     text: str
 
 

@@ -9,10 +9,13 @@ that there is time for. So exact match, edit similarity and where lines end, wha
 **Nothing may be worse**: no language and no repository with places enough (all of a kind together err in 5 % of cases,
 by Holm's procedure), other people's code, the time a completion takes. **Nothing may be learned by heart**: see
 `memory`.
+
+What is no number speaks against the candidate: each rule lets pass what a number shows, and nothing else.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -86,8 +89,8 @@ def decide(evidence: Evidence, control: str) -> Decision:
         _exact(change),
         _similarity(change),
         _stops(change),
-        _worse_at(evidence.languages),
-        _worse_at(evidence.repositories),
+        *_worse_at(evidence.languages),
+        *_worse_at(evidence.repositories),
         *map(_forgotten, evidence.forgetting),
         _slower(change.milliseconds, evidence.control_ms),
         *_memorised(evidence.memory),
@@ -105,9 +108,11 @@ def _too_few(change: Summary) -> str:
 
 def _bits(change: Summary) -> str | None:
     estimate = change.bits_per_byte
-    if estimate.high >= 0:
+    if not estimate.is_number:
+        return _untold("it predicts the code better", "bits per byte")
+    if not estimate.high < 0:
         return f"it doesn't surely predict the code better: {_bits_text(estimate)}"
-    if estimate.value > -_MIN_GAIN:
+    if not estimate.value <= -_MIN_GAIN:
         return f"it is hardly better: {_bits_text(estimate)}, and {_MIN_GAIN} would be worth a change"
     return None
 
@@ -115,11 +120,15 @@ def _bits(change: Summary) -> str | None:
 def _exact(change: Summary) -> str | None:
     """Worse by more than a point, and by more than the standard error: one line of sixty is no evidence."""
     value, margin = change.exact.value, max(_EXACT_MARGIN, change.exact.error)
+    if not change.exact.is_number:
+        return _untold("it gets fewer lines right", "exact match")
     return None if value >= -margin else f"it gets fewer lines right: {100 * value:+.1f} points of exact match"
 
 
 def _similarity(change: Summary) -> str | None:
     estimate = change.similarity
+    if not estimate.is_number:
+        return _untold("its lines are less like what was written", "edit similarity")
     if estimate.high >= 0:
         return None
     return f"its lines are less like what was written: edit similarity {_span(estimate)}"
@@ -128,7 +137,11 @@ def _similarity(change: Summary) -> str | None:
 def _stops(change: Summary) -> str | None:
     """Surely fewer, and by more than what nobody would notice."""
     estimate = change.stop_accuracy
-    if estimate is None or change.num_ended < MIN_ENDED or estimate.high >= 0 or estimate.value >= -_STOP_MARGIN:
+    if estimate is None or change.num_ended < MIN_ENDED:
+        return None
+    if not estimate.is_number:
+        return _untold("fewer of its lines end where they should", "the share of those that do")
+    if estimate.high >= 0 or estimate.value >= -_STOP_MARGIN:
         return None
     value, low, high = (100 * number for number in (estimate.value, estimate.low, estimate.high))
     return (
@@ -137,18 +150,21 @@ def _stops(change: Summary) -> str | None:
     )
 
 
-def _worse_at(parts: Mapping[str, Summary]) -> str | None:
+def _worse_at(parts: Mapping[str, Summary]) -> list[str]:
     """Languages, or repositories."""
     enough = {
         name: summary.bits_per_byte
         for name, summary in parts.items()
         if summary.num_tasks >= MIN_TASKS and summary.num_commits >= MIN_COMMITS
     }
-    worse = surely_above_zero(enough)
-    return f"it is worse at {', '.join(f'{n} ({_bits_text(enough[n])})' for n in worse)}" if worse else None
+    worse, untold = surely_above_zero(enough), [name for name, each in enough.items() if not each.is_number]
+    against = [f"it is worse at {', '.join(f'{n} ({_bits_text(enough[n])})' for n in worse)}"] if worse else []
+    return [*against, *([_untold(f"it is worse at {', '.join(untold)}", "bits per byte")] if untold else [])]
 
 
 def _forgotten(forgetting: Forgetting) -> str | None:
+    if not (forgetting.change.is_number and math.isfinite(forgetting.base)):
+        return _untold("it forgets code that isn't yours", f"bits per byte on {forgetting.library}")
     if forgetting.change.value <= (margin := FORGETTING_MARGIN * forgetting.base):
         return None
     return (
@@ -157,8 +173,12 @@ def _forgotten(forgetting: Forgetting) -> str | None:
     )
 
 
-def _slower(milliseconds: Estimate, control_ms: float | None) -> str | None:
-    if control_ms is None or milliseconds.low <= max(_SLOWER_MS, _SLOWER * control_ms):
+def _slower(milliseconds: Estimate | None, control_ms: float | None) -> str | None:
+    if milliseconds is None or control_ms is None:
+        return None
+    if not (milliseconds.is_number and math.isfinite(control_ms)):
+        return _untold("it makes completions slower", "the time of one")
+    if milliseconds.low <= max(_SLOWER_MS, _SLOWER * control_ms):
         return None
     return f"it makes completions slower: {milliseconds.value:+.0f} ms, where they took {control_ms:.0f}"
 
@@ -173,7 +193,7 @@ def _memorised(memory: Memory | None) -> list[str]:
             f"it was trained too shortly to say whether it learns secrets by heart: it saw {len(learned)} canaries once"
             f" that it could learn, at least {MIN_CANARIES} are needed"
         )
-    elif exposure > MAX_EXPOSURE:
+    elif not exposure <= MAX_EXPOSURE:
         against.append(
             f"it learns by heart what it saw once: {exposure:.1f} bits of exposure, at most {MAX_EXPOSURE:.0f} may be"
         )
@@ -207,6 +227,10 @@ def _in_favour(evidence: Evidence, change: Summary, control: str) -> list[str]:
 
 def _on_other_code(forgetting: Forgetting) -> str:
     return "other code suffers little" if forgetting.change.value > 0 else "it forgot nothing of other code"
+
+
+def _untold(what: str, measure: str) -> str:
+    return f"whether {what} can't be told: {measure} came to no finite number"
 
 
 def _bits_text(estimate: Estimate) -> str:

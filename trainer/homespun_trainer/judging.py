@@ -71,7 +71,7 @@ def judge(
         change=changes.get((ADAPTER_RETRIEVAL, control)),
         languages=by_language(tasks, scores[ADAPTER_RETRIEVAL], scores[control], MIN_TASKS),
         repositories=_by_repository(job, scores[ADAPTER_RETRIEVAL], scores[control]),
-        control_ms=summarise(tasks, scores[control]).milliseconds.value if tasks else None,
+        control_ms=_milliseconds(job, scores[control]),
         forgetting=forgetting(bench, CANDIDATE, libraries.found, progress),
         untested=libraries.missing,
         memory=_memory(job, bench, planted, scores, progress),
@@ -98,6 +98,11 @@ def scores_of(job: Job, arms: Sequence[Arm], engine: JudgeEngine, progress: Prog
             for name, scores in made.items():
                 found[name] += scores
     return found
+
+
+def _milliseconds(job: Job, scores: Sequence[Score | None]) -> float | None:
+    found = summarise(job.tasks, scores).milliseconds if any(scores) else None
+    return found.value if found else None
 
 
 def _languages(job: Job) -> Counter[str]:

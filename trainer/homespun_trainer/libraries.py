@@ -5,8 +5,10 @@ Nothing is shipped or fetched: what is installed is nobody's secret, and no adap
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import stat
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +69,16 @@ def files_of(library: Library) -> list[Path]:
     for folder, folders, names in os.walk(root) if root else ():
         folders[:] = [name for name in folders if name not in left_out]  # nothing below them is looked at
         found += [Path(folder, name) for name in names if name.endswith(library.endings) and "_test." not in name]
-    return sorted(path for path in found if _SIZES[0] <= path.stat().st_size <= _SIZES[1])
+    return sorted(path for path in found if _has_size(path))
+
+
+def _has_size(path: Path) -> bool:
+    """False of what is no file, or leads nowhere: this machine's libraries are as they are."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and _SIZES[0] <= found.st_size <= _SIZES[1]
 
 
 def _python() -> Iterator[Path]:
@@ -75,11 +86,27 @@ def _python() -> Iterator[Path]:
 
 
 def _go() -> Iterator[Path]:
-    yield from (Path(root) / "src" for root in (os.environ.get("GOROOT"), _prefix("go"), "/usr/local/go") if root)
+    """Above a `go` in `~/bin` somebody's own code may stand in `src`."""
+    beside = _prefix("go")
+    is_gos = beside is not None and (beside / "src" / "runtime" / "proc.go").is_file()
+    roots = (os.environ.get("GOROOT"), beside if is_gos else None, "/usr/local/go")
+    yield from (Path(root) / "src" for root in roots if root)
 
 
 def _npm() -> Iterator[Path]:
-    yield from filter(None, [_prefix("npm")])
+    """Where version managers put a launcher of their own in front of it, that is a home directory, not npm."""
+    found = _prefix("npm")
+    if found is not None and _package(found) == "npm":
+        yield found
+
+
+def _package(root: Path) -> object:
+    """The name that a package of JavaScript has for itself; None where there is none."""
+    try:
+        read: object = json.loads((root / "package.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return read.get("name") if isinstance(read, dict) else None
 
 
 def _rust() -> Iterator[Path]:

@@ -44,7 +44,7 @@ def evidence_facts(evidence: Evidence) -> dict[str, Any]:
 
 
 def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -> dict[str, Any]:
-    """Arm -> {all, seen, novel} -> scores; parts without places are left out."""
+    """Arm -> {all, seen, novel} -> scores; parts without places are left out, and arms without any."""
     parts = {
         "all": range(len(tasks)),
         "seen": [i for i, t in enumerate(tasks) if t.seen],
@@ -57,6 +57,7 @@ def arm_scores(tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores) -
             if any(scores[arm.name][i] for i in which)
         }
         for arm in arms
+        if any(scores[arm.name])
     }
 
 
@@ -187,7 +188,8 @@ def render_scores(report: Mapping[str, Any]) -> str:
     lines = [f"  {name:<{width}}{_row(summary, sign)}" for name, summary, sign in rows]
     note = (
         "  in brackets: 95 % intervals; differences are paired, place by place. names: F1 of the names in the line;"
-        "\n  ends: of the lines right so far, those that end where the developer's did; ms: search and completion"
+        "\n  ends: of the lines right so far, those that end where the developer's did; ms: search and completion,"
+        "\n  where this run measured it"
     )
     return "\n".join([head, *lines, note])
 
@@ -212,5 +214,6 @@ def _row(summary: Mapping[str, Any], sign: str) -> str:
     )
 
 
-def _value(estimate: Mapping[str, float] | None, form: str) -> str:
-    return format(estimate["value"], form) if estimate else "-"
+def _value(estimate: Mapping[str, float | None] | None, form: str) -> str:
+    value = estimate["value"] if estimate else None
+    return "-" if value is None else format(value, form)

@@ -47,8 +47,7 @@ class PlainLora:
 def read_plain_lora(path: Path) -> PlainLora:
     """Raises ModelError, in one line, when `path` holds anything else. Reads JSON and safetensors only."""
     try:
-        raw = (path / _CONFIG).read_bytes()
-        config = json.loads(raw)
+        config = json.loads((path / _CONFIG).read_bytes())
         weights = load_file(path / _WEIGHTS)
         _check_plain(config)
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
@@ -58,13 +57,26 @@ def read_plain_lora(path: Path) -> PlainLora:
         if any(down[m].shape[:1] != (rank,) or up[m].shape[1:] != (rank,) for m in down):
             raise ValueError(f"its matrices are not of rank {rank}")
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        digest = _digest(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, SafetensorError) as error:
         raise ModelError(
             f"{path} is no plain LoRA or rsLoRA ({_first_line(error)}), and nothing else can have an adapter on top;"
             f" train that one with --method {STACKABLE[0]}"
         ) from error
-    digest = hashlib.sha256(raw + hashlib.sha256((path / _WEIGHTS).read_bytes()).digest()).hexdigest()
     return PlainLora(name=path.name, digest=digest, scale=scale, down=down, up=up)
+
+
+def digest_of(path: Path) -> str | None:
+    """As a `PlainLora` has it, of anything in peft's form; None where there is nothing."""
+    try:
+        return _digest(path)
+    except OSError:
+        return None
+
+
+def _digest(path: Path) -> str:
+    weights = hashlib.sha256((path / _WEIGHTS).read_bytes()).digest()
+    return hashlib.sha256((path / _CONFIG).read_bytes() + weights).hexdigest()
 
 
 @torch.no_grad()

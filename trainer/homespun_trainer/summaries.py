@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homespun_core.types import EvalTask
 from homespun_trainer.evaluate import Score, Scores
@@ -25,7 +25,8 @@ class Summary:
     stop_accuracy: Estimate | None
     """Of the completions that were right as far as they went: those that ended where the developer's line ended. None
     without any such."""
-    milliseconds: Estimate
+    milliseconds: Estimate | None
+    """Of what this process measured; of a difference, where it measured both."""
     num_ended: int = 0
     """Completions that stop accuracy is of; of a difference, in the arm with fewer."""
     swaps: Swaps | None = None
@@ -41,7 +42,7 @@ class Summary:
             "bits_per_byte": self.bits_per_byte.as_json(),
             "text_bits_per_byte": self.text_bits_per_byte.as_json(),
             "stop_accuracy": self.stop_accuracy.as_json() if self.stop_accuracy else None,
-            "milliseconds": self.milliseconds.as_json(),
+            "milliseconds": self.milliseconds.as_json() if self.milliseconds else None,
             "ended": self.num_ended,
         }
         return facts | ({"mcnemar": self.swaps.as_json()} if self.swaps else {})
@@ -62,7 +63,9 @@ def difference(
 ) -> Summary:
     """a minus b, paired by task, where both were asked. Raises ValueError when that is nowhere."""
     numbers = range(len(tasks)) if which is None else which
-    rows = [(tasks[i].commit, x, y) for i in numbers if (x := a[i]) is not None and (y := b[i]) is not None]
+    rows = [
+        (tasks[i].commit, *_timed_alike(x, y)) for i in numbers if (x := a[i]) is not None and (y := b[i]) is not None
+    ]
     commits, left, right = [c for c, _, _ in rows], [x for _, x, _ in rows], [y for _, _, y in rows]
     swaps = Swaps(
         gained=sum(x.exact and not y.exact for x, y in zip(left, right, strict=True)),
@@ -108,6 +111,12 @@ def differences(
     return {(a, b): difference(tasks, scores[a], scores[b]) for a, b in shared}
 
 
+def _timed_alike(a: Score, b: Score) -> tuple[Score, Score]:
+    if a.milliseconds is None or b.milliseconds is None:
+        return replace(a, milliseconds=None), replace(b, milliseconds=None)
+    return a, b
+
+
 _Parts = Callable[[Score], tuple[float, float]]
 """What a place adds above and below the line."""
 
@@ -136,7 +145,7 @@ def _summary(
         bits_per_byte=estimate(lambda s: (s.bits, s.num_bytes)),
         text_bits_per_byte=estimate(lambda s: (s.bits - s.end_bits, s.num_bytes)),
         stop_accuracy=_where_possible(estimate, lambda s: (s.ending == "right", s.ending is not None)),
-        milliseconds=estimate(lambda s: (s.milliseconds, 1)),
+        milliseconds=_where_possible(estimate, lambda s: (s.milliseconds or 0.0, s.milliseconds is not None)),
         num_ended=num_ended,
         swaps=swaps,
     )

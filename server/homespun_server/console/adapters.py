@@ -123,7 +123,7 @@ def gains(report: Mapping[str, Any]) -> Forest | None:
     rows = [
         _estimate(title, found[name], better=-1 if name in _LESS_IS_BETTER else 1)
         for name, title in MEASURES.items()
-        if isinstance(found.get(name), Mapping)
+        if isinstance(found.get(name), Mapping) and _value(found[name]) is not None
     ]
     return forest(deciding.replace(" - ", " against "), rows) if rows else None
 

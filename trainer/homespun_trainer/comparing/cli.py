@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,23 @@ from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import locked
 from homespun_core.types import EvalTask, ModelFiles, Progress, SearchQuery
-from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.corpus import FILES, TIME, CorpusReader, build_corpus
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
-from homespun_indexer.since import position_of, tasks_since
+from homespun_indexer.since import Since, commits_after, position_of, tasks_in, tasks_since
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import page, report
 from homespun_trainer.cli.judging import opened_engine
 from homespun_trainer.comparing import adapters
 from homespun_trainer.comparing.arms import compare
 from homespun_trainer.comparing.score_log import ScoreLog
-from homespun_trainer.heads import corpus_of
+from homespun_trainer.gate import MIN_TASKS
+from homespun_trainer.heads import held_out_of
 from homespun_trainer.job import Corpus, Job, Part
+from homespun_trainer.lineage import Member, lineage_of
 
 SCORES_VERSION = 2
 """Goes up when the code scores the same completion otherwise, or makes another one."""
@@ -104,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--since",
         metavar="DAY_OR_COMMIT",
         help="ask for lines written after it; the index knows nothing of them"
-        " (default: since the adapter was trained; without one, as long ago as the places need)",
+        " (default: since the adapter, or what it stands on, was trained; without one, as long ago as the places need)",
     )
     parser.add_argument(
         "--adapter",
@@ -188,40 +191,74 @@ def evaluate_repository(
 def _held_out(
     repo: Repository, settings: Settings, data: DataDir, wanted: Wanted, adapter: Adapter | None, progress: Progress
 ) -> _HeldOut:
-    """By `since` or the adapter's own cut; where whole files were held out from it, these; else as a corpus does."""
-    places = wanted.places or settings.eval_tasks
-    learned = corpus_of(adapter.report, repo.id) if adapter else {}
-    since = wanted.since or (learned.get("commit") if learned.get("split") == "time" else None)
+    """Lines written since `since`, else since the newest code that the adapter or what it stands on was made of; where
+    whole files were held out from these, and little was written since, those of them; else as a corpus does."""
+    places, members = wanted.places or settings.eval_tasks, lineage_of(adapter.path if adapter else None, data)
+    held_out = frozenset[str]().union(*(held_out_of(member.report, repo.id) for member in members.values()))
+    since = wanted.since or _newest_cut(repo, members)
     if since is None:
-        corpus = CorpusReader.open(
-            build_corpus(repo, settings=replace(settings, eval_tasks=places), data=data, progress=progress)
-        )
-        tasks, split = corpus.tasks(), corpus.manifest.sources["split"]
-        if not tasks:
-            raise RepositoryError(f"{repo.identity}: no line to ask for; it has too little history and too few files")
-        return _HeldOut(
-            cut=corpus.cut,
-            exclude=corpus.held_out,
-            tasks=tasks,
-            split=split,
-            num_possible=int(corpus.report.get("tasks_possible", len(tasks))),
-        )
-    found = tasks_since(repo, settings, since, places, progress)
-    _warn_of_the_past(repo, found.commit, learned.get("commit"))
+        found = _in_corpus(repo, settings, data, places, progress)
+    elif wanted.since or not held_out or position_of(repo, since) is None:
+        found = _by_time(tasks_since(repo, settings, since, places, progress))
+    else:
+        enough = _enough_since(repo, settings, since, places, progress)
+        found = enough or _by_files(tasks_in(repo, settings, since, held_out, places), held_out)
+    return _new_to(members, found, repo)
+
+
+def _newest_cut(repo: Repository, members: Mapping[str, Member]) -> str | None:
+    cuts = [cut for member in members.values() if (cut := member.cut(repo.id))]
+    positions = {cut: at for cut in cuts if (at := position_of(repo, cut)) is not None}
+    return min(positions, key=lambda cut: positions[cut]) if positions else next(iter(cuts), None)
+
+
+def _by_time(found: Since) -> _HeldOut:
     return _HeldOut(
-        cut=found.commit, exclude=frozenset(), tasks=list(found.tasks), split="time", num_possible=found.num_possible
+        cut=found.commit, exclude=frozenset(), tasks=list(found.tasks), split=TIME, num_possible=found.num_possible
     )
 
 
-def _warn_of_the_past(repo: Repository, cut: str, learned: str | None) -> None:
-    """An adapter that has seen the places looks better than it is."""
-    if learned is None:
-        return
-    asked, known = position_of(repo, cut), position_of(repo, learned)
-    if asked is not None and known is not None and known < asked:
-        print(
-            f"homespun: the adapter was trained on code up to {learned[:10]}, which is after --since: it has seen some"
+def _by_files(found: Since, held_out: frozenset[str]) -> _HeldOut:
+    return replace(_by_time(found), exclude=held_out, split=FILES)
+
+
+def _enough_since(repo: Repository, settings: Settings, since: str, places: int, progress: Progress) -> _HeldOut | None:
+    with suppress(RepositoryError):  # nothing was written since
+        found = tasks_since(repo, settings, since, places, progress)
+        return _by_time(found) if len(found.tasks) >= min(places, MIN_TASKS) else None
+    return None
+
+
+def _in_corpus(repo: Repository, settings: Settings, data: DataDir, places: int, progress: Progress) -> _HeldOut:
+    corpus = CorpusReader.open(
+        build_corpus(repo, settings=replace(settings, eval_tasks=places), data=data, progress=progress)
+    )
+    tasks, split = corpus.tasks(), corpus.manifest.sources["split"]
+    if not tasks:
+        raise RepositoryError(f"{repo.identity}: no line to ask for; it has too little history and too few files")
+    return _HeldOut(
+        cut=corpus.cut,
+        exclude=corpus.held_out,
+        tasks=tasks,
+        split=split,
+        num_possible=int(corpus.report.get("tasks_possible", len(tasks))),
+    )
+
+
+def _new_to(members: Mapping[str, Member], found: _HeldOut, repo: Repository) -> _HeldOut:
+    """Without what any of them has learned from: an adapter that has seen the places looks better than it is."""
+    learned = [member.has_learned(repo.id, partial(commits_after, repo)) for member in members.values()]
+    if None in learned:
+        print("homespun: the adapter, or one beneath it, doesn't say what it saw: it may have seen these very lines")
+    tasks = [task for task in found.tasks if not any(has_learned(task) for has_learned in learned if has_learned)]
+    if not tasks:
+        raise RepositoryError(
+            f"{repo.identity}: the adapter has learned from all {len(found.tasks)} lines to ask for;"
+            " choose a later --since, or wait until more is written"
         )
+    if left_out := len(found.tasks) - len(tasks):
+        print(f"homespun: {left_out} of {len(found.tasks)} lines are left out, since the adapter has learned from them")
+    return replace(found, tasks=tasks)
 
 
 def _compared(

@@ -1,7 +1,7 @@
 """Scores on disk, one a line, so that an evaluation goes on where it was killed and more places cost only themselves.
 
 The file is named after all that the scores depend on, apart from arm and place. It holds completions, which are code:
-it stays in the data directory.
+it stays in the data directory. Times aren't kept: what was measured on another day compares with nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ScoreLog:
         try:
             row = json.loads(line)
             key = row.pop("key")
-            self._scores[key] = Score(**row)
+            self._scores[key] = Score(**row | {"milliseconds": None})  # earlier versions wrote them
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
         return line.endswith(b"\n")
@@ -60,7 +60,9 @@ class ScoreLog:
 
 
 def _line(key: str, score: Score) -> str:
-    return json.dumps({"key": key, **asdict(score)}, ensure_ascii=False) + "\n"
+    facts = asdict(score)
+    del facts["milliseconds"]
+    return json.dumps({"key": key, **facts}, ensure_ascii=False) + "\n"
 
 
 def _key(arm: Arm, task: EvalTask) -> str:

@@ -29,6 +29,7 @@ def general(facts: Facts) -> Html | None:
     if "general" not in facts:
         return None
     bits, found, untested = metric("bits_per_byte"), facts["general"], facts["untested"]
+    known = [_forgotten(each) for each in found if each["change"]["value"] is not None]
     said = [
         f"{each['places']} places of {each['library']}, where the base model needs {each['base']:.3f}" for each in found
     ]
@@ -43,12 +44,12 @@ def general(facts: Facts) -> Html | None:
             [
                 forest(
                     "Bits per byte, adapter \N{MINUS SIGN} base",
-                    [_forgotten(each) for each in found],
+                    known,
                     zero=True,
                     spell=lambda x: tick(x, bits.form),
                 )
             ]
-            if found
+            if known
             else []
         ),
     )

@@ -126,7 +126,8 @@ def _cells(summary: Facts, *, signed: bool) -> list[Html]:
     ]
 
 
-def _forest(key: str, rows: Rows, *, is_difference: bool) -> Html:
+def _forest(key: str, rows: Rows, *, is_difference: bool) -> Html | None:
+    """Of the values that are known."""
     m = metric(key)
     intervals = [
         Interval(
@@ -138,7 +139,10 @@ def _forest(key: str, rows: Rows, *, is_difference: bool) -> Html:
             tone=m.tone(found) if is_difference else "",
         )
         for name, found in ((name, summary[key]) for name, summary in rows)
+        if found["value"] is not None
     ]
+    if not intervals:
+        return None
     plot = forest(m.name, intervals, zero=is_difference, spell=lambda x: tick(x, m.form))
     return tag("figure", tag("h3", m.name.capitalize()), plot)
 
