@@ -13,7 +13,7 @@ from homespun_core.placeholders import PREFIX, placeholder
 from homespun_indexer.credentials import CREDENTIALS, Rule
 from homespun_indexer.personal import PERSONAL
 
-RULES_VERSION = 3
+RULES_VERSION = 4
 """Raise it when the rules change: corpora are then built anew."""
 RULES = (*CREDENTIALS, *PERSONAL)
 
