@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_indexer.credentials import entropy
-from homespun_indexer.secrets import RULES, redact
+from homespun_indexer.secrets import RULES, redact, redacted
 
 # Put together here, so that no scanner takes this file for a leak.
 TOKEN = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
@@ -157,6 +157,16 @@ def test_hostile_text_takes_no_time(line: str) -> None:
     start = time.process_time()
     assert redact(text) == (text, {})
     assert time.process_time() - start < 1.0
+
+
+def test_no_place_inside_a_secret_is_left() -> None:
+    key, _ = SECRETS["PRIVATE_KEY"]
+    above = f"a = 1\n{key}\nb = '{PLANTED['GITHUB_TOKEN'][0]}'\n"
+    clean = redacted(f"{above}c = 2\n")
+    first, last = above.index(f"\n{TOKEN}"), above.index("\n-----END")
+    assert {clean.place_of(i) for i in range(first + 1, last + 1)} == {None}
+    after = clean.place_of(len(above))
+    assert after is not None and clean.text[after:] == "c = 2\n"
 
 
 def test_a_key_begins_at_the_last_line_that_says_so() -> None:
