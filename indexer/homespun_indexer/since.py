@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
+from homespun_core.paths import DataDir
 from homespun_core.types import EvalTask, Progress
-from homespun_indexer import files, filters, tasks
+from homespun_indexer import files, filters, forgotten, people, tasks
+from homespun_indexer.corpus import Request, left_out
 from homespun_indexer.git import GitFailed
 from homespun_indexer.history import Mainline, mainline, steps
 from homespun_indexer.repository import Repository
@@ -32,14 +34,18 @@ class Since:
     """So many lines could have been asked for; of these, `tasks` are a fixed selection."""
 
 
-def tasks_since(repo: Repository, settings: Settings, since: str, count: int, progress: Progress) -> Since:
+def tasks_since(
+    repo: Repository, settings: Settings, data: DataDir, since: str, count: int, progress: Progress
+) -> Since:
     """At most `count` places. The first ones stay the same when more are asked for.
 
     Raises RepositoryError when `since` is no day or commit of the main line, or nothing was written after it.
     """
     line = mainline(repo, _MAX_COMMITS)
     cut = _position(repo, line, since)
-    found = _places(repo, settings, line, cut, progress)
+    requests = forgotten.about(forgotten.load(data), repo.id)
+    request = Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data))
+    found = _places(request, line, cut, progress)
     made = _tasks(repo, settings, line.commits[cut], found, count)
     if not made:
         raise RepositoryError(f"{repo.identity}: no line to ask for was written since {since}; choose an earlier one")
@@ -86,15 +92,14 @@ def _before(repo: Repository, line: Mainline, day: str) -> int:
     return found
 
 
-def _places(repo: Repository, settings: Settings, line: Mainline, cut: int, progress: Progress) -> list[Place]:
-    selection = files.select(repo, settings=settings, commit=repo.head)
-    selected = frozenset(c.path for c in selection.candidates)
+def _places(request: Request, line: Mainline, cut: int, progress: Progress) -> list[Place]:
+    repo, settings, reason = request.repo, request.settings, left_out(request)
     later = frozenset(line.commits[:cut])
     found: list[Place] = []
     progress.start("Reading the history", total=cut, unit="commits")
     for number, step in enumerate(steps(repo, cut) if cut else ()):
         if step.commit in later:
-            chosen = tasks.places(step, Counter(), lambda path: None if path in selected else "not selected")
+            chosen = tasks.places(step, Counter(), reason)
             found += tasks.spread(chosen, settings.seed)
         progress.advance(number + 1)
     progress.finish()

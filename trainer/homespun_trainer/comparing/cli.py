@@ -206,7 +206,7 @@ def _held_out(
             split=split,
             num_possible=int(corpus.report.get("tasks_possible", len(tasks))),
         )
-    found = tasks_since(repo, settings, since, places, progress)
+    found = tasks_since(repo, settings, data, since, places, progress)
     _warn_of_the_past(repo, found.commit, learned.get("commit"))
     return _HeldOut(
         cut=found.commit, exclude=frozenset(), tasks=list(found.tasks), split="time", num_possible=found.num_possible
