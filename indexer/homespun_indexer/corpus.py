@@ -250,7 +250,7 @@ def _split_by_time(request: Request, progress: Progress) -> Split:
     line = mainline(repo, 2 * _MAX_STEPS)
     limit = _oldest_cut(line)
     wanted = settings.eval_tasks * _CANDIDATES_PER_TASK
-    left_out = _left_out(request)
+    reason_left_out = left_out(request)
     found: list[Place] = []
     refused: Counter[str] = Counter()
     position = {commit: i for i, commit in enumerate(line.commits)}
@@ -262,7 +262,7 @@ def _split_by_time(request: Request, progress: Progress) -> Split:
         cut, num_steps = position[step.commit] + 1, num_steps + 1
         if request.own_steps is not None and step.commit not in request.own_steps:
             continue
-        found += tasks.spread(tasks.places(step, refused, left_out), settings.seed)  # MAX_PER_COMMIT of each
+        found += tasks.spread(tasks.places(step, refused, reason_left_out), settings.seed)  # MAX_PER_COMMIT of each
         progress.advance(num_steps)
         if len(found) >= wanted and len(spread := tasks.spread(found, settings.seed)) >= wanted:
             found = spread
@@ -279,7 +279,7 @@ def _split_by_time(request: Request, progress: Progress) -> Split:
     )
 
 
-def _left_out(request: Request) -> Callable[[str], str | None]:
+def left_out(request: Request) -> Callable[[str], str | None]:
     """Why a path makes no tasks; None if it does: only the files that count at the head do, by the rules of today."""
     selection = files.select(request.repo, settings=request.settings, commit=request.repo.head)
     selected = frozenset(c.path for c in selection.candidates)

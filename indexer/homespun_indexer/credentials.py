@@ -43,6 +43,19 @@ def rule(
     return Rule(name, re.compile(pattern, flags), tuple(hints.split()), accepts)
 
 
+_NAME_OF_SECRET = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|(?:api|access|private|client)[_-]?key|credential)"
+_NAME_OF_PASSWORD = r"(?:pass(?:word|wd|phrase)|pwd|secret)"
+_WORDS_OF_SECRETS = "pass pwd secret token key credential"
+_SECRET = re.compile(_NAME_OF_SECRET, re.IGNORECASE)
+
+_FILLED_IN = re.compile(r"\$?\{\{?[^{}]*+\}?\}|\$\([^()]*+\)|%\(\w++\)[sd]|%[sdvrq](?!\w)|<[^<>]*+>")
+_VARIABLES = re.compile(r"(?:\$(?:[A-Z_][A-Z0-9_]*+|[a-z_][a-z0-9_]*+)|%\w++%|\W)++")
+_PATH = re.compile(r"[.~]{0,2}/|[A-Za-z]:[\\/]|\w+://")
+_DOTTED = re.compile(r"[$@A-Za-z_][\w.$-]*")
+_NUMBERED = re.compile(r"(?i)(?:sha|md|aes|rsa|base|utf|oauth|ed|x|rfc|pkcs)[_-]?\d+")
+_HOLDS_NUMBER = re.compile(r"\d{3}|[A-Za-z]\d|\d[A-Za-z]")
+
+
 def _looks_random(value: str) -> bool:
     """Not a name, path or sentence: digits among letters, and varied."""
     if value.startswith(PREFIX) or not (re.search(r"\d", value) and re.search(r"[A-Za-z]", value)):
@@ -50,13 +63,62 @@ def _looks_random(value: str) -> bool:
     return entropy(value) >= 3.0
 
 
+def _is_written_out(value: str) -> bool:
+    """Random as it stands, not by the names of what is filled in or looked up."""
+    plain = _FILLED_IN.sub("", value)
+    if plain != value and (len(plain) < 8 or "/" in plain):
+        return False
+    return _looks_random(plain) and not _VARIABLES.fullmatch(value) and not _is_name_of_variable(value)
+
+
+def _is_name_of_variable(value: str) -> bool:
+    """`DB_PASSWORD_2`, as it is looked up."""
+    return value.isupper() and value.isidentifier() and "_" in value and bool(_SECRET.search(value))
+
+
+def _is_unquoted(value: str) -> bool:
+    """Where variables and paths may stand as well: a name with a digit or two is one."""
+    if _PATH.match(value) or (_DOTTED.fullmatch(value) and len(re.findall(r"\d", _NUMBERED.sub("", value))) < 3):
+        return False
+    return _is_written_out(value)
+
+
+def _is_passphrase(value: str) -> bool:
+    """No sentence: few words, and one that holds more than a count."""
+    words = value.split()
+    return 2 <= len(words) <= 4 and any(map(_HOLDS_NUMBER.search, words)) and _is_written_out(value)
+
+
 def _token(name: str, hints: str, pattern: str, accepts: Callable[[str], bool] = lambda _: True) -> Rule:
     """A credential that its own prefix gives away, as a word of its own."""
     return rule(name, hints, rf"(?<![A-Za-z0-9_-])(?P<secret>{pattern})(?![A-Za-z0-9])", accepts)
 
 
-_NAME_OF_SECRET = r"(?:pass(?:word|wd|phrase)|secret|token|(?:api|access|private|client)[_-]?key|credential)"
-_WORDS_OF_SECRETS = "pass secret token key credential"
+_VARIABLE = r"(?>[A-Z0-9_]*?(?:PASS(?:WORD|WD)?|SECRET|TOKEN|KEY))[A-Z0-9_]*+"
+_PARAMETER = r"[\w.-]++(?:{})".format(
+    "|".join(
+        f"(?<={end})"
+        for end in (
+            *("password", "passwd", "passphrase", "(?<![a-z])pass", "pwd", "secret", "token", "credential"),
+            *(f"{whose}{link}key" for whose in ("api", "access", "private", "client") for link in ("", "[_-]")),
+        )
+    )
+)
+"""Of any case, and at its end the word: `secretName: shop-tls-2023` holds no secret."""
+_UNQUOTED = r"(?P<secret>[^\s\"'`(){}<>\[\];,&|\\=][^\s\"'`(){}<>\[\];,&|\\]{7,199}+)(?=[\"'`]?(?:[\s&;]|\Z))"
+_TYPE = r"(?:[?!]?\s*+:\s*+[&\w][\w.&'<>\[\]|?* ]{0,60}+|[ \t]++(?:\*?string|\[\]byte)|\[\w{0,20}+\])\s*+="
+"""`: str =` and `: string | null =`, Go's ` string =`, C's `[32] =`."""
+_OPENING = r"(?:(?:new\s)?(?:\[\])?[a-z][\w:]{0,40}+\()?(?:[rbfu]{1,2}(?=[\"'`]))?(?P<quote>\"{3}|'{3}|[\"'`])"
+"""Of a literal: `"`, `b"`, a triple quote, `String::from("`, `new String("`."""
+
+
+def _assigned(name: str, separators: str, literal: str) -> str:
+    """A literal that is assigned to, compared with or given to what is called `name`."""
+    return (
+        rf"(?<![\w-])(?>[\w-]*?{name})[\w-]*+(?:[\"'\]]{{0,2}}\s*+(?:{separators})|{_TYPE})\s*+"
+        rf"{_OPENING}(?P<secret>{literal})(?P=quote)"
+    )
+
 
 CREDENTIALS = (
     rule(
@@ -160,16 +222,52 @@ CREDENTIALS = (
     rule(
         "ASSIGNED",
         _WORDS_OF_SECRETS,
-        r"(?<![\w-])(?>[\w-]*?" + _NAME_OF_SECRET + r")"
-        r"[\w-]*+[\"'\]]{0,2}\s*(?::=|=>|[:=,(])\s*(?:[a-z]\w*\()?[\"'`](?P<secret>[^\s\"'`<>{}$%]{10,200})[\"'`]",
-        _looks_random,
+        _assigned(
+            _NAME_OF_SECRET,
+            r"[=!]==?|:=|=>|\|\|=?|\?\?=?|[:=,(]",
+            r"(?:(?!(?P=quote))\S|(?<=\\)\S){10,200}",
+        ),
+        _is_written_out,
         re.IGNORECASE,
+    ),
+    rule(
+        "ASSIGNED",
+        "pass pwd secret",
+        _assigned(_NAME_OF_PASSWORD, r"[=!]==?|:=|=>|[:=]", r"(?:(?!(?P=quote)).|(?<=\\).){10,80}"),
+        _is_passphrase,
+        re.IGNORECASE,
+    ),
+    rule(
+        "SQL_PASSWORD",
+        "password identified",
+        r"(?i)\b(?:password|identified\s{1,4}(?:with\s{1,4}\S{1,40}\s{1,4})?(?:by|as)(?:\s{1,4}password)?)\s{1,4}"
+        r"(?P<quote>[\"'])(?P<secret>[^\s\"'`]{8,128})(?P=quote)",
+        _is_written_out,
+    ),
+    rule(
+        "ENVIRONMENT",
+        "pass secret token key",
+        r"(?m)^[ \t]*+(?:(?:(?:export|ENV|-|set)[ \t]++)?"
+        rf"{_VARIABLE}\s?[=:]\s?|ENV[ \t]{{1,40}}{_VARIABLE}[ \t]{{1,4}}){_UNQUOTED}[ \t\r]*+$",
+        lambda value: "://" not in value and _is_written_out(value),
+    ),
+    rule(
+        "ENVIRONMENT",
+        "pass secret token key",
+        rf"(?<![\w.$-]){_VARIABLE}={_UNQUOTED}",
+        _is_unquoted,
     ),
     rule(
         "ENVIRONMENT",
         _WORDS_OF_SECRETS,
-        r"(?m)^(?:\s{0,40}(?:export|ENV|-|set)\s)?\s{0,40}(?>[A-Z0-9_]*?(?:PASS(?:WORD|WD)?|SECRET|TOKEN|KEY))"
-        r"[A-Z0-9_]*+\s?[=:]\s?(?P<secret>[A-Za-z0-9_+/.=~-]{12,200})\s*?$",
-        _looks_random,
+        rf"(?im)(?:(?<![\w.$-]){_PARAMETER}=|^[ \t]*+(?:-[ \t]++)?{_PARAMETER}[ \t]?[=:][ \t]{{0,4}}){_UNQUOTED}",
+        _is_unquoted,
+    ),
+    rule("COMMAND_PASSWORD", "--", rf"(?i)(?<!\S)--{_PARAMETER}[ \t]{{1,4}}[\"']?{_UNQUOTED}", _is_unquoted),
+    rule(
+        "COMMAND_PASSWORD",
+        "-u --user",
+        rf"(?<!\S)(?:-u|--user)[ =]?[\"']?[^\s:\"'`]{{1,64}}+:{_UNQUOTED}",
+        _is_written_out,
     ),
 )

@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
+from homespun_core.paths import DataDir
 from homespun_core.types import EvalTask, Progress
-from homespun_indexer import files, filters, tasks
+from homespun_indexer import files, filters, forgotten, people, tasks
+from homespun_indexer.corpus import Request, left_out
 from homespun_indexer.git import GitFailed
 from homespun_indexer.history import Mainline, mainline, steps
 from homespun_indexer.repository import Repository
@@ -33,24 +35,30 @@ class Since:
     """So many lines could have been asked for; of these, `tasks` are a fixed selection."""
 
 
-def tasks_since(repo: Repository, settings: Settings, since: str, count: int, progress: Progress) -> Since:
+def tasks_since(
+    repo: Repository, settings: Settings, data: DataDir, since: str, count: int, progress: Progress
+) -> Since:
     """At most `count` places. The first ones stay the same when more are asked for.
 
     Raises RepositoryError when `since` is no day or commit of the main line, or nothing was written after it.
     """
     line = mainline(repo, _MAX_COMMITS)
     cut = _position(repo, line, since)
-    found = _places(repo, settings, line, cut, progress)
+    found = _places(_request(repo, settings, data), line, cut, progress)
     made = _tasks(repo, settings, found, _lines(repo, settings, line.commits[cut]), count)
     if not made:
         raise RepositoryError(f"{repo.identity}: no line to ask for was written since {since}; choose an earlier one")
     return Since(commit=line.commits[cut], tasks=made, num_possible=len(found))
 
 
-def tasks_in(repo: Repository, settings: Settings, commit: str, paths: frozenset[str], count: int) -> Since:
+def tasks_in(
+    repo: Repository, settings: Settings, data: DataDir, commit: str, paths: frozenset[str], count: int
+) -> Since:
     """At most `count` places in these files as of a commit. Raises RepositoryError when there is none."""
-    texts = [file for file in files.source_files(repo, settings=settings, commit=commit) if file.path in paths]
-    places = (place for file in texts for place in tasks.file_places(file, commit, Counter()))
+    reason = left_out(_request(repo, settings, data))
+    texts = (file for file in files.source_files(repo, settings=settings, commit=commit) if file.path in paths)
+    wanted = (file for file in texts if reason(file.path) is None)
+    places = (place for file in wanted for place in tasks.file_places(file, commit, Counter()))
     found = tasks.spread(places, settings.seed, per_commit=tasks.MAX_PER_FILE)
     made = _tasks(repo, settings, found, _lines(repo, settings, commit, without=paths), count)
     if not made:
@@ -58,6 +66,11 @@ def tasks_in(repo: Repository, settings: Settings, commit: str, paths: frozenset
             f"{repo.identity}: no line to ask for stands in the {len(paths)} files that were held out"
         )
     return Since(commit=commit, tasks=made, num_possible=len(found))
+
+
+def _request(repo: Repository, settings: Settings, data: DataDir) -> Request:
+    requests = forgotten.about(forgotten.load(data), repo.id)
+    return Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data))
 
 
 def position_of(repo: Repository, commit: str) -> int | None:
@@ -100,16 +113,15 @@ def _before(repo: Repository, line: Mainline, day: str) -> int:
     return found
 
 
-def _places(repo: Repository, settings: Settings, line: Mainline, cut: int, progress: Progress) -> list[Place]:
-    selection = files.select(repo, settings=settings, commit=repo.head)
-    selected = frozenset(c.path for c in selection.candidates)
+def _places(request: Request, line: Mainline, cut: int, progress: Progress) -> list[Place]:
+    repo, settings, reason = request.repo, request.settings, left_out(request)
     later = frozenset(line.commits[:cut])
     found: list[Place] = []
     progress.start("Reading the history", total=cut, unit="commits")
     for number, step in enumerate(steps(repo, cut) if cut else ()):
         if step.commit not in later:  # of commits without source `steps` counts none, so it reads on beyond the cut
             break
-        chosen = tasks.places(step, Counter(), lambda path: None if path in selected else "not selected")
+        chosen = tasks.places(step, Counter(), reason)
         found += tasks.spread(chosen, settings.seed)
         progress.advance(number + 1)
     progress.finish()

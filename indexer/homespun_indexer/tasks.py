@@ -17,7 +17,7 @@ from homespun_core.types import EvalTask
 from homespun_indexer import filters
 from homespun_indexer.files import SourceFile
 from homespun_indexer.history import Step
-from homespun_indexer.secrets import redact
+from homespun_indexer.secrets import Redacted, redact, redacted
 
 MAX_PER_COMMIT = 5
 MAX_PER_FILE = 20
@@ -111,22 +111,38 @@ def spread(found: Iterable[Place], seed: int, *, per_commit: int = MAX_PER_COMMI
 
 def task(place: Place, new: str, old: str, seen: Callable[[str], bool], seed: int) -> EvalTask | None:
     """The task at a place; `new` and `old` are the file's texts after and before the step. None when they don't fit
-    it."""
-    lines = new.split("\n")
-    if place.number > len(lines) or lines[place.number - 1] != place.line:
+    it, or a secret reaches into it, which only the whole file shows: a private key has one line that says so."""
+    if new.split("\n")[place.number - 1 : place.number] != [place.line]:
+        return None
+    clean = redacted(new)
+    above = _above(clean, new, place.number)
+    below = _below(clean if old == new else redacted(old), old, place.old_below)
+    if above is None or below is None or clean.text[len(above) :].partition("\n")[0] != place.line:
         return None
     column = cursor_column(place.line, _chance(seed, "cursor", place.commit, place.path, place.number))
-    prefix = "\n".join([*lines[: place.number - 1], place.line[:column]])
-    suffix = "\n".join(["", *old.split("\n")[place.old_below - 1 :]]) if old else ""
     return EvalTask(
         path=place.path,
         language=place.language,
         commit=place.commit,
-        prefix=redact(prefix)[0][-MAX_PREFIX:],
+        prefix=(above + place.line[:column])[-MAX_PREFIX:],
         middle=place.line[column:].rstrip(),
-        suffix=redact(suffix)[0][:MAX_SUFFIX],
+        suffix=below[:MAX_SUFFIX],
         seen=seen(place.line.strip()),
     )
+
+
+def _above(clean: Redacted, text: str, number: int) -> str | None:
+    """Redacted, what stands before line `number` of `text`; None when a secret reaches over that."""
+    place = clean.place_of(sum(len(line) + 1 for line in text.split("\n")[: number - 1]))
+    return None if place is None else clean.text[:place]
+
+
+def _below(clean: Redacted, text: str, number: int) -> str | None:
+    """The same of what stands from line `number` on, with the end of the line before it."""
+    if number > text.count("\n") + 1 or not text:
+        return ""
+    above = _above(clean, text, number)
+    return None if above is None else "\n" + clean.text[len(above) :]
 
 
 def cursor_column(line: str, chance: float) -> int:

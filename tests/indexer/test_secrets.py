@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_indexer.credentials import entropy
-from homespun_indexer.secrets import RULES, redact
+from homespun_indexer.secrets import RULES, redact, redacted
 
 # Put together here, so that no scanner takes this file for a leak.
 TOKEN = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
@@ -47,6 +47,55 @@ def test_assignments_in_several_spellings_are_found(assigned: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        'PASSWORD: str = "{}"',
+        'password: str | None = "{}"',
+        'let password: string = "{}";',
+        "private password?: string = '{}'",
+        'var password string = "{}"',
+        'char password[32] = "{}";',
+        'pwd = "{}"',
+        'password = b"{}"',
+        "password = r'{}'",
+        'password = f"{}"',
+        'PASSWORD = """{}"""',
+        'let password = String::from("{}");',
+        'String password = new String("{}");',
+        'password := []byte("{}")',
+        'if password == "{}":',
+        'if (password !== "{}") {{',
+        "const password = process.env.PASSWORD || '{}'",
+        "ALTER ROLE ada WITH PASSWORD '{}';",
+        "CREATE USER ada IDENTIFIED BY '{}';",
+        "CREATE USER ada IDENTIFIED WITH caching_sha2_password BY '{}';",
+        "db_password={}",
+        "password: {}",
+        "spring.datasource.password={}",
+        "mysqldump --password={} shop",
+        "mysqldump --password {} shop",
+        "PGPASSWORD={} psql -h db",
+        "docker run -e DB_PASSWORD={} shop",
+        'docker run -e "DB_PASSWORD={}" shop',
+        "ENV DB_PASSWORD {}",
+        "curl -u admin:{} https://shop/",
+        "curl --user 'admin:{}' https://shop/",
+    ],
+)
+@pytest.mark.parametrize("password", ["Summer2023" + "Prod", "Summer2023" + "!Prod%"])
+def test_passwords_are_found_however_they_are_given(line: str, password: str) -> None:
+    clean, found = redact(f"a = 1\n{line.format(password)}\nb = 2\n")
+    assert clean == f"a = 1\n{line.format('REDACTED_' + next(iter(found), ''))}\nb = 2\n" and len(found) == 1
+
+
+@pytest.mark.parametrize(
+    "password", ["Sum$mer2023Prod", "Sum{{mer}}2023Prod", "Summer 2023 Prod", "<S>ummer%2023Prod", r"S\"ummer2023Pr"]
+)
+def test_quoted_passwords_may_hold_any_character(password: str) -> None:
+    assert redact(f'PASSWORD = "{password}"') == ('PASSWORD = "REDACTED_ASSIGNED"', {"ASSIGNED": 1})
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "password = get_password(user)",
@@ -58,6 +107,31 @@ def test_assignments_in_several_spellings_are_found(assigned: str) -> None:
         "PASSWORD_HASHERS = ['django.contrib.auth.hashers.MD5PasswordHasher']",
         "self.tokens = tokenizer.encode(text)",
         "key = 'REDACTED_AWS_KEY'",
+        'password = "${DB_PASSWORD_V2}"',
+        'password = "{{ vault_password_2 }}"',
+        'password = "%(db_password_2)s"',
+        'password = f"{oauth2_password}"',
+        'password = "<your password 1>"',
+        'password: str = "changeme"',
+        'password = "Must be at least 8 characters"',
+        'password = os.getenv("DB_PASSWORD_V2")',
+        'password = getenv("DB_PASSWORD_V2")',
+        'token: Token2023 = parse("x")',
+        'token_url = f"/api/v2/users/{user}/tokens"',
+        "db_password=$DB_PASSWORD_2023",
+        "db_password=${DB_PASSWORD_2023}",
+        "db_password=password",
+        "  password=settings.password2",
+        "password=sha256Password,",
+        "secretName: shop-tls-2023",
+        "token_file=/run/secrets/token2023",
+        "mysqldump --password=$PASSWORD2023 shop",
+        "mysqldump --password $PASSWORD2023 shop",
+        "docker run -e DB_PASSWORD shop-2023-image",
+        "docker run -u 1000:1000 shop",
+        "ENV TOKEN_PATH /run/secrets/",
+        "ALTER ROLE ada WITH PASSWORD %s",
+        "IDENTIFIED BY 'password'",
         "risk-based-scoring-of-all-the-many-things-we-have-here",
     ],
 )
@@ -83,6 +157,16 @@ def test_hostile_text_takes_no_time(line: str) -> None:
     start = time.process_time()
     assert redact(text) == (text, {})
     assert time.process_time() - start < 1.0
+
+
+def test_no_place_inside_a_secret_is_left() -> None:
+    key, _ = SECRETS["PRIVATE_KEY"]
+    above = f"a = 1\n{key}\nb = '{PLANTED['GITHUB_TOKEN'][0]}'\n"
+    clean = redacted(f"{above}c = 2\n")
+    first, last = above.index(f"\n{TOKEN}"), above.index("\n-----END")
+    assert {clean.place_of(i) for i in range(first + 1, last + 1)} == {None}
+    after = clean.place_of(len(above))
+    assert after is not None and clean.text[after:] == "c = 2\n"
 
 
 def test_a_key_begins_at_the_last_line_that_says_so() -> None:
@@ -168,6 +252,8 @@ IN_PLACE = {
     "BASIC_AUTH": (("Authorization: Basic {}", "headers['Authorization'] = 'Basic {}'"), "YWRhOmh1bnRlcjJ4"),
     "BEARER_TOKEN": (("Authorization: Bearer {}", "-H 'authorization: bearer {}'"), TOKEN),
     "ASSIGNED": (("db_password = '{}'", 'apiKey: "{}"', "os.environ['AUTH_TOKEN'] = '{}'"), TOKEN[:16]),
+    "SQL_PASSWORD": (("ALTER ROLE ada WITH PASSWORD '{}'", "create user ada identified by '{}';"), TOKEN[:16]),
+    "COMMAND_PASSWORD": (("login --password {} shop", "curl -u ada:{} https://shop/"), TOKEN[:16]),
     "ENVIRONMENT": (("DB_PASSWORD={}", "export DEPLOY_TOKEN={}", "  API_KEY: {}"), TOKEN[:16]),
     "PERSON": (
         ("# TODO({}): later", "// FIXME({}) broken"),
@@ -280,6 +366,34 @@ HOSTILE = (
     "hvs.",
     "author: A",
     ";pwd=",
+    "password:a ",
+    "password: a|",
+    "password[",
+    "password string ",
+    "password='",
+    'password="""a',
+    "password=a::",
+    "password=new ",
+    "password='\\\\",
+    "pwd='a ",
+    "TOKEN::",
+    "token=a",
+    "a.token-",
+    "token-",
+    "PASSWORD=a=",
+    "password 'a",
+    "identified with a ",
+    "identified by  ",
+    " --password a",
+    " --password",
+    " -u a:",
+    " -ua",
+    "ENV KEY ",
+    "- token: ",
+    "token={a",
+    "token='%(a",
+    "token='$(a",
+    "token='<",
 )
 
 

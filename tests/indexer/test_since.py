@@ -7,6 +7,8 @@ import pytest
 from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.types import SilentProgress
+from homespun_indexer import forgotten, people
+from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.since import Since, commits_after, position_of, tasks_since
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, commit_dated, git, make_repo
@@ -24,7 +26,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 
 def since(indexer: Indexer, path: Path, when: str, count: int = 100) -> Since:
-    return tasks_since(indexer.open(path), Settings(), when, count, SilentProgress())
+    return tasks_since(indexer.open(path), Settings(), indexer.data, when, count, SilentProgress())
 
 
 def lines_of(found: Since) -> set[str]:
@@ -75,7 +77,7 @@ def test_nothing_is_read_beyond_the_commit(tmp_path: Path, indexer: Indexer) -> 
         commit(path, {"README.md": f"{i}\n"}, "Describe", day=i + 1)
     commit(path, {"shop.py": "START = 1\n\n\ndef price(item):\n    return item.price * item.count\n"}, "Add", day=9)
     progress = Counting()
-    assert len(tasks_since(indexer.open(path), Settings(), cut, 100, progress).tasks) == 2
+    assert len(tasks_since(indexer.open(path), Settings(), indexer.data, cut, 100, progress).tasks) == 2
     assert progress.done == 1
 
 
@@ -83,6 +85,21 @@ def test_more_places_begin_with_the_same_ones(history: tuple[Path, list[str]], i
     path, commits = history
     few, many = (since(indexer, path, commits[1], count).tasks for count in (3, 7))
     assert len(few) == 3 and len(many) == 7 and many[:3] == few
+
+
+def test_nothing_is_asked_for_of_what_is_forgotten(tmp_path: Path, indexer: Indexer) -> None:
+    """By path, and by an author who changed the file at any time: as a corpus leaves them out."""
+    path = make_repo(tmp_path / "r", {"shop.py": "START = 1\n"})
+    text = "def price_of(basket):\n    return basket.{}(currency, option=1)\n"
+    for day, name in enumerate(("payments/card", "stock", "shop"), 1):
+        commit(path, {f"{name}.py": text.format(name.replace("/", "_"))}, f"Add {name}", day=day)
+    start = git(path, "rev-list", "--max-parents=0", "HEAD")
+    forgotten.add(indexer.data, Forgotten(path="payments/**"))
+    assert {t.path for t in since(indexer, path, start).tasks} == {"shop.py", "stock.py"}
+    address = git(path, "log", "-1", "--format=%ae")
+    forgotten.add(indexer.data, Forgotten(author=people.author_hash(indexer.data)(address)))
+    with pytest.raises(RepositoryError, match="no line to ask for"):
+        since(indexer, path, start)
 
 
 @pytest.mark.parametrize(

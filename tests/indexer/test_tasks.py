@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
@@ -12,7 +13,18 @@ from hypothesis import strategies as st
 from homespun_indexer import filters
 from homespun_indexer.files import SourceFile
 from homespun_indexer.history import ChangedFile, Step
-from homespun_indexer.tasks import MAX_TOKENS, MIN_TOKENS, cursor_column, file_places, line_reason, places, spread
+from homespun_indexer.secrets import redact
+from homespun_indexer.tasks import (
+    MAX_TOKENS,
+    MIN_TOKENS,
+    Place,
+    cursor_column,
+    file_places,
+    line_reason,
+    places,
+    spread,
+    task,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +76,57 @@ def test_places_are_spread_and_never_the_same_line_twice() -> None:
     kept = spread(found, seed=0)
     assert len(kept) == 5
     assert len({p.line for p in kept}) == 5
+
+
+KEY = [f"{part}+Qz{part}/{part}x9" for part in ("MIIEow", "kR3vBq", "Jt7WnL", "Yh2PdS")]
+WITH_KEY = "\n".join(
+    ['KEY = """', "-----BEGIN PRIVATE" + " KEY-----", *KEY, "-----END PRIVATE KEY-----", '"""', "total = price(item)"]
+)
+
+
+def place_at(number: int, text: str) -> Place:
+    line = text.split("\n")[number - 1]
+    return Place(
+        path="a.py",
+        language="python",
+        commit="c",
+        line=line,
+        number=number,
+        old_below=number + 1,
+        old_blob="x",
+        new_blob="x",
+    )
+
+
+def test_no_line_of_a_private_key_is_a_task_or_stands_around_one() -> None:
+    """A line of it says nothing by itself: BEGIN and END are on others, and the cursor cut the text between them."""
+    assert [line_reason(line) for line in KEY] == [None] * len(KEY)
+    inside = [task(place_at(3 + i, WITH_KEY), WITH_KEY, WITH_KEY, set().__contains__, 0) for i in range(len(KEY))]
+    assert inside == [None] * len(KEY)
+    whole = f"before = 1 + 2\n{WITH_KEY}\n"
+    for number in (1, 10):
+        made = task(place_at(number, whole), whole, whole, set().__contains__, 0)
+        assert made is not None and not any(part in made.prefix + made.middle + made.suffix for part in KEY)
+
+
+def test_what_stood_below_a_place_inside_a_private_key_makes_no_task() -> None:
+    new, old = "total = price(item)\n", WITH_KEY
+    above_the_key, inside = (replace(place_at(1, new), old_below=below) for below in (1, 4))
+    made = task(above_the_key, new, old, set().__contains__, 0)
+    assert made is not None and made.suffix == "\n" + redact(old)[0]
+    assert task(inside, new, old, set().__contains__, 0) is None
+
+
+@given(st.lists(st.sampled_from(["x = price(item)", "", "key = 'AKIA" + "IOSFODNN7EXAMPLE'"])), st.integers(0, 100))
+def test_around_a_task_stands_the_redacted_file(above: list[str], chosen: int) -> None:
+    lines = [*above, "y = 1 + 2"]
+    text, numbers = "\n".join(lines), [n for n, line in enumerate(lines, 1) if line]
+    place = place_at(numbers[chosen % len(numbers)], text)
+    made = task(place, text, text, set().__contains__, 0)
+    if place.line.startswith("key"):
+        assert made is None
+    else:
+        assert made is not None and made.prefix + made.middle + made.suffix == redact(text)[0]
 
 
 def test_the_lines_of_a_large_step_are_counted_by_reason_though_none_is_kept() -> None:

@@ -199,10 +199,10 @@ def _held_out(
     if since is None:
         found = _in_corpus(repo, settings, data, places, progress)
     elif wanted.since or not held_out or position_of(repo, since) is None:
-        found = _by_time(tasks_since(repo, settings, since, places, progress))
+        found = _by_time(tasks_since(repo, settings, data, since, places, progress))
     else:
-        enough = _enough_since(repo, settings, since, places, progress)
-        found = enough or _by_files(tasks_in(repo, settings, since, held_out, places), held_out)
+        enough = _enough_since(repo, settings, data, since, places, progress)
+        found = enough or _by_files(tasks_in(repo, settings, data, since, held_out, places), held_out)
     return _new_to(members, found, repo)
 
 
@@ -222,9 +222,11 @@ def _by_files(found: Since, held_out: frozenset[str]) -> _HeldOut:
     return replace(_by_time(found), exclude=held_out, split=FILES)
 
 
-def _enough_since(repo: Repository, settings: Settings, since: str, places: int, progress: Progress) -> _HeldOut | None:
+def _enough_since(
+    repo: Repository, settings: Settings, data: DataDir, since: str, places: int, progress: Progress
+) -> _HeldOut | None:
     with suppress(RepositoryError):  # nothing was written since
-        found = tasks_since(repo, settings, since, places, progress)
+        found = tasks_since(repo, settings, data, since, places, progress)
         return _by_time(found) if len(found.tasks) >= min(places, MIN_TASKS) else None
     return None
 
