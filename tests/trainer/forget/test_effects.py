@@ -34,12 +34,13 @@ def publish(data: DataDir, version: str, *documents: Document, live: bool = Fals
     return path
 
 
-def corpus(data: DataDir, name: str, path_in_it: str, *, is_shown: bool = True) -> Path:
+def corpus(data: DataDir, name: str, path_in_it: str, *, is_shown: bool = True, asked: str = "a.py") -> Path:
     path = data.corpus(REPO) / name
     manifest = Manifest(kind="corpus", format_version=4, fingerprint=name, sources={"repository": "/code/shop"})
     with storage.publish_dir(path, manifest) as folder:
         row = {"path": path_in_it, "is_shown": is_shown, "authors": []}
         (folder / "files.jsonl").write_text(json.dumps(row) + "\n")
+        (folder / "tasks.jsonl").write_text(json.dumps({"path": asked, "prefix": "x = ", "middle": "1"}) + "\n")
     storage.set_current(path.parent, name)
     return path
 
@@ -132,6 +133,14 @@ def test_a_run_that_holds_an_adapter_of_elsewhere_goes_whatever_is_forgotten(dat
 def test_what_no_prompt_could_show_is_not_in_a_corpus(data: DataDir) -> None:
     corpus(data, "a", "pay.py", is_shown=False)
     assert found(data) == []
+
+
+def test_a_corpus_that_asks_for_lines_of_the_file_goes(data: DataDir) -> None:
+    """One that came, or got its name, after the cut is in its tasks alone."""
+    gone = corpus(data, "a", "a.py", asked="pay.py")
+    assert [e.corpora for e in found(data)] == [(gone,)]
+    take_away(data, found(data)[0])
+    assert not gone.exists()
 
 
 def test_a_corpus_of_before_they_said_so_may_show_anything(data: DataDir) -> None:
