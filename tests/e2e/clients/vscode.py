@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -166,7 +167,9 @@ class VSCode:
 
     @property
     def settings(self) -> dict[str, object]:
-        found: dict[str, object] = json.loads(self._settings.read_text())
+        while not (text := self._settings.read_text()):  # VS Code empties the file before it writes it anew
+            time.sleep(0.01)
+        found: dict[str, object] = json.loads(text)
         return found
 
     def configure(self, **settings: object) -> None:
