@@ -143,11 +143,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if wanted is None:
             raise
         return _say(str(wanted), 1)
-    except Exception as error:  # a full disk, as safetensors tells it
+    except _library_errors() as error:
         said = os_error_in(error)
         if said is None or (known := explain_os_error(said)) is None:
             raise
         return _say(str(known), 1)
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    """Of safetensors, where it was loaded: what the operating system told it, such as of a full disk, it puts into an
+    exception of its own."""
+    loaded = sys.modules.get("safetensors")
+    return (loaded.SafetensorError,) if loaded is not None else ()
 
 
 def is_confirmed(question: str) -> bool:

@@ -35,8 +35,13 @@ class DataDir:
     def corpus(self, repo: str) -> Path:
         return self.root / "corpus" / repo
 
+    @property
+    def all_adapters(self) -> Path:
+        """Of repositories, scopes and people, a folder each."""
+        return self.root / "adapters"
+
     def adapters(self, repo: str) -> Path:
-        return self.root / "adapters" / repo
+        return self.all_adapters / repo
 
     def evaluations(self, repo: str) -> Path:
         """Scores of `homespun eval`, and the page of the last one."""

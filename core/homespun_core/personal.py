@@ -209,7 +209,7 @@ def _undeleted(path: Path, error: OSError) -> StorageError:
 
 def adapters_of(data: DataDir, user: str) -> Sequence[Path]:
     """Where there is an adapter of theirs, by repository."""
-    root = data.adapters("any").parent
+    root = data.all_adapters
     return sorted(p for p in root.iterdir() if owner_of(p.name) == user) if root.is_dir() else []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from homespun_core.types import Document, EvalTask
 from homespun_indexer import filters
-from homespun_indexer.corpus import counts
+from homespun_indexer.corpus_report import counts
 from homespun_indexer.near_duplicates import near_duplicates
 from homespun_indexer.tasks import stripped_lines
 

@@ -137,7 +137,7 @@ def _changed(place: Path, args: argparse.Namespace) -> Aliases:
 
 def repositories(data: DataDir) -> list[str]:
     """Those with at least one version."""
-    root = data.adapters("any").parent
+    root = data.all_adapters
     return sorted(p.name for p in root.iterdir() if registry.versions(p)) if root.is_dir() else []
 
 

@@ -118,7 +118,7 @@ class SnapshotWatcher:
     def scan(self) -> None:
         """Bring `repositories` in line with the pointers. What can't be opened is logged once; the old one stays."""
         known = {r.id: r for r in self._found}
-        roots = (self._data.index_root, self._data.adapters("any").parent)
+        roots = (self._data.index_root, self._data.all_adapters)
         names = sorted({folder for root in roots for folder in _folders(root) if self._is_wanted(folder)})
         self._failed = {parent: failure for parent, failure in self._failed.items() if parent.exists()}
         updated = [self._updated(known.pop(name, LiveRepository(id=name))) for name in names]

@@ -17,7 +17,8 @@ from homespun_core.errors import NoSourceFiles, RepositoryError, StorageError
 from homespun_core.repositories import SourceRules
 from homespun_core.types import SilentProgress
 from homespun_indexer import forgotten
-from homespun_indexer.corpus import CorpusReader, build_corpus, summary
+from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.corpus_report import summary
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.near_duplicates import THRESHOLD, similarity
 from homespun_indexer.people import author_hash

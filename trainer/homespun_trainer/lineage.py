@@ -73,7 +73,7 @@ def _beneath(sources: Mapping[str, str], report: Mapping[str, Any]) -> dict[str,
 
 def _version(name: str, home: Path, data: DataDir) -> Path | None:
     """Versions are named by time and content: no two places have the same."""
-    homes = [home, *sorted(data.adapters("any").parent.glob("*"))]
+    homes = [home, *sorted(data.all_adapters.glob("*"))]
     found = (place / name for place in homes if Path(name).name == name)
     return next((path for path in found if (path / storage.MANIFEST).is_file()), None)
 
@@ -81,7 +81,7 @@ def _version(name: str, home: Path, data: DataDir) -> Path | None:
 def _key(adapter: Path, data: DataDir) -> str:
     """Of one from elsewhere, what reports of those on top of it say: where it was they don't."""
     place = adapter.resolve()
-    is_elsewhere = place.parent.parent != data.adapters("any").parent.resolve()
+    is_elsewhere = place.parent.parent != data.all_adapters.resolve()
     return (digest_of(adapter) if is_elsewhere else None) or str(place)
 
 

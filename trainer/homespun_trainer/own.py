@@ -34,7 +34,7 @@ def served(data: DataDir, repository: str, base_digest: str, wish: Wish | None =
 
 def live_for(data: DataDir, repository: str, base_digest: str) -> Mapping[str, Adapter]:
     """What may be served in the repository, by id: its own and all shared ones. Reads every byte of them."""
-    root = data.adapters("any").parent
+    root = data.all_adapters
     places = [data.adapters(repository), *sorted(place for place in root.glob("*") if is_scope(place.name))]
     return {place.name: adapter for place in places if (adapter := live(place, base_digest)) is not None}
 

@@ -37,7 +37,7 @@ def guarded(id: str, sources: Mapping[str, str] | None, of_adapters: AdapterGrou
 
 def on_disk(data: DataDir, of_adapters: AdapterGroups) -> tuple[Guarded, ...]:
     """Without a server: as its settings and indexes stand now."""
-    roots = (data.index_root, data.adapters("any").parent)
+    roots = (data.index_root, data.all_adapters)
     names = sorted({path.name for root in roots if root.is_dir() for path in root.iterdir() if path.is_dir()})
     return tuple(guarded(name, _sources(data, name), of_adapters) for name in names if owner_of(name) is None)
 

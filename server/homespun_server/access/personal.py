@@ -61,7 +61,7 @@ def erased(change: Change, user: User, data: DataDir) -> int:
     """How many completions went with them. Raises StorageError: then it is to be done again."""
     connection = change.connection
     unhurried(connection)
-    for folder in _folders(data.adapters("any").parent):
+    for folder in _folders(data.all_adapters):
         registry.rename(folder, user.name, user.id)
     change.set_active(user, False)
     sums.forget_user(connection, user.id)

@@ -65,7 +65,7 @@ class RolloutFollower:
 
     def look(self, now: float | None = None) -> None:
         """One round over all repositories; what is wrong with one of them must not hold up the others."""
-        root = self._data.adapters("any").parent
+        root = self._data.all_adapters
         for place in sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []:
             try:
                 self._look_at(place, time.time() if now is None else now)

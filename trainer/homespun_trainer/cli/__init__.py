@@ -23,7 +23,7 @@ from homespun_core.scopes import ScopeConfig
 from homespun_core.storage import locked
 from homespun_core.types import Progress
 from homespun_indexer import forgotten
-from homespun_indexer.corpus import summary as corpus_summary
+from homespun_indexer.corpus_report import summary as corpus_summary
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.progress import progress_for_terminal
 from homespun_server.database.opening import failures_in_one_line, open_database

@@ -61,6 +61,12 @@ def save(run: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
     storage.prune(run, keep=1)
 
 
+def facts(run: Path) -> Mapping[str, Any]:
+    """What the run was last started with; nothing of a new one."""
+    path = storage.current(run)
+    return storage.read_manifest(path, KIND, FORMAT).info if path is not None else {}
+
+
 def load(run: Path, fingerprint: str | None = None) -> Checkpoint | None:
     """The run's checkpoint, if there is one. Raises StorageError when it is damaged or of another run: days of work
     aren't thrown away unasked."""

@@ -189,7 +189,8 @@ class _Pretraining:
         if self._num_skipped >= _MOST_SKIPPED:
             raise ModelError(
                 f"pretraining: {_MOST_SKIPPED} steps in a row can't be learned from (loss {total}); the last checkpoint"
-                " is kept; train from there with a lower --muon-rate and --adam-rate under another --run"
+                " is kept: export it, and go on --from that under another --run, with a lower --muon-rate and"
+                " --adam-rate"
             )
 
     def _accumulated(

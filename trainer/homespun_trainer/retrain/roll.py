@@ -121,7 +121,7 @@ class Roll:
 
     def _live_for(self, repository: str) -> Mapping[str, Adapter]:
         """Looked for again only when some pointer has changed: every byte of an adapter is checked."""
-        places = [self._data.adapters(repository), *sorted(self._data.adapters("any").parent.glob("@*"))]
+        places = [self._data.adapters(repository), *sorted(self._data.all_adapters.glob("@*"))]
         live = tuple(storage.current(place) for place in places)
         known = self._live.get(repository)
         if known is None or known[0] != live:

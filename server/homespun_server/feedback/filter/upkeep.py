@@ -7,10 +7,10 @@ import subprocess
 import time
 from collections.abc import Callable
 
+from homespun_core import storage
 from homespun_core.children import Children
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
-from homespun_core.storage import TMP_PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -44,5 +44,5 @@ class Upkeep:
         """When a filter was last trained, approved or not."""
         if not self._filters.is_dir():
             return 0.0
-        made = [p for p in self._filters.iterdir() if p.is_dir() and not p.name.startswith(TMP_PREFIX)]
-        return max((path.stat().st_mtime for path in made), default=0.0)
+        made = [*storage.others(self._filters), storage.current(self._filters)]
+        return max((path.stat().st_mtime for path in made if path), default=0.0)

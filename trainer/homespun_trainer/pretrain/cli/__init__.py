@@ -170,7 +170,7 @@ def _in_processes(tasks: Sequence[_Task], workers: int, progress: Progress) -> l
 def _train(args: argparse.Namespace, settings: Settings, place: Place, progress: Progress) -> None:
     rows = Shards.open(place.rows)
     begin = resolve_base_model(args.begin, "auto") if args.begin else None
-    before = _facts_of(place.run(args.run))
+    before = state.facts(place.run(args.run))
     dtype = settings.dtype if settings.dtype != "auto" else before.get("dtype", "auto")  # measured at the first start
     placement = choose_placement(begin or _tokenizer_files(rows), settings.device, dtype)
     recipe = _recipe(args, settings, rows, placement, before)
@@ -229,12 +229,6 @@ def _model(begin: ModelFiles | None, size: str, rows: Shards, seed: int) -> Any:
         return load_model(begin, vocabulary=rows.info["vocabulary"])
     info = rows.info
     return new_model(SIZES[size], vocabulary=info["vocabulary"], end=info["end"], pad=info["pad"], seed=seed)
-
-
-def _facts_of(run: Path) -> Mapping[str, Any]:
-    """What the run was last started with; nothing of a new one."""
-    saved = state.load(run)
-    return saved.facts if saved is not None else {}
 
 
 def _run_facts(
