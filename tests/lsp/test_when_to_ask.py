@@ -1,11 +1,21 @@
 """What is asked and what isn't, with a real process: options, files, prefetch, several lines."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.lsp.editor import Buffer, Invoked, editor
 from tests.lsp.fake_server import HOLD, FakeServer
+
+
+async def _told(capfd: pytest.CaptureFixture[str], words: str) -> None:
+    """Waits until the process has logged that."""
+    told = ""
+    async with asyncio.timeout(20):
+        while words not in told:
+            told += capfd.readouterr().err
+            await asyncio.sleep(0.01)
 
 
 async def asked(buffer: Buffer, fake: FakeServer) -> bool:
@@ -58,14 +68,17 @@ async def test_the_rest_of_the_line_is_asked_for_unless_a_block_begins(
     assert fake.requests[0].body["max_tokens"] == (64 if stop is None else 32)
 
 
-async def test_after_an_accept_the_next_suggestion_is_there_already(fake: FakeServer) -> None:
+async def test_after_an_accept_the_next_suggestion_is_there_already(
+    fake: FakeServer, capfd: pytest.CaptureFixture[str]
+) -> None:
     fake.replies.extend(["foo(", "1)"])
-    async with editor(serverUrl=fake.url, prefetch=True) as session:
+    async with editor(environ={"HOMESPUN_LOG_LEVEL": "debug"}, serverUrl=fake.url, prefetch=True) as session:
         buffer = session.open("x = |\n")
         item = await buffer.ghost()
         assert item
         ahead = await fake.arrived(2)
         assert (ahead.body["prompt"], ahead.body["homespun"]["trigger"]) == ("x = foo(", "ahead")
+        await _told(capfd, "2 suggested")  # an answer on its way for longer than usual is not waited for
         buffer.insert(item)
         then = await buffer.ghost()
         assert then and then.insert_text == "1)"
