@@ -35,13 +35,13 @@ from homespun_indexer.tasks import Place
 from homespun_indexer.tree import BlobReader
 
 KIND = "corpus"
-FORMAT = 4
+FORMAT = 5
 """3: documents.jsonl with weights, recent lines and authors; files.jsonl, tasks.jsonl, report.json. 4: files.jsonl says
-what prompts may show."""
-CHOICE = 5
+what prompts may show. 5: names that files had, and asked.jsonl."""
+CHOICE = 6
 """Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
 held-out files. 4: licences in `LICENSES/`. 5: Commons Clause and its like are known, and the authors of files whose
-name was used before."""
+name was used before. 6: what is forgotten by any name that it had."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -77,8 +77,21 @@ class Request:
     own_steps: frozenset[str] | None = None
     """Commits of the main line whose lines count; None is all of them."""
 
-    def past(self, commit: str) -> Mapping[str, people.Past]:
-        return people.pasts(self.repo, commit, self.author_hash)
+    def past(self, commit: str, since: str | None = None) -> Mapping[str, people.Past]:
+        return people.pasts(self.repo, commit, self.author_hash, since)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedFile:
+    """A file that held-out places are of, as the head has it: its lines stand in the corpus, and in reports of adapters
+    that were judged there."""
+
+    path: str
+    authors: tuple[str, ...]
+    names: tuple[str, ...]
+    """Other paths that it had."""
+    blob: str = ""
+    """Its places are of several versions of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +173,10 @@ class CorpusReader:
         """Paths whose text the index has, and nothing may be learned of."""
         return frozenset(f.path for f in self.files() if f.reason in (filters.FORGOTTEN, filters.LICENCE))
 
-    def shown(self) -> list[FileRecord]:
-        """Files that snippets in training may be of, learned from or not."""
-        return [f for f in self.files() if f.is_shown]
+    def touched(self, *, with_snippets: bool) -> list[FileRecord | AskedFile]:
+        """Files that training on it has to do with: learned from, asked about, or shown in prompts as snippets."""
+        known = [f for f in self.files() if f.reason is None or (with_snippets and f.is_shown)]
+        return [*known, *(AskedFile(**_as_tuples(row)) for row in self._rows("asked.jsonl"))]
 
     def tasks(self) -> list[EvalTask]:
         return [EvalTask(**row) for row in self._rows("tasks.jsonl")]
@@ -197,6 +211,7 @@ def _publish(request: Request, final: Path, fingerprint: str, progress: Progress
     repo = request.repo
     split = choose_split(request, progress)
     progress.start("Reading the files of the cut")
+    past, later = request.past(split.commit), request.past(repo.head, since=split.commit)
     gathered = documents.gather(
         repo,
         request.settings,
@@ -204,7 +219,7 @@ def _publish(request: Request, final: Path, fingerprint: str, progress: Progress
         now=split.time,
         held_out=split.held_out,
         requests=request.forgotten,
-        past=request.past(split.commit),
+        past=people.with_later_names(past, later),
         own_steps=request.own_steps,
     )
     if not gathered.documents:
@@ -225,13 +240,21 @@ def _publish(request: Request, final: Path, fingerprint: str, progress: Progress
         _write_rows(tmp / "documents.jsonl", gathered.documents)
         _write_rows(tmp / "files.jsonl", gathered.records)
         _write_rows(tmp / "tasks.jsonl", held_out_tasks)
+        _write_rows(tmp / "asked.jsonl", _asked(held_out_tasks, past, later))
         (tmp / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     progress.finish(f"{len(gathered.documents):,} files, {len(held_out_tasks)} held-out places")
 
 
-def _write_rows(path: Path, rows: Sequence[Document | EvalTask | FileRecord]) -> None:
+def _write_rows(path: Path, rows: Sequence[Document | EvalTask | FileRecord | AskedFile]) -> None:
     with path.open("w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def _asked(
+    tasks: Sequence[EvalTask], past: Mapping[str, people.Past], later: Mapping[str, people.Past]
+) -> list[AskedFile]:
+    known = {path: people.with_earlier(later, past, path) for path in sorted({task.path for task in tasks})}
+    return [AskedFile(path=path, authors=whole.authors, names=whole.names) for path, whole in known.items()]
 
 
 def choose_split(request: Request, progress: Progress) -> Split:
@@ -295,10 +318,13 @@ def left_out(request: Request) -> Callable[[str], str | None]:
 
 
 def _forgotten_at_head(request: Request) -> Callable[[str], bool]:
-    needs_authors = any(r.author is not None for r in request.forgotten)
-    past = request.past(request.repo.head) if needs_authors else {}
-    nobody = people.Past(changed=0, authors=())
-    return lambda path: forgotten.is_forgotten(path, past.get(path, nobody).authors, request.forgotten)
+    past = request.past(request.repo.head) if request.forgotten else {}
+
+    def is_forgotten(path: str) -> bool:
+        known = past.get(path, people.NOTHING)
+        return forgotten.is_forgotten((path, *known.names), known.authors, request.forgotten)
+
+    return is_forgotten
 
 
 def _oldest_cut(line: Mainline) -> int:

@@ -16,7 +16,7 @@ from homespun_indexer.forgotten import Forgotten, is_forgotten
 from homespun_indexer.history import LOOKED_AT, steps
 from homespun_indexer.mixture import Weighed
 from homespun_indexer.near_duplicates import near_duplicates
-from homespun_indexer.people import Past
+from homespun_indexer.people import NOTHING, Past
 from homespun_indexer.recent import STEPS, recent_lines
 from homespun_indexer.repository import Repository
 from homespun_indexer.secrets import redact
@@ -39,6 +39,8 @@ class FileRecord:
     is_shown: bool
     """Whether prompts of a training may hold snippets of it."""
     authors: tuple[str, ...]
+    names: tuple[str, ...]
+    """Other paths that it had, before the cut or after it."""
     changed: int | None
     """Seconds since 1970; None where the history doesn't say."""
 
@@ -112,10 +114,10 @@ def _chosen(
     used: set[str] = set()
     left = []
     for file in sorted(texts, key=lambda f: (-_changed(f.path, past), f.path)):
-        authors = past[file.path].authors if file.path in past else ()
+        known = past.get(file.path, NOTHING)
         if file.path in held_out:
             reasons[file.path] = filters.HELD_OUT
-        elif is_forgotten(file.path, authors, requests):
+        elif is_forgotten((file.path, *known.names), known.authors, requests):
             reasons[file.path] = filters.FORGOTTEN
         elif licence.is_left_out(file.path, file.text, licences):
             reasons[file.path] = filters.LICENCE
@@ -137,7 +139,7 @@ def _redacted(chosen: Sequence[SourceFile], past: Mapping[str, Past]) -> tuple[l
     for file in sorted(chosen, key=lambda f: f.path):
         clean, found = redact(file.text)
         redactions.update(found)
-        authors = past[file.path].authors if file.path in past else ()
+        authors = past.get(file.path, NOTHING).authors
         documents.append(Document(path=file.path, language=file.language, blob=file.blob, text=clean, authors=authors))
     return documents, dict(redactions)
 
@@ -176,7 +178,7 @@ def _records(
 ) -> Iterator[FileRecord]:
     for entry in entries:
         language = language_of_path(entry.path)
-        known, reason = past.get(entry.path), reasons.get(entry.path)
+        known, reason = past.get(entry.path, NOTHING), reasons.get(entry.path)
         yield FileRecord(
             path=entry.path,
             blob=entry.blob,
@@ -185,6 +187,7 @@ def _records(
             characters=characters.get(entry.path),
             reason=reason,
             is_shown=reason is None or reason in filters.SHOWN,
-            authors=known.authors if known else (),
-            changed=known.changed if known else None,
+            authors=known.authors,
+            names=known.names,
+            changed=known.changed if entry.path in past else None,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
@@ -42,11 +42,11 @@ class Forgotten:
     def is_about(self, repository: str) -> bool:
         return self.repository in (None, repository)
 
-    def covers(self, path: str, authors: Iterable[str]) -> bool:
-        """Of a file in a repository that it is about."""
+    def covers(self, names: tuple[str, ...], authors: Iterable[str]) -> bool:
+        """Of a file in a repository that it is about, by all paths that it had."""
         if self.author is not None and self.author not in authors:
             return False
-        return self.path is None or is_ignored(path, parse_globs([self.path]))
+        return self.path is None or any(is_ignored(name, parse_globs([self.path])) for name in names)
 
 
 def load(data: DataDir) -> tuple[Forgotten, ...]:
@@ -155,8 +155,8 @@ def key(requests: Iterable[Forgotten]) -> list[list[str | None]]:
     return sorted(([r.path, r.author] for r in requests), key=str)
 
 
-def is_forgotten(path: str, authors: Iterable[str], requests: Sequence[Forgotten]) -> bool:
-    return any(r.covers(path, authors) for r in requests)
+def is_forgotten(names: tuple[str, ...], authors: Collection[str], requests: Sequence[Forgotten]) -> bool:
+    return any(r.covers(names, authors) for r in requests)
 
 
 def _marked(requests: Iterable[Forgotten], request: Forgotten, *, is_done: bool) -> list[Forgotten]:

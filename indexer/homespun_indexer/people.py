@@ -12,7 +12,7 @@ import secrets
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homespun_core.paths import DataDir
@@ -33,6 +33,8 @@ class Past:
     """Seconds since 1970."""
     authors: tuple[str, ...]
     """Hashes, sorted."""
+    names: tuple[str, ...] = ()
+    """Other paths that it had, sorted."""
 
 
 def author_hash(data: DataDir) -> Callable[[str], str]:
@@ -62,39 +64,76 @@ def _salt(data: DataDir) -> bytes:
     return bytes.fromhex(data.salt.read_text().strip())
 
 
-def pasts(repo: Repository, commit: str, hashed: Callable[[str], str]) -> Mapping[str, Past]:
-    """The past of every path of a commit, renames included: authors as git and .mailmap have them, and co-authors.
+NOTHING = Past(changed=0, authors=())
+
+
+def pasts(repo: Repository, commit: str, hashed: Callable[[str], str], since: str | None = None) -> Mapping[str, Past]:
+    """The past of every path of a commit, renames included: authors as git and .mailmap have them, and co-authors. With
+    `since`, an earlier commit, of what was changed after that.
 
     What a merge alone changed (a resolved conflict) isn't seen, and a shallow clone's history ends where it was cut.
     """
     changed: dict[str, int] = {}
     authors: defaultdict[str, set[str]] = defaultdict(set)
+    names: defaultdict[str, set[str]] = defaultdict(set)
     today: dict[str, frozenset[str]] = {}  # old path -> what it is called in the commit
     begun = set[str]()  # what had these paths before was another file
-    for time, addresses, is_new, old, new in _changes(repo, commit):
+    for time, addresses, is_new, old, new in _changes(repo, f"{since}..{commit}" if since else commit):
         paths = today.get(new, frozenset([new]))
         for path in paths:
             changed.setdefault(path, time)
             authors[path] |= addresses
-        if old is not None:  # if it didn't begin in between, two branches renamed one file, each in its own way
+        if old is not None:
+            for path in paths:
+                names[path] |= {old, new}
+            # if it didn't begin in between, two branches renamed one file, each in its own way
             today[old] = paths if old in begun else paths | today.get(old, frozenset())
             begun.discard(old)
         if is_new:
             begun.add(new)
     known = functools.cache(hashed)
     return {
-        path: Past(changed=time, authors=tuple(sorted({known(address) for address in authors[path]})))
+        path: Past(
+            changed=time,
+            authors=tuple(sorted({known(address) for address in authors[path]})),
+            names=tuple(sorted(names[path] - {path})),
+        )
         for path, time in changed.items()
     }
 
 
-def _changes(repo: Repository, commit: str) -> Iterator[tuple[int, set[str], bool, str | None, str]]:
+def with_later_names(past: Mapping[str, Past], later: Mapping[str, Past]) -> Mapping[str, Past]:
+    """Of a commit's paths; `later` is what happened after it."""
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    for path, after in later.items():
+        for name in after.names:
+            names[name] |= {path, *after.names}
+    return {
+        path: replace(before, names=tuple(sorted(names[path].union(before.names) - {path})))
+        if path in names
+        else before
+        for path, before in past.items()
+    }
+
+
+def with_earlier(later: Mapping[str, Past], past: Mapping[str, Past], path: str) -> Past:
+    """Of a path, what happened after a commit and what had happened before it, whatever it was called then."""
+    after = later.get(path, NOTHING)
+    all_of = [after, *(past[name] for name in (path, *after.names) if name in past)]
+    return Past(
+        changed=max(p.changed for p in all_of),
+        authors=tuple(sorted({author for p in all_of for author in p.authors})),
+        names=tuple(sorted({name for p in all_of for name in p.names} - {path})),
+    )
+
+
+def _changes(repo: Repository, commits: str) -> Iterator[tuple[int, set[str], bool, str | None, str]]:
     """Time, addresses, whether the path is new, old path where it was renamed, path: newest first."""
     trailers = "%(trailers:key=Co-authored-by,valueonly,separator=%x3b)"
     command = ["log", "--find-renames", "-l400", "--name-status", "-z", "--diff-merges=off"]
     time, addresses = 0, set[str]()
     with repo.git.running(
-        *command, f"--format={_MARK}%ct;%ae;%aE;{trailers}", "--end-of-options", commit, "--"
+        *command, f"--format={_MARK}%ct;%ae;%aE;{trailers}", "--end-of-options", commits, "--"
     ) as process:
         assert process.stdout is not None
         fields = (f.decode("utf-8", "replace").removeprefix("\n") for f in split_fields(process.stdout))

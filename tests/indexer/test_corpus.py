@@ -326,6 +326,33 @@ def test_what_is_forgotten_is_in_no_document_no_task_and_no_corpus_before_it(
     assert corpus(indexer, long_history).path == before.path
 
 
+@pytest.mark.parametrize("name", ["file_0.py", "new/**", "newer/**"])
+def test_what_is_forgotten_is_so_by_each_name_that_it_ever_had(
+    long_history: Path, tmp_path: Path, indexer: Indexer, name: str
+) -> None:
+    """A file that was moved after the cut has its old name in the documents and its new one in the tasks."""
+    path = tmp_path / "copy"
+    shutil.copytree(long_history, path)
+    text = (path / "file_0.py").read_text()
+    (path / "new").mkdir()
+    git(path, "mv", "file_0.py", "new/a.py")
+    text += body(40, 6)
+    commit(path, {"new/a.py": text}, "Move", day=41)
+    (path / "newer").mkdir()
+    git(path, "mv", "new/a.py", "newer/b.py")
+    for i in range(41, 49):
+        text += body(i, 6)
+        commit(path, {"newer/b.py": text}, "Move again and write on", day=i + 1)
+    before = corpus(indexer, path)
+    moved = [f for f in before.touched(with_snippets=True) if {"file_0.py", "newer/b.py"} <= {f.path, *f.names}]
+    assert {f.path for f in moved} == {"file_0.py", "newer/b.py"}
+    assert {f.path: len(f.authors) for f in moved} == {"file_0.py": 1, "newer/b.py": 1}
+    forgotten.add(indexer.data, Forgotten(path=name))
+    after = corpus(indexer, path)
+    assert {d.path for d in after.documents()} == {"file_1.py", "file_2.py", "file_3.py"}
+    assert {t.path for t in after.tasks()} == {"file_1.py", "file_2.py", "file_3.py"}
+
+
 def test_a_forgotten_author_takes_every_file_along(long_history: Path, indexer: Indexer) -> None:
     forgotten.add(indexer.data, Forgotten(author=author_hash(indexer.data)("Ada@example.com")))
     with pytest.raises(RepositoryError, match="4 forgotten"):

@@ -27,8 +27,9 @@ from homespun_indexer.forgotten import Forgotten, about, is_forgotten
 def test_a_request_covers_what_it_names(
     request_: Forgotten, path: str, authors: tuple[str, ...], covered: bool
 ) -> None:
-    assert request_.covers(path, authors) is covered
-    assert is_forgotten(path, authors, [request_]) is covered
+    assert request_.covers((path,), authors) is covered
+    assert request_.covers((path, "elsewhere.c"), authors) is covered
+    assert is_forgotten(("elsewhere.c", path), authors, [request_]) is covered
 
 
 def test_requests_outlive_the_process_and_asking_twice_is_asking_once(data: DataDir) -> None:

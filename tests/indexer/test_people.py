@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from homespun_core.paths import DataDir
-from homespun_indexer.people import author_hash, pasts
+from homespun_indexer.people import author_hash, pasts, with_earlier, with_later_names
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, commit_dated, git, make_repo, write
 
@@ -99,3 +99,25 @@ def test_threads_that_make_the_salt_at_once_agree(tmp_path: Path) -> None:
         with ThreadPoolExecutor(threads) as pool:
             assert len({made.result() for made in [pool.submit(hashes) for _ in range(threads)]}) == 1
         assert [path.name for path in data.root.iterdir()] == ["salt"]
+
+
+def test_a_file_is_known_by_every_name_that_it_had_and_by_none_of_another(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"a.py": CODE, "other.py": "".join(f"value_{i} = {i}\n" for i in range(40))})
+    git(path, "mv", "a.py", "b.py")
+    cut = commit(path, {}, "Move")
+    git(path, "mv", "b.py", "c.py")
+    by(path, "bob@corp.io", {}, "Move again")
+    by(path, "eve@corp.io", {"b.py": "".join(f"import module_{i}\n" for i in range(40))}, "Another of that name")
+    hashed, repo = author_hash(indexer.data), indexer.open(path)
+    past, later = pasts(repo, cut, hashed), pasts(repo, repo.head, hashed, since=cut)
+    then = with_later_names(past, later)
+    assert {p: then[p].names for p in ("b.py", "other.py")} == {"b.py": ("a.py", "c.py"), "other.py": ()}
+    now = pasts(repo, repo.head, hashed)
+    assert {p: now[p].names for p in ("b.py", "c.py", "other.py")} == {
+        "b.py": (),
+        "c.py": ("a.py", "b.py"),
+        "other.py": (),
+    }
+    whole = with_earlier(later, past, "c.py")
+    assert whole.names == now["c.py"].names
+    assert set(whole.authors) == set(now["c.py"].authors) == {hashed("ada@example.com"), hashed("bob@corp.io")}

@@ -14,7 +14,7 @@ from homespun_core.errors import ModelError
 from homespun_core.paths import DataDir
 from homespun_core.scopes import UNKNOWN
 from homespun_core.storage import Manifest
-from homespun_core.types import Document, ModelFiles
+from homespun_core.types import ModelFiles
 from homespun_indexer import forgotten
 from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import cli, trained_on
@@ -136,9 +136,9 @@ def trained(job: Job, parent: Path | None = None) -> str:
 
 
 def paid(job: Job) -> Job:
-    document = Document(path="pay.py", language="python", blob="0", text="x = 1\n")
+    file = Source(repository=None, path="pay.py", blob="0", authors=())
     part = job.parts[0]
-    return replace(job, parts=(replace(part, corpus=replace(part.corpus, documents=[document])),))
+    return replace(job, parts=(replace(part, corpus=replace(part.corpus, touched=[file])),))
 
 
 @pytest.mark.parametrize(
@@ -231,10 +231,10 @@ def test_what_was_forgotten_before_keeps_no_training_from_publishing(tmp_path: P
 
 def test_a_corpus_of_what_was_forgotten_meanwhile_goes_when_the_training_ends(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
-    manifest = Manifest(kind="corpus", format_version=4, fingerprint="c", sources={})
+    manifest = Manifest(kind="corpus", format_version=5, fingerprint="c", sources={})
     with pytest.raises(TrainingInterruptedError), cli._taken_away(data, ["@team", "shop-1"]):
         forgotten.add(data, Forgotten(path="pay.py"))
         with storage.publish_dir(data.corpus("shop-1") / "c", manifest) as folder:
-            (folder / "files.jsonl").write_text('{"path": "pay.py", "is_shown": true, "authors": []}\n')
+            (folder / "files.jsonl").write_text('{"path": "pay.py", "names": [], "is_shown": true, "authors": []}\n')
         raise TrainingInterruptedError
     assert not (data.corpus("shop-1") / "c").exists()

@@ -38,8 +38,8 @@ class Corpus:
     """What went into it, what was left out, and why."""
     unlearnable: frozenset[str] = frozenset()
     """Paths that `retrieve` finds and nothing may be learned of."""
-    shown: Sequence[File] = ()
-    """What snippets in prompts of training may be of, documents or not."""
+    touched: Sequence[File] = ()
+    """Files whose lines are learned from, stand in prompts of training, or are asked about."""
     commits_after: CommitsAfter = lambda commit: None
 
     def learnable_snippets(self, query: SearchQuery) -> Sequence[Snippet]:

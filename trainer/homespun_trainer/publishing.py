@@ -16,7 +16,7 @@ from homespun_core.errors import HomespunError, StorageError
 from homespun_core.registry import Adapter
 from homespun_core.scopes import UNKNOWN
 from homespun_trainer import checkpoint, own, trained_on
-from homespun_trainer.job import Job, Part
+from homespun_trainer.job import Job
 from homespun_trainer.trained_on import Source
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class ForgottenError(HomespunError):
 def _seen(job: Job, parent: Path | None) -> list[Source] | None:
     """None where the parent doesn't say what it saw: then neither can we. One that says files alone saw those of the
     repository whose adapter it is, which only its place tells."""
-    here = list(dict.fromkeys(s for part in job.parts for s in _stood_in_examples(part)))
+    here = [s for part in job.parts for s in trained_on.sources_of(part.id, part.corpus.touched)]
     below = trained_on.read(parent) if parent else ()
     if parent is None or below is None:
         return None if parent else here
@@ -110,10 +110,6 @@ def _seen(job: Job, parent: Path | None) -> list[Source] | None:
     if place != job.data.adapters(home).absolute() and any(s.repository is None for s in below):
         return None
     return list(dict.fromkeys([*here, *(replace(s, repository=s.repository or home) for s in below)]))
-
-
-def _stood_in_examples(part: Part) -> list[Source]:
-    return trained_on.sources_of(part.id, [*part.corpus.documents, *part.corpus.shown])
 
 
 def _repositories(job: Job, seen: list[Source] | None) -> list[str]:

@@ -1,5 +1,5 @@
-"""What an adapter was trained on, or may have had in prompts, kept beside its weights: so that it can be found again by
-what must be forgotten."""
+"""What an adapter was trained on, may have had in prompts or was judged by, kept beside its weights: so that it can be
+found again by what must be forgotten."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 NAME = "trained_on.jsonl"
 COMPOSED = "composed"
@@ -22,6 +22,12 @@ class Source:
     blob: str
     authors: tuple[str, ...]
     """Hashes that mean something in this data directory only."""
+    names: tuple[str, ...] = ()
+    """Other paths that it had by then; an adapter from before they said it has none."""
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        return (self.path, *self.names)
 
 
 class File(Protocol):
@@ -34,9 +40,12 @@ class File(Protocol):
     @property
     def authors(self) -> tuple[str, ...]: ...
 
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
 
 def sources_of(repository: str, files: Iterable[File]) -> list[Source]:
-    return [Source(repository=repository, path=f.path, blob=f.blob, authors=f.authors) for f in files]
+    return [Source(repository=repository, path=f.path, blob=f.blob, authors=f.authors, names=f.names) for f in files]
 
 
 def write(folder: Path, sources: Iterable[Source]) -> None:
@@ -49,9 +58,16 @@ def read(folder: Path) -> tuple[Source, ...] | None:
     try:
         lines = (folder / NAME).read_text(encoding="utf-8").splitlines()
         rows = map(json.loads, lines)
-        return tuple(
-            Source(repository=r.get("repository"), path=r["path"], blob=r["blob"], authors=tuple(r["authors"]))
-            for r in rows
-        )
+        return tuple(map(_source, rows))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _source(row: dict[str, Any]) -> Source:
+    return Source(
+        repository=row.get("repository"),
+        path=row["path"],
+        blob=row["blob"],
+        authors=tuple(row["authors"]),
+        names=tuple(row.get("names", ())),
+    )

@@ -51,7 +51,7 @@ class Told:
 def is_gone(paths: Sequence[str], repository: str, requests: Sequence[Forgotten]) -> bool:
     """Whether somebody asked to have any of it forgotten. Who wrote a file isn't known here, so it may be anybody."""
     found = about(requests, repository)
-    return any(r.author is not None or any(r.covers(path, ()) for path in paths) for r in found)
+    return any(r.author is not None or r.covers(tuple(paths), ()) for r in found)
 
 
 def files(connection: Connection, since: float) -> Mapping[str, str]:

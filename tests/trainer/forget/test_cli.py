@@ -20,7 +20,6 @@ from homespun_core.paths import DataDir, repo_id
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_core.storage import Manifest
-from homespun_core.types import Document
 from homespun_indexer import forgotten
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.people import author_hash
@@ -30,6 +29,7 @@ from homespun_trainer import trained_on
 from homespun_trainer.cli.preparing import learnt_from
 from homespun_trainer.forget import cli
 from homespun_trainer.forget.effects import effects, known_repositories, take_rest_away
+from homespun_trainer.trained_on import Source
 from tests.indexer.faults import CALLS, DELETING
 from tests.repos import make_repo
 from tests.server.feedback.test_keeping import row
@@ -49,8 +49,8 @@ def data(tmp_path: Path, shop: Path) -> DataDir:
     adapters = data.adapters(repo_id(str(shop)))
     with registry.publish_adapter(adapters / "v1", fingerprint="f", sources={"base_model": "b"}, report={}) as folder:
         files = ("pay.py", "basket.py")
-        saw = [Document(path=p, language="python", blob="0", text="", authors=authors) for p in files]
-        trained_on.write(folder, trained_on.sources_of(repo_id(str(shop)), saw))
+        id = repo_id(str(shop))
+        trained_on.write(folder, [Source(repository=id, path=p, blob="0", authors=authors) for p in files])
     storage.set_current(adapters, "v1")
     return data
 
@@ -85,8 +85,7 @@ def test_what_is_trained_while_it_asks_goes_too(data: DataDir, shop: Path, monke
 
     def confirmed_after_a_training() -> bool:
         with registry.publish_adapter(adapters / "v2", fingerprint="g", sources={"base_model": "b"}, report={}) as new:
-            paid = Document(path="pay.py", language="python", blob="0", text="")
-            trained_on.write(new, trained_on.sources_of(adapters.name, [paid]))
+            trained_on.write(new, [Source(repository=adapters.name, path="pay.py", blob="0", authors=())])
         storage.set_current(adapters, "v2")
         return True
 
@@ -144,9 +143,9 @@ def test_killed_at_any_call_it_has_not_begun_or_others_go_on_with_it(data: DataD
     for folder in (data.training_run(id), data.evaluations(id)):
         folder.mkdir(parents=True)
         (folder / "state.json").write_text("{}")
-    corpus = Manifest(kind="corpus", format_version=4, fingerprint="c", sources={"repository": str(shop)})
+    corpus = Manifest(kind="corpus", format_version=5, fingerprint="c", sources={"repository": str(shop)})
     with storage.publish_dir(data.corpus(id) / "c", corpus) as folder:
-        (folder / "files.jsonl").write_text('{"path": "pay.py", "is_shown": true, "authors": []}\n')
+        (folder / "files.jsonl").write_text('{"path": "pay.py", "names": [], "is_shown": true, "authors": []}\n')
     storage.set_current(data.corpus(id), "c")
     for at in itertools.count(1):
         copy, dying = DataDir(tmp_path / str(at)), Dying(at)

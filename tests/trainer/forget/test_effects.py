@@ -10,37 +10,39 @@ from homespun_core import registry, storage
 from homespun_core.errors import StorageError
 from homespun_core.paths import DataDir
 from homespun_core.storage import Manifest, locked
-from homespun_core.types import Document
 from homespun_indexer.forgotten import Forgotten
 from homespun_trainer import trained_on
 from homespun_trainer.forget.effects import Effect, effects, known_repositories, source_of, take_away
+from homespun_trainer.trained_on import Source
 
 REPO = "shop-1"
 
 
-def document(path: str, *authors: str) -> Document:
-    return Document(path=path, language="python", blob="0", text="x = 1\n", authors=authors)
+def source(path: str, *authors: str, names: tuple[str, ...] = ()) -> Source:
+    return Source(repository=REPO, path=path, blob="0", authors=authors, names=names)
 
 
-def publish(data: DataDir, version: str, *documents: Document, live: bool = False, below: Path | None = None) -> Path:
+def publish(data: DataDir, version: str, *sources: Source, live: bool = False, below: Path | None = None) -> Path:
     path = data.adapters(REPO) / version
     report = {"corpus": {"repository": "/code/shop"}}
     with registry.publish_adapter(path, fingerprint=version, sources={"base_model": "b"}, report=report) as folder:
         under = trained_on.read(below) if below else ()
         if under is not None:
-            trained_on.write(folder, [*trained_on.sources_of(REPO, documents), *under])
+            trained_on.write(folder, [*sources, *under])
     if live:
         storage.set_current(path.parent, version)
     return path
 
 
-def corpus(data: DataDir, name: str, path_in_it: str, *, is_shown: bool = True, asked: str = "a.py") -> Path:
+def corpus(
+    data: DataDir, name: str, path_in_it: str, *former: str, is_shown: bool = True, asked: str = "a.py", by: str = "eve"
+) -> Path:
     path = data.corpus(REPO) / name
-    manifest = Manifest(kind="corpus", format_version=4, fingerprint=name, sources={"repository": "/code/shop"})
+    manifest = Manifest(kind="corpus", format_version=5, fingerprint=name, sources={"repository": "/code/shop"})
     with storage.publish_dir(path, manifest) as folder:
-        row = {"path": path_in_it, "is_shown": is_shown, "authors": []}
+        row = {"path": path_in_it, "names": former, "is_shown": is_shown, "authors": []}
         (folder / "files.jsonl").write_text(json.dumps(row) + "\n")
-        (folder / "tasks.jsonl").write_text(json.dumps({"path": asked, "prefix": "x = ", "middle": "1"}) + "\n")
+        (folder / "asked.jsonl").write_text(json.dumps({"path": asked, "names": [], "authors": [by]}) + "\n")
     storage.set_current(path.parent, name)
     return path
 
@@ -56,8 +58,8 @@ def data(tmp_path: Path) -> DataDir:
 
 
 def test_adapters_that_saw_the_file_go_and_others_stay(data: DataDir) -> None:
-    old = publish(data, "1", document("a.py"))
-    new = publish(data, "2", document("a.py"), document("pay.py", "ada"), live=True)
+    old = publish(data, "1", source("a.py"))
+    new = publish(data, "2", source("a.py"), source("pay.py", "ada"), live=True)
     (effect,) = found(data)
     assert effect.adapters == (new,) and effect.is_live and source_of(effect) == "/code/shop"
     take_away(data, effect)
@@ -67,14 +69,14 @@ def test_adapters_that_saw_the_file_go_and_others_stay(data: DataDir) -> None:
 
 
 def test_the_author_of_any_file_counts(data: DataDir) -> None:
-    path = publish(data, "1", document("a.py", "bob", "ada"), live=True)
+    path = publish(data, "1", source("a.py", "bob", "ada"), live=True)
     assert [e.adapters for e in found(data, "ada")] == [(path,)]
     assert found(data, "eve") == []
 
 
 def test_an_adapter_in_service_that_saw_nothing_of_it_stays_in_service(data: DataDir) -> None:
-    publish(data, "1", document("pay.py"))
-    publish(data, "2", document("a.py"), live=True)
+    publish(data, "1", source("pay.py"))
+    publish(data, "2", source("a.py"), live=True)
     (effect,) = found(data)
     assert not effect.is_live
     take_away(data, effect)
@@ -84,7 +86,7 @@ def test_an_adapter_in_service_that_saw_nothing_of_it_stays_in_service(data: Dat
 
 @pytest.mark.parametrize("text", [None, "not JSON\n", '{"path": 1}\n'])
 def test_an_adapter_that_does_not_say_what_it_saw_goes(data: DataDir, text: str | None) -> None:
-    path = publish(data, "1", document("a.py"))
+    path = publish(data, "1", source("a.py"))
     (path / trained_on.NAME).unlink()
     if text is not None:
         (path / trained_on.NAME).write_text(text)
@@ -94,10 +96,10 @@ def test_an_adapter_that_does_not_say_what_it_saw_goes(data: DataDir, text: str 
 @pytest.mark.parametrize("says", [True, False])
 def test_an_adapter_on_top_of_one_that_saw_it_goes_with_it(data: DataDir, says: bool) -> None:
     """The weights of both are in it, whatever its own corpus was: by then the file may have left the repository."""
-    below = publish(data, "1", document("pay.py"))
+    below = publish(data, "1", source("pay.py"))
     if not says:
         (below / trained_on.NAME).unlink()
-    above = publish(data, "2", document("a.py"), live=True, below=below)
+    above = publish(data, "2", source("a.py"), live=True, below=below)
     assert [e.adapters for e in found(data)] == [(below, above)]
 
 
@@ -136,11 +138,19 @@ def test_what_no_prompt_could_show_is_not_in_a_corpus(data: DataDir) -> None:
 
 
 def test_a_corpus_that_asks_for_lines_of_the_file_goes(data: DataDir) -> None:
-    """One that came, or got its name, after the cut is in its tasks alone."""
-    gone = corpus(data, "a", "a.py", asked="pay.py")
-    assert [e.corpora for e in found(data)] == [(gone,)]
+    """One that came after the cut is in its tasks alone."""
+    gone = corpus(data, "a", "a.py", asked="pay.py", by="zoe")
+    assert [e.corpora for e in found(data)] == [e.corpora for e in found(data, "zoe")] == [(gone,)]
+    assert found(data, "ada") == []
     take_away(data, found(data)[0])
     assert not gone.exists()
+
+
+def test_what_had_the_name_once_goes_too(data: DataDir) -> None:
+    adapter, gone = publish(data, "1", source("new.py", names=("pay.py",))), corpus(data, "a", "new.py", "pay.py")
+    assert [(e.adapters, e.corpora) for e in found(data)] == [((adapter,), (gone,))]
+    assert [(e.adapters, e.corpora) for e in found(data, "new.py")] == [((adapter,), (gone,))]
+    assert found(data, "old.py") == []
 
 
 def test_a_corpus_of_before_they_said_so_may_show_anything(data: DataDir) -> None:
@@ -151,7 +161,7 @@ def test_a_corpus_of_before_they_said_so_may_show_anything(data: DataDir) -> Non
 
 def test_a_running_training_keeps_what_it_works_with_and_no_adapter_in_service(data: DataDir) -> None:
     """It may go on for hours. The adapter was served until it ended."""
-    path = publish(data, "1", document("pay.py"), live=True)
+    path = publish(data, "1", source("pay.py"), live=True)
     seen, run = corpus(data, "a", "pay.py"), data.training_run(REPO)
     run.mkdir(parents=True)
     (effect,) = found(data)
@@ -173,7 +183,7 @@ def test_one_on_top_of_an_old_adapter_from_elsewhere_may_have_seen_anything(
     """It was given as a folder, such as another repository's version of before adapters said what they saw."""
     path = data.adapters(REPO) / "2"
     if is_own:
-        publish(data, "1", document("a.py"))
+        publish(data, "1", source("a.py"))
     report = {"training": {"parents": [{"name": "1", "digest": "d"}]}}
     with registry.publish_adapter(path, fingerprint="2", sources={"base_model": "b"}, report=report):
         pass

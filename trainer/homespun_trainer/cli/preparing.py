@@ -64,7 +64,7 @@ def _unforgotten(data: DataDir) -> Unforgotten:
 
 
 def _covers(request: Forgotten, seen: Sequence[Source]) -> bool:
-    return any(request.is_about(s.repository or "") and request.covers(s.path, s.authors) for s in seen)
+    return any(request.is_about(s.repository or "") and request.covers(s.all_names, s.authors) for s in seen)
 
 
 def id_of(source: str | RepositoryConfig) -> str:
@@ -177,7 +177,7 @@ def _part(
             retrieve=retrieve,
             report=corpus.report,
             unlearnable=corpus.unlearnable(),
-            shown=corpus.shown() if settings.retrieval else (),
+            touched=corpus.touched(with_snippets=settings.retrieval),
             commits_after=partial(commits_after, repo),
         )
         if settings.demand_weights == "auto" and owner is None:

@@ -45,6 +45,9 @@ publishes nothing of it. Deleting adapters can't be undone; --undo only lets lat
 that you wrote elsewhere (homespun eval --report) are yours. If it is killed, or a training is in the way,
 `homespun retrain` or the server's next start goes on.
 
+Renames are followed: --path leaves out what has the name now, had it once, or gets it later. Of a file that was renamed
+since the last training, name the old path too: adapters know only the names that it had by then.
+
 --author leaves out every file that the person ever changed (by e-mail address, renames followed), not only their
 lines: what others wrote in these files is left out as well. Lines that moved from there to other files can't be found,
 and neither can changes under another address: name each. The address isn't kept, only a salted hash of it.

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +25,8 @@ class Wanted(Protocol):
 
     def is_about(self, repository: str) -> bool: ...
 
-    def covers(self, path: str, authors: Iterable[str]) -> bool:
-        """Of a file, by path and hashes of its authors, in a repository that it is about."""
+    def covers(self, names: tuple[str, ...], authors: Iterable[str]) -> bool:
+        """Of a file, by all its paths and hashes of its authors, in a repository that it is about."""
         ...
 
 
@@ -90,7 +91,7 @@ def _adapter_holds(path: Path, repository: str, wanted: Wanted) -> bool:
     sources = trained_on.read(path)
     if sources is None:
         return is_scope(repository) or _is_on_others(path) or wanted.is_about(repository_of(repository))
-    return any(wanted.is_about(s.repository or repository) and wanted.covers(s.path, s.authors) for s in sources)
+    return any(wanted.is_about(s.repository or repository) and wanted.covers(s.all_names, s.authors) for s in sources)
 
 
 def _is_on_others(path: Path) -> bool:
@@ -109,12 +110,12 @@ def _has_others(run: Path) -> bool:
 
 
 def _corpus_holds(path: Path, wanted: Wanted) -> bool:
-    """Or whether what is trained with it may have snippets of that in prompts. Its tasks are of files as the
-    head calls them, some younger than the cut, and don't say who wrote them."""
+    """Or whether what is trained with it may have snippets of that in prompts, or is judged by it. One that doesn't say
+    so, as it was made earlier, may hold anything."""
     try:
-        files, tasks = _rows(path / "files.jsonl"), _rows(path / "tasks.jsonl")
-        is_shown = any(row["is_shown"] and wanted.covers(row["path"], row["authors"]) for row in files)
-        return is_shown or any(wanted.covers(row["path"], ()) for row in tasks)
+        shown = (row for row in _rows(path / "files.jsonl") if row["is_shown"])
+        files = chain(shown, _rows(path / "asked.jsonl"))
+        return any(wanted.covers((row["path"], *row["names"]), row["authors"]) for row in files)
     except (OSError, ValueError, KeyError, TypeError):
         return True
 
