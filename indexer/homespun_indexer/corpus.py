@@ -12,7 +12,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from homespun_indexer.near_duplicates import near_copies
 from homespun_indexer.repository import Repository
 from homespun_indexer.secrets import RULES_VERSION
 from homespun_indexer.tasks import Place
-from homespun_indexer.tree import BlobReader
 
 KIND = "corpus"
 FORMAT = 5
@@ -108,6 +107,11 @@ class Split:
     num_steps: int
 
 
+def request_for(repo: Repository, settings: Settings, data: DataDir) -> Request:
+    requests = forgotten.about(forgotten.load(data), repo.id)
+    return Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data))
+
+
 def build_corpus(
     repo: Repository, *, settings: Settings, data: DataDir, progress: Progress, owner: Owner | None = None
 ) -> Path:
@@ -117,18 +121,16 @@ def build_corpus(
     Raises NoSourceFiles when there is nothing to train on, because all of it is to be forgotten for example.
     """
     parent = data.corpus(owner.place if owner else repo.id)
-    requests = forgotten.about(forgotten.load(data), repo.id)
+    request = request_for(repo, settings, data)
     limits = (settings.max_file_kb, repo.max_repo_mb or settings.max_repo_mb)
     options = [FORMAT, RULES_VERSION, CHOICE, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
-    options += [forgotten.key(requests)] if requests else []
+    options += [forgotten.key(request.forgotten)] if request.forgotten else []
     options += [list(owner.authors)] if owner else []
     fingerprint = storage.fingerprint(repo.identity, repo.head, options)
     final = parent / fingerprint[:16]
     if not _is_good(final):
-        hashed = people.author_hash(data)
-        own = own_steps(repo, owner.authors, hashed) if owner else None
-        request = Request(repo=repo, settings=settings, forgotten=requests, author_hash=hashed, own_steps=own)
-        _publish(request, final, fingerprint, progress)
+        own = own_steps(repo, owner.authors, request.author_hash) if owner else None
+        _publish(replace(request, own_steps=own), final, fingerprint, progress)
     os.utime(final)  # used now: the last that another training of the repository prunes
     storage.set_current(parent, final.name)
     storage.prune(parent, _KEEP)
@@ -360,23 +362,7 @@ def _split_by_files(request: Request) -> Split:
 def _tasks(request: Request, split: Split, trained_on: Sequence[Document]) -> list[EvalTask]:
     settings = request.settings
     lines = tasks.stripped_lines(d.text for d in trained_on)
-    made: list[EvalTask] = []
-    with BlobReader(request.repo) as blobs:
-        for place in split.places:
-            new = _text(blobs, place.new_blob)
-            old = _text(blobs, place.old_blob)
-            made_here = tasks.task(place, new, old, lines.__contains__, settings.seed) if new else None
-            if made_here is not None:
-                made.append(made_here)
-            if len(made) == settings.eval_tasks:
-                break
-    return made
-
-
-def _text(blobs: BlobReader, blob: str) -> str:
-    """Empty where there is none (a new file's old blob is all zeros) or it doesn't count as source."""
-    raw = blobs.find(blob) if blob.strip("0") else None
-    return filters.decode_source(raw)[0] if raw is not None else ""
+    return tasks.tasks_at(request.repo, split.places, lines.__contains__, settings.seed, settings.eval_tasks)
 
 
 def _report(split: Split, gathered: Gathered, held_out_tasks: Sequence[EvalTask]) -> dict[str, object]:

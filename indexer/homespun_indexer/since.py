@@ -13,13 +13,12 @@ from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir
 from homespun_core.types import EvalTask, Progress
-from homespun_indexer import files, filters, forgotten, people, tasks
-from homespun_indexer.corpus import Request, left_out
+from homespun_indexer import files, tasks
+from homespun_indexer.corpus import Request, left_out, request_for
 from homespun_indexer.git import GitFailed
 from homespun_indexer.history import Mainline, mainline, steps
 from homespun_indexer.repository import Repository
 from homespun_indexer.tasks import Place
-from homespun_indexer.tree import BlobReader
 
 _MAX_COMMITS = 50_000
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?")
@@ -44,8 +43,9 @@ def tasks_since(
     """
     line = mainline(repo, _MAX_COMMITS)
     cut = _position(repo, line, since)
-    found = _places(_request(repo, settings, data), line, cut, progress)
-    made = _tasks(repo, settings, found, _lines(repo, settings, line.commits[cut]), count)
+    found = _places(request_for(repo, settings, data), line, cut, progress)
+    known = _lines(repo, settings, line.commits[cut])
+    made = tasks.tasks_at(repo, found, known.__contains__, settings.seed, count)
     if not made:
         raise RepositoryError(f"{repo.identity}: no line to ask for was written since {since}; choose an earlier one")
     return Since(commit=line.commits[cut], tasks=made, num_possible=len(found))
@@ -55,22 +55,18 @@ def tasks_in(
     repo: Repository, settings: Settings, data: DataDir, commit: str, paths: frozenset[str], count: int
 ) -> Since:
     """At most `count` places in these files as of a commit. Raises RepositoryError when there is none."""
-    reason = left_out(_request(repo, settings, data))
+    reason = left_out(request_for(repo, settings, data))
     texts = (file for file in files.source_files(repo, settings=settings, commit=commit) if file.path in paths)
     wanted = (file for file in texts if reason(file.path) is None)
     places = (place for file in wanted for place in tasks.file_places(file, commit, Counter()))
     found = tasks.spread(places, settings.seed, per_commit=tasks.MAX_PER_FILE)
-    made = _tasks(repo, settings, found, _lines(repo, settings, commit, without=paths), count)
+    known = _lines(repo, settings, commit, without=paths)
+    made = tasks.tasks_at(repo, found, known.__contains__, settings.seed, count)
     if not made:
         raise RepositoryError(
             f"{repo.identity}: no line to ask for stands in the {len(paths)} files that were held out"
         )
     return Since(commit=commit, tasks=made, num_possible=len(found))
-
-
-def _request(repo: Repository, settings: Settings, data: DataDir) -> Request:
-    requests = forgotten.about(forgotten.load(data), repo.id)
-    return Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data))
 
 
 def position_of(repo: Repository, commit: str) -> int | None:
@@ -132,23 +128,3 @@ def _lines(repo: Repository, settings: Settings, cut: str, without: frozenset[st
     """That stand in the code as of the cut."""
     texts = files.source_files(repo, settings=settings, commit=cut)
     return tasks.stripped_lines(file.text for file in texts if file.path not in without)
-
-
-def _tasks(
-    repo: Repository, settings: Settings, found: Sequence[Place], known: frozenset[str], count: int
-) -> list[EvalTask]:
-    made: list[EvalTask] = []
-    with BlobReader(repo) as blobs:
-        for place in found:
-            if len(made) == count:
-                break
-            new, old = _text(blobs, place.new_blob), _text(blobs, place.old_blob)
-            task = tasks.task(place, new, old, known.__contains__, settings.seed) if new else None
-            made += [task] if task else []
-    return made
-
-
-def _text(blobs: BlobReader, blob: str) -> str:
-    """Empty where there is none (a new file's old blob is all zeros) or it doesn't count as source."""
-    raw = blobs.find(blob) if blob.strip("0") else None
-    return filters.decode_source(raw)[0] if raw is not None else ""

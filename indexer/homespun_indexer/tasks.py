@@ -17,7 +17,9 @@ from homespun_core.types import EvalTask
 from homespun_indexer import filters
 from homespun_indexer.files import SourceFile
 from homespun_indexer.history import Step
+from homespun_indexer.repository import Repository
 from homespun_indexer.secrets import Redacted, redact, redacted
+from homespun_indexer.tree import BlobReader
 
 MAX_PER_COMMIT = 5
 MAX_PER_FILE = 20
@@ -107,6 +109,27 @@ def spread(found: Iterable[Place], seed: int, *, per_commit: int = MAX_PER_COMMI
         paths[place.path] += 1
         kept.append(place)
     return kept
+
+
+def tasks_at(
+    repo: Repository, places: Iterable[Place], seen: Callable[[str], bool], seed: int, count: int
+) -> list[EvalTask]:
+    """The first `count` that fit. `seen`: whether a line, stripped, was known before."""
+    made: list[EvalTask] = []
+    with BlobReader(repo) as blobs:
+        for place in places:
+            if len(made) == count:
+                break
+            new, old = _text(blobs, place.new_blob), _text(blobs, place.old_blob)
+            found = task(place, new, old, seen, seed) if new else None
+            made += [found] if found else []
+    return made
+
+
+def _text(blobs: BlobReader, blob: str) -> str:
+    """Empty where there is none (a new file's old blob is all zeros) or it doesn't count as source."""
+    raw = blobs.find(blob) if blob.strip("0") else None
+    return filters.decode_source(raw)[0] if raw is not None else ""
 
 
 def task(place: Place, new: str, old: str, seen: Callable[[str], bool], seed: int) -> EvalTask | None:

@@ -249,7 +249,7 @@ class _View:
         corpus = corpus_of(adapter.report, repo.id)
         if not count or "head" not in corpus or "commit" not in corpus:
             return ()
-        places = fresh_places(repo, settings=self._settings, since=corpus["head"], count=count)
+        places = fresh_places(repo, self._settings, self._data, since=corpus["head"], count=count)
         if len(places) * shared_by < MIN_PLACES:
             return ()
         tokenizer = load_tokenizer(self._files)
