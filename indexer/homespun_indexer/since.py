@@ -13,7 +13,7 @@ from homespun_core.config import Settings
 from homespun_core.errors import RepositoryError
 from homespun_core.paths import DataDir
 from homespun_core.types import EvalTask, Progress
-from homespun_indexer import files, tasks
+from homespun_indexer import files, filters, tasks
 from homespun_indexer.corpus import Request, left_out, request_for
 from homespun_indexer.git import GitFailed
 from homespun_indexer.history import Mainline, mainline, steps
@@ -43,11 +43,12 @@ def tasks_since(
     """
     line = mainline(repo, _MAX_COMMITS)
     cut = _position(repo, line, since)
-    found = _places(request_for(repo, settings, data), line, cut, progress)
+    refused: Counter[str] = Counter()
+    found = _places(request_for(repo, settings, data), line, cut, refused, progress)
     known = _lines(repo, settings, line.commits[cut])
     made = tasks.tasks_at(repo, found, known.__contains__, settings.seed, count)
     if not made:
-        raise RepositoryError(f"{repo.identity}: no line to ask for was written since {since}; choose an earlier one")
+        raise RepositoryError(_nothing(f"{repo.identity}: no line to ask for was written since {since}", refused))
     return Since(commit=line.commits[cut], tasks=made, num_possible=len(found))
 
 
@@ -109,7 +110,13 @@ def _before(repo: Repository, line: Mainline, day: str) -> int:
     return found
 
 
-def _places(request: Request, line: Mainline, cut: int, progress: Progress) -> list[Place]:
+def _nothing(said: str, refused: Counter[str]) -> str:
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in refused.most_common(3))
+    undo = ", or see `homespun forget --list`" if filters.FORGOTTEN in refused else ""
+    return f"{said}{f' (lines left out: {reasons})' if reasons else ''}; choose an earlier one{undo}"
+
+
+def _places(request: Request, line: Mainline, cut: int, refused: Counter[str], progress: Progress) -> list[Place]:
     repo, settings, reason = request.repo, request.settings, left_out(request)
     later = frozenset(line.commits[:cut])
     found: list[Place] = []
@@ -117,7 +124,7 @@ def _places(request: Request, line: Mainline, cut: int, progress: Progress) -> l
     for number, step in enumerate(steps(repo, cut) if cut else ()):
         if step.commit not in later:  # of commits without source `steps` counts none, so it reads on beyond the cut
             break
-        chosen = tasks.places(step, Counter(), reason)
+        chosen = tasks.places(step, refused, reason)
         found += tasks.spread(chosen, settings.seed)
         progress.advance(number + 1)
     progress.finish()

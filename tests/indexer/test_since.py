@@ -98,7 +98,7 @@ def test_nothing_is_asked_for_of_what_is_forgotten(tmp_path: Path, indexer: Inde
     assert {t.path for t in since(indexer, path, start).tasks} == {"shop.py", "stock.py"}
     address = git(path, "log", "-1", "--format=%ae")
     forgotten.add(indexer.data, Forgotten(author=people.author_hash(indexer.data)(address)))
-    with pytest.raises(RepositoryError, match="no line to ask for"):
+    with pytest.raises(RepositoryError, match=r"\(lines left out: 6 forgotten\).*homespun forget --list"):
         since(indexer, path, start)
 
 
