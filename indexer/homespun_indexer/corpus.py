@@ -44,8 +44,11 @@ name was used before. 6: what is forgotten by any name that it had."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
-_CANDIDATES_PER_TASK = 4
+_CANDIDATES_PER_TASK, _FEWEST_PER_TASK = 4, 1.25
+"""Wanted of the last year, and at least where that means an older cut."""
 _MAX_DAYS = 365
+_USUAL_TASKS = 200
+"""Who asks for more may get an older cut, in proportion."""
 _MAX_STEPS = 4_000
 """Steps of history read at most. 4,000 give thousands of tasks; reading on would only age the corpus."""
 _HELD_OUT_SHARE = 0.1
@@ -271,11 +274,12 @@ def choose_split(request: Request, progress: Progress) -> Split:
 
 
 def _split_by_time(request: Request, progress: Progress) -> Split:
-    """The youngest cut with enough places after it: at most half of the history and a year may be spent on tasks."""
+    """The youngest cut with enough places after it: at most half of the history and, where no more tasks than usual are
+    wanted, a year may be spent on them."""
     repo, settings = request.repo, request.settings
     line = mainline(repo, 2 * _MAX_STEPS)
-    limit = _oldest_cut(line)
-    wanted = settings.eval_tasks * _CANDIDATES_PER_TASK
+    year = _oldest_cut(line, _MAX_DAYS)
+    limit = _oldest_cut(line, _MAX_DAYS * max(1.0, settings.eval_tasks / _USUAL_TASKS))
     reason_left_out = left_out(request)
     found: list[Place] = []
     refused: Counter[str] = Counter()
@@ -290,6 +294,7 @@ def _split_by_time(request: Request, progress: Progress) -> Split:
             continue
         found += tasks.spread(tasks.places(step, refused, reason_left_out), settings.seed)  # MAX_PER_COMMIT of each
         progress.advance(num_steps)
+        wanted = settings.eval_tasks * (_CANDIDATES_PER_TASK if cut < year else _FEWEST_PER_TASK)
         if len(found) >= wanted and len(spread := tasks.spread(found, settings.seed)) >= wanted:
             found = spread
             break
@@ -329,10 +334,10 @@ def _forgotten_at_head(request: Request) -> Callable[[str], bool]:
     return is_forgotten
 
 
-def _oldest_cut(line: Mainline) -> int:
+def _oldest_cut(line: Mainline, days: float) -> int:
     """How many commits may lie after the cut; 0 when there is no commit before them."""
     half = min(len(line.commits) // 2, _MAX_STEPS)
-    youngest = line.times[0] - _MAX_DAYS * 86_400
+    youngest = line.times[0] - days * 86_400
     return next((i for i in range(half) if 0 < line.times[i] < youngest), half)
 
 

@@ -17,7 +17,7 @@ from homespun_core.errors import NoSourceFiles, RepositoryError, StorageError
 from homespun_core.repositories import SourceRules
 from homespun_core.types import SilentProgress
 from homespun_indexer import forgotten
-from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.corpus import CorpusReader, build_corpus, choose_split, request_for
 from homespun_indexer.corpus_report import summary
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.near_duplicates import THRESHOLD, similarity
@@ -86,6 +86,19 @@ def test_documents_are_the_files_of_the_cut(long_history: Path, indexer: Indexer
 def test_at_most_half_of_the_history_is_spent_on_tasks(long_history: Path, indexer: Indexer) -> None:
     read = corpus(indexer, long_history, replace(Settings(), eval_tasks=10_000))
     assert int(git(long_history, "rev-list", "--count", f"{read.cut}..HEAD")) <= 20
+
+
+def test_only_who_asks_for_more_than_usual_gets_a_cut_older_than_a_year(tmp_path: Path, indexer: Indexer) -> None:
+    path, text = make_repo(tmp_path / "r", {"a.py": "START = 1\n"}), "START = 1\n"
+    for i in range(60):
+        text += body(i, 6)
+        commit(path, {"a.py": text}, f"Add {i}", day=30 * i)
+    ages = {}
+    for count in (20, 200, 400, 2_000):
+        settings = replace(SMALL, eval_tasks=count)
+        split = choose_split(request_for(indexer.open(path), settings, indexer.data), SilentProgress())
+        ages[count] = 59 - int(git(path, "log", "-1", "--format=%s", split.commit).removeprefix("Add "))
+    assert ages == {20: 13, 200: 13, 400: 25, 2_000: 30}
 
 
 def test_a_commit_without_a_readable_date_changes_no_cut(tmp_path: Path, long_history: Path, indexer: Indexer) -> None:
