@@ -61,11 +61,13 @@ def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> 
     if names.candidate is None:
         since = watched_since(events, names.champion)
         is_automatic = settings.rollout == "automatic" and since is not None and not names.pinned
-        until = since + settings.rollback_days * DAY_S if is_automatic and since is not None else 0.0
+        until = min(since, now) + settings.rollback_days * DAY_S if is_automatic and since is not None else 0.0
         return facts | {"watched_until": _day(until) if until > now else None}
     offered, shadow = registry.offered_at(events, names.candidate) or now, shadow_use(settings)
     others = control(place, names.candidate, names.champion)
-    known = going_on(states.read(place), names.candidate, others, offered, shadow)
+    kept = states.read(place)
+    is_begun = kept is not None and kept.candidate == names.candidate
+    known = going_on(kept, names.candidate, others, now if is_begun else min(offered, now), shadow)
     shadowed = shadows.read(place, names.candidate, others)
     adapters = (others, names.candidate)
     arms = observed(store, place, names.candidate, adapters, known.since) if store else dict.fromkeys(adapters, _NOBODY)
