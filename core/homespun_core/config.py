@@ -223,6 +223,7 @@ class Settings:
         "manual",
         "who ends that: a person (homespun adapters), or what becomes of completions",
         SERVE,
+        RETRAIN,
         choices=("manual", "automatic"),
     )
     rollback_days: float = _setting(

@@ -18,6 +18,7 @@ from calendar import timegm
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,12 @@ def history(adapters: Path) -> list[Event]:
     except FileNotFoundError:
         return []
     return [event for event in map(_event, lines) if event is not None]
+
+
+def offered_at(events: Sequence[Event], version: str) -> float | None:
+    """When the gate last let a version pass, seconds since 1970."""
+    times = [event.time for event in events if event.what == "offer" and event.version == version]
+    return datetime.fromisoformat(times[-1]).timestamp() if times else None
 
 
 def whoami() -> str:

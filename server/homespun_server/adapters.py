@@ -32,6 +32,7 @@ examples:
   homespun adapters promote shop 20261128-1   by the beginning of its name
   homespun adapters pin shop                  nothing replaces the champion, new ones wait as candidates
   homespun adapters rollout shop              who gets the candidate, and how they do with it
+  homespun adapters approve shop 20261128-1   the candidate, unless a newer one has taken its place
   homespun train … --approval manual          the gate's yes makes a candidate: approve or reject it
 
 REPO is a path, a URL, or a name as `list` shows it; VERSION a name, its beginning, or champion, candidate, previous,
@@ -39,6 +40,7 @@ newest. A running server follows each change by itself.
 """
 REPORT_PAGE = "report.html"
 _RECENT = 5
+_ABOUT_THE_CANDIDATE = ("approve", "reject")
 _ALIASES = ("champion", "candidate", "previous", "newest")
 
 Change = Callable[[Path, argparse.Namespace, str, str], Aliases]
@@ -54,11 +56,11 @@ _CHANGES: dict[str, tuple[str, Change]] = {
     ),
     "approve": (
         "make the candidate the champion",
-        lambda place, args, by, why: registry.approve(place, by=by, why=why),
+        lambda place, args, by, why: registry.approve(place, by=by, why=why, only=_meant(place, args.version)),
     ),
     "reject": (
         "turn the candidate down",
-        lambda place, args, by, why: registry.reject(place, by=by, why=why),
+        lambda place, args, by, why: registry.reject(place, by=by, why=why, only=_meant(place, args.version)),
     ),
     "pin": (
         "let nothing replace the champion",
@@ -85,9 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (help, _) in _CHANGES.items():
         action = _action(actions, name, help)
         _add_place(action, has_version=name in ("promote", "retire"))
+        if name in _ABOUT_THE_CANDIDATE:
+            _add_meant(action)
         action.add_argument("--why", default="", metavar="TEXT", help="kept in the history")
     rollout = _action(actions, "rollout", "how far the candidate has come with users, and what a verdict waits for")
     rollout.add_argument("repository", nargs="?", metavar="REPO", help="this one only")
+    _add_meant(rollout)
     rollout.add_argument("--abort", action="store_true", help="reject the candidate: nobody gets it from now on")
     prune = _action(actions, "prune", "delete the oldest versions; never one with a name, or below another")
     _add_place(prune, has_version=False)
@@ -110,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(state, indent=1) if args.json else render(state))
         return 0
     if args.action == "rollout" and not args.abort:
+        if args.version is not None:
+            raise ConfigError(f"{args.version}: a version is only for --abort; see: homespun adapters rollout --help")
         found = showing.describe(data, [repo] if repo else repositories(data), loaded.settings)
         print(json.dumps(found, indent=1) if args.json else showing.render(found))
         return 0
@@ -130,7 +137,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _changed(place: Path, args: argparse.Namespace) -> Aliases:
     if args.action == "rollout":
-        return registry.reject(place, by=registry.whoami(), why="the rollout was aborted")
+        meant = _meant(place, args.version)
+        return registry.reject(place, by=registry.whoami(), why="the rollout was aborted", only=meant)
     _, change = _CHANGES[args.action]
     return change(place, args, registry.whoami(), args.why)
 
@@ -179,6 +187,11 @@ def resolve(place: Path, word: str) -> str:
     if fitting:
         raise ConfigError(f"{word}: several versions begin with that: {', '.join(fitting)}")
     raise ConfigError(f"{word}: no such version of {place.name}{nearest(word, [*known, *_ALIASES], 'versions')}")
+
+
+def _meant(place: Path, word: str | None) -> str | None:
+    """Which candidate a decision is about; None is whichever there is."""
+    return None if word is None else resolve(place, word)
 
 
 def describe(place: Path) -> dict[str, Any]:
@@ -292,6 +305,15 @@ def _add_place(action: argparse.ArgumentParser, *, has_version: bool) -> None:
         action.add_argument(
             "version", metavar="VERSION", help="name, its beginning, or champion, candidate, previous, newest"
         )
+
+
+def _add_meant(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "version",
+        nargs="?",
+        metavar="VERSION",
+        help="the candidate that is meant: refused if another one has taken its place (default: whichever it is)",
+    )
 
 
 def _count(text: str) -> int:

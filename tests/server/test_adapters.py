@@ -81,6 +81,26 @@ def test_each_change_is_one_command(data: DataDir, words: tuple[str, ...], live:
     assert champion(data) == live
 
 
+@pytest.mark.parametrize("words", [("approve", "shop"), ("reject", "shop"), ("rollout", "--abort", "shop")])
+def test_a_decision_about_one_candidate_never_hits_the_one_that_took_its_place(
+    data: DataDir, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody reads the card, and retraining is done meanwhile."""
+    place = data.adapters("shop-1a2b3c4d")
+    newer = make_version(place, "20260401-100000-dddddddd")
+    registry.offer(place, newer, MANUAL)
+    assert call(data, *words, NAMES[2]) == 1
+    assert f"{NAMES[2]} was meant, it is {newer} by now" in capsys.readouterr().err
+    assert registry.aliases(place).candidate == newer
+    assert call(data, *words, "20260401") == 0
+    assert registry.aliases(place).candidate is None
+
+
+def test_a_version_without_a_decision_about_it_is_refused(data: DataDir, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(data, "rollout", "shop", NAMES[2]) == 1
+    assert "only for --abort" in capsys.readouterr().err
+
+
 def test_a_pinned_champion_stays_until_unpinned(data: DataDir, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(data, "pin", "shop") == 0
     assert call(data, "approve", "shop") == 1

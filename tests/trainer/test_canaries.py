@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from homespun_trainer.canaries import (
     planted,
     slots,
 )
+from homespun_trainer.cli.preparing import secrets_in
 from homespun_trainer.evaluate import Bench, Score, Written
 from homespun_trainer.examples import Example
 from homespun_trainer.gate import MIN_CANARIES
@@ -144,16 +146,42 @@ def test_exposure_by_rank(rank: int, bits: float) -> None:
     assert math.isclose(exposure_bits(rank - 0.5, range(1, ALTERNATIVES + 1)), bits)
 
 
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ('password = "hunter2secret!"', ["hunter2secret!"]),
+        ('a(password="hunter2secret!", token="0123abcdef4567")', ["hunter2secret!", "0123abcdef4567"]),
+        ("postgres://ann:pa55word@db/x", ["pa55word"]),
+        ("total = price * count", []),
+    ],
+)
+def test_what_redaction_would_take_out_is_found(text: str, secrets: list[str]) -> None:
+    assert secrets_in(text) == secrets
+
+
+def test_words_and_numbers_in_the_place_of_a_password_are_no_leak() -> None:
+    for password in ("postgres", "1234"):
+        assert secrets_in(url := f"url = 'postgres://postgres:{password}@localhost/x'") == [password]
+        assert leaks([task(0)], [score(False, 0.1, url)]) == 0
+
+
 def leaks(tasks: list[EvalTask], scores: list[Score | None]) -> int:
-    documents = ['client = Client("hunter2secret")\n', "nothing here\n"]
-    return count_leaks(tasks, scores, documents, lambda text: text.count("hunter2") + text.count("madeup"))
+    documents = ["client = Client('hunter2secret!')\n", "postgres on port 1234\n"]
+    return count_leaks(tasks, scores, documents, secrets_in)
 
 
 def test_a_credential_of_the_documents_in_a_completion_is_a_leak_and_a_made_up_one_is_not() -> None:
     given = EvalTask(
-        path="a.py", language="python", commit="c", prefix='x("hunter2secret", ', middle="y)", suffix="", seen=False
+        path="a.py",
+        language="python",
+        commit="c",
+        prefix='x(password="hunter2secret!", ',
+        middle="y)",
+        suffix="",
+        seen=False,
     )
-    assert leaks([task(0)], [score(False, 0.1, 'Client("hunter2secret")')]) == 1
-    assert leaks([task(0)], [score(False, 0.1, 'Client("madeup")')]) == 0
-    assert leaks([given], [score(False, 0.1, "nothing here")]) == 0  # it stands in the line already
+    assert leaks([task(0)], [score(False, 0.1, 'password = "hunter2secret!"')]) == 1
+    assert leaks([task(0)], [score(False, 0.1, 'password = "madeup4secret!"')]) == 0
+    assert leaks([given], [score(False, 0.1, 'password="hunter2secret!")')]) == 0  # it stands in the line already
+    assert leaks([replace(given, prefix='pwd = "hunter')], [score(False, 0.1, '2secret!"')]) == 1
     assert leaks([task(0)], [None]) == 0

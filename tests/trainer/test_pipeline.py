@@ -119,7 +119,7 @@ def make_job(files: ModelFiles, root: Path, of: Corpus, **settings: Any) -> Job:
         tokenizer=TOKENIZER,
         settings=Settings(device="cpu", dtype="float32", **values),
         data=DataDir(root),
-        count_secrets=lambda text: 0,
+        find_secrets=lambda text: (),
     )
 
 

@@ -39,7 +39,7 @@ def make_job(root: Path, **settings: Any) -> Job:
         tokenizer=TOKENIZER,
         settings=Settings(**settings),
         data=DataDir(root),
-        count_secrets=lambda text: 0,
+        find_secrets=lambda text: (),
     )
 
 

@@ -17,7 +17,7 @@ from homespun_core.prompt import PromptBuilder, PromptLimits, heals
 from homespun_core.scopes import is_scope
 from homespun_core.types import Document, EvalTask, ModelFiles, SearchQuery, Snippet, Tokenizer
 from homespun_trainer.examples import Mix, Retrieve
-from homespun_trainer.memory import CountSecrets
+from homespun_trainer.memory import FindSecrets
 from homespun_trainer.trained_on import File, Source
 
 CommitsAfter = Callable[[str], frozenset[str] | None]
@@ -89,7 +89,7 @@ class Job:
     tokenizer: Tokenizer
     settings: Settings
     data: DataDir
-    count_secrets: CountSecrets
+    find_secrets: FindSecrets
     """By the rules that redacted the corpus."""
     mix: Mix = field(default_factory=Mix)
     beneath: Path | None = None

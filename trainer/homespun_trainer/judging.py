@@ -134,7 +134,7 @@ def _memory(job: Job, bench: Bench, planted: Planted, scores: Scores, progress: 
     documents = [d.text for d in job.documents]
     return Memory(
         canaries=exposures(planted.canaries, planted.counts, bench, CANDIDATE, seed=planted.seed, progress=progress),
-        leaks=count_leaks(job.tasks, scores[ADAPTER_RETRIEVAL], documents, job.count_secrets),
+        leaks=count_leaks(job.tasks, scores[ADAPTER_RETRIEVAL], documents, job.find_secrets),
     )
 
 

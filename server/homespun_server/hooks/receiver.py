@@ -153,14 +153,21 @@ def indexed_remotes(data: DataDir) -> dict[str, str]:
 
 
 def matching(remotes: Mapping[str, str], names: Iterable[str]) -> list[str]:
-    """By URL, whatever its protocol; else by `owner/name`: a forge may know itself by another host name than we do."""
+    """By URL, whatever its protocol; else by `owner/name`: a forge may know itself by another host name than we do, and
+    some payloads of Bitbucket Data Center have no URL."""
     texts = [name.strip() for name in names]
     identities = {repo_identity(text) for text in texts if is_remote(text)}
     exact = [repo for repo, identity in remotes.items() if identity in identities]
     if exact:
         return exact
     paths = {text.strip("/").lower() for text in texts if not is_remote(text) and "/" in text.strip("/")}
-    return [repo for repo, identity in remotes.items() if identity.partition("/")[2].lower() in paths]
+    return [repo for repo, identity in remotes.items() if not paths.isdisjoint(_paths(identity))]
+
+
+def _paths(identity: str) -> tuple[str, str]:
+    """`owner/name`. Bitbucket Data Center serves clones below `scm/`, where another forge may have a group."""
+    path = identity.partition("/")[2].lower()
+    return path, path.removeprefix("scm/")
 
 
 def _accepted(outcome: str, message: str) -> Answer:

@@ -14,7 +14,8 @@ Measure = Callable[[Tally], float]
 """The mean of a user's opportunities."""
 
 ALPHA = 0.05
-"""How likely it is, at all times together, that a candidate as good as the champion is rejected; or approved."""
+"""About how likely it is, at all times together, that a candidate as good as the champion is rejected; or approved
+(`evidence` says how far that is proven)."""
 _SLOWER = 1.25
 """Times the champion's 95th percentile: as late as that is late."""
 

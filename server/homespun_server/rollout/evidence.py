@@ -4,6 +4,11 @@ Editors send outcomes all day, and a rollout looks at each of them: a test with 
 wrong far more often than it says. The mixture sequential probability ratio test may be looked at after every outcome
 (Johari, Koomen, Pekelis, Walsh: Always Valid Inference, Operations Research 70(3), 2022; Robbins 1970). Outcomes of
 one user resemble one another, so the user is the unit: the variance is the one between the means of users.
+
+The proof is for users who arrive one after the other. Here they are the same ones all the time, and their means move:
+the range holds at all times together only about. Simulated with two equal arms of 12 or 30 users and 3,000 looks, one
+side was wrongly proven in 0.2 to 1.5 % of rollouts where users differ from one another, as people do, and in 3.5 to
+5.3 % where they are all alike; 2.5 % is what was asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +24,8 @@ MIN_USERS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Second arm less first, with a range that holds the truth at all times together with probability 1 - alpha."""
+    """Second arm less first, with a range that holds the truth at all times together with probability 1 - alpha, about
+    (see above)."""
 
     gain: float
     radius: float

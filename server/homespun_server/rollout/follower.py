@@ -52,6 +52,8 @@ class RolloutFollower:
         self._data, self._store, self._approval = data, store, approval
         self._canary_percent, self._watch_days = canary_percent, watch_days
         self._limits, self._poll_s, self._shadow = limits or Limits(), poll_s, shadow
+        self._watched: dict[tuple[str, str, float], float] = {}
+        """By place, champion and when it became that: the same, or the first look at it where that is yet to come."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="rollout", daemon=True)
 
@@ -127,9 +129,13 @@ class RolloutFollower:
         logger.info("rollout of %s in %s: %s, %s", state.candidate, place.name, decision.verdict, decision.reason)
 
     def _watch(self, place: Path, names: Aliases, now: float) -> None:
-        since = watched_since(registry.history(place), names.champion)
+        noted = watched_since(registry.history(place), names.champion)
         watch_s = self._watch_days * DAY_S
-        if names.champion is None or names.pinned or since is None or now - since > watch_s:
+        if names.champion is None or names.pinned or noted is None:
+            return
+        key = (place.name, names.champion, noted)
+        since = self._watched[key] = min(self._watched.get(key, noted), now)
+        if now - since > watch_s:
             return
         as_long_before = since - min(watch_s, max(DAY_S, now - since))
         seen = partial(observed, self._store, place, names.champion)

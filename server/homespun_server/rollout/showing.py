@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from homespun_core import registry
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
-from homespun_core.registry import Event
 from homespun_server.database.opening import failures_in_one_line, open_database
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.feedback.tallies import Arm, p95_ms, total
@@ -63,11 +61,13 @@ def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> 
     if names.candidate is None:
         since = watched_since(events, names.champion)
         is_automatic = settings.rollout == "automatic" and since is not None and not names.pinned
-        until = since + settings.rollback_days * DAY_S if is_automatic and since is not None else 0.0
+        until = min(since, now) + settings.rollback_days * DAY_S if is_automatic and since is not None else 0.0
         return facts | {"watched_until": _day(until) if until > now else None}
-    offered, shadow = _offered(events, names.candidate) or now, shadow_use(settings)
+    offered, shadow = registry.offered_at(events, names.candidate) or now, shadow_use(settings)
     others = control(place, names.candidate, names.champion)
-    known = going_on(states.read(place), names.candidate, others, offered, shadow)
+    kept = states.read(place)
+    is_begun = kept is not None and kept.candidate == names.candidate
+    known = going_on(kept, names.candidate, others, now if is_begun else min(offered, now), shadow)
     shadowed = shadows.read(place, names.candidate, others)
     adapters = (others, names.candidate)
     arms = observed(store, place, names.candidate, adapters, known.since) if store else dict.fromkeys(adapters, _NOBODY)
@@ -82,11 +82,6 @@ def rollout_of(place: Path, store: FeedbackStore | None, settings: Settings) -> 
         "verdict": "wait" if known.stage == "shadow" else decision.verdict,
         "reason": known.reason if known.stage == "shadow" else after.reason,
     }
-
-
-def _offered(events: Sequence[Event], version: str) -> float | None:
-    times = [event.time for event in events if event.what == "offer" and event.version == version]
-    return datetime.fromisoformat(times[-1]).timestamp() if times else None
 
 
 def _numbers(found: Arms) -> dict[str, dict[str, Any]]:

@@ -61,11 +61,14 @@ class State:
 def going_on(
     state: State | None, candidate: str, champion: str | None, now: float, shadow: ShadowUse = "none"
 ) -> State:
-    """The state to judge by: with another champion the stage stays, and its evidence begins anew."""
+    """The state to judge by: with another champion the stage stays, and its evidence begins anew. A stage that began
+    when the clock was ahead begins now."""
     if state is None or state.candidate != candidate:
         first: Stage = "shadow" if shadow == "first" else "canary"
         return State(candidate=candidate, champion=champion, stage=first, since=now)
-    return state if state.champion == champion else replace(state, champion=champion, since=now, reason="")
+    if state.champion != champion:
+        return replace(state, champion=champion, since=now, reason="")
+    return replace(state, since=min(state.since, now))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,13 +34,15 @@ class Seen:
     champion_right: float | None
     candidate_right: float | None
     bits_per_byte: float | None
-    """Candidate less champion, on what was written in the end: below zero is better."""
+    """Candidate less champion, on what was written in the end: below zero is better. None also of what is infinite, as
+    where one of them gives a line no chance at all."""
 
 
 def seen(facts: Sequence[ShadowFact]) -> Seen:
     made = [f for f in facts if not f.failed]
     written = [f.written for f in made if f.written is not None and f.written.bytes]  # an empty line says nothing
     size = sum(w.bytes for w in written)
+    change = sum(w.candidate_bits - w.champion_bits for w in written)
     return Seen(
         places=len(facts),
         failed=len(facts) - len(made),
@@ -50,7 +52,7 @@ def seen(facts: Sequence[ShadowFact]) -> Seen:
         written=len(written),
         champion_right=fmean(w.champion_right for w in written) if written else None,
         candidate_right=fmean(w.candidate_right for w in written) if written else None,
-        bits_per_byte=sum(w.candidate_bits - w.champion_bits for w in written) / size if size else None,
+        bits_per_byte=change / size if size and math.isfinite(change) else None,
     )
 
 
@@ -69,6 +71,8 @@ def decide(facts: Sequence[ShadowFact]) -> tuple[Verdict, str]:
         return "reject", f"in the shadow a token took it {found.candidate_ms:.1f} ms instead of {found.champion_ms:.1f}"
     if found.written < MIN_WRITTEN:
         return "wait", waiting
+    if found.bits_per_byte is None:
+        return "reject", "what people wrote comes to no finite number of bits with it, or with the live one"
     if _is_surely_worse([f.written for f in facts if f.written is not None]):
         return "reject", f"what people wrote costs {found.bits_per_byte:+.3f} bits per byte with it"
     return "go on", "nothing was found against it in the shadow"

@@ -130,6 +130,26 @@ def bitbucket_data_center() -> Delivery:
     return _bitbucket("bitbucket data center", "repo:refs_changed", "x-request-id", body)
 
 
+def bitbucket_data_center_without_links() -> Delivery:
+    """As 5.9.1 writes it."""
+    project = {"key": "TEAM", "id": 2, "name": "team", "public": False, "type": "NORMAL"}
+    repository = {
+        "slug": "shop",
+        "id": 11,
+        "name": "shop",
+        "scmId": "git",
+        "state": "AVAILABLE",
+        "statusMessage": "Available",
+        "forkable": True,
+        "project": project,
+        "public": False,
+    }
+    ref = {"id": "refs/heads/main", "displayId": "main", "type": "BRANCH"}
+    change = {"ref": ref, "refId": ref["id"], "fromHash": "1" * 40, "toHash": "2" * 40, "type": "UPDATE"}
+    body = json.dumps({"eventKey": "repo:refs_changed", "repository": repository, "changes": [change]}).encode()
+    return _bitbucket("bitbucket data center without links", "repo:refs_changed", "x-request-id", body)
+
+
 def _bitbucket(name: str, event: str, delivery: str, body: bytes) -> Delivery:
     headers = {"x-event-key": event, delivery: "b1", "x-hub-signature": f"sha256={signed(body)}"}
     return Delivery(name=name, forge="bitbucket", headers=headers, body=body, signatures=("x-hub-signature",))
@@ -146,4 +166,5 @@ DELIVERIES = (
     gitlab_signed(),
     bitbucket_cloud(),
     bitbucket_data_center(),
+    bitbucket_data_center_without_links(),
 )

@@ -235,6 +235,19 @@ def test_a_forge_may_know_itself_by_another_host() -> None:
     assert matching(remotes, ["shop", "", "/", "team/other"]) == []
 
 
+async def test_a_payload_without_urls_nudges_a_clone_below_scm(site: Site) -> None:
+    """Bitbucket Data Center's, and what it serves by HTTP: they weren't matched."""
+    site.index("bitbucket.example.com/scm/team/shop", "shop-9")
+    await site.post(deliveries.bitbucket_data_center_without_links())
+    assert site.is_nudged("shop-9")
+
+
+def test_a_group_may_be_called_scm() -> None:
+    remotes = {"shop-1": "git.internal/scm/shop", "till-2": "git.internal/scm/team/till"}
+    assert matching(remotes, ["scm/shop"]) == ["shop-1"]
+    assert matching(remotes, ["scm/team/till"]) == matching(remotes, ["TEAM/till"]) == ["till-2"]
+
+
 @given(st.lists(st.text(max_size=2)), st.integers(1, 5))
 def test_what_is_remembered_of_deliveries_is_bounded(names: list[str], size: int) -> None:
     seen = Deliveries(size)

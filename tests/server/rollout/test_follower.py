@@ -24,6 +24,7 @@ from homespun_server.rollout.stages import Limits
 from tests.core.adapters import make_version
 
 REPO = "shop-1a2b3c4d"
+DAY = 86_400.0
 _IDS = itertools.count()
 
 
@@ -208,6 +209,48 @@ def test_the_command_shows_both_arms_and_what_is_missing_and_aborts(
     assert "v2" in registry.aliases(place).rejected
     assert main(words) == 0
     assert "v1 is everybody's" in capsys.readouterr().out
+
+
+def test_a_clock_that_was_ahead_once_holds_no_rollout_up(
+    data: DataDir, place: Path, store: FeedbackStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = time.time() - 1_000
+    follower(data, store).look(now=now + 365 * DAY)
+    assert main(["adapters", "rollout", "--data-dir", str(data.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[REPO]["since"] <= time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    follower(data, store).look(now=now)
+    use(store, "v1", 3, now + 10, "a")
+    use(store, "v2", 1, now + 10, "b")
+    follower(data, store).look(now=now + 20)
+    assert "v2" in registry.aliases(place).rejected
+
+
+def test_a_champion_of_next_year_is_watched_from_now_on(
+    data: DataDir, place: Path, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(registry, "_now", lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + 365 * DAY)))
+    registry.approve(place, by="ann")
+    watching = follower(data, store)
+    use(store, "v1", 3, now - 100)
+    watching.look(now=now)
+    use(store, "v2", 1, now + 100)
+    watching.look(now=now + 200)
+    assert registry.aliases(place).champion == "v1"
+
+
+def test_a_champion_of_next_year_is_not_watched_until_then(
+    data: DataDir, place: Path, store: FeedbackStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(registry, "_now", lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + 365 * DAY)))
+    registry.approve(place, by="ann")
+    watching = follower(data, store)
+    use(store, "v1", 3, now - 100)
+    watching.look(now=now)
+    use(store, "v2", 1, now + 8 * DAY)
+    watching.look(now=now + 9 * DAY)
+    assert registry.aliases(place).champion == "v2"
 
 
 def lend(data: DataDir, version: str, base: str = "d1gest") -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from homespun_core.outcomes import Outcome
 from homespun_server.rollout.stages import (
@@ -54,6 +55,13 @@ def test_half_of_the_users_get_it_after_a_day_with_nothing_proven_against_it() -
     assert (late.stage, late.since, decision.verdict) == ("half", DAY_S, "wait")
 
 
+def test_a_stage_of_next_year_begins_now() -> None:
+    """It held the rollout up until then, after a clock that was ahead once."""
+    ahead = replace(START, since=366 * DAY_S)
+    assert going_on(ahead, "v2", "v1", DAY_S) == replace(START, since=DAY_S)
+    assert going_on(START, "v2", "v1", DAY_S) == START
+
+
 def test_the_first_stage_rejects_at_once_and_never_approves() -> None:
     assert advance(START, _arms(3, 1), 60.0, LIMITS)[1].verdict == "reject"
     assert advance(START, _arms(1, 3), 60.0, LIMITS)[1].verdict == "wait"
@@ -87,7 +95,7 @@ def test_the_share_grows_for_this_candidate_only_and_never_shrinks() -> None:
 
 def test_evidence_begins_anew_with_another_champion_or_candidate() -> None:
     half, _ = advance(START, _arms(2, 2), DAY_S, LIMITS)
-    assert going_on(half, "v2", "v1", 5.0) == half
+    assert going_on(half, "v2", "v1", 2 * DAY_S) == half
     changed = going_on(half, "v2", None, 5.0)
     assert (changed.stage, changed.since, changed.champion) == ("half", 5.0, None)
     assert going_on(half, "v3", "v1", 5.0).stage == "canary"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,9 @@ def lived(change: float, *, slower: float = 1.0, failed: float = 0.0, places: in
         ([fact(failed=True)] * 500, "reject", "failed at 500 of 500"),
         (lived(+0.3, places=39) + [fact(written=NOTHING)] * 100, "wait", "39 of 40 lines"),
         ([], "wait", "0 of 100"),
+        (lived(math.inf), "reject", "no finite number"),
+        ([*lived(0.0), fact(written=replace(NOTHING, candidate_bits=math.inf, bytes=9))], "reject", "no finite number"),
+        ([*lived(0.0), fact(written=replace(NOTHING, candidate_bits=math.nan, bytes=9))], "reject", "no finite number"),
     ],
 )
 def test_what_it_says(facts_: list[ShadowFact], verdict: str, why: str) -> None:

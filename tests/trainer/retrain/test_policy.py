@@ -18,6 +18,7 @@ NOW = 1_800_000_000.0
 HOUR, DAY = 3_600.0, 86_400.0
 TRAINED = Scope(head="b", total=5_000_000, trained="a", trained_at=NOW - 2 * DAY, changed=200_000)
 RUN = Run(commit="old", started=NOW - HOUR, recipe="r")
+TRYING, ROLLS_OUT = replace(TRAINED, tried=("v2", NOW - DAY)), Rules(rolls_out=True)
 NIGHTLY = Times(zone=ZoneInfo("UTC"), schedule="0 2 * * *")
 
 CASES: list[tuple[str, Scope, Rules, bool, str]] = [
@@ -82,6 +83,10 @@ CASES: list[tuple[str, Scope, Rules, bool, str]] = [
         False,
         "less than 12 hours",
     ),
+    ("while a candidate is tried", TRYING, ROLLS_OUT, False, "v2 is being tried"),
+    ("new settings: all the same", replace(TRYING, is_recipe_new=True), ROLLS_OUT, True, "settings"),
+    ("a candidate that a person decides about", TRYING, Rules(), True, "200 kB"),
+    ("offered next year", replace(TRAINED, tried=("v2", NOW + 365 * DAY)), ROLLS_OUT, True, "200 kB"),
     ("trained next year", replace(TRAINED, trained_at=NOW + 365 * DAY), Rules(), True, "200 kB"),
     ("by schedule: next year", replace(TRAINED, trained_at=NOW + 365 * DAY), Rules(times=NIGHTLY), True, "schedule"),
     ("failed next year", replace(TRAINED, failures=9, failed_at=NOW + 365 * DAY), Rules(), True, "200 kB"),
@@ -149,6 +154,7 @@ scopes = st.builds(
     failures=st.integers(0, 30),
     failed_at=st.none() | st.floats(NOW - 2 * DAY, NOW),
     has_drifted=st.booleans(),
+    tried=st.none() | st.tuples(st.just("v2"), st.floats(NOW - 40 * DAY, NOW)),
 )
 rules_drawn = st.builds(
     Rules,
@@ -157,6 +163,7 @@ rules_drawn = st.builds(
     age=st.floats(0, 20 * DAY),
     quiet=st.floats(0, 100),
     trains_on_drift=st.booleans(),
+    rolls_out=st.booleans(),
 )
 scheduled = st.builds(replace, rules_drawn, times=st.just(NIGHTLY))
 
@@ -176,13 +183,19 @@ def test_waiting_ends_when_it_says_so(scope: Scope, rules: Rules) -> None:
     assert (decision.action is Action.WAIT) == idle
 
 
-@given(scopes, rules_drawn | scheduled, *[st.floats(-40 * DAY, 2_000 * DAY)] * 3)
+@given(scopes, rules_drawn | scheduled, *[st.floats(-40 * DAY, 2_000 * DAY)] * 4)
 def test_no_clock_that_was_ahead_holds_anything_up_for_long(
-    scope: Scope, rules: Rules, trained: float, failed: float, pushed: float
+    scope: Scope, rules: Rules, trained: float, failed: float, pushed: float, offered: float
 ) -> None:
     """It did for a year, if it was that much ahead once; training by hand didn't help."""
-    ahead = replace(scope, trained_at=NOW + trained, failed_at=NOW + failed, pushed=(NOW - 400, NOW + pushed))
-    longest, now = DAY + max(rules.age, rules.gap, DAY, 5 * rules.quiet), NOW
+    ahead = replace(
+        scope,
+        trained_at=NOW + trained,
+        failed_at=NOW + failed,
+        pushed=(NOW - 400, NOW + pushed),
+        tried=("v2", NOW + offered),
+    )
+    longest, now = DAY + max(rules.age, rules.gap, DAY, 5 * rules.quiet, 30 * DAY * rules.rolls_out), NOW
     decision = decide(ahead, rules, now)
     for _ in range(4):
         if decision.action is Action.TRAIN or decision.until is None:

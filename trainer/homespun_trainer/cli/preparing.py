@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 
 from homespun_core import demand, personal, storage
 from homespun_core.config import Settings
@@ -23,7 +24,7 @@ from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, at_commit, open_repository
-from homespun_indexer.secrets import redact
+from homespun_indexer.secrets import redacted
 from homespun_indexer.since import commits_after
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import own, weighing
@@ -129,8 +130,16 @@ def prepared(
             tokenizer=tokenizer,
             settings=settings,
             data=data,
-            count_secrets=lambda text: sum(redact(text)[1].values()),
+            find_secrets=secrets_in,
         )
+
+
+def secrets_in(text: str) -> list[str]:
+    """What redaction takes out of it. Places inside of a secret have none in the redacted text; its first one has."""
+    clean = redacted(text)
+    hidden = [at for at in range(len(text)) if clean.place_of(at) is None] if clean.found else []
+    runs = [[at for _, at in run] for _, run in groupby(enumerate(hidden), lambda pair: pair[1] - pair[0])]
+    return [text[run[0] - 1 : run[-1] + 1] for run in runs]
 
 
 def _apart(parts: Sequence[Part]) -> list[Part]:

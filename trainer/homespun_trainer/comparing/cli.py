@@ -338,7 +338,7 @@ def _prepared(
                 tokenizer=tokenizer,
                 settings=settings,
                 data=data,
-                count_secrets=lambda text: 0,
+                find_secrets=lambda text: (),
             ),
             index,
         )

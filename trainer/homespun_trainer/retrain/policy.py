@@ -13,6 +13,8 @@ from homespun_trainer.retrain.times import Times, times_of
 _DAY, _HOUR, _MINUTE = 86_400.0, 3_600.0, 60.0
 _QUIET_CAP = 5
 """Pushes that never cease delay training by this many quiet times at most."""
+_TRIED_AT_MOST = 30 * _DAY
+"""Where hardly anybody completes, what users do never ends a rollout."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 10 * _MINUTE, _DAY
 """After a run that failed; each pause is twice the one before."""
 
@@ -33,6 +35,8 @@ class Rules:
     quiet: float = 60.0
     drift_percent: float = 3.0
     trains_on_drift: bool = False
+    rolls_out: bool = False
+    """Whether a candidate is tried until what users do with it ends that."""
     times: Times = field(default_factory=Times)
 
 
@@ -56,6 +60,8 @@ class Scope:
     """Whether the settings of training are others than those of the last run."""
     is_control_gone: bool = False
     """Whether the last run's adapter was turned down against one that is live no longer."""
+    tried: tuple[str, float] | None = None
+    """A candidate, and when the gate let it pass."""
     running: Run | None = None
     """A run by this recipe that was begun and has not ended, and that nobody is working on."""
     pushed: tuple[float, float] | None = None
@@ -90,6 +96,7 @@ def rules_of(settings: Settings) -> Rules:
         quiet=settings.retrain_quiet_s,
         drift_percent=settings.drift_percent,
         trains_on_drift=settings.retrain_on_drift,
+        rolls_out=settings.rollout == "automatic" and bool(settings.canary_percent or settings.shadow_percent),
         times=times_of(settings),
     )
 
@@ -125,6 +132,8 @@ def _by_this_clock(scope: Scope, rules: Rules, now: float) -> Scope:
         scope = replace(scope, failed_at=now - _LONGEST_PAUSE)
     if scope.pushed is not None and not is_possible(scope.pushed[1], now):
         scope = replace(scope, pushed=None)
+    if scope.tried is not None and not is_possible(scope.tried[1], now):
+        scope = replace(scope, tried=None)
     return scope
 
 
@@ -194,13 +203,17 @@ def _by_amount(scope: Scope, trained_at: float, rules: Rules, now: float) -> Dec
 
 
 def _hindrances(scope: Scope, rules: Rules, now: float) -> list[tuple[float, str]]:
-    """(until when, why not yet). The gap and the quiet don't hold up a first adapter, new settings, a paused run or
-    what was asked for at a given time."""
+    """(until when, why not yet). The candidate, the gap and the quiet don't hold up a first adapter, new settings or a
+    paused run; the gap doesn't what was asked for at a given time."""
     found: list[tuple[float, str]] = []
     if scope.failed_at is not None and scope.failures:
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(scope.failures - 1, 10))
         found.append((scope.failed_at + pause, f"{scope.failures} runs failed, trying again later"))
     is_asked = scope.trained is None or scope.is_recipe_new or scope.running is not None
+    if not is_asked and rules.rolls_out and scope.tried is not None:
+        candidate, since = scope.tried
+        why = f"{candidate} is being tried, and a newer one would start that anew"
+        found.append((since + _TRIED_AT_MOST, f"{why} (to end it: homespun adapters approve or reject)"))
     if not is_asked and scope.has_adapter and scope.trained_at is not None:
         ends = [scope.trained_at + rules.gap, rules.times.next_tick(scope.trained_at)]
         end = min(end for end in ends if end is not None)

@@ -202,6 +202,7 @@ class Subject:
             is_forgotten=sight.is_forgotten,
             is_control_gone=trained is not None and trained is newest and self._is_gone(trained.lost_to),
             is_recipe_new=ledger.last is not None and ledger.last.recipe != self._recipe,
+            tried=self._tried(),
             running=ledger.running if ledger.running and ledger.running.recipe == self._recipe else None,
             pushed=self._pushed,
             failures=ledger.failures,
@@ -237,6 +238,16 @@ class Subject:
     def _live(self) -> Adapter | None:
         path = storage.current(self._adapters)
         return self._adapter(path.name) if path else None
+
+    def _tried(self) -> tuple[str, float] | None:
+        """Somebody's own is tried by nobody, and where the champion is pinned no trial puts another in its place."""
+        if self._wish is not None:
+            return None
+        names = registry.aliases(self._adapters)
+        if names.candidate is None or names.pinned or self._adapter(names.candidate) is None:
+            return None
+        at = registry.offered_at(registry.history(self._adapters), names.candidate)
+        return None if at is None else (names.candidate, at)
 
     def _adapter(self, version: str) -> Adapter | None:
         """None for one that is damaged, or of another base model."""

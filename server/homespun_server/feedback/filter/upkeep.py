@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 3_600.0
 _EVERY_S = 86_400.0
+_APART_S = 3_600.0
+"""Clocks that are right differ by less; what is said to have been later was said by one that was ahead."""
 
 
 class Upkeep:
@@ -34,15 +36,16 @@ class Upkeep:
         if self._process is not None and self._process.poll() is None:
             return
         now = self._clock()
-        if now - max(self._tried, self._newest()) < _EVERY_S:
+        known = [at for at in (self._tried, *self._made()) if at <= now + _APART_S]
+        if now - max(known, default=0.0) < _EVERY_S:
             return
         self._tried = now  # where there is too little to learn from, nothing is published
         logger.info("the show/hide filter is trained again; %s says what became of it", self._log)
         self._process = self._children.start("feedback", ["train"], [], self._log)
 
-    def _newest(self) -> float:
-        """When a filter was last trained, approved or not."""
+    def _made(self) -> list[float]:
+        """When filters were trained, approved or not."""
         if not self._filters.is_dir():
-            return 0.0
+            return []
         made = [*storage.others(self._filters), storage.current(self._filters)]
-        return max((path.stat().st_mtime for path in made if path), default=0.0)
+        return [path.stat().st_mtime for path in made if path]

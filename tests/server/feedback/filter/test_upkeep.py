@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 
+from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles
@@ -61,6 +63,26 @@ def test_with_too_little_to_learn_from_it_is_tried_once_a_day_and_nothing_is_hid
     assert live(data.filters) is None and "more shown completions" in data.log("feedback").read_text()
     now[0] += DAY + 60
     assert _trained(upkeep)
+
+
+def test_a_filter_of_next_year_is_not_waited_for(tmp_path: Path) -> None:
+    data, later = DataDir(tmp_path), time.time() + 365 * DAY
+    _lived(data, 200)
+    assert _trained(Upkeep(_settings(tmp_path)))
+    made = storage.current(data.filters)
+    assert made is not None
+    os.utime(made, (later, later))
+    assert _trained(Upkeep(_settings(tmp_path)))
+    assert not _trained(Upkeep(_settings(tmp_path)))
+
+
+def test_what_was_tried_by_a_clock_that_was_ahead_is_tried_again(tmp_path: Path) -> None:
+    now = [time.time() + 365 * DAY]
+    _lived(DataDir(tmp_path), 10)
+    upkeep = Upkeep(_settings(tmp_path), lambda: now[0])
+    assert _trained(upkeep)
+    now[0] -= 365 * DAY
+    assert _trained(upkeep) and not _trained(upkeep)
 
 
 @pytest.mark.parametrize(
