@@ -26,6 +26,7 @@ from homespun_indexer import documents, files, filters, forgotten, people, tasks
 from homespun_indexer.authorship import own_steps
 from homespun_indexer.corpus_report import counts
 from homespun_indexer.documents import FileRecord, Gathered
+from homespun_indexer.files import RulesNow
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.history import Mainline, mainline, steps
 from homespun_indexer.near_duplicates import near_copies
@@ -40,7 +41,7 @@ what prompts may show. 5: names that files had, and asked.jsonl."""
 CHOICE = 6
 """Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
 held-out files. 4: licences in `LICENSES/`. 5: Commons Clause and its like are known, and the authors of files whose
-name was used before. 6: what is forgotten by any name that it had."""
+name was used before. 6: what is forgotten by any name that it had; rules of the head and of the working tree."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -73,6 +74,7 @@ class Request:
     forgotten: Sequence[Forgotten]
     """Those about this repository."""
     author_hash: Callable[[str], str]
+    rules: RulesNow
     own_steps: frozenset[str] | None = None
     """Commits of the main line whose lines count; None is all of them."""
 
@@ -109,7 +111,8 @@ class Split:
 
 def request_for(repo: Repository, settings: Settings, data: DataDir) -> Request:
     requests = forgotten.about(forgotten.load(data), repo.id)
-    return Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data))
+    rules = files.rules_now(repo, settings=settings)
+    return Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data), rules=rules)
 
 
 def build_corpus(
@@ -126,6 +129,7 @@ def build_corpus(
     options = [FORMAT, RULES_VERSION, CHOICE, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
     options += [forgotten.key(request.forgotten)] if request.forgotten else []
     options += [list(owner.authors)] if owner else []
+    options += [uncommitted] if (uncommitted := request.rules.uncommitted()) else []
     fingerprint = storage.fingerprint(repo.identity, repo.head, options)
     final = parent / fingerprint[:16]
     if not _is_good(final):
@@ -173,7 +177,7 @@ class CorpusReader:
 
     def unlearnable(self) -> frozenset[str]:
         """Paths whose text the index has, and nothing may be learned of."""
-        return frozenset(f.path for f in self.files() if f.reason in (filters.FORGOTTEN, filters.LICENCE))
+        return frozenset(f.path for f in self.files() if f.reason in filters.UNLEARNABLE)
 
     def touched(self, *, with_snippets: bool) -> list[FileRecord | AskedFile]:
         """Files that training on it has to do with: learned from, asked about, or shown in prompts as snippets."""
@@ -214,6 +218,7 @@ def _publish(request: Request, final: Path, fingerprint: str, progress: Progress
     split = choose_split(request, progress)
     progress.start("Reading the files of the cut")
     past, later = request.past(split.commit), request.past(repo.head, since=split.commit)
+    names = people.later_names(later)
     gathered = documents.gather(
         repo,
         request.settings,
@@ -222,6 +227,7 @@ def _publish(request: Request, final: Path, fingerprint: str, progress: Progress
         held_out=split.held_out,
         requests=request.forgotten,
         past=people.with_later_names(past, later),
+        refused_now=lambda path: request.rules.reason((path, *names.get(path, ()))),
         own_steps=request.own_steps,
     )
     if not gathered.documents:
@@ -314,7 +320,7 @@ def left_out(request: Request) -> Callable[[str], str | None]:
     def reason(path: str) -> str | None:
         if is_forgotten(path):
             return filters.FORGOTTEN
-        return None if path in selected else selection.skipped.get(path, _DELETED)
+        return request.rules.reason([path]) if path in selected else selection.skipped.get(path, _DELETED)
 
     return reason
 
@@ -340,8 +346,8 @@ def _split_by_files(request: Request) -> Split:
     """A tenth of the files, by hash of their paths, and the (near) copies of these."""
     found: list[Place] = []
     refused: Counter[str] = Counter()
-    repo, settings, is_forgotten = request.repo, request.settings, _forgotten_at_head(request)
-    texts = [f for f in files.source_files(repo, settings=settings, commit=repo.head) if not is_forgotten(f.path)]
+    repo, settings, reason_left_out = request.repo, request.settings, left_out(request)
+    texts = [f for f in files.source_files(repo, settings=settings, commit=repo.head) if not reason_left_out(f.path)]
     chosen = {file.path for file in texts if tasks.is_held_out(file.path, settings.seed, _HELD_OUT_SHARE)}
     originals = [file for file in texts if file.path in chosen]
     copies = near_copies((file.text for file in originals), (file.text for file in texts))

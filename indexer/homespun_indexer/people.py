@@ -104,16 +104,22 @@ def pasts(repo: Repository, commit: str, hashed: Callable[[str], str], since: st
 
 def with_later_names(past: Mapping[str, Past], later: Mapping[str, Past]) -> Mapping[str, Past]:
     """Of a commit's paths; `later` is what happened after it."""
-    names: defaultdict[str, set[str]] = defaultdict(set)
-    for path, after in later.items():
-        for name in after.names:
-            names[name] |= {path, *after.names}
+    names = later_names(later)
     return {
         path: replace(before, names=tuple(sorted(names[path].union(before.names) - {path})))
         if path in names
         else before
         for path, before in past.items()
     }
+
+
+def later_names(later: Mapping[str, Past]) -> Mapping[str, frozenset[str]]:
+    """Of a commit's paths that were renamed after it; their own are among them."""
+    names: defaultdict[str, frozenset[str]] = defaultdict(frozenset)
+    for path, after in later.items():
+        for name in after.names:
+            names[name] |= {path, *after.names}
+    return dict(names)
 
 
 def with_earlier(later: Mapping[str, Past], past: Mapping[str, Past], path: str) -> Past:

@@ -17,7 +17,7 @@ from homespun_core.errors import NoSourceFiles, RepositoryError, StorageError
 from homespun_core.repositories import SourceRules
 from homespun_core.types import SilentProgress
 from homespun_indexer import forgotten
-from homespun_indexer.corpus import CorpusReader, build_corpus
+from homespun_indexer.corpus import CorpusReader, build_corpus, request_for
 from homespun_indexer.corpus_report import summary
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.near_duplicates import THRESHOLD, similarity
@@ -25,7 +25,7 @@ from homespun_indexer.people import author_hash
 from homespun_indexer.repository import at_commit
 from tests.indexer.answers import texts_of
 from tests.indexer.conftest import Indexer
-from tests.repos import LFS_POINTER, commit, commit_dated, git, make_repo
+from tests.repos import LFS_POINTER, commit, commit_dated, git, make_repo, write
 
 SMALL = replace(Settings(), eval_tasks=20)
 
@@ -416,7 +416,7 @@ def test_a_limit_of_the_repository_itself_makes_another_corpus(long_history: Pat
         ("file_0.py", None, "deleted since"),
     ],
 )
-def test_tasks_are_in_files_that_count_at_the_head(
+def test_documents_and_tasks_are_files_that_count_at_the_head(
     long_history: Path, tmp_path: Path, indexer: Indexer, rule_file: str, text: str | None, reason: str
 ) -> None:
     path = tmp_path / "copy"
@@ -428,6 +428,67 @@ def test_tasks_are_in_files_that_count_at_the_head(
     assert read.report["split"] == "time"
     assert {t.path for t in read.tasks()} == {f"file_{n}.py" for n in (1, 2, 3)}
     assert read.report["lines_refused"][reason] > 0
+    learned, refused = {d.path for d in read.documents()}, {r.path: r.reason for r in read.files() if r.reason}
+    if text is None:  # it was theirs at the cut, and nobody said that it mustn't be learned
+        assert "file_0.py" in learned and not refused
+    else:
+        assert "file_0.py" not in learned and refused == {"file_0.py": reason}
+        assert read.unlearnable() == {"file_0.py"}, "training prompts have no snippets of it"
+
+
+@pytest.mark.parametrize(
+    ("rule_file", "text"), [(".homespunignore", "file_0.py\n"), (".gitattributes", "file_0.py linguist-vendored\n")]
+)
+def test_rules_that_are_saved_and_not_committed_count_where_the_index_reads_them(
+    long_history: Path, tmp_path: Path, indexer: Indexer, rule_file: str, text: str
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(long_history, path)
+    before = corpus(indexer, path)
+    write(path, {rule_file: text})
+    after = corpus(indexer, path)
+    assert after.path != before.path and "file_0.py" in {d.path for d in before.documents()}
+    assert {d.path for d in after.documents()} == {t.path for t in after.tasks()} == {f"file_{n}.py" for n in (1, 2, 3)}
+    assert after.unlearnable() == {"file_0.py"}
+    committed_only = corpus(indexer, path, replace(SMALL, uncommitted=False))
+    assert committed_only.path == before.path
+    write(path, {rule_file: "# nothing\n"})
+    assert corpus(indexer, path).path == before.path
+
+
+def test_committing_rules_that_were_saved_leaves_out_what_they_left_out(
+    long_history: Path, tmp_path: Path, indexer: Indexer
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(long_history, path)
+    commit(path, {".homespunignore": "file_0.py\n"}, day=90)
+    request = request_for(indexer.open(path), SMALL, indexer.data)
+    assert request.rules.uncommitted() == []
+    (path / ".homespunignore").unlink()
+    assert request_for(indexer.open(path), SMALL, indexer.data).rules.reason(["file_0.py"]) == ".homespunignore"
+
+
+def test_a_rule_about_the_name_that_a_file_has_by_now_keeps_it_out(
+    long_history: Path, tmp_path: Path, indexer: Indexer
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(long_history, path)
+    (path / "own").mkdir()
+    git(path, "mv", "file_0.py", "own/a.py")
+    commit(path, {}, "Move", day=90)
+    commit(path, {".homespunignore": "own/\n"}, day=91)
+    read = corpus(indexer, path)
+    assert {d.path for d in read.documents()} == {"file_1.py", "file_2.py", "file_3.py"}
+    assert read.unlearnable() == {"file_0.py"}
+
+
+def test_a_rule_about_a_name_that_a_file_had_before_keeps_nothing_out(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"attic/a.py": body(900, 9)})
+    commit(path, {".homespunignore": "attic/\n"}, day=1)
+    git(path, "mv", "attic/a.py", "a.py")
+    for i in range(40):
+        commit(path, {f"file_{i % 4}.py": body(i, 9)}, day=i + 2)
+    assert "a.py" in {d.path for d in corpus(indexer, path).documents()}
 
 
 def test_the_report_says_what_went_in_and_what_did_not(long_history: Path, tmp_path: Path, indexer: Indexer) -> None:
