@@ -29,7 +29,6 @@ from homespun_indexer.documents import FileRecord, Gathered
 from homespun_indexer.files import RulesNow
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.history import Mainline, mainline, steps
-from homespun_indexer.near_duplicates import near_copies
 from homespun_indexer.repository import Repository
 from homespun_indexer.secrets import RULES_VERSION
 from homespun_indexer.tasks import Place
@@ -41,7 +40,8 @@ what prompts may show. 5: names that files had, and asked.jsonl."""
 CHOICE = 6
 """Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
 held-out files. 4: licences in `LICENSES/`. 5: Commons Clause and its like are known, and the authors of files whose
-name was used before. 6: what is forgotten by any name that it had; rules of the head and of the working tree."""
+name was used before. 6: what is forgotten by any name that it had; rules of the head and of the working
+tree; copies of what is forgotten, or left out for its licence; the authors of files that were moved by hundreds."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -347,11 +347,13 @@ def _split_by_files(request: Request) -> Split:
     found: list[Place] = []
     refused: Counter[str] = Counter()
     repo, settings, reason_left_out = request.repo, request.settings, left_out(request)
-    texts = [f for f in files.source_files(repo, settings=settings, commit=repo.head) if not reason_left_out(f.path)]
+    found_texts = files.source_files(repo, settings=settings, commit=repo.head)
+    reasons = {file.path: reason_left_out(file.path) for file in found_texts}
+    gone = documents.blobs_of_copies([f for f in found_texts if reasons[f.path] == filters.FORGOTTEN], found_texts)
+    texts = [file for file in found_texts if reasons[file.path] is None and file.blob not in gone]
     chosen = {file.path for file in texts if tasks.is_held_out(file.path, settings.seed, _HELD_OUT_SHARE)}
     originals = [file for file in texts if file.path in chosen]
-    copies = near_copies((file.text for file in originals), (file.text for file in texts))
-    withheld = {file.blob for file in originals} | {f.blob for f, is_one in zip(texts, copies, strict=True) if is_one}
+    withheld = documents.blobs_of_copies(originals, texts)
     for file in originals:
         found += tasks.file_places(file, repo.head, refused)
     return Split(

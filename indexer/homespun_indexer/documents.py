@@ -15,7 +15,7 @@ from homespun_indexer.files import SourceFile
 from homespun_indexer.forgotten import Forgotten, is_forgotten
 from homespun_indexer.history import LOOKED_AT, steps
 from homespun_indexer.mixture import Weighed
-from homespun_indexer.near_duplicates import near_duplicates
+from homespun_indexer.near_duplicates import near_copies, near_duplicates
 from homespun_indexer.people import NOTHING, Past
 from homespun_indexer.recent import STEPS, recent_lines
 from homespun_indexer.repository import Repository
@@ -96,7 +96,7 @@ def gather(
             return filters.LICENCE
         return refused_now(file.path)
 
-    reasons |= {file.path: reason for file in texts if (reason := why(file))}
+    reasons |= _refused(texts, {file.path: reason for file in texts if (reason := why(file))})
     chosen = list(_chosen([file for file in texts if file.path not in reasons], reasons, past))
     documents, redactions = _redacted(chosen, past)
     looked_at = steps(replace(repo, head=commit), STEPS if own_steps is None else LOOKED_AT)
@@ -114,6 +114,24 @@ def gather(
     )
     records = _records(entries, {d.path: len(d.text) for d in complete}, reasons, past)
     return Gathered(documents=complete, records=tuple(records), redactions=redactions)
+
+
+def _refused(texts: Sequence[SourceFile], reasons: Mapping[str, str]) -> dict[str, str]:
+    """With the copies of what is forgotten, near ones too, and of what its licence keeps out: left alone, each would be
+    learned in its stead."""
+    by_licence = {file.blob for file in texts if reasons.get(file.path) == filters.LICENCE}
+    by_request = blobs_of_copies([file for file in texts if reasons.get(file.path) == filters.FORGOTTEN], texts)
+    of_blobs = dict.fromkeys(by_licence, filters.LICENCE) | dict.fromkeys(by_request, filters.FORGOTTEN)
+    return {file.path: of_blobs[file.blob] for file in texts if file.blob in of_blobs} | dict(reasons)
+
+
+def blobs_of_copies(originals: Sequence[SourceFile], others: Sequence[SourceFile]) -> frozenset[str]:
+    """Of the originals themselves, and of those others that are nearly the same."""
+    if not originals:
+        return frozenset()
+    copies = near_copies((file.text for file in originals), (file.text for file in others))
+    near = {file.blob for file, is_one in zip(others, copies, strict=True) if is_one}
+    return frozenset(near.union(file.blob for file in originals))
 
 
 def _chosen(texts: Sequence[SourceFile], reasons: dict[str, str], past: Mapping[str, Past]) -> Iterator[SourceFile]:

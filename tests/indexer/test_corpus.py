@@ -353,6 +353,37 @@ def test_what_is_forgotten_is_so_by_each_name_that_it_ever_had(
     assert {t.path for t in after.tasks()} == {"file_1.py", "file_2.py", "file_3.py"}
 
 
+def test_a_copy_of_what_is_left_out_is_not_learned_in_its_stead(tmp_path: Path, indexer: Indexer) -> None:
+    secret, other = body(900, 30), body(700, 30)
+    files = {"pay/a.py": secret, "old/a.py": secret, "near/a.py": secret.replace("option=7", "option=8")}
+    files |= {"third/x/LICENSE": "GNU AFFERO GENERAL PUBLIC LICENSE\n", "third/x/b.py": other, "src/b.py": other}
+    path = make_repo(tmp_path / "r", files)
+    for i in range(40):
+        commit(path, {f"file_{i % 4}.py": body(i, 20) + body(i + 100, 6)}, f"Add {i}", day=i + 1)
+    before = {r.path: r.reason for r in corpus(indexer, path).files()}
+    assert before["third/x/b.py"] == before["src/b.py"] == "licence"
+    assert sorted(str(before[name]) for name in ("pay/a.py", "old/a.py", "near/a.py")).count("None") == 1
+    for name in ("pay/**", "old/**", "near/**"):
+        forgotten.add(indexer.data, Forgotten(path=name))
+        read = corpus(indexer, path)
+        assert {r.path for r in read.files() if r.reason == "forgotten"} == {"pay/a.py", "old/a.py", "near/a.py"}
+        assert {d.path for d in read.documents()} == {f"file_{n}.py" for n in range(4)}
+        forgotten.remove(indexer.data, 1)
+
+
+def test_no_line_is_asked_for_in_a_copy_of_what_is_forgotten(tmp_path: Path, indexer: Indexer) -> None:
+    files = {f"file_{i}.py": body(i, 12) for i in range(60)}
+    path = make_repo(tmp_path / "r", files | {f"copy/{n}": t.replace("option=7", "option=8") for n, t in files.items()})
+    forgotten.add(indexer.data, Forgotten(path="/file_*"))
+    with pytest.raises(NoSourceFiles, match="120 forgotten"):
+        corpus(indexer, path)
+    forgotten.add(indexer.data, Forgotten(path="/file_1*"))
+    forgotten.remove(indexer.data, 1)
+    read = corpus(indexer, path)
+    assert read.tasks() and not any("/file_1" in f"/{t.path}" for t in read.tasks())
+    assert not any("/file_1" in f"/{d.path}" for d in read.documents())
+
+
 def test_a_forgotten_author_takes_every_file_along(long_history: Path, indexer: Indexer) -> None:
     forgotten.add(indexer.data, Forgotten(author=author_hash(indexer.data)("Ada@example.com")))
     with pytest.raises(RepositoryError, match="4 forgotten"):
