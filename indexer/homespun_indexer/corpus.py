@@ -40,8 +40,9 @@ what prompts may show. 5: names that files had, and asked.jsonl."""
 CHOICE = 6
 """Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
 held-out files. 4: licences in `LICENSES/`. 5: Commons Clause and its like are known, and the authors of files whose
-name was used before. 6: what is forgotten by any name that it had; rules of the head and of the working
-tree; copies of what is forgotten, or left out for its licence; the authors of files that were moved by hundreds."""
+name was used before. 6: what is forgotten by any name that it had; rules of the head and of the working tree; copies of
+what is forgotten, or left out for its licence; the authors of files that were moved by hundreds; weights count as much
+of a huge file as examples do."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 

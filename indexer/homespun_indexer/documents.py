@@ -173,7 +173,7 @@ def _left(chosen: Sequence[SourceFile], documents: Sequence[Document]) -> set[st
 
 def _weighed(document: Document, past: Mapping[str, Past]) -> Weighed:
     changed = past[document.path].changed if document.path in past else None
-    return Weighed(language=document.language, characters=len(document.text), changed=changed)
+    return Weighed(language=document.language, characters=document.counted, changed=changed)
 
 
 def _changed(path: str, past: Mapping[str, Past]) -> int:
