@@ -339,8 +339,7 @@ def _forgotten_at_head(request: Request) -> Callable[[str], bool]:
 def _oldest_cut(line: Mainline) -> int:
     """How many commits may lie after the cut; 0 when there is no commit before them."""
     half = min(len(line.commits) // 2, _MAX_STEPS)
-    youngest = line.times[0] - _MAX_DAYS * 86_400
-    return next((i for i in range(half) if 0 < line.times[i] < youngest), half)
+    return line.num_within(_MAX_DAYS * 86_400, half)
 
 
 def _split_by_files(request: Request) -> Split:

@@ -102,6 +102,22 @@ def test_a_commit_without_a_readable_date_changes_no_cut(tmp_path: Path, long_hi
     assert cuts[0] == cuts[1]
 
 
+@pytest.mark.parametrize(("wrong", "year"), [(37, 1990), (39, 2050), (30, 2050)])
+def test_a_commit_of_a_wrong_clock_does_not_shorten_what_is_asked(
+    tmp_path: Path, indexer: Indexer, wrong: int, year: int
+) -> None:
+    """A year from the end of the history, or from the start of what counts, seemed to be over at once."""
+    splits = []
+    for name, is_wrong in (("right", False), ("wrong", True)):
+        path = make_repo(tmp_path / name, {"a.py": "START = 1\n"})
+        for i in range(40):
+            day = (year - 2023) * 365 if is_wrong and i == wrong else i + 1
+            commit(path, {f"file_{i % 4}.py": body(i, 12) + body(i + 100, 6)}, f"Add {i}", day=day)
+        read = corpus(indexer, path)
+        splits.append((read.report["split"], read.report["steps_after_cut"], len(read.tasks())))
+    assert splits[0] == splits[1] and splits[0][0] == "time"
+
+
 def test_the_suffix_is_what_stood_below_before(tmp_path: Path, indexer: Indexer) -> None:
     first = "def before():\n    return 1\n\n\ndef after():\n    return 2\n"
     path = make_repo(tmp_path / "r", {"a.py": first})
