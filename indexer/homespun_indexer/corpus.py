@@ -181,8 +181,10 @@ class CorpusReader:
         return frozenset(f.path for f in self.files() if f.reason in filters.UNLEARNABLE)
 
     def touched(self, *, with_snippets: bool) -> list[FileRecord | AskedFile]:
-        """Files that training on it has to do with: learned from, asked about, or shown in prompts as snippets."""
-        known = [f for f in self.files() if f.reason is None or (with_snippets and f.is_shown)]
+        """Files that training on it has to do with: learned from, themselves or by a copy, asked about, or shown in
+        prompts as snippets."""
+        learned = (None, filters.DUPLICATE, filters.NEAR_DUPLICATE)
+        known = [f for f in self.files() if f.reason in learned or (with_snippets and f.is_shown)]
         return [*known, *(AskedFile(**_as_tuples(row)) for row in self._rows("asked.jsonl"))]
 
     def tasks(self) -> list[EvalTask]:
