@@ -147,6 +147,10 @@ class Completion:
     """The request's stop string that ended it, if one did."""
 
 
+MOST_COUNTED = 40_000
+"""Characters: a huge file counts like one of this size, so that it isn't most of what is learned."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A source file of the training corpus."""
@@ -161,6 +165,16 @@ class Document:
     """Lines written lately, as (first, last), 0-based, both included."""
     authors: tuple[str, ...] = ()
     """Who changed it, as hashes that mean something in this data directory only."""
+
+    @property
+    def counted(self) -> int:
+        """Characters that count where shares of the examples are decided."""
+        return min(len(self.text), MOST_COUNTED)
+
+    @property
+    def mass(self) -> float:
+        """Its share of the examples, against other documents' masses."""
+        return self.counted * self.weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,9 +26,9 @@ from homespun_indexer import documents, files, filters, forgotten, people, tasks
 from homespun_indexer.authorship import own_steps
 from homespun_indexer.corpus_report import counts
 from homespun_indexer.documents import FileRecord, Gathered
+from homespun_indexer.files import RulesNow
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.history import Mainline, mainline, steps
-from homespun_indexer.near_duplicates import near_copies
 from homespun_indexer.repository import Repository
 from homespun_indexer.secrets import RULES_VERSION
 from homespun_indexer.tasks import Place
@@ -40,7 +40,9 @@ what prompts may show. 5: names that files had, and asked.jsonl."""
 CHOICE = 6
 """Goes up when other files of the same commit are learned from or held out. 2: licences by family. 3: near copies of
 held-out files. 4: licences in `LICENSES/`. 5: Commons Clause and its like are known, and the authors of files whose
-name was used before. 6: what is forgotten by any name that it had."""
+name was used before. 6: what is forgotten by any name that it had; rules of the head and of the working tree; copies of
+what is forgotten, or left out for its licence; the authors of files that were moved by hundreds; weights count as much
+of a huge file as examples do."""
 TIME, FILES = "time", "files"
 _KEEP = 3
 
@@ -76,6 +78,7 @@ class Request:
     forgotten: Sequence[Forgotten]
     """Those about this repository."""
     author_hash: Callable[[str], str]
+    rules: RulesNow
     own_steps: frozenset[str] | None = None
     """Commits of the main line whose lines count; None is all of them."""
 
@@ -112,7 +115,8 @@ class Split:
 
 def request_for(repo: Repository, settings: Settings, data: DataDir) -> Request:
     requests = forgotten.about(forgotten.load(data), repo.id)
-    return Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data))
+    rules = files.rules_now(repo, settings=settings)
+    return Request(repo=repo, settings=settings, forgotten=requests, author_hash=people.author_hash(data), rules=rules)
 
 
 def build_corpus(
@@ -129,6 +133,7 @@ def build_corpus(
     options = [FORMAT, RULES_VERSION, CHOICE, settings.eval_tasks, settings.seed, *limits, repo.rules.key()]
     options += [forgotten.key(request.forgotten)] if request.forgotten else []
     options += [list(owner.authors)] if owner else []
+    options += [uncommitted] if (uncommitted := request.rules.uncommitted()) else []
     fingerprint = storage.fingerprint(repo.identity, repo.head, options)
     final = parent / fingerprint[:16]
     if not _is_good(final):
@@ -176,11 +181,13 @@ class CorpusReader:
 
     def unlearnable(self) -> frozenset[str]:
         """Paths whose text the index has, and nothing may be learned of."""
-        return frozenset(f.path for f in self.files() if f.reason in (filters.FORGOTTEN, filters.LICENCE))
+        return frozenset(f.path for f in self.files() if f.reason in filters.UNLEARNABLE)
 
     def touched(self, *, with_snippets: bool) -> list[FileRecord | AskedFile]:
-        """Files that training on it has to do with: learned from, asked about, or shown in prompts as snippets."""
-        known = [f for f in self.files() if f.reason is None or (with_snippets and f.is_shown)]
+        """Files that training on it has to do with: learned from, themselves or by a copy, asked about, or shown in
+        prompts as snippets."""
+        learned = (None, filters.DUPLICATE, filters.NEAR_DUPLICATE)
+        known = [f for f in self.files() if f.reason in learned or (with_snippets and f.is_shown)]
         return [*known, *(AskedFile(**_as_tuples(row)) for row in self._rows("asked.jsonl"))]
 
     def tasks(self) -> list[EvalTask]:
@@ -217,6 +224,7 @@ def _publish(request: Request, final: Path, fingerprint: str, progress: Progress
     split = choose_split(request, progress)
     progress.start("Reading the files of the cut")
     past, later = request.past(split.commit), request.past(repo.head, since=split.commit)
+    names = people.later_names(later)
     gathered = documents.gather(
         repo,
         request.settings,
@@ -225,6 +233,7 @@ def _publish(request: Request, final: Path, fingerprint: str, progress: Progress
         held_out=split.held_out,
         requests=request.forgotten,
         past=people.with_later_names(past, later),
+        refused_now=lambda path: request.rules.reason((path, *names.get(path, ()))),
         own_steps=request.own_steps,
     )
     if not gathered.documents:
@@ -319,7 +328,7 @@ def left_out(request: Request) -> Callable[[str], str | None]:
     def reason(path: str) -> str | None:
         if is_forgotten(path):
             return filters.FORGOTTEN
-        return None if path in selected else selection.skipped.get(path, _DELETED)
+        return request.rules.reason([path]) if path in selected else selection.skipped.get(path, _DELETED)
 
     return reason
 
@@ -337,20 +346,21 @@ def _forgotten_at_head(request: Request) -> Callable[[str], bool]:
 def _oldest_cut(line: Mainline, days: float) -> int:
     """How many commits may lie after the cut; 0 when there is no commit before them."""
     half = min(len(line.commits) // 2, _MAX_STEPS)
-    youngest = line.times[0] - days * 86_400
-    return next((i for i in range(half) if 0 < line.times[i] < youngest), half)
+    return line.num_within(round(days * 86_400), half)
 
 
 def _split_by_files(request: Request) -> Split:
     """A tenth of the files, by hash of their paths, and the (near) copies of these."""
     found: list[Place] = []
     refused: Counter[str] = Counter()
-    repo, settings, is_forgotten = request.repo, request.settings, _forgotten_at_head(request)
-    texts = [f for f in files.source_files(repo, settings=settings, commit=repo.head) if not is_forgotten(f.path)]
+    repo, settings, reason_left_out = request.repo, request.settings, left_out(request)
+    found_texts = files.source_files(repo, settings=settings, commit=repo.head)
+    reasons = {file.path: reason_left_out(file.path) for file in found_texts}
+    gone = documents.blobs_of_copies([f for f in found_texts if reasons[f.path] == filters.FORGOTTEN], found_texts)
+    texts = [file for file in found_texts if reasons[file.path] is None and file.blob not in gone]
     chosen = {file.path for file in texts if tasks.is_held_out(file.path, settings.seed, _HELD_OUT_SHARE)}
     originals = [file for file in texts if file.path in chosen]
-    copies = near_copies((file.text for file in originals), (file.text for file in texts))
-    withheld = {file.blob for file in originals} | {f.blob for f, is_one in zip(texts, copies, strict=True) if is_one}
+    withheld = documents.blobs_of_copies(originals, texts)
     for file in originals:
         found += tasks.file_places(file, repo.head, refused)
     return Split(

@@ -53,6 +53,9 @@ _VARIABLES = re.compile(r"(?:\$(?:[A-Z_][A-Z0-9_]*+|[a-z_][a-z0-9_]*+)|%\w++%|\W
 _PATH = re.compile(r"[.~]{0,2}/|[A-Za-z]:[\\/]|\w+://")
 _DOTTED = re.compile(r"[$@A-Za-z_][\w.$-]*")
 _NUMBERED = re.compile(r"(?i)(?:sha|md|aes|rsa|base|utf|oauth|ed|x|rfc|pkcs)[_-]?\d+")
+_LONG_KEY = 8_000
+_ARMOUR = re.compile(r"[A-Za-z0-9+/=]{40,}+")
+"""A PGP key of several names is longer than any other, and full of these."""
 _HOLDS_NUMBER = re.compile(r"\d{3}|[A-Za-z]\d|\d[A-Za-z]")
 
 
@@ -61,6 +64,11 @@ def _looks_random(value: str) -> bool:
     if value.startswith(PREFIX) or not (re.search(r"\d", value) and re.search(r"[A-Za-z]", value)):
         return False
     return entropy(value) >= 3.0
+
+
+def _is_key_text(value: str) -> bool:
+    """Whatever stands there, but not all the code between two literals that are such lines."""
+    return 20 <= len(value) <= _LONG_KEY or sum(map(len, _ARMOUR.findall(value))) > len(value) // 2
 
 
 def _is_written_out(value: str) -> bool:
@@ -125,9 +133,10 @@ CREDENTIALS = (
         "PRIVATE_KEY",
         "-----begin",
         r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-        r"(?P<secret>(?:(?!-----BEGIN [A-Z ]{0,40}PRIVATE KEY).){20,8000}?)"
+        r"(?P<secret>(?:[^-]++"
+        r"|-(?!----(?:BEGIN [A-Z ]{0,40}PRIVATE KEY|END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----)))*+)"
         r"-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----",
-        flags=re.DOTALL,
+        _is_key_text,
     ),
     _token("AGE_KEY", "age-secret-key-", r"AGE-SECRET-KEY-1[A-Z0-9]{58}"),
     # Clouds

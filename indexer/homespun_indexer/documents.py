@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from homespun_core import licence
@@ -15,7 +15,7 @@ from homespun_indexer.files import SourceFile
 from homespun_indexer.forgotten import Forgotten, is_forgotten
 from homespun_indexer.history import LOOKED_AT, steps
 from homespun_indexer.mixture import Weighed
-from homespun_indexer.near_duplicates import near_duplicates
+from homespun_indexer.near_duplicates import near_copies, near_duplicates
 from homespun_indexer.people import NOTHING, Past
 from homespun_indexer.recent import STEPS, recent_lines
 from homespun_indexer.repository import Repository
@@ -76,14 +76,28 @@ def gather(
     held_out: frozenset[str],
     requests: Sequence[Forgotten],
     past: Mapping[str, Past],
+    refused_now: Callable[[str], str | None],
     own_steps: frozenset[str] | None = None,
 ) -> Gathered:
-    """With `own_steps`, commits of the main line, files that these touched, and what they added as recent lines."""
+    """`refused_now`: why a path is left out by rules that are younger than the commit. With `own_steps`, commits of the
+    main line, files that these touched, and what they added as recent lines."""
     selection, texts, refused = files.read_sources(repo, settings=settings, commit=commit)
     entries = list_entries(repo, commit, max_bytes=settings.max_file_kb * 1_000, memory=TreeMemory())
     reasons = {**selection.skipped, **refused}
     licences = licence.folder_licences(_licence_texts(repo, entries))
-    chosen = list(_chosen(texts, reasons, held_out, requests, past, licences))
+
+    def why(file: SourceFile) -> str | None:
+        known = past.get(file.path, NOTHING)
+        if file.path in held_out:
+            return filters.HELD_OUT
+        if is_forgotten((file.path, *known.names), known.authors, requests):
+            return filters.FORGOTTEN
+        if licence.is_left_out(file.path, file.text, licences):
+            return filters.LICENCE
+        return refused_now(file.path)
+
+    reasons |= _refused(texts, {file.path: reason for file in texts if (reason := why(file))})
+    chosen = list(_chosen([file for file in texts if file.path not in reasons], reasons, past))
     documents, redactions = _redacted(chosen, past)
     looked_at = steps(replace(repo, head=commit), STEPS if own_steps is None else LOOKED_AT)
     counted = (s for s in looked_at if own_steps is None or s.commit in own_steps)
@@ -102,26 +116,30 @@ def gather(
     return Gathered(documents=complete, records=tuple(records), redactions=redactions)
 
 
-def _chosen(
-    texts: Sequence[SourceFile],
-    reasons: dict[str, str],
-    held_out: frozenset[str],
-    requests: Sequence[Forgotten],
-    past: Mapping[str, Past],
-    licences: Mapping[str, frozenset[str]],
-) -> Iterator[SourceFile]:
+def _refused(texts: Sequence[SourceFile], reasons: Mapping[str, str]) -> dict[str, str]:
+    """With the copies of what is forgotten, near ones too, and of what its licence keeps out: left alone, each would be
+    learned in its stead."""
+    by_licence = {file.blob for file in texts if reasons.get(file.path) == filters.LICENCE}
+    by_request = blobs_of_copies([file for file in texts if reasons.get(file.path) == filters.FORGOTTEN], texts)
+    of_blobs = dict.fromkeys(by_licence, filters.LICENCE) | dict.fromkeys(by_request, filters.FORGOTTEN)
+    return {file.path: of_blobs[file.blob] for file in texts if file.blob in of_blobs} | dict(reasons)
+
+
+def blobs_of_copies(originals: Sequence[SourceFile], others: Sequence[SourceFile]) -> frozenset[str]:
+    """Of the originals themselves, and of those others that are nearly the same."""
+    if not originals:
+        return frozenset()
+    copies = near_copies((file.text for file in originals), (file.text for file in others))
+    near = {file.blob for file, is_one in zip(others, copies, strict=True) if is_one}
+    return frozenset(near.union(file.blob for file in originals))
+
+
+def _chosen(texts: Sequence[SourceFile], reasons: dict[str, str], past: Mapping[str, Past]) -> Iterator[SourceFile]:
     """Of files that are (nearly) the same the one changed last; why the others aren't chosen goes into `reasons`."""
     used: set[str] = set()
     left = []
     for file in sorted(texts, key=lambda f: (-_changed(f.path, past), f.path)):
-        known = past.get(file.path, NOTHING)
-        if file.path in held_out:
-            reasons[file.path] = filters.HELD_OUT
-        elif is_forgotten((file.path, *known.names), known.authors, requests):
-            reasons[file.path] = filters.FORGOTTEN
-        elif licence.is_left_out(file.path, file.text, licences):
-            reasons[file.path] = filters.LICENCE
-        elif file.blob in used:
+        if file.blob in used:
             reasons[file.path] = filters.DUPLICATE
         else:
             used.add(file.blob)
@@ -155,7 +173,7 @@ def _left(chosen: Sequence[SourceFile], documents: Sequence[Document]) -> set[st
 
 def _weighed(document: Document, past: Mapping[str, Past]) -> Weighed:
     changed = past[document.path].changed if document.path in past else None
-    return Weighed(language=document.language, characters=len(document.text), changed=changed)
+    return Weighed(language=document.language, characters=document.counted, changed=changed)
 
 
 def _changed(path: str, past: Mapping[str, Past]) -> int:

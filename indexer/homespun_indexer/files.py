@@ -33,6 +33,7 @@ from homespun_indexer.tree import (
     TreeMemory,
     is_rule_file,
     list_entries,
+    saved_rule_files,
 )
 
 logger = logging.getLogger(__name__)
@@ -118,6 +119,12 @@ def select(
         )
     log_skipped(repo, skipped)
     return Selection(candidates=tuple(candidates), skipped=skipped)
+
+
+def rules_now(repo: Repository, *, settings: Settings) -> RulesNow:
+    entries = list_entries(repo, repo.head, max_bytes=settings.max_file_kb * 1_000, memory=TreeMemory())
+    saved = saved_rule_files(repo) if settings.uncommitted else []
+    return RulesNow(_committed=_Rules(repo, entries), _saved=_Rules(repo, saved))
 
 
 def log_skipped(repo: Repository, reasons: Mapping[str, str]) -> None:
@@ -209,6 +216,30 @@ class _Rules:
             return None
         values = {name: value for _, name, value in found}
         return next((_ATTRIBUTES[name] for name, value in values.items() if value), None)
+
+    def key(self) -> list[tuple[str, str, bool]]:
+        """The same for rules that say the same."""
+        ignored = [(p.expression.pattern, IGNORE_FILE, p.negated) for p in self._ignored]
+        return ignored + [(p.expression.pattern, name, value) for p, name, value in self._attributes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesNow:
+    """What a repository says about its files by now, at its head and, where the index reads it, in its working tree: it
+    holds for earlier commits, too."""
+
+    _committed: _Rules
+    _saved: _Rules
+
+    def reason(self, names: Iterable[str]) -> str | None:
+        """Why a file is left out, by any of its paths; None if it isn't."""
+        found = (rules.reason(name) for name in names for rules in (self._committed, self._saved))
+        return next((reason for reason in found if reason), None)
+
+    def uncommitted(self) -> list[tuple[str, str, bool]]:
+        """What the commit doesn't tell; empty if it tells all."""
+        saved = self._saved.key()
+        return saved if saved != self._committed.key() else []
 
 
 def _rule_texts(repo: Repository, rule_files: Iterable[Entry]) -> Iterator[tuple[str, str]]:

@@ -50,6 +50,8 @@ COPY = "copy of another repository's"
 
 SHOWN = frozenset({DUPLICATE, NEAR_DUPLICATE, NOT_OWN})
 """Not learned, but what is learned may stand beside snippets of it."""
+UNLEARNABLE = frozenset({FORGOTTEN, LICENCE, IGNORED, GENERATED, VENDORED})
+"""Nothing may be learned of their text. An index may have it: the last three may have been said after its commit."""
 UNREAD = frozenset({MISSING, DAMAGED, DAMAGED_FOLDER, UNREADABLE})
 """Where we don't know what is there."""
 

@@ -7,8 +7,9 @@ one step: its parts aren't told apart, and none of them can leak into another. R
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import median_low
 from typing import IO
 
 from homespun_core.languages import languages
@@ -27,6 +28,8 @@ _TIME_MARK = "//"
 """No path begins like this."""
 _MOST_DIGITS = 11
 """Of a commit's time: more lie beyond the year 5138."""
+_AROUND = 4
+"""Commits before one, and as many after it."""
 LOOKED_AT = 4_000
 MAX_STEP_LINES = 3_000
 """A step that adds more is an import, a reformatting or a merged branch, not somebody writing code."""
@@ -68,11 +71,17 @@ class Step:
     @property
     def reason(self) -> str | None:
         """Why nothing is taken from it; None if it may."""
-        if _BOT.search(self.author) or (self.subject.startswith("Merge") and _BOT.search(self.subject)):
+        if _BOT.search(_without_host(self.author)) or (self.subject.startswith("Merge") and _BOT.search(self.subject)):
             return "bot"
         if _REVERT.search(self.subject):
             return "revert"
         return "large commit" if self.num_added > MAX_STEP_LINES else None
+
+
+def _without_host(author: str) -> str:
+    """Name and mailbox: everybody of a company may have an address at `renovate-homes.example`."""
+    name, _, address = author.rpartition("<")
+    return f"{name}<{address.partition('@')[0]}@"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +91,18 @@ class Mainline:
     commits: tuple[str, ...]
     times: tuple[int, ...]
     """As `seconds` has them."""
+
+    def num_within(self, period: int, most: int) -> int:
+        """How many of the newest `most` commits, the last one in any case, were made in so many seconds before the end.
+        A commit's time is that of the middle one of those around it: a few clocks that were wrong say nothing."""
+        youngest = _middle(self.times[: _AROUND + 1]) - period
+        near = ((i, min(i, _AROUND)) for i in range(1, most))
+        return next((i for i, n in near if 0 < _middle(self.times[i - n : i + n + 1]) < youngest), most)
+
+
+def _middle(times: Sequence[int]) -> int:
+    """0 where none is known."""
+    return median_low([time for time in times if time] or [0])
 
 
 def mainline(repo: Repository, limit: int) -> Mainline:

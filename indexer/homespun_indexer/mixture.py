@@ -24,6 +24,7 @@ _NEW_BONUS, _HALF_LIFE_DAYS = 1.0, 180.0
 class Weighed:
     language: str
     characters: int
+    """As far as they count."""
     changed: int | None
     """Seconds since 1970; None when unknown, which counts as old."""
 

@@ -87,6 +87,15 @@ def list_entries(repo: Repository, commit: str | None, *, max_bytes: int, memory
     return [entries[path] for path in sorted(entries)]
 
 
+def saved_rule_files(repo: Repository) -> list[Entry]:
+    """Those of the working tree, committed or not; none where there is no working tree."""
+    if repo.work_tree is None:
+        return []
+    paths = (listed.path for listed in worktree.list_paths(repo.git) if is_rule_file(listed.path))
+    found = (_read(repo.work_tree, path, RULE_FILE_LIMIT, len(repo.head)) for path in paths)
+    return [entry for entry in found if entry is not None]
+
+
 class BlobReader:
     """Objects by id or `commit:path`, through one `git cat-file --batch`. A context manager; for one thread."""
 

@@ -25,7 +25,7 @@ from homespun_indexer.people import author_hash
 from homespun_indexer.repository import at_commit
 from tests.indexer.answers import texts_of
 from tests.indexer.conftest import Indexer
-from tests.repos import LFS_POINTER, commit, commit_dated, git, make_repo
+from tests.repos import LFS_POINTER, commit, commit_dated, git, make_repo, write
 
 SMALL = replace(Settings(), eval_tasks=20)
 
@@ -113,6 +113,22 @@ def test_a_commit_without_a_readable_date_changes_no_cut(tmp_path: Path, long_hi
         assert read.report["split"] == "time"
         cuts.append(read.cut)
     assert cuts[0] == cuts[1]
+
+
+@pytest.mark.parametrize(("wrong", "year"), [(37, 1990), (39, 2050), (30, 2050)])
+def test_a_commit_of_a_wrong_clock_does_not_shorten_what_is_asked(
+    tmp_path: Path, indexer: Indexer, wrong: int, year: int
+) -> None:
+    """A year from the end of the history, or from the start of what counts, seemed to be over at once."""
+    splits = []
+    for name, is_wrong in (("right", False), ("wrong", True)):
+        path = make_repo(tmp_path / name, {"a.py": "START = 1\n"})
+        for i in range(40):
+            day = (year - 2023) * 365 if is_wrong and i == wrong else i + 1
+            commit(path, {f"file_{i % 4}.py": body(i, 12) + body(i + 100, 6)}, f"Add {i}", day=day)
+        read = corpus(indexer, path)
+        splits.append((read.report["split"], read.report["steps_after_cut"], len(read.tasks())))
+    assert splits[0] == splits[1] and splits[0][0] == "time"
 
 
 def test_the_suffix_is_what_stood_below_before(tmp_path: Path, indexer: Indexer) -> None:
@@ -366,6 +382,39 @@ def test_what_is_forgotten_is_so_by_each_name_that_it_ever_had(
     assert {t.path for t in after.tasks()} == {"file_1.py", "file_2.py", "file_3.py"}
 
 
+def test_a_copy_of_what_is_left_out_is_not_learned_in_its_stead(tmp_path: Path, indexer: Indexer) -> None:
+    secret, other = body(900, 30), body(700, 30)
+    files = {"pay/a.py": secret, "old/a.py": secret, "near/a.py": secret.replace("option=7", "option=8")}
+    files |= {"third/x/LICENSE": "GNU AFFERO GENERAL PUBLIC LICENSE\n", "third/x/b.py": other, "src/b.py": other}
+    path = make_repo(tmp_path / "r", files)
+    for i in range(40):
+        commit(path, {f"file_{i % 4}.py": body(i, 20) + body(i + 100, 6)}, f"Add {i}", day=i + 1)
+    before = {r.path: r.reason for r in corpus(indexer, path).files()}
+    assert before["third/x/b.py"] == before["src/b.py"] == "licence"
+    copies = {"pay/a.py", "old/a.py", "near/a.py"}
+    assert sorted(str(before[name]) for name in copies).count("None") == 1
+    assert copies <= {f.path for f in corpus(indexer, path).touched(with_snippets=False)}, "its text is learned"
+    for name in ("pay/**", "old/**", "near/**"):
+        forgotten.add(indexer.data, Forgotten(path=name))
+        read = corpus(indexer, path)
+        assert {r.path for r in read.files() if r.reason == "forgotten"} == copies
+        assert {d.path for d in read.documents()} == {f"file_{n}.py" for n in range(4)}
+        forgotten.remove(indexer.data, 1)
+
+
+def test_no_line_is_asked_for_in_a_copy_of_what_is_forgotten(tmp_path: Path, indexer: Indexer) -> None:
+    files = {f"file_{i}.py": body(i, 12) for i in range(60)}
+    path = make_repo(tmp_path / "r", files | {f"copy/{n}": t.replace("option=7", "option=8") for n, t in files.items()})
+    forgotten.add(indexer.data, Forgotten(path="/file_*"))
+    with pytest.raises(NoSourceFiles, match="120 forgotten"):
+        corpus(indexer, path)
+    forgotten.add(indexer.data, Forgotten(path="/file_1*"))
+    forgotten.remove(indexer.data, 1)
+    read = corpus(indexer, path)
+    assert read.tasks() and not any("/file_1" in f"/{t.path}" for t in read.tasks())
+    assert not any("/file_1" in f"/{d.path}" for d in read.documents())
+
+
 def test_a_forgotten_author_takes_every_file_along(long_history: Path, indexer: Indexer) -> None:
     forgotten.add(indexer.data, Forgotten(author=author_hash(indexer.data)("Ada@example.com")))
     with pytest.raises(RepositoryError, match="4 forgotten"):
@@ -429,7 +478,7 @@ def test_a_limit_of_the_repository_itself_makes_another_corpus(long_history: Pat
         ("file_0.py", None, "deleted since"),
     ],
 )
-def test_tasks_are_in_files_that_count_at_the_head(
+def test_documents_and_tasks_are_files_that_count_at_the_head(
     long_history: Path, tmp_path: Path, indexer: Indexer, rule_file: str, text: str | None, reason: str
 ) -> None:
     path = tmp_path / "copy"
@@ -441,6 +490,67 @@ def test_tasks_are_in_files_that_count_at_the_head(
     assert read.report["split"] == "time"
     assert {t.path for t in read.tasks()} == {f"file_{n}.py" for n in (1, 2, 3)}
     assert read.report["lines_refused"][reason] > 0
+    learned, refused = {d.path for d in read.documents()}, {r.path: r.reason for r in read.files() if r.reason}
+    if text is None:  # it was theirs at the cut, and nobody said that it mustn't be learned
+        assert "file_0.py" in learned and not refused
+    else:
+        assert "file_0.py" not in learned and refused == {"file_0.py": reason}
+        assert read.unlearnable() == {"file_0.py"}, "training prompts have no snippets of it"
+
+
+@pytest.mark.parametrize(
+    ("rule_file", "text"), [(".homespunignore", "file_0.py\n"), (".gitattributes", "file_0.py linguist-vendored\n")]
+)
+def test_rules_that_are_saved_and_not_committed_count_where_the_index_reads_them(
+    long_history: Path, tmp_path: Path, indexer: Indexer, rule_file: str, text: str
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(long_history, path)
+    before = corpus(indexer, path)
+    write(path, {rule_file: text})
+    after = corpus(indexer, path)
+    assert after.path != before.path and "file_0.py" in {d.path for d in before.documents()}
+    assert {d.path for d in after.documents()} == {t.path for t in after.tasks()} == {f"file_{n}.py" for n in (1, 2, 3)}
+    assert after.unlearnable() == {"file_0.py"}
+    committed_only = corpus(indexer, path, replace(SMALL, uncommitted=False))
+    assert committed_only.path == before.path
+    write(path, {rule_file: "# nothing\n"})
+    assert corpus(indexer, path).path == before.path
+
+
+def test_committing_rules_that_were_saved_leaves_out_what_they_left_out(
+    long_history: Path, tmp_path: Path, indexer: Indexer
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(long_history, path)
+    commit(path, {".homespunignore": "file_0.py\n"}, day=90)
+    request = request_for(indexer.open(path), SMALL, indexer.data)
+    assert request.rules.uncommitted() == []
+    (path / ".homespunignore").unlink()
+    assert request_for(indexer.open(path), SMALL, indexer.data).rules.reason(["file_0.py"]) == ".homespunignore"
+
+
+def test_a_rule_about_the_name_that_a_file_has_by_now_keeps_it_out(
+    long_history: Path, tmp_path: Path, indexer: Indexer
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(long_history, path)
+    (path / "own").mkdir()
+    git(path, "mv", "file_0.py", "own/a.py")
+    commit(path, {}, "Move", day=90)
+    commit(path, {".homespunignore": "own/\n"}, day=91)
+    read = corpus(indexer, path)
+    assert {d.path for d in read.documents()} == {"file_1.py", "file_2.py", "file_3.py"}
+    assert read.unlearnable() == {"file_0.py"}
+
+
+def test_a_rule_about_a_name_that_a_file_had_before_keeps_nothing_out(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "r", {"attic/a.py": body(900, 9)})
+    commit(path, {".homespunignore": "attic/\n"}, day=1)
+    git(path, "mv", "attic/a.py", "a.py")
+    for i in range(40):
+        commit(path, {f"file_{i % 4}.py": body(i, 9)}, day=i + 2)
+    assert "a.py" in {d.path for d in corpus(indexer, path).documents()}
 
 
 def test_the_report_says_what_went_in_and_what_did_not(long_history: Path, tmp_path: Path, indexer: Indexer) -> None:

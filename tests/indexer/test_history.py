@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from homespun_core.config import Settings
 from homespun_indexer.files import source_files
-from homespun_indexer.history import MAX_STEP_LINES, _parsed, last_changed, mainline, steps
+from homespun_indexer.history import MAX_STEP_LINES, Mainline, Step, _parsed, last_changed, mainline, steps
 from homespun_indexer.people import author_hash, pasts
 from homespun_indexer.tree import BlobReader
 from tests.indexer.conftest import Indexer
@@ -160,3 +162,49 @@ def test_a_subfolder_sees_the_whole_history_and_all_files(
     monkeypatch.chdir(path / "sub")
     assert seen("..", "") == (["a.py", "new.py", "sub/b.py"], 2)
     assert seen("..", "other") == (["a.py", "sub/b.py"], 2)
+
+
+DAY = 86_400
+DAILY = tuple(1_700_000_000 - i * DAY for i in range(60))
+
+
+def within(times: tuple[int, ...], days: int, most: int = 40) -> int:
+    return Mainline(commits=("",) * len(times), times=times).num_within(days * DAY, most)
+
+
+@given(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 2**33)), max_size=2))
+def test_two_wrong_clocks_hardly_change_how_many_commits_a_period_has(wrong: list[tuple[int, int]]) -> None:
+    times = list(DAILY)
+    for at, time in wrong:
+        times[at] = time
+    assert abs(within(tuple(times), 20) - within(DAILY, 20)) <= 2
+
+
+@given(st.lists(st.integers(1, 2**31), min_size=1, max_size=60), st.integers(0, 60))
+def test_a_period_has_the_last_commit_and_at_most_as_many_as_asked_for(times: list[int], most: int) -> None:
+    ordered = tuple(sorted(times, reverse=True))
+    found = within(ordered, 365, most)
+    assert min(1, most) <= found <= most
+    if most:
+        assert within(ordered, 2**20, most) == most
+
+
+@pytest.mark.parametrize(
+    ("author", "is_bot"),
+    [
+        ("Ada <ada@renovate-homes.example>", False),
+        ("Ada <ada@snyk.io>", False),
+        ("Ada <ada@team-bot.example>", False),
+        ("dependabot[bot] <support@github.com>", True),
+        ("x <49699333+dependabot[bot]@users.noreply.github.com>", True),
+        ("x <29139614+renovate[bot]@users.noreply.github.com>", True),
+        ("Snyk <snyk-bot@snyk.io>", True),
+        ("Acme <bot@acme.example>", True),
+        ("acme-bot <ci@acme.example>", True),
+        ("Hosted Weblate <hosted@weblate.org>", True),
+        ("pre-commit-ci", True),
+    ],
+)
+def test_a_bot_is_known_by_its_name_or_mailbox_and_not_by_its_host(author: str, is_bot: bool) -> None:
+    step = Step(commit="", parent=None, time=0, author=author, subject="Change")
+    assert step.reason == ("bot" if is_bot else None)

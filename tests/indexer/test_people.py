@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +65,21 @@ def test_a_file_that_two_branches_renamed_keeps_its_authors_whichever_name_stays
         git(path, "merge", "--quiet", "--strategy=ours", "--message", "Merge", lost)
         repo = indexer.open(path, "merged")
         assert set(pasts(repo, repo.head, hashed)[f"{kept}.py"].authors) == {hashed("ada@example.com"), hashed(mover)}
+
+
+def test_hundreds_of_files_of_one_name_keep_their_authors_when_they_are_moved(tmp_path: Path, indexer: Indexer) -> None:
+    """With changed imports none is as it was, and git compares each with each, or beyond a limit none with any."""
+
+    def package(name: str, i: int) -> str:
+        return f"from {name}.base import Base\n" + "".join(f"value_{i}_{k} = compute_{i}({k})\n" for k in range(9))
+
+    path = make_repo(tmp_path / "r", {f"src/m{i}/__init__.py": package("old", i) for i in range(410)})
+    shutil.rmtree(path / "src")
+    by(path, "bob@corp.io", {f"packages/k{i}/__init__.py": package("core", i) for i in range(410)}, "Move")
+    hashed, repo = author_hash(indexer.data), indexer.open(path)
+    past = pasts(repo, repo.head, hashed)
+    both = {hashed("ada@example.com"), hashed("bob@corp.io")}
+    assert all(set(past[f"packages/k{i}/__init__.py"].authors) == both for i in range(410))
 
 
 def test_a_mailmap_gives_both_addresses(tmp_path: Path, indexer: Indexer) -> None:

@@ -150,7 +150,17 @@ def test_redacting_twice_changes_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["-----BEGIN PRIVATE" + " KEY-----", "token" * 200, "token=" * 160, "token" + " " * 900, "abcdef0123" * 100]
+    "line",
+    [
+        "-----BEGIN PRIVATE" + " KEY-----",
+        "-----BEGIN PRIVATE" + " KEY-",
+        "-" * 400_000,
+        "-----END PRIVATE" + " KEY---",
+        "token" * 200,
+        "token=" * 160,
+        "token" + " " * 900,
+        "abcdef0123" * 100,
+    ],
 )
 def test_hostile_text_takes_no_time(line: str) -> None:
     text = f"{line}\n" * (400_000 // len(line))
@@ -175,6 +185,26 @@ def test_a_key_begins_at_the_last_line_that_says_so() -> None:
     clean, found = redact(f"# Paste from {begin} on:\n{text}\n")
     assert found == {"PRIVATE_KEY": 1}
     assert clean.startswith(f"# Paste from {begin} on:\n{begin}REDACTED_PRIVATE_KEY-----END")
+
+
+@pytest.mark.parametrize("rest", ["/Tr0ub4dor&3x9", ":wJalrXUtnFEMIK7MDENGbPxRfiCY4zz", "_Tr0ub4dor&3x9"])
+def test_what_stands_beside_a_token_in_one_literal_goes_with_it(rest: str) -> None:
+    text = f'password = "{PLANTED["GITHUB_TOKEN"][0]}{rest}"'
+    clean, found = redact(text)
+    assert clean == 'password = "REDACTED_ASSIGNED"' and found == {"GITHUB_TOKEN": 1, "ASSIGNED": 1}
+    assert redact(clean) == (clean, {})
+    after = redacted(f"{text}\nb = 1\n")
+    at = after.place_of(len(text) + 1)
+    assert at is not None and after.text[at:] == "b = 1\n"
+
+
+def test_a_key_of_several_names_is_found_however_long_it_is() -> None:
+    line = "lQdGBF8aB3dF7h9K2mN4pQ6rS8tU0vW1xY3zA5bC7dE9fG1hI3jK5lM7nO9pQ1rT\n"
+    begin, end = (f"-----{word} PGP PRIVATE" + " KEY BLOCK-----\n" for word in ("BEGIN", "END"))
+    clean, found = redact(f"a = 1\n{begin}Version: GnuPG v2\n\n{line * 600}=aB3d\n{end}b = 2\n")
+    assert found == {"PRIVATE_KEY": 1} and line not in clean and clean.endswith("b = 2\n")
+    code = f"BEGIN = '{begin.strip()}'\n" + "total = add(one, other)\n" * 600 + f"END = '{end.strip()}'\n"
+    assert redact(code) == (code, {})
 
 
 PLANTED = {

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from homespun_core.errors import TooLittleCode
-from homespun_core.types import SearchQuery
-from homespun_trainer.examples import MAX_MIDDLE_TOKENS, Example, Mix, touches_placeholder, without_placeholders
+from homespun_core.types import SearchQuery, Snippet
+from homespun_indexer.corpus_report import shares
+from homespun_indexer.mixture import Weighed, weights
+from homespun_trainer.examples import (
+    MAX_MIDDLE_TOKENS,
+    Example,
+    ExampleStream,
+    Mix,
+    touches_placeholder,
+    without_placeholders,
+)
 from homespun_trainer.spans import Cut
 from tests.trainer.tiny import BUILDER, TOKENIZER, document, make_stream, nearest, repeated_documents
 
@@ -40,6 +50,28 @@ def test_prompts_are_byte_for_byte_what_the_server_would_send() -> None:
             for start in range(len(d.text) + 1)
             if d.text.startswith(middle, start)
         ), spell(example)
+
+
+def test_languages_are_met_as_the_report_says_however_large_their_files_are() -> None:
+    """A huge file counted with all of its characters in the report, and with 40,000 where examples are drawn."""
+
+    def code(characters: int) -> str:
+        return "".join(f"value_{i} = compute_{i}(argument)\n" for i in range(characters // 34))
+
+    documents = [document(f"a{i}.py", code(2_000)) for i in range(20)] + [document("b.sql", code(200_000), "sql")]
+    weighed = weights([Weighed(language=d.language, characters=d.counted, changed=None) for d in documents], now=0)
+    documents = [replace(d, weight=weight) for d, weight in zip(documents, weighed, strict=True)]
+    met: Counter[str | None] = Counter()
+
+    def count(query: SearchQuery) -> Sequence[Snippet]:
+        met[query.language] += 1
+        return ()
+
+    mix = Mix(with_snippets=1.0, distracting=0.0)
+    stream = ExampleStream(documents, builder=BUILDER, repo="acme/shop", seed=0, retrieve=count, mix=mix)
+    stream.batch(0, 600)
+    assert shares(documents) == {"python": pytest.approx(0.5, abs=0.03), "sql": pytest.approx(0.5, abs=0.03)}
+    assert met["sql"] / met.total() == pytest.approx(shares(documents)["sql"], abs=0.06)
 
 
 def test_loss_is_on_middle_and_end_and_on_nothing_else() -> None:

@@ -11,6 +11,9 @@ from homespun_core import demand
 from homespun_core.outcomes import Outcome, Reception
 from homespun_core.paths import DataDir
 from homespun_core.types import Document, ModelFiles, SilentProgress
+from homespun_indexer.corpus_report import counts
+from homespun_trainer.cli.preparing import by_demand
+from homespun_trainer.job import Corpus
 from homespun_trainer.train import train_adapter
 from homespun_trainer.weighing import MIN_DEMAND, MIN_KEPT, factors, file_factors, weighed
 from tests.trainer.tiny import CPU, document, make_model, make_stream, recipe
@@ -36,6 +39,14 @@ def test_what_is_asked_for_counts_more_and_the_sum_stays() -> None:
     before = share(CODE, "python")
     assert share(after, "python") == pytest.approx(4 * before / (1 + 3 * before), abs=0.01)
     assert sum(len(d.text) * d.weight for d in after) == pytest.approx(sum(len(d.text) for d in CODE), rel=1e-3)
+
+
+def test_the_report_has_the_shares_that_come_of_it() -> None:
+    corpus = Corpus(fingerprint="f", sources={}, documents=CODE, tasks=(), retrieve=lambda _: (), report=counts(CODE))
+    found = by_demand(corpus, {"python": 9_000, "go": 1_000}, {})
+    assert found.report["shares"]["python"] == pytest.approx(share(list(found.documents), "python"), abs=1e-3)
+    assert found.report["shares"]["python"] > corpus.report["shares"]["python"] + 0.1
+    assert found.fingerprint != corpus.fingerprint and found.report["demand_weights"] == {"go": 0.5, "python": 2.0}
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,6 @@ from homespun_trainer.spans import Cut, Lines, choose_cut, choose_own_cut
 Retrieve = Callable[[SearchQuery], Sequence[Snippet]]
 
 MAX_MIDDLE_TOKENS = 128
-_MAX_DOCUMENT_WEIGHT = 40_000
-"""Characters: a huge file counts like one of this size, so that it isn't most of what is learned."""
 _ATTEMPTS = 20
 
 
@@ -85,8 +83,7 @@ class ExampleStream:
         # Line breaks as the server makes them before it builds a prompt.
         self._documents = [replace(d, text=d.text.replace("\r\n", "\n")) for d in documents]
         self._lines = [Lines.of(d.text) for d in self._documents]
-        sizes = (min(len(d.text), _MAX_DOCUMENT_WEIGHT) * d.weight for d in documents)
-        self._cumulative = list(itertools.accumulate(sizes))
+        self._cumulative = list(itertools.accumulate(d.mass for d in documents))
         self._builder, self._repo, self._seed = builder, repo, seed
         self._retrieve = retrieve
         self._mix = mix or Mix()
@@ -112,7 +109,7 @@ class ExampleStream:
 
     @property
     def size(self) -> float:
-        """Characters, weighted."""
+        """Mass of all documents."""
         return self._cumulative[-1]
 
     def batch(self, step: int, size: int) -> list[Example]:

@@ -24,7 +24,7 @@ def factors(demand: Mapping[str, int], documents: Sequence[Document]) -> Mapping
     too little was asked for."""
     sizes: Counter[str] = Counter()
     for document in documents:
-        sizes[document.language] += round(len(document.text) * document.weight)
+        sizes[document.language] += round(document.mass)
     asked = {name: demand.get(name, 0) for name in sizes}
     total, size = sum(asked.values()), sum(sizes.values())
     if total < MIN_DEMAND or len(sizes) < 2:
@@ -35,7 +35,7 @@ def factors(demand: Mapping[str, int], documents: Sequence[Document]) -> Mapping
 def file_factors(kept: Mapping[str, int], documents: Sequence[Document]) -> Mapping[str, float]:
     """By path, as above: half of what was kept counts as spread over all files by size, since that nobody was in a file
     for a month says little. Empty where too little was kept."""
-    sizes = {document.path: len(document.text) * document.weight for document in documents}
+    sizes = {document.path: document.mass for document in documents}
     total, size = sum(kept.get(path, 0) for path in sizes), sum(sizes.values())
     if total < MIN_KEPT or len(sizes) < 2:
         return {}
@@ -49,7 +49,7 @@ def weighed(
     """All together weigh what they did before."""
     of = by_file or {}
     heavier = [replace(d, weight=d.weight * by.get(d.language, 1.0) * of.get(d.path, 1.0)) for d in documents]
-    before, after = (sum(len(d.text) * d.weight for d in each) for each in (documents, heavier))
+    before, after = (sum(d.mass for d in each) for each in (documents, heavier))
     return [replace(d, weight=round(d.weight * before / after, 4)) for d in heavier] if after else list(documents)
 
 

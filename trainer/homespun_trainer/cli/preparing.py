@@ -17,7 +17,7 @@ from homespun_core.personal import Wish
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
 from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Tokenizer
-from homespun_indexer import forgotten
+from homespun_indexer import corpus_report, forgotten
 from homespun_indexer.apart import Share, apart
 from homespun_indexer.corpus import CorpusReader, Owner, build_corpus
 from homespun_indexer.forgotten import Forgotten
@@ -190,18 +190,22 @@ def _part(
             commits_after=partial(commits_after, repo),
         )
         if settings.demand_weights == "auto" and owner is None:
-            found = _by_demand(found, demand.read(data).get(repo.id, {}), demand.read_kept(data).get(repo.id, {}))
+            asked, kept = demand.read(data).get(repo.id, {}), demand.read_kept(data).get(repo.id, {})
+            found = by_demand(found, asked, kept)
         yield Part(id=repo.id, name=repo.name, corpus=found)
 
 
-def _by_demand(corpus: Corpus, asked: Mapping[str, int], kept: Mapping[str, int]) -> Corpus:
+def by_demand(corpus: Corpus, asked: Mapping[str, int], kept: Mapping[str, int]) -> Corpus:
+    """Weighed by what was asked for in each language, and what was kept in each file."""
     by, by_file = weighing.factors(asked, corpus.documents), weighing.file_factors(kept, corpus.documents)
     if not by and not by_file:
         return corpus
     counts = Counter(f"{factor:.2f}" for factor in by_file.values())
+    documents = weighing.weighed(corpus.documents, by, by_file)
+    weights = {"demand_weights": by, "file_weights": dict(sorted(counts.items(), reverse=True))}
     return replace(
         corpus,
         fingerprint=storage.fingerprint(corpus.fingerprint, by, *([by_file] if by_file else [])),
-        documents=weighing.weighed(corpus.documents, by, by_file),
-        report={**corpus.report, "demand_weights": by, "file_weights": dict(sorted(counts.items(), reverse=True))},
+        documents=documents,
+        report={**corpus.report, "shares": corpus_report.shares(documents), **weights},
     )
