@@ -98,7 +98,7 @@ def test_only_who_asks_for_more_than_usual_gets_a_cut_older_than_a_year(tmp_path
         settings = replace(SMALL, eval_tasks=count)
         split = choose_split(request_for(indexer.open(path), settings, indexer.data), SilentProgress())
         ages[count] = 59 - int(git(path, "log", "-1", "--format=%s", split.commit).removeprefix("Add "))
-    assert ages == {20: 13, 200: 13, 400: 25, 2_000: 30}
+    assert ages == {20: 15, 200: 15, 400: 27, 2_000: 30}
 
 
 def test_a_commit_without_a_readable_date_changes_no_cut(tmp_path: Path, long_history: Path, indexer: Indexer) -> None:
