@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -77,6 +78,32 @@ def test_a_repository_without_source_keeps_no_shared_adapter_from_the_others(tmp
         facts = report.corpus_facts(job)
     wanted = {repo_id(str(each)): git(each, "rev-parse", "HEAD") for each in (shop, empty)}
     assert heads.trained_head(facts) == heads.joined(wanted)
+
+
+def drawn_icons() -> str:
+    """25 kB of code that every filter lets through: each line is too long to ask for, or says nothing."""
+    rng = random.Random(1)
+    paths = ("".join(rng.choices("abcdefghij klmnop", k=250)) for _ in range(100))
+    return "".join(f"  f('{path}',\n  ),\n" for path in paths)
+
+
+def test_a_repository_without_a_line_worth_learning_keeps_no_shared_adapter_from_the_others(tmp_path: Path) -> None:
+    """By its size it could be learned from. The run ended at the first example of it, and was noted as done."""
+    (tmp_path / "shop").mkdir()
+    shop, drawn = make_repository(tmp_path / "shop"), make_repo(tmp_path / "drawn", {"icons.ts": drawn_icons()})
+    with prepared(tmp_path, drawn, shop) as job:
+        assert [part.name for part in job.parts] == ["shop"]
+        (left_out,) = job.left_out
+    assert left_out.why == "drawn: none of its 1 files has a line worth learning"
+    with pytest.raises(TooLittleCode, match="team: none of its repositories"), prepared(tmp_path, drawn):
+        pass
+
+
+def test_files_without_a_line_worth_learning_are_counted_as_left_out(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "shop", {"icons.ts": drawn_icons(), "basket.py": part_of_a_shop(1)})
+    with prepared(tmp_path, repo) as job:
+        found = job.parts[0].corpus.report
+    assert found["documents"] == 1 and found["skipped"]["no line worth learning"] == 1
 
 
 def test_a_shared_adapter_of_repositories_without_source_is_too_little_code(tmp_path: Path) -> None:

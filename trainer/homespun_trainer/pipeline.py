@@ -38,7 +38,7 @@ from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult
 
 logger = logging.getLogger(__name__)
 
-RECIPE_VERSION = 12
+RECIPE_VERSION = 13
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
