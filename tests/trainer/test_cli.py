@@ -122,6 +122,15 @@ def test_what_repositories_have_copied_from_one_another_is_trained_on_once(tmp_p
         assert {"shop.py", "web.py"} < {path for paths in found.values() for path in paths}
 
 
+def test_snippets_found_by_vectors_make_another_adapter(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "shop", {"basket.py": part_of_a_shop(1)})
+    fingerprints = set()
+    for embedder in ("none", "builtin"):
+        with prepared(tmp_path, repo, embedder=embedder) as job:
+            fingerprints.add(job.fingerprint)
+    assert len(fingerprints) == 2
+
+
 def part_of_a_shop(n: int) -> str:
     return "".join(
         f"def order_{n}_{i}(basket_{n}, customer_{i}):\n"

@@ -29,7 +29,7 @@ from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lora import load_base
 from homespun_trainer.page import PAGE
 from homespun_trainer.pipeline import _is_held_out as is_held_out
-from homespun_trainer.pipeline import recipe_of, train_repository
+from homespun_trainer.pipeline import fingerprint_of, recipe_of, train_repository
 from homespun_trainer.publishing import Outcome
 from homespun_trainer.stacking import PEFT_FILES
 from tests.core.adapters import make_version
@@ -276,6 +276,15 @@ def test_too_few_held_out_places_keep_an_adapter_from_going_live(files: ModelFil
 def test_no_held_out_place_at_all_is_a_valid_outcome(files: ModelFiles, tmp_path: Path) -> None:
     outcome = run(make_job(files, tmp_path, corpus(num_tasks=0)))
     assert outcome.report["promote"] is False and outcome.report["example"] is None
+
+
+@pytest.mark.parametrize("changes", [{"token_healing": "on"}, {"max_prompt_tokens": 150}, {"snippet_count": 2}])
+def test_what_shapes_prompts_makes_another_adapter(files: ModelFiles, tmp_path: Path, changes: dict[str, Any]) -> None:
+    def fingerprint(**settings: Any) -> str:
+        job = make_job(files, tmp_path, corpus(), **{"token_healing": "off", **settings})
+        return fingerprint_of(job, recipe_of(job, is_gpu=False), job.mix)
+
+    assert fingerprint() == fingerprint() != fingerprint(**changes)
 
 
 def test_too_little_code_is_said_in_one_line(files: ModelFiles, tmp_path: Path) -> None:

@@ -250,6 +250,7 @@ def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
         job.files.family,
         settings.max_new_tokens,
         settings.learning_rate_trials,
+        job.prompt_builder().is_healing,
     ]
     wish = [job.wish.since] if job.wish else []
     """Nothing that was made for a wish that was taken back is used again, such as a checkpoint."""

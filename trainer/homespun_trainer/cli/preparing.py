@@ -185,7 +185,8 @@ def _part(
             return index.search(query, settings.snippet_count) if settings.retrieval else ()
 
         found = Corpus(
-            fingerprint=corpus.manifest.fingerprint,
+            # With the embedder by which snippets are found.
+            fingerprint=storage.fingerprint(corpus.manifest.fingerprint, index.manifest.sources["embedder_digest"]),
             sources=corpus.manifest.sources,
             documents=list(corpus.documents()),
             tasks=corpus.tasks(),
