@@ -94,7 +94,7 @@ def test_a_repository_without_a_line_worth_learning_keeps_no_shared_adapter_from
     with prepared(tmp_path, drawn, shop) as job:
         assert [part.name for part in job.parts] == ["shop"]
         (left_out,) = job.left_out
-    assert left_out.why == "drawn: none of its 1 files has a line worth learning"
+    assert left_out.why == "drawn: its 1 files are too little to train on: none has a line worth learning"
     with pytest.raises(TooLittleCode, match="team: none of its repositories"), prepared(tmp_path, drawn):
         pass
 
