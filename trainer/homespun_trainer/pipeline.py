@@ -241,21 +241,24 @@ def recipe_of(job: Job, *, is_gpu: bool) -> Recipe:
 
 def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
     """Equal for runs that would make the same adapter and judge it on the same places."""
+    how = [job.settings.learning_rate_trials, *([job.wish.since] if job.wish else [])]
+    """Nothing that was made for a wish that was taken back is used again, such as a checkpoint."""
+    parts = (RECIPE_VERSION, job.fingerprint, job.files.digest, recipe.as_json(), asdict(mix), prompts_of(job), *how)
+    return storage.fingerprint(*parts)
+
+
+def prompts_of(job: Job) -> list[object]:
+    """All that shapes the prompts that it is judged by, corpus and index aside."""
     settings = job.settings
-    prompt: list[object] = [
+    return [
         settings.max_prompt_tokens,
         settings.snippet_count,
         settings.retrieval,
         job.name,
         job.files.family,
         settings.max_new_tokens,
-        settings.learning_rate_trials,
         job.prompt_builder().is_healing,
     ]
-    wish = [job.wish.since] if job.wish else []
-    """Nothing that was made for a wish that was taken back is used again, such as a checkpoint."""
-    parts = (RECIPE_VERSION, job.fingerprint, job.files.digest, recipe.as_json(), asdict(mix), prompt, *wish)
-    return storage.fingerprint(*parts)
 
 
 def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Example]]:

@@ -155,6 +155,7 @@ def shown(settings: Settings, data: DataDir, repository: str) -> Sequence[Shown]
     return [
         Shown(
             id=each.kept.completion,
+            time=each.kept.time,
             base=each.kept.base,
             paths=each.kept.paths,
             ids=each.kept.ids,

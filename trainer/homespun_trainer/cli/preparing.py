@@ -142,7 +142,8 @@ def _with_places(part: Part, mix: Mix, tokenizer: Tokenizer) -> Part:
     documents = worth_learning(corpus.documents, mix, tokenizer)
     if not documents:
         raise TooLittleCode(
-            f"{part.name}: its {len(corpus.documents):,} files are too little to train on: none has a line worth learning"
+            f"{part.name}: its {len(corpus.documents):,} files are too little to train on:"
+            " none has a line worth learning"
         )
     without = len(corpus.documents) - len(documents)
     skipped = corpus.report["skipped"] | ({"no line worth learning": without} if without else {})
