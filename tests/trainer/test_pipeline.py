@@ -29,7 +29,7 @@ from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lora import load_base
 from homespun_trainer.page import PAGE
 from homespun_trainer.pipeline import _is_held_out as is_held_out
-from homespun_trainer.pipeline import fingerprint_of, recipe_of, train_repository
+from homespun_trainer.pipeline import examples_of, fingerprint_of, recipe_of, train_repository
 from homespun_trainer.publishing import Outcome
 from homespun_trainer.stacking import PEFT_FILES
 from tests.core.adapters import make_version
@@ -303,6 +303,14 @@ def test_where_no_held_out_file_has_a_line_to_ask_for_it_is_trained_without_look
     assert len(documents) > 45
     outcome = run(make_job(files, tmp_path, dataclasses.replace(corpus(), documents=documents)))
     assert outcome.is_new and outcome.report["training"]["held_out_loss"] == []
+
+
+def test_a_training_without_files_held_out_says_what_it_goes_without(
+    files: ModelFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = make_job(files, tmp_path, corpus(), learning_rate_trials="on")
+    _, looks = examples_of(job, recipe_of(job, is_gpu=False), job.mix)
+    assert looks == [] and "no learning rates are tried" in caplog.text
 
 
 def test_code_without_a_line_worth_learning_is_too_little(files: ModelFiles, tmp_path: Path) -> None:

@@ -276,6 +276,12 @@ def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Examp
     for number in range(sizing.num_held_out(job.settings.train_minutes) if looked_at else 0):
         with suppress(TooLittleCode):
             looks.append(Mixture(looked_at, seed + 1).example(number))
+    if not looks:
+        logger.warning(
+            "no file is held out from training (there are fewer than %d, or none of their 3 %% has a line to ask for):"
+            " it doesn't end early, and no learning rates are tried",
+            _MIN_DOCUMENTS_TO_HOLD_OUT,
+        )
     return Mixture(learned, seed), looks
 
 
