@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -79,6 +80,32 @@ def test_a_repository_without_source_keeps_no_shared_adapter_from_the_others(tmp
     assert heads.trained_head(facts) == heads.joined(wanted)
 
 
+def drawn_icons() -> str:
+    """25 kB of code that every filter lets through: each line is too long to ask for, or says nothing."""
+    rng = random.Random(1)
+    paths = ("".join(rng.choices("abcdefghij klmnop", k=250)) for _ in range(100))
+    return "".join(f"  f('{path}',\n  ),\n" for path in paths)
+
+
+def test_a_repository_without_a_line_worth_learning_keeps_no_shared_adapter_from_the_others(tmp_path: Path) -> None:
+    """By its size it could be learned from. The run ended at the first example of it, and was noted as done."""
+    (tmp_path / "shop").mkdir()
+    shop, drawn = make_repository(tmp_path / "shop"), make_repo(tmp_path / "drawn", {"icons.ts": drawn_icons()})
+    with prepared(tmp_path, drawn, shop) as job:
+        assert [part.name for part in job.parts] == ["shop"]
+        (left_out,) = job.left_out
+    assert left_out.why == "drawn: its 1 files are too little to train on: none has a line worth learning"
+    with pytest.raises(TooLittleCode, match="team: none of its repositories"), prepared(tmp_path, drawn):
+        pass
+
+
+def test_files_without_a_line_worth_learning_are_counted_as_left_out(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "shop", {"icons.ts": drawn_icons(), "basket.py": part_of_a_shop(1)})
+    with prepared(tmp_path, repo) as job:
+        found = job.parts[0].corpus.report
+    assert found["documents"] == 1 and found["skipped"]["no line worth learning"] == 1
+
+
 def test_a_shared_adapter_of_repositories_without_source_is_too_little_code(tmp_path: Path) -> None:
     sources = [make_repo(tmp_path / name, {"NOTICE": "ours\n"}) for name in ("a", "b")]
     with pytest.raises(TooLittleCode, match="team: none of its repositories"), prepared(tmp_path, *sources):
@@ -93,6 +120,15 @@ def test_what_repositories_have_copied_from_one_another_is_trained_on_once(tmp_p
         found = {part.name: [d.path for d in part.corpus.documents] for part in job.parts}
         assert sorted(len(paths) for paths in found.values()) == [1, 2]
         assert {"shop.py", "web.py"} < {path for paths in found.values() for path in paths}
+
+
+def test_snippets_found_by_vectors_make_another_adapter(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "shop", {"basket.py": part_of_a_shop(1)})
+    fingerprints = set()
+    for embedder in ("none", "builtin"):
+        with prepared(tmp_path, repo, embedder=embedder) as job:
+            fingerprints.add(job.fingerprint)
+    assert len(fingerprints) == 2
 
 
 def part_of_a_shop(n: int) -> str:

@@ -17,7 +17,9 @@ from homespun_trainer.examples import (
     Mix,
     touches_placeholder,
     without_placeholders,
+    worth_learning,
 )
+from homespun_trainer.own import OWN_LINES
 from homespun_trainer.spans import Cut
 from tests.trainer.tiny import BUILDER, TOKENIZER, document, make_stream, nearest, repeated_documents
 
@@ -116,6 +118,30 @@ def test_windows_line_breaks_become_what_the_server_sees() -> None:
 def test_documents_without_a_line_worth_learning_are_refused() -> None:
     with pytest.raises(TooLittleCode, match="hardly a line of its 1 files"):
         make_stream([document("a.py", "\n\n}\n")]).example(0)
+
+
+def dead(lines: int) -> str:
+    """Text without a line to ask for: each is too long, or says nothing."""
+    return "".join(f"  f('{n:0250}',\n  ),\n" for n in range(lines))
+
+
+def test_files_without_a_line_to_ask_for_are_not_worth_learning_whatever_their_size() -> None:
+    code = repeated_documents(1)[0]
+    documents = [document("dead.tsx", dead(100)), code, document("half.tsx", dead(50) + code.text)]
+    assert [d.path for d in worth_learning(documents, Mix(), TOKENIZER)] == [code.path, "half.tsx"]
+
+
+def test_of_somebody_s_own_only_files_with_their_lines_are_worth_learning() -> None:
+    theirs, others = repeated_documents(2)
+    documents = [replace(theirs, recent=((1, 2),)), others]
+    assert [d.path for d in worth_learning(documents, OWN_LINES, TOKENIZER)] == [theirs.path]
+
+
+def test_few_lines_worth_learning_in_much_text_are_found_at_every_number() -> None:
+    """A run ended at the first example for which twenty draws in a row met no such line."""
+    code = repeated_documents(1)[0]
+    stream = make_stream([document("dead.tsx", dead(400)), code])
+    assert len(stream.batch(0, 40)) == 40
 
 
 SECRETIVE = "def connect(self):\n    key = 'REDACTED_AWS_KEY'\n    return self.session.open(key, TIMEOUT)\n\n\n" * 4

@@ -23,10 +23,13 @@ from tests.trainer.tiny import CPU, make_model
 _SCRIPT = """\
 import json, os, sys
 from pathlib import Path
+import torch
 from homespun_core.types import ModelFiles
 from homespun_trainer import launched
+if os.environ.get("GPU"):
+    torch.cuda.is_available = lambda: True
 if launched.is_helper():
-    sys.exit(launched.help_out())
+    sys.exit(launched.help_out("cpu"))
 from tests.trainer.test_parallel import train
 from tests.trainer.tiny import CONFIG
 files = ModelFiles(name="tiny", path=sys.argv[1], family=None, digest="d", config=CONFIG)
@@ -35,7 +38,7 @@ for name in ("first", "second"):  # as trials and the run itself do
 if os.environ.get("DIE"):
     os._exit(9)
 Path(sys.argv[2], "state.json").write_text(json.dumps([result.state.step, result.state.tokens]))
-launched.dismiss()
+launched.dismiss("cpu")
 """
 
 
@@ -60,6 +63,13 @@ def test_two_launched_processes_make_the_adapter_that_one_makes(files: ModelFile
     assert json.loads((tmp_path / "state.json").read_text()) == [alone.state.step, alone.state.tokens]
     weights = [load_file(p / "adapter_model.safetensors") for p in (alone.path, tmp_path / "second" / "adapter")]
     assert all(torch.allclose(weights[0][k], weights[1][k], atol=2e-3) for k in weights[0])
+
+
+def test_processes_on_cpus_meet_where_there_is_a_gpu_too(files: ModelFiles, tmp_path: Path) -> None:
+    """With `device = "cpu"` the first one waited for the others at one place and they for it at another, for days."""
+    (tmp_path / "script.py").write_text(_SCRIPT)
+    done = torchrun(str(tmp_path / "script.py"), files.path, str(tmp_path), GPU="1")
+    assert done.returncode == 0, done.stderr[-2_000:]
 
 
 def test_when_the_first_one_dies_the_others_end(files: ModelFiles, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -74,6 +77,54 @@ def test_a_lost_process_ends_the_run_in_one_line_and_leaves_none_behind(files: M
         train(files, tmp_path, 2, kill_at_the_third)
     assert not multiprocessing.active_children()
     assert not torch.distributed.is_initialized()
+
+
+_GROUP = """\
+import os, signal, sys
+from pathlib import Path
+from homespun_trainer.interrupt import deferred_signals
+from homespun_trainer.train import TrainingInterruptedError
+from tests.trainer.test_parallel import train
+from tests.trainer.tiny import make_model, step_of
+
+
+def main(root):
+    steps = 0
+    with deferred_signals() as is_asked_to:
+
+        def should_stop():
+            nonlocal steps
+            steps += 1
+            if steps == 3:
+                os.killpg(0, signal.SIGTERM)
+            return is_asked_to() and steps >= 9
+
+        try:
+            train(make_model(root / "model"), root / "run", 2, should_stop)
+        except TrainingInterruptedError:
+            print("saved at", step_of(root / "run"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+"""
+
+
+def test_a_signal_to_all_processes_saves_a_checkpoint(tmp_path: Path) -> None:
+    """As `timeout`, systemd and containers send it. The others ended at once, and the run was lost."""
+    (tmp_path / "group.py").write_text(_GROUP)
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "group.py"), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": path},
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.stdout.startswith("saved at "), done.stderr[-2_000:]
+    assert int(done.stdout.split()[-1]) > 0
 
 
 def test_a_process_lost_before_the_first_step_is_no_wait(

@@ -29,7 +29,7 @@ from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lora import load_base
 from homespun_trainer.page import PAGE
 from homespun_trainer.pipeline import _is_held_out as is_held_out
-from homespun_trainer.pipeline import recipe_of, train_repository
+from homespun_trainer.pipeline import examples_of, fingerprint_of, recipe_of, train_repository
 from homespun_trainer.publishing import Outcome
 from homespun_trainer.stacking import PEFT_FILES
 from tests.core.adapters import make_version
@@ -278,6 +278,15 @@ def test_no_held_out_place_at_all_is_a_valid_outcome(files: ModelFiles, tmp_path
     assert outcome.report["promote"] is False and outcome.report["example"] is None
 
 
+@pytest.mark.parametrize("changes", [{"token_healing": "on"}, {"max_prompt_tokens": 150}, {"snippet_count": 2}])
+def test_what_shapes_prompts_makes_another_adapter(files: ModelFiles, tmp_path: Path, changes: dict[str, Any]) -> None:
+    def fingerprint(**settings: Any) -> str:
+        job = make_job(files, tmp_path, corpus(), **{"token_healing": "off", **settings})
+        return fingerprint_of(job, recipe_of(job, is_gpu=False), job.mix)
+
+    assert fingerprint() == fingerprint() != fingerprint(**changes)
+
+
 def test_too_little_code_is_said_in_one_line(files: ModelFiles, tmp_path: Path) -> None:
     with pytest.raises(TooLittleCode, match=r"characters of source code are too little"):
         run(make_job(files, tmp_path, corpus(num_documents=1)))
@@ -294,6 +303,14 @@ def test_where_no_held_out_file_has_a_line_to_ask_for_it_is_trained_without_look
     assert len(documents) > 45
     outcome = run(make_job(files, tmp_path, dataclasses.replace(corpus(), documents=documents)))
     assert outcome.is_new and outcome.report["training"]["held_out_loss"] == []
+
+
+def test_a_training_without_files_held_out_says_what_it_goes_without(
+    files: ModelFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = make_job(files, tmp_path, corpus(), learning_rate_trials="on")
+    _, looks = examples_of(job, recipe_of(job, is_gpu=False), job.mix)
+    assert looks == [] and "no learning rates are tried" in caplog.text
 
 
 def test_code_without_a_line_worth_learning_is_too_little(files: ModelFiles, tmp_path: Path) -> None:

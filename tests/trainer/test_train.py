@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from homespun_core.errors import ModelError
 from homespun_core.types import ModelFiles, SilentProgress
 from homespun_trainer.batches import collate, micro_batches, target_weight
 from homespun_trainer.examples import Batches, Mix
@@ -237,3 +239,17 @@ def test_a_hopeless_number_format_is_not_tried_for_long(
 
     assert faster_dtype(seconds) == faster
     assert sorted(set(tried)) == asked
+
+
+def test_code_that_a_model_brings_with_it_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library asks at the terminal, and goes by the answer."""
+    files, ran = make_model(tmp_path / "model"), tmp_path / "ran"
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    names = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}
+    (tmp_path / "model/config.json").write_text(json.dumps(config | {"model_type": "shiny", "auto_map": names}))
+    (tmp_path / "model/theirs.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda _prompt: "y")
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ModelError):
+        load_base(files, CPU)
+    assert not ran.exists()

@@ -18,13 +18,15 @@ from homespun_core import placeholders
 from homespun_core.errors import TooLittleCode
 from homespun_core.fim import PREFIX, SUFFIX
 from homespun_core.prompt import PromptBuilder
-from homespun_core.types import Document, SearchQuery, Snippet
+from homespun_core.types import Document, SearchQuery, Snippet, Tokenizer
 from homespun_trainer.spans import Cut, Lines, choose_cut, choose_own_cut
 
 Retrieve = Callable[[SearchQuery], Sequence[Snippet]]
 
 MAX_MIDDLE_TOKENS = 128
-_ATTEMPTS = 20
+_ATTEMPTS = 1_000
+"""So many in a row fail only where there is nothing: in what is `worth_learning` a place is found in a few."""
+_LOOKS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +95,13 @@ class ExampleStream:
         rng = random.Random(f"{self._seed}/{n}")
         for _ in range(_ATTEMPTS):
             i = self._pick(rng)
-            cut = self._cut(i, rng)
-            if cut is not None and (made := self._make(self._documents[i], cut, rng)):
-                return made
+            cut = _place(self._documents[i], self._lines[i], self._mix, self._builder.tokenizer, rng)
+            if cut is not None:
+                return self._make(self._documents[i], cut, rng)
         raise TooLittleCode(
             f"{self._repo}: hardly a line of its {len(self._documents):,} files is worth learning: they are too little"
             " to train on; completions use the base model and snippets"
         )
-
-    def _cut(self, i: int, rng: random.Random) -> Cut | None:
-        lines, recent = self._lines[i], self._documents[i].recent
-        if self._mix.is_own:
-            return choose_own_cut(lines, rng, recent)
-        return choose_cut(lines, rng, recent, self._mix.recent)
 
     @property
     def size(self) -> float:
@@ -118,10 +114,8 @@ class ExampleStream:
     def _pick(self, rng: random.Random) -> int:
         return rng.choices(range(len(self._documents)), cum_weights=self._cumulative)[0]
 
-    def _make(self, document: Document, cut: Cut, rng: random.Random) -> Example | None:
+    def _make(self, document: Document, cut: Cut, rng: random.Random) -> Example:
         middle = document.text[cut.start : cut.end]
-        if touches_placeholder(document.text, cut) or len(self._builder.tokenizer.encode(middle)) > MAX_MIDDLE_TOKENS:
-            return None
         query = SearchQuery(
             prefix=document.text[: cut.start],
             suffix=document.text[cut.end :],
@@ -180,6 +174,28 @@ class ExampleStream:
             prompt_tokens=len(prompt.ids),
             kind=kind,
         )
+
+
+def worth_learning(documents: Sequence[Document], mix: Mix, tokenizer: Tokenizer) -> list[Document]:
+    """Those that examples can be made of. Others have lines that are too long, or say nothing, whatever their size."""
+
+    def has_place(document: Document) -> bool:
+        # By its text alone, so that it is the same for every seed.
+        draws = (random.Random(f"{document.blob}/{n}") for n in range(_LOOKS))
+        lines = Lines.of(document.text)
+        return any(_place(document, lines, mix, tokenizer, rng) for rng in draws)
+
+    return [document for document in documents if has_place(document)]
+
+
+def _place(document: Document, lines: Lines, mix: Mix, tokenizer: Tokenizer, rng: random.Random) -> Cut | None:
+    if mix.is_own:
+        cut = choose_own_cut(lines, rng, document.recent)
+    else:
+        cut = choose_cut(lines, rng, document.recent, mix.recent)
+    if cut is None or touches_placeholder(document.text, cut):
+        return None
+    return cut if len(tokenizer.encode(document.text[cut.start : cut.end])) <= MAX_MIDDLE_TOKENS else None
 
 
 def touches_placeholder(text: str, cut: Cut) -> bool:

@@ -29,7 +29,7 @@ from homespun_trainer.examples import Example
 from homespun_trainer.learner import Learner, Plan
 from homespun_trainer.lora import Masters
 from homespun_trainer.parallel import Helpers, Workers, exchanged
-from homespun_trainer.placement import Placement
+from homespun_trainer.placement import Placement, choose_device
 
 logger = logging.getLogger(__name__)
 
@@ -58,26 +58,26 @@ def workers_for(plan: Plan, num_processes: int) -> Helpers:
     return _Launched(plan)
 
 
-def dismiss() -> None:
+def dismiss(device: str) -> None:
     """The helpers end, whether or not there was anything to train. To be called where all went well: otherwise they may
-    be in the middle of a step, and the launcher ends all when one has failed."""
+    be in the middle of a step, and the launcher ends all when one has failed. `device` is the setting."""
     if num_launched() > 1:
-        _join(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        _join(choose_device(device))
         _tell({"kind": "end"})
         dist.destroy_process_group()
 
 
-def help_out() -> int:
-    """A helper's life; its exit status."""
+def help_out(device: str) -> int:
+    """A helper's life; its exit status. `device` is the setting, the first one's too: by it they choose how to meet."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach all; the first one saves, and decides
         signal.signal(number, signal.SIG_IGN)
-    device = _own_device("cuda" if torch.cuda.is_available() else "cpu")
+    own = _own_device(choose_device(device).type)
     learner: Learner | None = None
     try:
-        _join(device)
-        while (said := _heard(device))["kind"] != "end":
+        _join(own)
+        while (said := _heard())["kind"] != "end":
             if said["kind"] == "plan":
-                learner = Learner(_plan(said, device))
+                learner = Learner(_plan(said, own))
             else:
                 assert learner is not None, "told a batch before a plan"
                 _help(learner, said)
@@ -136,7 +136,7 @@ def _tell(message: Mapping[str, Any]) -> None:
     dist.broadcast(torch.frombuffer(bytearray(raw), dtype=torch.uint8).to(device), src=0)
 
 
-def _heard(device: torch.device) -> dict[str, Any]:
+def _heard() -> dict[str, Any]:
     size = torch.zeros(1, dtype=torch.long, device=_group_device())
     dist.broadcast(size, src=0)
     raw = torch.zeros(int(size), dtype=torch.uint8, device=_group_device())

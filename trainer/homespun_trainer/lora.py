@@ -27,7 +27,12 @@ def load_base(files: ModelFiles, placement: Placement, base_format: str = FULL) 
     options = quantised(placement) if base_format == NF4 else {}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            files.path, dtype=placement.dtype, local_files_only=True, use_safetensors=True, **options
+            files.path,
+            dtype=placement.dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,  # else a terminal is asked whether a model's own code may run
+            **options,
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"base_model: {files.path} can't be loaded ({error})") from error

@@ -98,7 +98,7 @@ class Workers:
     def close(self) -> None:
         """At any moment: they have nothing to lose."""
         for process in self._processes:
-            process.terminate()
+            process.kill()  # they ignore what is gentler
             process.join()
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -109,7 +109,8 @@ class Workers:
 
 def _work(plan: Plan, rank: int, num_processes: int, store: str, pipe: Connection, num_threads: int) -> None:
     """A worker's life: it ends with the first process, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach all; the first process saves, and decides
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(num_threads)
     learner = Learner(plan)
     masters = learner.masters

@@ -38,7 +38,7 @@ from homespun_trainer.train import Recipe, TrainingInterruptedError, TrainResult
 
 logger = logging.getLogger(__name__)
 
-RECIPE_VERSION = 12
+RECIPE_VERSION = 13
 """Goes up when the code makes another adapter from the same inputs."""
 MIN_CHARACTERS = 20_000
 """About 6,000 tokens. Less is learned by heart within seconds, and retrieval can show all of it anyway."""
@@ -241,20 +241,24 @@ def recipe_of(job: Job, *, is_gpu: bool) -> Recipe:
 
 def fingerprint_of(job: Job, recipe: Recipe, mix: Mix) -> str:
     """Equal for runs that would make the same adapter and judge it on the same places."""
+    how = [job.settings.learning_rate_trials, *([job.wish.since] if job.wish else [])]
+    """Nothing that was made for a wish that was taken back is used again, such as a checkpoint."""
+    parts = (RECIPE_VERSION, job.fingerprint, job.files.digest, recipe.as_json(), asdict(mix), prompts_of(job), *how)
+    return storage.fingerprint(*parts)
+
+
+def prompts_of(job: Job) -> list[object]:
+    """All that shapes the prompts that it is judged by, corpus and index aside."""
     settings = job.settings
-    prompt: list[object] = [
+    return [
         settings.max_prompt_tokens,
         settings.snippet_count,
         settings.retrieval,
         job.name,
         job.files.family,
         settings.max_new_tokens,
-        settings.learning_rate_trials,
+        job.prompt_builder().is_healing,
     ]
-    wish = [job.wish.since] if job.wish else []
-    """Nothing that was made for a wish that was taken back is used again, such as a checkpoint."""
-    parts = (RECIPE_VERSION, job.fingerprint, job.files.digest, recipe.as_json(), asdict(mix), prompt, *wish)
-    return storage.fingerprint(*parts)
 
 
 def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Example]]:
@@ -272,6 +276,12 @@ def examples_of(job: Job, recipe: Recipe, mix: Mix) -> tuple[Mixture, list[Examp
     for number in range(sizing.num_held_out(job.settings.train_minutes) if looked_at else 0):
         with suppress(TooLittleCode):
             looks.append(Mixture(looked_at, seed + 1).example(number))
+    if not looks:
+        logger.warning(
+            "no file is held out from training (there are fewer than %d, or none of their 3 %% has a line to ask for):"
+            " it doesn't end early, and no learning rates are tried",
+            _MIN_DOCUMENTS_TO_HOLD_OUT,
+        )
     return Mixture(learned, seed), looks
 
 

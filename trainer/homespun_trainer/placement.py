@@ -27,11 +27,16 @@ class Placement:
         return f"{self.device.type} {str(self.dtype).removeprefix('torch.')}"
 
 
-def choose_placement(files: ModelFiles, device: str, dtype: str) -> Placement:
-    """Device and number format: as the settings say, or what is there and what is faster here."""
-    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+def choose_device(device: str) -> torch.device:
+    """As the setting says, or what is there. Raises ModelError."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("device: cuda was asked for, but PyTorch sees no GPU; use --device cpu or install ACCEL=cuda")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_placement(files: ModelFiles, device: str, dtype: str) -> Placement:
+    """Device and number format: as the settings say, or what is there and what is faster here."""
+    where = choose_device(device)
     if dtype in ("bfloat16", "float32"):  # int8 is for serving
         return Placement(where, torch.bfloat16 if dtype == "bfloat16" else torch.float32)
     if where.type == "cuda":

@@ -50,6 +50,15 @@ def test_a_table_and_a_page_and_a_second_time_only_what_is_new(
     assert log.read_bytes().count(b"\n") == first.count(b"\n") * 3 // 2
 
 
+def test_scores_of_other_prompts_are_not_taken_for_these(shop: tuple[Path, str], tmp_path: Path) -> None:
+    """With the word before the cursor spelled again, a completion is another one."""
+    logs: set[Path] = set()
+    for number, healing in enumerate(("on", "off"), 1):
+        assert evaluate(shop, tmp_path, "--places", "1", "--token-healing", healing) == 0
+        logs |= set(tmp_path.glob("evaluations/*/*.jsonl"))
+        assert len(logs) == number
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -32,8 +32,8 @@ from homespun_trainer.learner import Learner, Plan
 from homespun_trainer.lora import save_adapter
 from homespun_trainer.preferences import tuning
 from homespun_trainer.preferences.kto import Balance, Tuner, balanced, losses, mismatched
-from homespun_trainer.preferences.rows import DISMISSED, TAKEN, Shown, preferences
-from homespun_trainer.preferences.tuning import tune_by_preference, with_margin
+from homespun_trainer.preferences.rows import DISMISSED, TAKEN, Shown, before, elsewhere, preferences
+from homespun_trainer.preferences.tuning import _fair, tune_by_preference, with_margin
 from homespun_trainer.publishing import Outcome
 from homespun_trainer.stacking import PEFT_FILES, read_plain_lora
 from tests.trainer.test_pipeline import TinyEngine, corpus, make_job
@@ -198,6 +198,7 @@ def test_too_few_rows_are_refused_with_both_numbers(files: ModelFiles, tmp_path:
 def row(**changes: Any) -> Shown:
     values: dict[str, Any] = {
         "id": "a",
+        "time": 0.0,
         "base": "b",
         "paths": ("m0.py", "m1.py"),
         "ids": (257, 120),
@@ -234,6 +235,38 @@ def test_what_is_learned_of_a_completion(changes: dict[str, Any], kind: str | No
         example = found[0].example
         accepted = row(**changes).text[: row(**changes).accepted_characters]
         assert TOKENIZER.decode(example.ids[example.prompt_tokens :]) == f"pa{accepted}"
+
+
+def test_what_shows_a_file_that_is_judged_in_is_learned_only_if_it_is_older_than_that() -> None:
+    """Completions of the very commits that it was asked about were learned: they counted as its own gain."""
+    of = corpus()
+    tasks = [replace(of.tasks[0], path="m1.py")]
+    made = {"old": (5.0, "m0.py", "m1.py"), "itself": (15.0, "m1.py"), "shown": (15.0, "m0.py", "m1.py")}
+    made["apart"] = (15.0, "m0.py", "m2.py")
+    rows = [row(id=id, time=at, paths=tuple(paths)) for id, (at, *paths) in made.items()]
+    found = preferences(rows, "b", TOKENIZER, of.documents, tasks)
+    assert len(found) == 4
+    assert [each.id for each in before(found, 10.0)] == ["old"]
+    assert [each.id for each in elsewhere(found, 10.0, tasks)] == ["old", "apart"]
+
+
+@pytest.mark.parametrize(
+    ("num_old", "split", "num_used"), [(60, "time", 60), (57, "time", 57 + 60), (60, "files", 60 + 120)]
+)
+def test_newer_completions_are_used_only_where_the_older_are_too_few(
+    files: ModelFiles, tmp_path: Path, num_old: int, split: str, num_used: int
+) -> None:
+    """Whatever they show, where whole files are held out: none of these is in the corpus, and so in none of them."""
+    of = corpus()
+    cut = {"cut_time": "1970-01-01T00:00:10Z"}
+    asked = [replace(task, path="m1.py") for task in of.tasks]
+    of = replace(of, sources={"split": split}, report={**of.report, **cut}, tasks=asked)
+    job = make_job(files, tmp_path, of)
+    liked, disliked = {"kept_characters": 9}, {"accepted_characters": 0, "is_dismissed": True}
+    rows = [row(id=f"o{n}", time=5.0, **(liked if n % 3 == 0 else disliked)) for n in range(num_old)]
+    rows += [row(id=f"n{n}", time=15.0, paths=("m0.py", f"m{1 + n % 2}.py"), **liked) for n in range(120)]
+    found = preferences(rows, "b", TOKENIZER, of.documents, of.tasks)
+    assert len(_fair(job, found)) == num_used
 
 
 def test_the_loss_pulls_the_two_kinds_apart_and_weighs_them_alike() -> None:

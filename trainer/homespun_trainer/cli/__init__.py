@@ -14,7 +14,7 @@ from homespun_core.cli import INTERRUPTED
 from homespun_core.config import INDEX, TRAIN, Settings
 from homespun_core.errors import ConfigError, TooLittleCode
 from homespun_core.fences import LEASE_HELP, Lease, work_under
-from homespun_core.loading import add_flags, settings_from_args
+from homespun_core.loading import LoadedSettings, add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir
 from homespun_core.personal import Wish, WithdrawnError
@@ -68,16 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 also when the adapter is turned down, or there is too little code: the command did what it is for."""
+    loaded = settings_from_args(args)
     if launched.is_helper():  # torchrun started several of us; the first one is the run
-        return launched.help_out()
-    status = _run(args)
+        return launched.help_out(loaded.settings.device)
+    status = _run(args, loaded)
     if status == 0:
-        launched.dismiss()
+        launched.dismiss(loaded.settings.device)
     return status
 
 
-def _run(args: argparse.Namespace) -> int:
-    loaded = settings_from_args(args)
+def _run(args: argparse.Namespace, loaded: LoadedSettings) -> int:
     settings, scope = loaded.settings, loaded.scope(args.repository)
     wanted = scope or loaded.chosen([args.repository])[0]
     if args.owner is not None and scope is not None:
@@ -155,6 +155,7 @@ def shown(settings: Settings, data: DataDir, repository: str) -> Sequence[Shown]
     return [
         Shown(
             id=each.kept.completion,
+            time=each.kept.time,
             base=each.kept.base,
             paths=each.kept.paths,
             ids=each.kept.ids,

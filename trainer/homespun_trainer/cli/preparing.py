@@ -11,7 +11,7 @@ from itertools import groupby
 
 from homespun_core import demand, personal, storage
 from homespun_core.config import Settings
-from homespun_core.errors import NoSourceFiles, TooLittleCode
+from homespun_core.errors import TooLittleCode
 from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
 from homespun_core.personal import Wish
 from homespun_core.repositories import RepositoryConfig
@@ -20,6 +20,7 @@ from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Toke
 from homespun_indexer import corpus_report, forgotten
 from homespun_indexer.apart import Share, apart
 from homespun_indexer.corpus import CorpusReader, Owner, build_corpus
+from homespun_indexer.corpus_report import counts
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.reader import IndexReader
@@ -28,7 +29,7 @@ from homespun_indexer.secrets import redacted
 from homespun_indexer.since import commits_after
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_trainer import own, weighing
-from homespun_trainer.examples import Mix
+from homespun_trainer.examples import Mix, worth_learning
 from homespun_trainer.job import Corpus, Job, LeftOut, Part, Unforgotten
 from homespun_trainer.publishing import ForgottenError
 from homespun_trainer.trained_on import Source
@@ -101,26 +102,28 @@ def prepared(
     """Their corpora and the indexes frozen at their cuts, open for the time of the block. Without a scope there is one
     repository, and the adapter is its own, or with a `wish` somebody's.
 
-    Raises TooLittleCode when none has source to train on."""
+    Raises TooLittleCode when none has anything to train on."""
     tokenizer = load_tokenizer(files)
     id, name = called(repos, scope, wish)
     owner, unforgotten = Owner(place=id, authors=wish.authors) if wish else None, _unforgotten(data)
+    mix = own.OWN_LINES if wish else Mix()
     with ExitStack() as stack:
         parts: list[Part] = []
         left_out: list[LeftOut] = []
         for repo in sorted(repos, key=lambda repo: repo.id):
             try:
-                parts.append(stack.enter_context(_part(repo, files, tokenizer, settings, data, progress, owner)))
-            except NoSourceFiles as reason:
+                part = stack.enter_context(_part(repo, files, tokenizer, settings, data, progress, owner))
+                parts.append(_with_places(part, mix, tokenizer))
+            except TooLittleCode as reason:
                 if scope is None:
                     raise
                 left_out.append(LeftOut(id=repo.id, head=repo.head, why=str(reason)))
         if not parts:
-            raise TooLittleCode(f"{name}: none of its repositories has source files to train on")
+            raise TooLittleCode(f"{name}: none of its repositories has anything to train on")
         yield Job(
             id=id,
             name=name,
-            mix=own.OWN_LINES if wish else Mix(),
+            mix=mix,
             beneath=own.beneath(data, parts[0].id, files.digest, wish) if wish else None,
             left_out=left_out,
             wish=wish,
@@ -140,6 +143,21 @@ def secrets_in(text: str) -> list[str]:
     hidden = [at for at in range(len(text)) if clean.place_of(at) is None] if clean.found else []
     runs = [[at for _, at in run] for _, run in groupby(enumerate(hidden), lambda pair: pair[1] - pair[0])]
     return [text[run[0] - 1 : run[-1] + 1] for run in runs]
+
+
+def _with_places(part: Part, mix: Mix, tokenizer: Tokenizer) -> Part:
+    """Without the files that no example can be made of. Raises TooLittleCode when nothing is left."""
+    corpus = part.corpus
+    documents = worth_learning(corpus.documents, mix, tokenizer)
+    if not documents:
+        raise TooLittleCode(
+            f"{part.name}: its {len(corpus.documents):,} files are too little to train on:"
+            " none has a line worth learning"
+        )
+    without = len(corpus.documents) - len(documents)
+    skipped = corpus.report["skipped"] | ({"no line worth learning": without} if without else {})
+    report = {**corpus.report, **counts(documents), "skipped": skipped}
+    return replace(part, corpus=replace(corpus, documents=documents, report=report))
 
 
 def _apart(parts: Sequence[Part]) -> list[Part]:
@@ -179,7 +197,8 @@ def _part(
             return index.search(query, settings.snippet_count) if settings.retrieval else ()
 
         found = Corpus(
-            fingerprint=corpus.manifest.fingerprint,
+            # With the embedder by which snippets are found.
+            fingerprint=storage.fingerprint(corpus.manifest.fingerprint, index.manifest.sources["embedder_digest"]),
             sources=corpus.manifest.sources,
             documents=list(corpus.documents()),
             tasks=corpus.tasks(),
@@ -202,7 +221,7 @@ def by_demand(corpus: Corpus, asked: Mapping[str, int], kept: Mapping[str, int])
         return corpus
     counts = Counter(f"{factor:.2f}" for factor in by_file.values())
     documents = weighing.weighed(corpus.documents, by, by_file)
-    weights = {"demand_weights": by, "file_weights": dict(sorted(counts.items(), reverse=True))}
+    weights = {"demand_weights": by, "file_weights": dict(sorted(kinds.items(), reverse=True))}
     return replace(
         corpus,
         fingerprint=storage.fingerprint(corpus.fingerprint, by, *([by_file] if by_file else [])),

@@ -40,7 +40,7 @@ from homespun_trainer.heads import held_out_of
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lineage import Member, lineage_of
 
-SCORES_VERSION = 2
+SCORES_VERSION = 3
 """Goes up when the code scores the same completion otherwise, or makes another one."""
 _WEIGHTS = "adapter_model.safetensors"
 
@@ -346,8 +346,8 @@ def _prepared(
 
 def _fingerprint(job: Job, index: IndexReader) -> str:
     """Of all that a score depends on, arm and place aside."""
-    settings = job.settings
-    shape = [settings.max_prompt_tokens, settings.max_new_tokens, settings.snippet_count, settings.dtype]
+    settings, is_healing = job.settings, job.prompt_builder().is_healing
+    shape = [settings.max_prompt_tokens, settings.max_new_tokens, settings.snippet_count, settings.dtype, is_healing]
     return storage.fingerprint(
         SCORES_VERSION, job.files.digest, job.files.family, index.manifest.fingerprint, job.name, shape
     )[:16]

@@ -21,6 +21,7 @@ class Shown:
     """A completion that somebody saw, with its prompt, as the server kept it."""
 
     id: str
+    time: float
     base: str
     """Digest of the model whose tokens these are."""
     paths: tuple[str, ...]
@@ -36,7 +37,9 @@ class Shown:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
     id: str
-    path: str
+    time: float
+    paths: tuple[str, ...]
+    """The file's, then those of the snippets."""
     example: Example
     """Its kind says whether it was taken or dismissed."""
 
@@ -54,6 +57,18 @@ def preferences(
         if shown.base == base and known.issuperset(shown.paths) and not _overlap(shown.text, judged)
     ]
     return [preference for preference in made if preference is not None]
+
+
+def before(found: Sequence[Preference], cut: float) -> list[Preference]:
+    """Those made before what the adapter is going to be judged on was written."""
+    return [preference for preference in found if preference.time <= cut]
+
+
+def elsewhere(found: Sequence[Preference], cut: float, tasks: Sequence[EvalTask]) -> list[Preference]:
+    """These, and those whose prompts show no file that it is going to be judged in: such a one holds what it will be
+    asked for, or what stands around it."""
+    asked = {task.path for task in tasks}
+    return [preference for preference in found if preference.time <= cut or asked.isdisjoint(preference.paths)]
 
 
 def split(found: Sequence[Preference]) -> tuple[list[Preference], list[Preference]]:
@@ -75,7 +90,7 @@ def _preference(shown: Shown, tokenizer: Tokenizer) -> Preference | None:
     written = tokenizer.encode(shown.opening + text)
     weights = (*[0.0] * len(shown.ids), *[1.0] * len(written))
     example = Example(ids=(*shown.ids, *written), weights=weights, prompt_tokens=len(shown.ids), kind=kind)
-    return Preference(id=shown.id, path=shown.paths[0], example=example)
+    return Preference(id=shown.id, time=shown.time, paths=shown.paths, example=example)
 
 
 def _lines(texts: Iterable[str]) -> frozenset[str]:

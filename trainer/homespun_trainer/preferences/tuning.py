@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from calendar import timegm
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -31,10 +32,19 @@ from homespun_trainer.judging import JudgeEngine, Planted, judge
 from homespun_trainer.learner import Plan
 from homespun_trainer.lora import save_adapter
 from homespun_trainer.methods import default_learning_rate
-from homespun_trainer.pipeline import Made, made_before, recipe_of
+from homespun_trainer.pipeline import Made, made_before, prompts_of, recipe_of
 from homespun_trainer.placement import Placement, choose_placement
 from homespun_trainer.preferences.kto import BETA, Tuner, balanced, by_length
-from homespun_trainer.preferences.rows import DISMISSED, TAKEN, Preference, Shown, preferences, split
+from homespun_trainer.preferences.rows import (
+    DISMISSED,
+    TAKEN,
+    Preference,
+    Shown,
+    before,
+    elsewhere,
+    preferences,
+    split,
+)
 from homespun_trainer.publishing import Outcome, offered, publish, same_as_last
 from homespun_trainer.quantising import FULL
 from homespun_trainer.stacking import compose, read_plain_lora
@@ -63,13 +73,13 @@ def tune_by_preference(
     Raises TooLittleCode where too little was taken or dismissed, TrainingInterruptedError on a signal; the next run
     begins anew.
     """
-    found = preferences(shown, job.files.digest, job.tokenizer, job.documents, job.tasks)
-    counts = Counter(preference.example.kind for preference in found)
-    _check_number(job, len(shown), counts)
+    found = _fair(job, preferences(shown, job.files.digest, job.tokenizer, job.documents, job.tasks))
+    _check_number(job, len(shown), found)
     parent = _beneath(job)
     recipe = _recipe(job, read_plain_lora(parent).digest if parent else None)
     rows = sorted([preference.id, preference.example.kind] for preference in found)
-    fingerprint = storage.fingerprint("kto", VERSION, BETA, job.fingerprint, job.files.digest, recipe.as_json(), rows)
+    inputs = (job.fingerprint, job.files.digest, recipe.as_json(), prompts_of(job), rows)
+    fingerprint = storage.fingerprint("kto", VERSION, BETA, *inputs)
     last = same_as_last(job.adapters, fingerprint, by_preference=True)
     if last is not None and is_settled(last.report, control_of(job, parent)):
         waits_for = offered(job, last.version) if last.report.get("promote") else None
@@ -107,7 +117,8 @@ def _made(
     stream = CanaryStream(Rows(learned, recipe.seed), canaries, job.prompt_builder(), job.name)
     with deferred_signals() as should_stop:
         result, margin = tune(job, stream, learned, held_out, recipe, parent, progress, should_stop)
-    about = {"taken": counts[TAKEN], "dismissed": counts[DISMISSED], "held_out": len(held_out)}
+    newer = len(found) - len(before(found, _cut_time(job)))
+    about = {"taken": counts[TAKEN], "dismissed": counts[DISMISSED], "held_out": len(held_out), "after the cut": newer}
     training = report.training_facts(result, recipe, str(_placement(job)), torch.get_num_threads())
     training |= {f"completions {name}": number for name, number in about.items()}
     if parent is not None:
@@ -201,7 +212,7 @@ def tune(
 
 def margin_of(tuner: Tuner, held_out: Sequence[Preference]) -> Estimate:
     """How much likelier what was taken has become, less the same of what was dismissed; files are what varies."""
-    paths = {id(preference.example): preference.path for preference in held_out}
+    paths = {id(preference.example): preference.paths[0] for preference in held_out}
     examples = by_length([preference.example for preference in held_out])
     ratios = tuner.ratios(examples).tolist()
     taken, dismissed = (_share(examples, ratios, kind) for kind in (TAKEN, DISMISSED))
@@ -248,8 +259,28 @@ def _placement(job: Job) -> Placement:
     return choose_placement(job.files, job.settings.device, job.settings.dtype)
 
 
-def _check_number(job: Job, num_shown: int, counts: Counter[str]) -> None:
-    if counts[TAKEN] < MIN_EACH or counts[DISMISSED] < MIN_EACH:
+def _fair(job: Job, found: Sequence[Preference]) -> Sequence[Preference]:
+    """Those that don't give away what it is judged on. Where files are held out, none shows any of them."""
+    if job.parts[0].corpus.sources.get("split") == "files":
+        return found
+    old = before(found, _cut_time(job))
+    return old if _are_enough(old) else elsewhere(found, _cut_time(job), job.tasks)
+
+
+def _cut_time(job: Job) -> float:
+    """Of the corpus; one that doesn't say is older than every completion."""
+    said = job.parts[0].corpus.report.get("cut_time")
+    return float(timegm(time.strptime(said, "%Y-%m-%dT%H:%M:%SZ"))) if said else 0.0
+
+
+def _are_enough(found: Sequence[Preference]) -> bool:
+    counts = Counter(preference.example.kind for preference in found)
+    return min(counts[TAKEN], counts[DISMISSED]) >= MIN_EACH
+
+
+def _check_number(job: Job, num_shown: int, found: Sequence[Preference]) -> None:
+    if not _are_enough(found):
+        counts = Counter(preference.example.kind for preference in found)
         raise TooLittleCode(
             f"{job.name}: {counts[TAKEN]:,} completions that were taken and {counts[DISMISSED]:,} that were dismissed,"
             f" of {num_shown:,} kept, are too few to tune by (at least {MIN_EACH} of each); keep_completions in its"

@@ -110,7 +110,9 @@ def _write(model: Any, shards: Shards, folder: Path) -> None:
 @torch.inference_mode()
 def _check(model: Any, folder: Path) -> None:
     """The files, read by transformers, give the logits of the weights in memory."""
-    again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+    again = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    ).eval()
     model = place(model, Placement(torch.device("cpu"), torch.float32))
     ids = torch.arange(model.config.vocab_size)[None, :256]
     ours, theirs = model(input_ids=ids).logits, again(input_ids=ids).logits
