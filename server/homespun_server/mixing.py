@@ -16,7 +16,7 @@ Lookup = Callable[[Sequence[int]], tuple[int, Mapping[int, int]]]
 """The length of the longest end of these ids found elsewhere, and how often each token stands after it there."""
 
 MAX_CONTEXT = 48
-_HALF = 5.0
+_HALF = 20.0
 """A match of so many tokens has half of the weight that there is."""
 
 
