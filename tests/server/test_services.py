@@ -31,6 +31,7 @@ from homespun_server.explained import LADDER
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.live import LiveRepository
 from homespun_server.metrics import Metrics
+from homespun_server.mixing import mixer
 from homespun_server.services import Completer
 from tests.server.engine.hash_decoder import wait_until
 
@@ -141,6 +142,7 @@ async def test_speculation_and_early_stopping_leave_the_text_as_it_is(
             max_new_tokens=24,
             end_ids=frozenset(fim.end_ids),
             constraint=completer._vocabulary.beginning(prompt.opening.encode()),
+            mix=mixer(loom.reader.continuations, completer._ends) if loom.reader else None,
         )
         generation = await asyncio.to_thread(engine.generate, plain)
         text = tokenizer.decode([t.id for t in generation.tokens])
@@ -236,6 +238,17 @@ async def test_an_adapter_that_is_gone_falls_back_to_the_base_model(
     assert b'homespun_degraded_total{reason="adapter"} 1.0' in metrics.exposition()
 
 
+async def test_a_voice_of_the_repository_that_fails_is_gone_without(
+    make_completer: MakeCompleter, monkeypatch: pytest.MonkeyPatch, loom: LiveRepository
+) -> None:
+    def broken(ids: object) -> tuple[int, dict[int, int]]:
+        raise IndexError("damaged")
+
+    plain = await make_completer(loom, mixing=False).complete(REQUEST, "id-1")
+    monkeypatch.setattr(loom.reader, "continuations", broken)
+    assert (await make_completer(loom).complete(REQUEST, "id-2")).text == plain.text
+
+
 async def test_a_datastore_that_fails_costs_the_speculation_only(
     make_completer: MakeCompleter, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, loom: LiveRepository
 ) -> None:
@@ -244,7 +257,7 @@ async def test_a_datastore_that_fails_costs_the_speculation_only(
 
     monkeypatch.setattr(loom.reader, "draft", broken)
     monkeypatch.setattr(services, "_DATASTORE_PAYS_MS", 0.0)
-    completion = await make_completer(loom).complete(REQUEST, "id")
+    completion = await make_completer(loom, mixing=False).complete(REQUEST, "id")
     assert completion.completion_tokens > 0
     assert b'homespun_degraded_total{reason="speculation"} 1.0' in metrics.exposition()
 
