@@ -31,7 +31,7 @@ from retrieval import HEADS, Frozen, cells, opened
 
 from homespun_core import postprocess, scoring
 from homespun_core.config import Settings
-from homespun_core.fim import resolve_family
+from homespun_core.fim import newline_ids, resolve_family
 from homespun_core.prompt import Prompt, PromptBuilder, PromptLimits, heals
 from homespun_core.types import EvalTask, ModelFiles
 from homespun_indexer.model_files import resolve_base_model
@@ -39,7 +39,7 @@ from homespun_indexer.reader import IndexReader
 from homespun_server.engine.protocol import EngineRequest
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_trainer.evaluate import MAX_NEW_TOKENS, Score, newline_ids, query_of
+from homespun_trainer.evaluate import MAX_NEW_TOKENS, Score, query_of
 from homespun_trainer.summaries import difference, summarise
 
 _CS = (5.0, 20.0, 80.0, 320.0)

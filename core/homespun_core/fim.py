@@ -15,6 +15,12 @@ from dataclasses import dataclass
 from homespun_core.errors import ModelError
 from homespun_core.types import Tokenizer
 
+
+def newline_ids(tokenizer: Tokenizer, vocab_size: int) -> frozenset[int]:
+    """Tokens that start a new line. Those with code in front of the break aren't among them: the code counts."""
+    return frozenset(i for i in range(vocab_size) if tokenizer.decode([i]).lstrip(" \t\r").startswith("\n"))
+
+
 PREFIX = "{prefix}"
 SUFFIX = "{suffix}"
 """Slots of a layout; everything else in a layout is a control token."""

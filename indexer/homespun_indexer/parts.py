@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from homespun_indexer.datastore import Alive
 from homespun_indexer.segment import IndexedFile, Segment
 from homespun_indexer.snapshot import LiveSegment
 
@@ -36,9 +36,10 @@ class Part:
         self.alive = None if not live.dead else ~np.isin(self.segment.file_of_chunk, list(live.dead))
         """By chunk; None: all are."""
 
-    def are_alive(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether the files are alive that have these positions of the datastore."""
-        return ~np.isin(self.segment.files_of_tokens(positions), list(self.dead))
+    def alive_besides(self, file: int | None = None) -> Alive | None:
+        """Whether the files are alive that have positions of the datastore; `file` doesn't count. None: all are."""
+        gone = [*self.dead, *([] if file is None else [file])]
+        return (lambda positions: ~np.isin(self.segment.files_of_tokens(positions), gone)) if gone else None
 
     def files(self) -> Iterator[tuple[int, IndexedFile]]:
         return ((i, f) for i, f in enumerate(self.segment.files) if i not in self.dead and f.reason is None)

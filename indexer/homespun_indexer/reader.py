@@ -117,18 +117,22 @@ class IndexReader:
         length, places = self._matches(ids)
         return datastore.agreed(places, max_tokens) if length >= datastore.LONG_MATCH else []
 
-    def continuations(self, ids: Sequence[int]) -> tuple[int, dict[int, int]]:
-        """The length of the longest end of `ids` found anywhere, and how often each token stands after it there."""
-        length, places = self._matches(ids)
+    def continuations(self, ids: Sequence[int], without: str | None = None) -> tuple[int, dict[int, int]]:
+        """The length of the longest end of `ids` found anywhere, and how often each token stands after it there.
+        `without`: path of a file that isn't looked at."""
+        length, places = self._matches(ids, self._places.get(without) if without else None)
         return length, datastore.counted(places)
 
-    def _matches(self, ids: Sequence[int]) -> tuple[int, list[tuple[datastore.Datastore, list[int]]]]:
+    def _matches(
+        self, ids: Sequence[int], without: Place | None = None
+    ) -> tuple[int, list[tuple[datastore.Datastore, list[int]]]]:
         """The length of the longest match, and its places in all living files."""
         context = [*ids[-datastore.MAX_CONTEXT :]]
         best = 0
         found: list[tuple[datastore.Datastore, list[int]]] = []
-        for part in self._parts:
-            length, places = part.segment.datastore.find(context, part.are_alive if part.dead else None)
+        for number, part in enumerate(self._parts):
+            besides = without[1] if without is not None and without[0] == number else None
+            length, places = part.segment.datastore.find(context, part.alive_besides(besides))
             if places and length >= best:
                 found = [*(found if length == best else ()), (part.segment.datastore, places)]
                 best = length

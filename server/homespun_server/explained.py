@@ -17,7 +17,7 @@ class Layers:
 
     snippets: bool = False
     datastore: bool = False
-    """Drafts from its tokens: they change the time a completion takes and never its text."""
+    """Its tokens: what followed the text elsewhere has a voice in each token, and drafts make decoding faster."""
     adapter: bool = False
 
     @property
@@ -26,9 +26,9 @@ class Layers:
         return f"with {', '.join(names)}" if names else "base model"
 
 
-Layer = Literal["snippets", "drafts", "adapter"]
+Layer = Literal["snippets", "mixing", "adapter"]
 
-_FIELDS: Mapping[Layer, str] = {"snippets": "snippets", "drafts": "datastore", "adapter": "adapter"}
+_FIELDS: Mapping[Layer, str] = {"snippets": "snippets", "mixing": "datastore", "adapter": "adapter"}
 
 LADDER = (
     Layers(),

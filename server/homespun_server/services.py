@@ -15,9 +15,11 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
-from homespun_core.fim import FimFormat
+from homespun_core.fim import FimFormat, newline_ids
 from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
 from homespun_core.prompt import PromptBuilder, PromptLimits, heals
@@ -40,6 +42,7 @@ from homespun_server.engine.protocol import (
     Engine,
     EngineBusyError,
     EngineRequest,
+    Mix,
     Priority,
 )
 from homespun_server.engine.spelling import Vocabulary
@@ -48,6 +51,7 @@ from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.keeping import Keeping
 from homespun_server.live import LiveRepository, pick
 from homespun_server.metrics import Metrics, outcome_of
+from homespun_server.mixing import mixer
 from homespun_server.prompts import Prompts
 from homespun_server.retrieval import Retriever
 from homespun_server.rollout.prompts import Trial
@@ -120,6 +124,8 @@ class Completer:
 
         self._prompts = Prompts(settings, trial or Trial(), build)
         self._vocabulary = Vocabulary(tokenizer.spelled)
+        ends = newline_ids(tokenizer, len(tokenizer.spelled)) | frozenset(format.end_ids)
+        self._ends = np.array(sorted(ends), dtype=np.int64)
         self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms)
         self._recent: OrderedDict[str, Recent] = OrderedDict()
         """By tenant, the last to complete last."""
@@ -340,6 +346,7 @@ class Completer:
             end_ids=frozenset(self._format.end_ids),
             constraint=self._vocabulary.beginning(opening) if (opening := work.prompt.opening.encode()) else None,
             draft=self._draft(work),
+            mix=self._mix(work),
             tenant=work.tenant,
             client=request.client if work.priority != "warm" else None,  # it ends nothing that somebody waits for
             user=request.account or None,
@@ -364,6 +371,11 @@ class Completer:
         reader, layers = work.repository.reader if work.repository else None, work.explains
         pays = self._engine.load().step_ms >= _DATASTORE_PAYS_MS if layers is None else layers.datastore
         return drafter(reader.draft if reader and pays else None, self._recent_of(work.tenant))
+
+    def _mix(self, work: Work) -> Mix | None:
+        reader = work.repository.reader if work.repository else None
+        is_wanted = work.explains.datastore if work.explains is not None else self._settings.mixing
+        return mixer(reader.continuations, self._ends) if reader is not None and is_wanted else None
 
     def _recent_of(self, tenant: str) -> Recent:
         recent = self._recent.setdefault(tenant, Recent())

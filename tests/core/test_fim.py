@@ -3,7 +3,7 @@
 import pytest
 
 from homespun_core.errors import ModelError
-from homespun_core.fim import FAMILIES, FimFamily, resolve_family
+from homespun_core.fim import FAMILIES, FimFamily, newline_ids, resolve_family
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import Snippet
 from tests.fakes import ByteTokenizer
@@ -81,3 +81,8 @@ def test_every_control_token_ends_a_middle(family: FimFamily) -> None:
     resolved = resolve_family(tokenizer, {}, forced=family.name)
     assert set(resolved.end_ids) == {256 + i for i in range(len(family.control_tokens))}
     assert resolved.end_id == resolved.ids[family.end[0]]
+
+
+def test_tokens_that_start_a_line_end_a_completion_and_others_do_not() -> None:
+    found = newline_ids(ByteTokenizer(()), 256)
+    assert ord("\n") in found and ord(":") not in found

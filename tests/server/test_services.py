@@ -31,6 +31,7 @@ from homespun_server.explained import LADDER
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.live import LiveRepository
 from homespun_server.metrics import Metrics
+from homespun_server.mixing import mixer
 from homespun_server.services import Completer
 from tests.server.engine.hash_decoder import wait_until
 
@@ -141,6 +142,7 @@ async def test_speculation_and_early_stopping_leave_the_text_as_it_is(
             max_new_tokens=24,
             end_ids=frozenset(fim.end_ids),
             constraint=completer._vocabulary.beginning(prompt.opening.encode()),
+            mix=mixer(loom.reader.continuations, completer._ends) if loom.reader else None,
         )
         generation = await asyncio.to_thread(engine.generate, plain)
         text = tokenizer.decode([t.id for t in generation.tokens])
@@ -236,6 +238,17 @@ async def test_an_adapter_that_is_gone_falls_back_to_the_base_model(
     assert b'homespun_degraded_total{reason="adapter"} 1.0' in metrics.exposition()
 
 
+async def test_a_voice_of_the_repository_that_fails_is_gone_without(
+    make_completer: MakeCompleter, monkeypatch: pytest.MonkeyPatch, loom: LiveRepository
+) -> None:
+    def broken(ids: object) -> tuple[int, dict[int, int]]:
+        raise IndexError("damaged")
+
+    plain = await make_completer(loom, mixing=False).complete(REQUEST, "id-1")
+    monkeypatch.setattr(loom.reader, "continuations", broken)
+    assert (await make_completer(loom).complete(REQUEST, "id-2")).text == plain.text
+
+
 async def test_a_datastore_that_fails_costs_the_speculation_only(
     make_completer: MakeCompleter, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, loom: LiveRepository
 ) -> None:
@@ -244,7 +257,7 @@ async def test_a_datastore_that_fails_costs_the_speculation_only(
 
     monkeypatch.setattr(loom.reader, "draft", broken)
     monkeypatch.setattr(services, "_DATASTORE_PAYS_MS", 0.0)
-    completion = await make_completer(loom).complete(REQUEST, "id")
+    completion = await make_completer(loom, mixing=False).complete(REQUEST, "id")
     assert completion.completion_tokens > 0
     assert b'homespun_degraded_total{reason="speculation"} 1.0' in metrics.exposition()
 
@@ -578,8 +591,9 @@ async def test_each_layer_is_explained_as_it_would_be_served(
     served = await completer.complete(request, "id-1")
     base, snippets, datastore, adapter = [await recorded.explain(request, layers) for layers in LADDER]
     assert base.completion.snippets == () and "loomworks/loom" not in "".join(p.text for p in base.prompt)
-    assert snippets.completion.snippets == served.snippets and snippets.completion.text == served.text
-    assert datastore.completion.text == snippets.completion.text, "drafts never change a text"
+    plain = await make_completer(loom, mixing=False).complete(request, "id-2")
+    assert snippets.completion.snippets == served.snippets and snippets.completion.text == plain.text
+    assert datastore.completion.text == served.text
     assert adapter.completion.adapter is None and adapter.repository == "loom"
     assert served.snippets[0].text in "".join(piece.text for piece in snippets.prompt)
     assert told == [], "it is nobody's completion"

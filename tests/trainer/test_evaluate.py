@@ -12,10 +12,11 @@ from homespun_trainer.evaluate import (
     MAX_NEW_TOKENS,
     Arm,
     Bench,
+    Generate,
     Score,
+    ScoreIds,
     Written,
     evaluate,
-    newline_ids,
 )
 from homespun_trainer.summaries import by_language, difference, summarise
 from tests.trainer.tiny import BUILDER, FORMAT, TOKENIZER, nearest
@@ -108,11 +109,6 @@ def test_a_part_of_the_tasks_can_be_summed_up_apart() -> None:
         summarise(tasks, scores["base"], [1, 3])
 
 
-def test_tokens_that_start_a_line_end_a_completion_and_others_do_not() -> None:
-    found = newline_ids(TOKENIZER, 256)
-    assert ord("\n") in found and ord(":") not in found
-
-
 def test_random_snippets_are_those_of_another_place() -> None:
     asked: list[str | None] = []
 
@@ -125,24 +121,22 @@ def test_random_snippets_are_those_of_another_place() -> None:
     assert asked == ["m2.py", "m3.py", "m0.py", "m1.py"]
 
 
-def test_a_certain_continuation_of_the_repository_is_taken() -> None:
-    parrot, arm = Parrot(), Arm(name="copies", adapter=None, snippets="none", copies=True)
+def test_what_has_a_voice_at_a_place_is_told_its_file_and_scores_too() -> None:
+    parrot, paths = Parrot(), list[str]()
 
-    def copy(ids: Sequence[int], limit: int) -> Sequence[int]:
-        return TOKENIZER.encode("total()\nmore")
+    def mixing(path: str) -> tuple[Generate, ScoreIds]:
+        paths.append(path)
+        return (
+            lambda prompt, limit, ends, adapter: Written(ids=TOKENIZER.encode("total()"), is_truncated=False),
+            lambda ids, start, adapter: [math.log(0.5)] * (len(ids) - start),
+        )
 
-    ends = frozenset({*FORMAT.end_ids, ord("\n")})
-    scores = evaluate([task(0)], [arm], replace(bench(parrot), copy=copy, end_ids=ends), SilentProgress())["copies"]
-    assert scores[0] is not None and scores[0].exact and scores[0].text == "total()"
-    scores = evaluate([task(0)], [arm], replace(bench(parrot), copy=lambda *_: ()), SilentProgress())["copies"]
-    assert scores[0] is not None and scores[0].text == "items"
-
-
-def test_where_there_is_nothing_to_copy_the_model_is_not_asked_twice() -> None:
-    parrot = Parrot()
-    arms = [Arm(name="base", adapter=None, snippets="none"), Arm(name="d", adapter=None, snippets="none", copies=True)]
-    scores = evaluate([task(0)], arms, replace(bench(parrot), copy=lambda *_: ()), SilentProgress())
-    assert scores["d"] == scores["base"] and len(parrot.asked) == 1
+    arms = [Arm(name="base", adapter=None, snippets="none"), Arm(name="m", adapter=None, snippets="none", mixes=True)]
+    scores = evaluate([task(0)], arms, replace(bench(parrot), mixing=mixing), SilentProgress())
+    base, mixed = scores["base"][0], scores["m"][0]
+    assert base is not None and mixed is not None and paths == ["m0.py"]
+    assert (base.text, base.exact, mixed.text, mixed.exact) == ("items", False, "total()", True)
+    assert mixed.bits == base.bits / 2
 
 
 def test_what_is_known_is_not_asked_again() -> None:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from homespun_core import postprocess, scoring
 from homespun_core.prompt import Prompt, PromptBuilder
-from homespun_core.types import EvalTask, Progress, SearchQuery, Snippet, Tokenizer
+from homespun_core.types import EvalTask, Progress, SearchQuery, Snippet
 from homespun_trainer.examples import Retrieve
 from homespun_trainer.spans import is_left_open
 
@@ -28,15 +28,15 @@ class Arm:
     adapter: str | None
     """Version the engine knows it by; None is the base model."""
     snippets: Snippets
-    copies: bool = False
-    """Whether the repository's own continuation is taken where it is certain, without asking the model."""
+    mixes: bool = False
+    """Whether what stands in the repository has a voice in each token, as it has for people (`mixing`)."""
     every: int = 1
     """Asked at each so many-th place only."""
 
     @property
     def key(self) -> str:
         """Equal for arms that would write the same."""
-        return f"{self.adapter or 'base'} {self.snippets}{' copies' if self.copies else ''}"
+        return f"{self.adapter or 'base'} {self.snippets}{' mixed' if self.mixes else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +51,12 @@ Generate = Callable[[Prompt, int, frozenset[int], str | None], Written]
 """(prompt, max_new_tokens, end_ids, adapter) -> greedy completion, without the end."""
 ScoreIds = Callable[[Sequence[int], int, str | None], Sequence[float]]
 """(ids, start, adapter) -> natural log-probability of each of ids[start:]."""
-Copy = Callable[[Sequence[int], int], Sequence[int]]
-"""(ids, limit) -> ids that follow wherever the end of these stands in the repository; none where that isn't certain."""
+LookupBesides = Callable[[Sequence[int], str], tuple[int, Mapping[int, int]]]
+"""(ids, path) -> length of the longest end of these that stands in other files than that, and how often each id follows
+it there."""
+Mixing = Callable[[str], tuple[Generate, ScoreIds]]
+"""Path of a file -> the same with a voice of all other files of the repository: its own version of then may have the
+answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +103,7 @@ class Bench:
     score: ScoreIds
     end_ids: frozenset[int]
     """Ends of a middle, and tokens that start a new line: only the first line is compared."""
-    copy: Copy | None = None
-
-
-def newline_ids(tokenizer: Tokenizer, vocab_size: int) -> frozenset[int]:
-    """Tokens that start a new line. Those with code in front of the break aren't among them: the code counts."""
-    return frozenset(i for i in range(vocab_size) if tokenizer.decode([i]).lstrip(" \t\r").startswith("\n"))
+    mixing: Mixing | None = None
 
 
 def evaluate(
@@ -144,29 +143,10 @@ class _Place:
     def _found(self, arm: Arm) -> Score:
         score = self._known.find(arm, self._task) if self._known else None
         if score is None:
-            score = self._copied(arm) if arm.copies else judge(self._task, arm, self._bench, *self._take(arm.snippets))
+            score = judge(self._task, arm, self._bench, *self._take(arm.snippets))
             if self._known:
                 self._known.add(arm, self._task, score)
         return score
-
-    def _copied(self, arm: Arm) -> Score:
-        """Where the repository has no certain continuation, what the model wrote; it isn't asked twice."""
-        plain, (snippets, search_ms) = self.score(replace(arm, copies=False)), self._take(arm.snippets)
-        prompt = build_prompt(self._task, self._bench, snippets)
-        started = time.perf_counter()
-        written = _copy(prompt, self._bench)
-        if written is None:
-            return plain
-        text = finished(self._task, prompt, written, self._bench)
-        return replace(
-            plain,
-            exact=scoring.exact_match(text, self._task.middle),
-            similarity=scoring.edit_similarity(text, self._task.middle),
-            identifiers=scoring.identifier_f1(text, self._task.middle),
-            ending=scoring.ending(text, self._task.middle),
-            milliseconds=search_ms + _ms_since(started),
-            text=text,
-        )
 
     def _take(self, kind: Snippets) -> tuple[Sequence[Snippet], float]:
         """Snippets, and the milliseconds that finding them took."""
@@ -184,6 +164,9 @@ def found_for(task: EvalTask, bench: Bench, source: EvalTask | None = None) -> l
 
 def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet], search_ms: float = 0.0) -> Score:
     """What the model of an arm writes at a place."""
+    if arm.mixes and bench.mixing is not None:
+        generate, score = bench.mixing(task.path)
+        bench = replace(bench, generate=generate, score=score)
     prompt = build_prompt(task, bench, snippets)
     # The completion first, so that its time is that of a cold prompt; what was computed of it then serves the score.
     started = time.perf_counter()
@@ -237,15 +220,6 @@ def bits_of(prompt: Prompt, middle: str, adapter: str | None, bench: Bench) -> t
     logprobs = bench.score([*prompt.ids, *bench.builder.tokenizer.encode(whole), *end], len(prompt.ids), adapter)
     end_bits = -logprobs[-1] / math.log(2) if end else 0.0
     return -sum(logprobs) / math.log(2), end_bits, len(whole.encode())
-
-
-def _copy(prompt: Prompt, bench: Bench) -> Written | None:
-    """The repository's continuation up to its end of line; None where it doesn't go on with the word at the cursor."""
-    ids = bench.copy(prompt.ids, MAX_NEW_TOKENS) if bench.copy else ()
-    end = next((i for i, token in enumerate(ids) if token in bench.end_ids), len(ids))
-    text = bench.builder.tokenizer.decode(ids[:end])
-    goes_on = text.startswith(prompt.opening) and len(text) > len(prompt.opening)
-    return Written(ids=ids[:end], is_truncated=False) if goes_on else None
 
 
 def _ms_since(started: float) -> float:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from homespun_core.fim import newline_ids
 from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
 from homespun_core.types import Progress
 from homespun_trainer import report
 from homespun_trainer.canaries import Canary
 from homespun_trainer.control import control_of
-from homespun_trainer.evaluate import Arm, Bench, Copy, Score, Scores, Written, evaluate, newline_ids
+from homespun_trainer.evaluate import Arm, Bench, Mixing, Score, Scores, Written, evaluate
 from homespun_trainer.gate import MIN_TASKS, Evidence, decide
 from homespun_trainer.general import forgetting
 from homespun_trainer.job import Job, Part
@@ -153,16 +154,21 @@ def _arms(engine: JudgeEngine, path: Path, live: Adapter | None) -> list[Arm]:
     return arms
 
 
-def bench_of(job: Job, part: Part, engine: JudgeEngine, copy: Copy | None = None) -> Bench:
-    builder = job.prompt_builder()
+def ends_of(job: Job) -> frozenset[int]:
+    """Tokens that end a middle or its first line."""
     size = job.files.config.get("vocab_size")
     new_lines = newline_ids(job.tokenizer, size if isinstance(size, int) else 0)
+    return frozenset(job.prompt_builder().format.end_ids) | new_lines
+
+
+def bench_of(job: Job, part: Part, engine: JudgeEngine, mixing: Mixing | None = None) -> Bench:
+    builder = job.prompt_builder()
     return Bench(
         builder=builder,
         repo=part.name,
         retrieve=part.corpus.retrieve,
         generate=engine.generate,
         score=engine.score,
-        end_ids=frozenset(builder.format.end_ids) | new_lines,
-        copy=copy,
+        end_ids=ends_of(job),
+        mixing=mixing,
     )

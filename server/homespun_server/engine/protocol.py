@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, Self
@@ -55,6 +55,39 @@ class Constraint(Protocol):
     def advance(self, token: int) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What speaks for the next token beside the model: a token has (1 - weight) of the chance that the model gives it,
+    and weight of its share."""
+
+    weight: float
+    shares: Mapping[int, float]
+    """By token; of those that may follow, at most 1 together."""
+
+
+class Mixer(Protocol):
+    """What the tokens of one completion are expected to be by something else than the model: it changes the text.
+
+    Used on the engine's thread before every token, so it must be quick."""
+
+    @property
+    def ends(self) -> Ids:
+        """Tokens that end the line or the completion: one event, that the model says in words of its own."""
+        ...
+
+    def expects(self, certainty: float) -> Expectation | None:
+        """None where nothing is known, or nothing could come of it: the model gives its likeliest token `certainty`."""
+        ...
+
+    def extend(self, token: int) -> None:
+        """This token was decided; it follows all before."""
+        ...
+
+
+Mix = Callable[[Sequence[int]], Mixer]
+"""A mixer for a completion of these prompt ids. Called once, on the engine's thread."""
+
+
 Priority = Literal["invoked", "typed", "ahead", "warm"]
 """Asked for by hand; while typing; in case the suggestion is accepted; only to fill the cache. Served in this order."""
 
@@ -81,6 +114,8 @@ class EngineRequest:
     constraint: Callable[[], Constraint] | None = None
     """Made once for the request. Tokens that it restricts end nothing (`end_ids`), nor do they count as new."""
     draft: Draft | None = None
+    mix: Mix | None = None
+    """Not where tokens are drawn (`temperature`), nor in an engine that leaves choosing them to another server."""
     tenant: str = ""
     """Nothing computed for one tenant is ever used for another, nor can its timing tell that it is there."""
     client: str | None = None
@@ -99,7 +134,8 @@ class EngineRequest:
 class Token:
     id: int
     logprob: float
-    """Natural logarithm, of the model's own distribution (temperature 1)."""
+    """Natural logarithm, of the distribution that it was chosen from (at temperature 1): the model's own, or what it is
+    with another voice."""
     alternatives: tuple[tuple[int, float], ...] = ()
     """Ids and log-probabilities of the likeliest tokens at its place, likeliest first."""
 

@@ -6,6 +6,7 @@ the same text with and without drafts: "sample, then compare" is the rejection r
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from homespun_server.engine.protocol import Constraint, Token
+from homespun_server.engine.protocol import Constraint, Expectation, Ids, Mixer, Token
 from homespun_server.engine.trees import Branches
+
+logger = logging.getLogger(__name__)
 
 _Row = np.ndarray[tuple[int], np.dtype[np.float32]]
 _Weights = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -39,9 +42,11 @@ class Sampler:
         *,
         top_p: float = 1.0,
         top_k: int = 0,
+        mixer: Mixer | None = None,
     ) -> None:
         self._top_p, self._top_k = top_p, top_k
         self._temperature, self._constraint, self._num_alternatives = temperature, constraint, num_alternatives
+        self._mixer = mixer if temperature <= 0 else None
         self._random = random.Random(seed)
 
     def decide(self, logits: torch.Tensor, tree: Branches) -> Decided:
@@ -62,14 +67,34 @@ class Sampler:
                 num_constrained += 1
                 some = row[allowed]
                 chosen = int(allowed[self._choose(some, some.max())])
+            weights = np.exp(row - peak)
+            total = weights.sum()
+            level = math.log(total)
+            logprob = float(row[chosen] - peak) - level
+            if self._mixer is not None:
+                chosen, logprob = self._mixed(self._mixer, weights / total, allowed, (chosen, logprob))
             if self._constraint is not None:
                 self._constraint.advance(chosen)
-            level = math.log(np.exp(row - peak).sum())
-            tokens.append(Token(chosen, float(row[chosen] - peak) - level, self._alternatives(row, peak, level)))
+            tokens.append(Token(chosen, logprob, self._alternatives(row, peak, level)))
             node = tree.child(node, chosen)
             if node is not None:
                 path.append(node)
         return Decided(tokens, path, num_constrained)
+
+    def _mixed(self, mixer: Mixer, chances: _Row, allowed: Ids | None, plain: tuple[int, float]) -> tuple[int, float]:
+        """Token and log-probability with what else speaks for tokens, where they are `plain` without. A mixer that
+        fails is left out from there on."""
+        chosen, logprob = plain
+        try:
+            expected = mixer.expects(float(chances.max()))
+            if expected is not None:
+                chosen, chance = likeliest(chances, expected, mixer.ends, allowed, chosen)
+                logprob = math.log(max(chance, 1e-30))
+            mixer.extend(chosen)
+        except Exception as error:  # noqa: BLE001 - the model's own tokens are good, too
+            logger.warning("a mixer failed (%s); this completion goes on without", type(error).__name__)
+            self._mixer = None
+        return chosen, logprob
 
     def _alternatives(self, row: _Row, peak: np.float32, level: float) -> tuple[tuple[int, float], ...]:
         if not self._num_alternatives:
@@ -89,6 +114,36 @@ class Sampler:
         cumulative = weights.cumsum()
         point = self._random.random() * float(cumulative[-1])
         return min(int(np.searchsorted(cumulative, point, side="right")), len(cumulative) - 1)
+
+
+def likeliest(chances: _Row, expected: Expectation, ends: Ids, allowed: Ids | None, chosen: int) -> tuple[int, float]:
+    """The likeliest token of a mixture, with its chance; `chosen` is the model's likeliest of the allowed ones, and is
+    kept among equals. Ends count together; of them the model's likeliest is taken."""
+    keep, weight = 1 - expected.weight, expected.weight
+    may = None if allowed is None else frozenset(allowed.tolist())
+    end_ids = frozenset(ends.tolist())
+    shares = {t: s for t, s in expected.shares.items() if t not in end_ids and (may is None or t in may)}
+    found = {token: keep * float(chances[token]) + weight * share for token, share in shares.items()}
+    inner = _likeliest_inside(chances, ends, end_ids, allowed)
+    if inner is not None:
+        found.setdefault(inner, keep * float(chances[inner]))
+    own_ends = ends if may is None else ends[[token in may for token in ends.tolist()]]
+    if len(own_ends):
+        end = int(own_ends[chances[own_ends].argmax()])
+        end_share = sum(share for token, share in expected.shares.items() if token in end_ids)
+        found[end] = keep * float(chances[ends].sum()) + weight * end_share
+    best = max(found.values())
+    return (chosen, best) if found.get(chosen) == best else (next(t for t, c in found.items() if c == best), best)
+
+
+def _likeliest_inside(chances: _Row, ends: Ids, end_ids: frozenset[int], allowed: Ids | None) -> int | None:
+    """Of the tokens that are no end."""
+    if allowed is None:
+        rest = chances.copy()
+        rest[ends] = -1.0
+        return int(rest.argmax())
+    inside = [token for token in allowed.tolist() if token not in end_ids]
+    return max(inside, key=lambda token: float(chances[token]), default=None)
 
 
 def nucleus(weights: _Weights, top_p: float, top_k: int) -> _Weights:

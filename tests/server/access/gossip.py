@@ -24,7 +24,7 @@ def canaries(text: str) -> set[str]:
 
 class GossipEngine:
     """Says the canaries in the prompt, in all earlier prompts and completions of the same tenant (what a KV cache could
-    give away), in what it is drafted, and the one of its adapter."""
+    give away), in what it is drafted or told to expect, and the one of its adapter."""
 
     max_context = 100_000
     dtype = "float32"
@@ -51,7 +51,7 @@ class GossipEngine:
         self.num_asked += 1
         heard = self._heard[request.tenant]
         heard |= canaries(self._tokenizer.decode(request.ids))
-        told = heard | canaries(self._drafted(request))
+        told = heard | canaries(self._drafted(request)) | canaries(self._mixed_in(request))
         if request.adapter is not None:
             told = told | {self._canary_of(request.adapter)}
         return GossipStream(self._tokenizer.encode(" ".join(sorted(told))), len(request.ids))
@@ -64,6 +64,15 @@ class GossipEngine:
             chain = [tree.ids[0]]
             drafter.extend(chain)
             ids += chain
+        return self._tokenizer.decode(ids)
+
+    def _mixed_in(self, request: EngineRequest) -> str:
+        """Whatever is expected is taken, the likeliest first."""
+        ids: list[int] = []
+        mixer = request.mix(request.ids) if request.mix else None
+        while mixer is not None and len(ids) < _MAX_DRAFTED and (expected := mixer.expects(0.0)) is not None:
+            ids.append(max(expected.shares, key=lambda token: expected.shares[token]))
+            mixer.extend(ids[-1])
         return self._tokenizer.decode(ids)
 
     def generate(self, request: EngineRequest) -> Generation:

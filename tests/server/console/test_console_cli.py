@@ -109,7 +109,7 @@ def test_explain_shows_prompt_snippets_drafts_and_times_layer_by_layer(
         assert line in shown
     assert "shop/prices.py" in shown and "defines a name in reach" in shown and VERSIONS[1] in shown
     assert "def total(items):" in shown.partition("prompt, ")[2]
-    without = json.loads(said(capsys, *words, "--json", "--without", "adapter", "--without", "drafts"))
+    without = json.loads(said(capsys, *words, "--json", "--without", "adapter", "--without", "mixing"))
     assert [arm["title"] for arm in without["arms"]] == ["base model", "with snippets"]
     bare = json.loads(said(capsys, *words, "--json", "--without", "snippets"))
     assert bare["snippets"] == [] and len(bare["arms"]) == 3 and bare["prompt_tokens"] < without["prompt_tokens"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,8 +20,9 @@ import homespun_core
 from homespun_core.fim import FimFormat
 from homespun_core.types import ModelFiles, Tokenizer
 from homespun_server.drafts import drafter
-from homespun_server.engine.protocol import Draft, EngineRequest, Tree
+from homespun_server.engine.protocol import Draft, EngineRequest, Mix, Tree
 from homespun_server.engine.torch_engine import TorchEngine
+from homespun_server.mixing import mixer
 from tests.server.conftest import TINY, VOCAB
 from tests.server.engine.hash_decoder import FLAT
 
@@ -49,10 +51,11 @@ def _decode(
     draft: Draft | None = None,
     tenant: str | None = None,
     count: int = NEW,
+    mix: Mix | None = None,
 ) -> list[int]:
     """Without a tenant, as one that nothing is cached for."""
     tenant = next(_fresh) if tenant is None else tenant
-    request = EngineRequest(ids=ids, max_new_tokens=count, adapter=adapter, draft=draft, tenant=tenant)
+    request = EngineRequest(ids=ids, max_new_tokens=count, adapter=adapter, draft=draft, mix=mix, tenant=tenant)
     return [token.id for token in engine.generate(request).tokens]
 
 
@@ -158,6 +161,21 @@ def test_a_draft_at_the_end_of_the_context_has_no_more_rows_than_there_is_room_f
     ids, branches = _prompt(8, 256 - NEW), ([*range(14)], [-1] * 14)
     plain = _decode(engine, ids)
     assert _decode(engine, ids, draft=lambda _: Drafting(plain, [branches], [2])) == plain
+
+
+def test_with_a_voice_of_the_repository_drafts_leave_the_tokens_as_they_are(tiny: tuple[Path, TorchEngine]) -> None:
+    def lookup(ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
+        return (0, {}) if sum(ids[-3:]) % 3 == 0 else (sum(ids[-3:]) % 40, {sum(ids[-5:]) % VOCAB: 2, ids[-1]: 1})
+
+    engine, mix = tiny[1], mixer(lookup, np.array([1, 2]))
+    for seed in range(6):
+        ids = _prompt(seed, 40)
+        plain = _decode(engine, ids, mix=mix)
+        assert plain != _decode(engine, ids), "it has no say"
+        wrong = Drafting(_decode(engine, ids), [([3, 4], [-1, 0])], [2, 0])
+        for draft in (_right(plain), lambda _, wrong=wrong: wrong, drafter()):
+            assert _decode(engine, ids, mix=mix, draft=draft) == plain
+        assert _decode(engine, ids, mix=mix, tenant="kept") == _decode(engine, ids, mix=mix, tenant="kept") == plain
 
 
 def test_a_right_draft_saves_steps(tiny: tuple[Path, TorchEngine]) -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_server.engine.protocol import Token
+from homespun_server.engine.protocol import Expectation, Ids, Token
 from homespun_server.engine.sampling import Decided, Sampler, nucleus
 from homespun_server.engine.trees import Branches, chain
 
@@ -139,3 +139,68 @@ def test_sampling_from_a_nucleus_follows_its_distribution() -> None:
 def test_a_tiny_temperature_is_greedy_and_no_overflow() -> None:
     logits = _logits(1, 3) * 100
     assert _one(Sampler(1e-9, 0), logits).id == int(logits.argmax())
+
+
+class Voice:
+    """Expects one token at each step, as surely as it is told."""
+
+    def __init__(self, tokens: Sequence[int], weight: float, ends: Sequence[int] = ()) -> None:
+        self._tokens, self._weight, self.ends = [*tokens], weight, np.array(ends, dtype=np.int64)
+        self.heard: list[int] = []
+
+    def expects(self, certainty: float) -> Expectation | None:
+        at = len(self.heard)
+        return Expectation(self._weight, {self._tokens[at]: 1.0}) if at < len(self._tokens) else None
+
+    def extend(self, token: int) -> None:
+        self.heard.append(token)
+
+
+def _row(*chances: float) -> torch.Tensor:
+    return torch.tensor([chances]).log()
+
+
+def test_what_is_mixed_in_decides_where_it_is_surer_than_the_model() -> None:
+    row = _row(0.5, 0.2, 0.1, 0.1, 0.1)
+    for weight, expected in ((0.1, 0), (0.5, 3)):
+        token = _one(Sampler(0.0, None, mixer=Voice([3], weight)), row)
+        chance = (1 - weight) * float(row.exp()[0, token.id]) + weight * (token.id == 3)
+        assert token.id == expected and math.isclose(token.logprob, math.log(chance), abs_tol=1e-6)
+
+
+def test_ends_count_together_and_the_one_that_the_model_likes_is_taken() -> None:
+    row = _row(0.4, 0.3, 0.2, 0.05, 0.05)
+    assert _one(Sampler(0.0, None, mixer=Voice([4], 0.0001, [1, 2])), row).id == 1, "together likelier than the first"
+    token = _one(Sampler(0.0, None, mixer=Voice([3], 0.5, [2, 3])), row)
+    assert token.id == 2 and math.isclose(token.logprob, math.log(0.5 * 0.25 + 0.5), abs_tol=1e-6)
+
+
+def test_what_is_mixed_in_stays_within_what_is_allowed() -> None:
+    class Only:
+        def allowed(self) -> Ids:
+            return np.array([1, 2])
+
+        def advance(self, token: int) -> None: ...
+
+    row = _row(0.5, 0.1, 0.2, 0.1, 0.1)
+    assert _one(Sampler(0.0, None, Only(), mixer=Voice([3], 0.9)), row).id == 2
+    assert _one(Sampler(0.0, None, Only(), mixer=Voice([1], 0.9)), row).id == 1
+
+
+def test_nothing_is_mixed_into_what_is_drawn_and_a_voice_that_fails_is_left_out() -> None:
+    class Broken(Voice):
+        def expects(self, certainty: float) -> Expectation | None:
+            raise RuntimeError
+
+    logits = _logits(4, seed=3)
+    plain = _ids(Sampler(0.0, None).decide(logits, chain([0, 1, 2])))
+    assert _ids(Sampler(0.0, None, mixer=Broken([3], 0.9)).decide(logits, chain([0, 1, 2]))) == plain
+    drawn = _ids(Sampler(1.0, 5).decide(logits, chain([0, 1, 2])))
+    assert _ids(Sampler(1.0, 5, mixer=Voice([3] * 9, 0.99)).decide(logits, chain([0, 1, 2]))) == drawn
+
+
+def test_a_draft_is_kept_as_far_as_it_is_what_the_mixture_says() -> None:
+    logits = _row(0.5, 0.2, 0.1, 0.1, 0.1).repeat(4, 1)
+    voice = Voice([3, 4, 3, 4], 0.9)
+    decided = Sampler(0.0, None, mixer=voice).decide(logits, chain([3, 4, 0]))
+    assert _ids(decided) == [3, 4, 3] and decided.path == [0, 1] and voice.heard == [3, 4, 3]

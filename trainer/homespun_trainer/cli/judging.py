@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from homespun_core.prompt import Prompt
 from homespun_core.types import ModelFiles, Tokenizer
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.drafts import drafter
-from homespun_server.engine.protocol import Engine, EngineRequest, Ids, Tree
+from homespun_server.engine.protocol import Engine, EngineRequest, Ids, Mix, Tree
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_trainer.evaluate import Written
+from homespun_server.mixing import mixer
+from homespun_trainer.evaluate import Generate, LookupBesides, Mixing, ScoreIds, Written
 
 
 class Judging:
@@ -29,7 +31,23 @@ class Judging:
     def load_adapter(self, version: str, path: Path) -> None:
         self._engine.load_adapter(version, path)
 
-    def generate(self, prompt: Prompt, max_new_tokens: int, end_ids: frozenset[int], adapter: str | None) -> Written:
+    def mixing(self, lookup: LookupBesides, end_ids: frozenset[int]) -> Mixing:
+        ends = np.array(sorted(end_ids), dtype=np.int64)
+
+        def besides(path: str) -> tuple[Generate, ScoreIds]:
+            mix = mixer(lambda ids: lookup(ids, path), ends)
+            return partial(self.generate, mix=mix), partial(self.score, mix=mix)
+
+        return besides
+
+    def generate(
+        self,
+        prompt: Prompt,
+        max_new_tokens: int,
+        end_ids: frozenset[int],
+        adapter: str | None,
+        mix: Mix | None = None,
+    ) -> Written:
         opening = prompt.opening.encode()
         made = self._engine.generate(
             EngineRequest(
@@ -39,11 +57,12 @@ class Judging:
                 end_ids=end_ids,
                 constraint=self._vocabulary.beginning(opening) if opening else None,
                 draft=drafter(None),
+                mix=mix,
             )
         )
         return Written(ids=[t.id for t in made.tokens], is_truncated=made.stats.finish_reason != "stop")
 
-    def score(self, ids: Sequence[int], start: int, adapter: str | None) -> Sequence[float]:
+    def score(self, ids: Sequence[int], start: int, adapter: str | None, mix: Mix | None = None) -> Sequence[float]:
         """As a completion that has no choice: what was computed of the prompt, to complete it, is used again, which
         `Engine.score` does not; six times faster (benchmarks/LOG.md)."""
         wanted = ids[start:]
@@ -55,6 +74,7 @@ class Judging:
                 end_ids=self._all_ids,
                 constraint=lambda: Dictated(wanted),
                 draft=lambda _: Dictated(wanted),
+                mix=mix,
             )
         )
         if len(made.tokens) < len(wanted):  # the context ended

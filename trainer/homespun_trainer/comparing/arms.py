@@ -6,7 +6,7 @@ from typing import Any
 
 from homespun_core.types import Progress
 from homespun_trainer import report
-from homespun_trainer.evaluate import Arm, Copy, Known, evaluate
+from homespun_trainer.evaluate import Arm, Known, Mixing, evaluate
 from homespun_trainer.gate import MIN_TASKS
 from homespun_trainer.job import Job
 from homespun_trainer.judging import ADAPTER, ADAPTER_RETRIEVAL, BASE, BASE_RETRIEVAL, JudgeEngine, bench_of
@@ -33,7 +33,7 @@ def arms_of(adapter: str | None, other: str | None) -> list[Arm]:
     """Those that can be asked: without an adapter there is nothing to put on top of the base model."""
     arms = [
         Arm(name=BASE, adapter=None, snippets="none"),
-        Arm(name=BASE_DATASTORE, adapter=None, snippets="none", copies=True),
+        Arm(name=BASE_DATASTORE, adapter=None, snippets="none", mixes=True),
         Arm(name=BASE_RANDOM, adapter=None, snippets="random"),
         Arm(name=BASE_RETRIEVAL, adapter=None, snippets="found"),
     ]
@@ -44,13 +44,13 @@ def arms_of(adapter: str | None, other: str | None) -> list[Arm]:
             Arm(name=ADAPTER, adapter=adapter, snippets="none"),
             Arm(name=ADAPTER_RETRIEVAL, adapter=adapter, snippets="found"),
         ]
-    return [*arms, Arm(name=ALL, adapter=adapter, snippets="found", copies=True)]
+    return [*arms, Arm(name=ALL, adapter=adapter, snippets="found", mixes=True)]
 
 
 def compare(
     job: Job,
     engine: JudgeEngine,
-    copy: Copy,
+    mixing: Mixing,
     *,
     adapter: str | None,
     other: str | None,
@@ -60,7 +60,7 @@ def compare(
     """Scores of all arms and their differences, as JSON values. The adapters are loaded already."""
     (part,) = job.parts
     arms, tasks = arms_of(adapter, other), job.tasks
-    scores = evaluate(tasks, arms, bench_of(job, part, engine, copy), progress, known)
+    scores = evaluate(tasks, arms, bench_of(job, part, engine, mixing), progress, known)
     after, before = (BASE_RETRIEVAL, BASE) if adapter is None else (ADAPTER_RETRIEVAL, BASE_RETRIEVAL)
     languages = by_language(tasks, scores[after], scores[before], MIN_TASKS)
     return {

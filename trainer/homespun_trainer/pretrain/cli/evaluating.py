@@ -13,12 +13,13 @@ from typing import Any
 from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.errors import StorageError
+from homespun_core.fim import newline_ids
 from homespun_core.types import ModelFiles, Progress
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.engine.torch_engine import TorchEngine
 from homespun_trainer.cli.judging import Judging
-from homespun_trainer.evaluate import Bench, newline_ids
+from homespun_trainer.evaluate import Bench
 from homespun_trainer.pretrain import export as exporting
 from homespun_trainer.pretrain import measure
 from homespun_trainer.pretrain.allowlist import read_allow_list
