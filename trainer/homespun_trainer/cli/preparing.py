@@ -219,7 +219,7 @@ def by_demand(corpus: Corpus, asked: Mapping[str, int], kept: Mapping[str, int])
     by, by_file = weighing.factors(asked, corpus.documents), weighing.file_factors(kept, corpus.documents)
     if not by and not by_file:
         return corpus
-    counts = Counter(f"{factor:.2f}" for factor in by_file.values())
+    kinds = Counter(f"{factor:.2f}" for factor in by_file.values())
     documents = weighing.weighed(corpus.documents, by, by_file)
     weights = {"demand_weights": by, "file_weights": dict(sorted(kinds.items(), reverse=True))}
     return replace(
