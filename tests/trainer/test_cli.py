@@ -169,11 +169,12 @@ def test_what_stood_in_prompts_is_forgotten_like_what_was_learned(tmp_path: Path
     repo = make_repo(tmp_path / "shop", files)
     with prepared(tmp_path, repo) as job:
         documents = {d.path for d in job.parts[0].corpus.documents}
-        shown = {s.path for s in _seen(job, None) or []}
+        asked = {t.path for t in job.parts[0].corpus.tasks}
+        seen = {s.path for s in _seen(job, None) or []}
     twins = {"shop/part1.py", "pay/copied.py"}
-    assert len(twins & documents) == 1 and shown == documents | twins
+    assert len(twins & documents) == 1 and asked and seen == documents | twins | asked
     with prepared(tmp_path, repo, retrieval=False) as job:
-        assert {s.path for s in _seen(job, None) or []} == documents
+        assert {s.path for s in _seen(job, None) or []} == documents | twins | asked
 
 
 def test_too_few_completions_to_tune_by_are_said_and_no_failure(

@@ -32,6 +32,7 @@ from homespun_trainer.pipeline import _is_held_out as is_held_out
 from homespun_trainer.pipeline import examples_of, fingerprint_of, recipe_of, train_repository
 from homespun_trainer.publishing import Outcome
 from homespun_trainer.stacking import PEFT_FILES
+from homespun_trainer.trained_on import Source
 from tests.core.adapters import make_version
 from tests.trainer.tiny import CPU, TOKENIZER, document, make_model, nearest
 
@@ -92,10 +93,12 @@ def corpus(num_tasks: int = 60, num_documents: int = 12, line: str = LINE) -> Co
         )
         for i in range(num_tasks)
     ]
+    documents = [document(f"m{i}.py", f"# {i}\n" + text * 40) for i in range(num_documents)]
     return Corpus(
         fingerprint=f"corpus {num_tasks} {num_documents} {line}",
         sources={"commit": "abc"},
-        documents=[document(f"m{i}.py", f"# {i}\n" + text * 40) for i in range(num_documents)],
+        documents=documents,
+        touched=[Source(repository=None, path=d.path, blob=d.blob, authors=()) for d in documents],
         tasks=tasks,
         retrieve=nearest,
         report={"documents": num_documents, "characters": 1_000},

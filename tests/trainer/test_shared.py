@@ -16,6 +16,7 @@ from homespun_trainer import canaries, general, memory, report, trained_on
 from homespun_trainer.forget.effects import effects, known_repositories, take_away
 from homespun_trainer.job import Job, Part
 from homespun_trainer.publishing import Outcome
+from homespun_trainer.trained_on import Source
 from tests.trainer.test_pipeline import corpus, make_job, run
 from tests.trainer.tiny import make_model
 
@@ -28,7 +29,9 @@ def part(name: str, num_documents: int = 12) -> Part:
     whole = corpus(num_documents=num_documents)
     documents = [dataclasses.replace(d, path=f"{name}/{d.path}") for d in whole.documents]
     tasks = [dataclasses.replace(t, commit=f"{name} {t.commit}") for t in whole.tasks]
-    return Part(id=f"{name}-1", name=name, corpus=dataclasses.replace(whole, documents=documents, tasks=tasks))
+    touched = [Source(repository=None, path=d.path, blob=d.blob, authors=()) for d in documents]
+    mine = dataclasses.replace(whole, documents=documents, tasks=tasks, touched=touched)
+    return Part(id=f"{name}-1", name=name, corpus=mine)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,14 @@ from homespun_trainer.judging import ADAPTER, ADAPTER_RETRIEVAL, BASE, BASE_RETR
 from homespun_trainer.summaries import by_language, differences
 
 BASE_DATASTORE, BASE_RANDOM = "base+datastore", "base+random snippets"
+BASE_BOTH = "base+retrieval+datastore"
 OTHER_RETRIEVAL, ALL = "other adapter+retrieval", "all together"
 
 _PAIRS = (
     (ALL, BASE),
     (ALL, BASE_RETRIEVAL),
+    (ALL, BASE_BOTH),
+    (BASE_BOTH, BASE_RETRIEVAL),
     (ADAPTER_RETRIEVAL, BASE_RETRIEVAL),
     (OTHER_RETRIEVAL, BASE_RETRIEVAL),
     (ADAPTER_RETRIEVAL, OTHER_RETRIEVAL),
@@ -36,6 +39,7 @@ def arms_of(adapter: str | None, other: str | None) -> list[Arm]:
         Arm(name=BASE_DATASTORE, adapter=None, snippets="none", mixes=True),
         Arm(name=BASE_RANDOM, adapter=None, snippets="random"),
         Arm(name=BASE_RETRIEVAL, adapter=None, snippets="found"),
+        Arm(name=BASE_BOTH, adapter=None, snippets="found", mixes=True),
     ]
     if other is not None:
         arms.append(Arm(name=OTHER_RETRIEVAL, adapter=other, snippets="found"))
