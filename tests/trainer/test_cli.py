@@ -131,6 +131,17 @@ def test_snippets_found_by_vectors_make_another_adapter(tmp_path: Path) -> None:
     assert len(fingerprints) == 2
 
 
+def test_only_where_people_hear_the_repository_an_adapter_is_judged_with_it(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "shop", {"basket.py": part_of_a_shop(1)})
+    with prepared(tmp_path, repo, mixing=False) as job:
+        assert job.parts[0].corpus.lookup is None
+    with prepared(tmp_path, repo) as job:
+        lookup = job.parts[0].corpus.lookup
+        assert lookup is not None
+        ids = job.tokenizer.encode("    invoice_1_3 = charge_card(basket_1")
+        assert lookup(ids, "other.py")[1] and lookup(ids, "basket.py")[1] == {}
+
+
 def part_of_a_shop(n: int) -> str:
     return "".join(
         f"def order_{n}_{i}(basket_{n}, customer_{i}):\n"

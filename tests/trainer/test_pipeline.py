@@ -23,7 +23,7 @@ from homespun_core.prompt import Prompt
 from homespun_core.types import EvalTask, ModelFiles, SilentProgress
 from homespun_trainer import canaries, memory, pipeline
 from homespun_trainer.cli import summary
-from homespun_trainer.evaluate import Written
+from homespun_trainer.evaluate import LookupBesides, Mixing, Written
 from homespun_trainer.interrupt import deferred_signals
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lora import load_base
@@ -63,6 +63,9 @@ class TinyEngine:
         with torch.inference_mode():
             logits = self._models[adapter](input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
         return [float(logits[i - 1, ids[i]]) for i in range(start, len(ids))]
+
+    def mixing(self, lookup: LookupBesides, end_ids: frozenset[int]) -> Mixing:
+        return lambda path: (self.generate, self.score)
 
 
 @pytest.fixture(scope="module", autouse=True)

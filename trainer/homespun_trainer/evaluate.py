@@ -157,6 +157,14 @@ class _Place:
         return self._snippets[kind]
 
 
+def bench_at(path: str, bench: Bench) -> Bench:
+    """For a place in that file, with the voice of all others, where they have one."""
+    if bench.mixing is None:
+        return bench
+    generate, score = bench.mixing(path)
+    return replace(bench, generate=generate, score=score)
+
+
 def found_for(task: EvalTask, bench: Bench, source: EvalTask | None = None) -> list[Snippet]:
     """What a search at the place, or at that of `source`, finds in other files than the place's own."""
     return [s for s in bench.retrieve(query_of(source or task)) if s.path != task.path]
@@ -164,9 +172,7 @@ def found_for(task: EvalTask, bench: Bench, source: EvalTask | None = None) -> l
 
 def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet], search_ms: float = 0.0) -> Score:
     """What the model of an arm writes at a place."""
-    if arm.mixes and bench.mixing is not None:
-        generate, score = bench.mixing(task.path)
-        bench = replace(bench, generate=generate, score=score)
+    bench = bench_at(task.path, bench) if arm.mixes else bench
     prompt = build_prompt(task, bench, snippets)
     # The completion first, so that its time is that of a cold prompt; what was computed of it then serves the score.
     started = time.perf_counter()

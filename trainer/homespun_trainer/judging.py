@@ -15,7 +15,7 @@ from homespun_core.types import Progress
 from homespun_trainer import report
 from homespun_trainer.canaries import Canary
 from homespun_trainer.control import control_of
-from homespun_trainer.evaluate import Arm, Bench, Mixing, Score, Scores, Written, evaluate
+from homespun_trainer.evaluate import Arm, Bench, LookupBesides, Mixing, Score, Scores, Written, evaluate
 from homespun_trainer.gate import MIN_TASKS, Evidence, decide
 from homespun_trainer.general import forgetting
 from homespun_trainer.job import Job, Part
@@ -42,6 +42,8 @@ class JudgeEngine(Protocol):
     ) -> Written: ...
 
     def score(self, ids: Sequence[int], start: int, adapter: str | None) -> Sequence[float]: ...
+
+    def mixing(self, lookup: LookupBesides, end_ids: frozenset[int]) -> Mixing: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,35 +142,31 @@ def _memory(job: Job, bench: Bench, planted: Planted, scores: Scores, progress: 
 
 
 def _arms(engine: JudgeEngine, path: Path, live: Adapter | None) -> list[Arm]:
-    """The four, and what people have if that is an adapter: then that is what has to be beaten."""
+    """The four, and what people have if that is an adapter: then that is what has to be beaten. With snippets as people
+    get them: what stands in the repository has its voice."""
     engine.load_adapter(CANDIDATE, path)
     arms = [
         Arm(name=BASE, adapter=None, snippets="none", every=_BARE_EVERY),
-        Arm(name=BASE_RETRIEVAL, adapter=None, snippets="found"),
+        Arm(name=BASE_RETRIEVAL, adapter=None, snippets="found", mixes=True),
         Arm(name=ADAPTER, adapter=CANDIDATE, snippets="none", every=_BARE_EVERY),
-        Arm(name=ADAPTER_RETRIEVAL, adapter=CANDIDATE, snippets="found"),
+        Arm(name=ADAPTER_RETRIEVAL, adapter=CANDIDATE, snippets="found", mixes=True),
     ]
     if live is not None:
         engine.load_adapter(live.version, live.path)
-        arms.append(Arm(name=LIVE_RETRIEVAL, adapter=live.version, snippets="found"))
+        arms.append(Arm(name=LIVE_RETRIEVAL, adapter=live.version, snippets="found", mixes=True))
     return arms
 
 
-def ends_of(job: Job) -> frozenset[int]:
-    """Tokens that end a middle or its first line."""
+def bench_of(job: Job, part: Part, engine: JudgeEngine) -> Bench:
+    builder, lookup = job.prompt_builder(), part.corpus.lookup
     size = job.files.config.get("vocab_size")
-    new_lines = newline_ids(job.tokenizer, size if isinstance(size, int) else 0)
-    return frozenset(job.prompt_builder().format.end_ids) | new_lines
-
-
-def bench_of(job: Job, part: Part, engine: JudgeEngine, mixing: Mixing | None = None) -> Bench:
-    builder = job.prompt_builder()
+    end_ids = frozenset(builder.format.end_ids) | newline_ids(job.tokenizer, size if isinstance(size, int) else 0)
     return Bench(
         builder=builder,
         repo=part.name,
         retrieve=part.corpus.retrieve,
         generate=engine.generate,
         score=engine.score,
-        end_ids=ends_of(job),
-        mixing=mixing,
+        end_ids=end_ids,
+        mixing=engine.mixing(lookup, end_ids) if lookup is not None else None,
     )

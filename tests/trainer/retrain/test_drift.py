@@ -11,7 +11,7 @@ from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
 from homespun_core.retraining import FreshScore
 from homespun_core.types import EvalTask, SilentProgress
-from homespun_trainer.evaluate import Arm, Bench, ScoreIds, Written, evaluate
+from homespun_trainer.evaluate import Arm, Bench, Generate, ScoreIds, Written, evaluate
 from homespun_trainer.retrain.drift import FreshPlace, baseline_of, fresh_score, is_alarm, num_places, places_of
 from homespun_trainer.retrain.policy import is_measuring_due
 from tests.trainer.tiny import BUILDER, nearest
@@ -63,6 +63,20 @@ def measured(
 
 def place(repository: str, bits: float) -> FreshPlace:
     return FreshPlace(repository=repository, commit="c", bits=bits, bytes=10)
+
+
+def test_bits_are_counted_with_the_voice_of_all_other_files() -> None:
+    heard = list[str]()
+
+    def mixing(path: str) -> tuple[Generate, ScoreIds]:
+        heard.append(path)
+        return says_nothing, lambda ids, start, adapter: [math.log(0.25)] * (len(ids) - start)
+
+    tasks = [task(n) for n in range(3)]
+    plain = places_of("shop-1", tasks, bench(), JUDGED)
+    voiced = places_of("shop-1", tasks, replace(bench(), mixing=mixing), JUDGED)
+    assert heard == [task.path for task in tasks]
+    assert [place.bits for place in voiced] == [2 * place.bits for place in plain]
 
 
 def test_bits_are_counted_as_the_gate_counts_them() -> None:

@@ -203,6 +203,7 @@ def _part(
             documents=list(corpus.documents()),
             tasks=corpus.tasks(),
             retrieve=retrieve,
+            lookup=index.continuations if settings.mixing else None,
             report=corpus.report,
             unlearnable=corpus.unlearnable(),
             touched=corpus.touched(with_snippets=settings.retrieval),

@@ -6,7 +6,7 @@ from typing import Any
 
 from homespun_core.types import Progress
 from homespun_trainer import report
-from homespun_trainer.evaluate import Arm, Known, Mixing, evaluate
+from homespun_trainer.evaluate import Arm, Known, evaluate
 from homespun_trainer.gate import MIN_TASKS
 from homespun_trainer.job import Job
 from homespun_trainer.judging import ADAPTER, ADAPTER_RETRIEVAL, BASE, BASE_RETRIEVAL, JudgeEngine, bench_of
@@ -54,7 +54,6 @@ def arms_of(adapter: str | None, other: str | None) -> list[Arm]:
 def compare(
     job: Job,
     engine: JudgeEngine,
-    mixing: Mixing,
     *,
     adapter: str | None,
     other: str | None,
@@ -64,7 +63,7 @@ def compare(
     """Scores of all arms and their differences, as JSON values. The adapters are loaded already."""
     (part,) = job.parts
     arms, tasks = arms_of(adapter, other), job.tasks
-    scores = evaluate(tasks, arms, bench_of(job, part, engine, mixing), progress, known)
+    scores = evaluate(tasks, arms, bench_of(job, part, engine), progress, known)
     after, before = (BASE_RETRIEVAL, BASE) if adapter is None else (ADAPTER_RETRIEVAL, BASE_RETRIEVAL)
     languages = by_language(tasks, scores[after], scores[before], MIN_TASKS)
     return {

@@ -38,7 +38,6 @@ from homespun_trainer.comparing.score_log import ScoreLog
 from homespun_trainer.gate import MIN_TASKS
 from homespun_trainer.heads import held_out_of
 from homespun_trainer.job import Corpus, Job, Part
-from homespun_trainer.judging import ends_of
 from homespun_trainer.lineage import Member, lineage_of
 
 SCORES_VERSION = 3
@@ -280,8 +279,7 @@ def _compared(
         names = [_loaded(engine, path, version) for version, path in _both(adapter, other)]
         log = kept / f"{_fingerprint(job, index)}.jsonl"
         with ScoreLog(log) as known:
-            mixing = engine.mixing(index.continuations, ends_of(job))
-            facts = compare(job, engine, mixing, adapter=names[0], other=names[1], known=known, progress=progress)
+            facts = compare(job, engine, adapter=names[0], other=names[1], known=known, progress=progress)
     about = {"repository": repo.name, "adapter": adapters.label(adapter, repo.id) if adapter else None}
     return {**facts, **about, "possible": held_out.num_possible, "base_model": files.name}
 
@@ -329,7 +327,13 @@ def _prepared(
 
         sources = {"repository": repo.identity, "commit": held_out.cut, "head": repo.head, "split": held_out.split}
         corpus = Corpus(
-            fingerprint="", sources=sources, documents=(), tasks=held_out.tasks, retrieve=retrieve, report={}
+            fingerprint="",
+            sources=sources,
+            documents=(),
+            tasks=held_out.tasks,
+            retrieve=retrieve,
+            lookup=index.continuations,
+            report={},
         )
         yield (
             Job(

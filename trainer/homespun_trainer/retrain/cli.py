@@ -14,6 +14,7 @@ from homespun_core import nudges, registry
 from homespun_core.children import Children, StopRequest, sources_as_arguments
 from homespun_core.config import INDEX, RETRAIN, TRAIN, Settings
 from homespun_core.errors import ConfigError
+from homespun_core.fim import newline_ids
 from homespun_core.loading import LoadedSettings, add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
@@ -268,13 +269,16 @@ class _View:
                 return list(index.search(query, self._settings.snippet_count)) if self._settings.retrieval else []
 
             engine.load_adapter(adapter.version, adapter.path)
+            builder = prompt_builder(self._files, tokenizer, self._settings)
+            ends = frozenset(builder.format.end_ids) | newline_ids(tokenizer, len(tokenizer.spelled))
             bench = Bench(
-                builder=prompt_builder(self._files, tokenizer, self._settings),
+                builder=builder,
                 repo=repo.name,
                 retrieve=retrieve,
                 generate=engine.generate,
                 score=engine.score,
-                end_ids=frozenset(),
+                end_ids=ends,
+                mixing=engine.mixing(index.continuations, ends) if self._settings.mixing else None,
             )
             return places_of(repo.id, places, bench, adapter)
 

@@ -9,7 +9,7 @@ from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
 from homespun_core.retraining import FreshScore
 from homespun_core.types import EvalTask
-from homespun_trainer.evaluate import Bench, bits_of, build_prompt, found_for
+from homespun_trainer.evaluate import Bench, bench_at, bits_of, build_prompt, found_for
 from homespun_trainer.intervals import Share, ratio
 
 MIN_PLACES = 12
@@ -35,7 +35,11 @@ def num_places(wanted: int, shared_by: int) -> int:
 
 def places_of(repository: str, tasks: Sequence[EvalTask], bench: Bench, adapter: Adapter) -> list[FreshPlace]:
     """As the gate counts. Snippets come from an index that is as old as what it was judged with."""
-    found = [(task, bits_of(_prompt(task, bench), task.middle, adapter.version, bench)) for task in tasks]
+    benches = [bench_at(task.path, bench) for task in tasks]
+    found = [
+        (task, bits_of(_prompt(task, bench), task.middle, adapter.version, here))
+        for task, here in zip(tasks, benches, strict=True)
+    ]
     return [
         FreshPlace(repository=repository, commit=task.commit, bits=bits, bytes=size) for task, (bits, _, size) in found
     ]
