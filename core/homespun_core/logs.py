@@ -13,6 +13,8 @@ from typing import Any
 
 FORMATS = ("text", "json")
 
+_CHATTY = ("alembic",)
+"""Libraries that speak at each start of what is no news."""
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -21,6 +23,8 @@ def configure_logging(level: str, format: str = "text") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if format == "json" else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def with_fields(**fields: Any) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -23,7 +22,6 @@ RESTORING = ".restoring"
 """In a data directory that is being made of a backup; left there by a restore that was killed."""
 _CONNECT_S = 5
 _STATEMENT_S = 30.0
-logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # it speaks at each start, with nothing to do
 _turn = threading.Lock()
 """SQLite's own waiting is a lottery: of four threads that wrote a thousand times, one once waited for five seconds."""
 _MIGRATING = 0x686F6D65
