@@ -15,12 +15,6 @@ from dataclasses import dataclass
 from homespun_core.errors import ModelError
 from homespun_core.types import Tokenizer
 
-
-def newline_ids(tokenizer: Tokenizer, vocab_size: int) -> frozenset[int]:
-    """Tokens that start a new line. Those with code in front of the break aren't among them: the code counts."""
-    return frozenset(i for i in range(vocab_size) if tokenizer.decode([i]).lstrip(" \t\r").startswith("\n"))
-
-
 PREFIX = "{prefix}"
 SUFFIX = "{suffix}"
 """Slots of a layout; everything else in a layout is a control token."""
@@ -202,3 +196,10 @@ def _may_be(family: FimFamily, model_type: str, name: str) -> bool:
 
 def _required(family: FimFamily) -> set[str]:
     return set(family.control_tokens) - set(family.end[1:])
+
+
+def line_ends(format: FimFormat, tokenizer: Tokenizer, vocab_size: int) -> frozenset[int]:
+    """Tokens that end a middle or its first line. Those with code in front of the line break aren't among them: the
+    code counts."""
+    starts_line = (i for i in range(vocab_size) if tokenizer.decode([i]).lstrip(" \t\r").startswith("\n"))
+    return frozenset(format.end_ids).union(starts_line)

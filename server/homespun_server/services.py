@@ -19,7 +19,7 @@ import numpy as np
 
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
-from homespun_core.fim import FimFormat, newline_ids
+from homespun_core.fim import FimFormat, line_ends
 from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
 from homespun_core.prompt import PromptBuilder, PromptLimits, heals
@@ -124,8 +124,7 @@ class Completer:
 
         self._prompts = Prompts(settings, trial or Trial(), build)
         self._vocabulary = Vocabulary(tokenizer.spelled)
-        ends = newline_ids(tokenizer, len(tokenizer.spelled)) | frozenset(format.end_ids)
-        self._ends = np.array(sorted(ends), dtype=np.int64)
+        self._ends = np.array(sorted(line_ends(format, tokenizer, len(tokenizer.spelled))), dtype=np.int64)
         self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms)
         self._recent: OrderedDict[str, Recent] = OrderedDict()
         """By tenant, the last to complete last."""

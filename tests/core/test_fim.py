@@ -3,7 +3,7 @@
 import pytest
 
 from homespun_core.errors import ModelError
-from homespun_core.fim import FAMILIES, FimFamily, newline_ids, resolve_family
+from homespun_core.fim import FAMILIES, FimFamily, line_ends, resolve_family
 from homespun_core.prompt import PromptBuilder, PromptLimits
 from homespun_core.types import Snippet
 from tests.fakes import ByteTokenizer
@@ -84,5 +84,7 @@ def test_every_control_token_ends_a_middle(family: FimFamily) -> None:
 
 
 def test_tokens_that_start_a_line_end_a_completion_and_others_do_not() -> None:
-    found = newline_ids(ByteTokenizer(()), 256)
-    assert ord("\n") in found and ord(":") not in found
+    _, tokenizer = builder(FAMILIES[0])
+    format = resolve_family(tokenizer, {}, forced=FAMILIES[0].name)
+    found = line_ends(format, tokenizer, 256)
+    assert ord("\n") in found and ord(":") not in found and found.issuperset(format.end_ids)

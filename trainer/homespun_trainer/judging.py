@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from homespun_core.fim import newline_ids
+from homespun_core.fim import line_ends
 from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
 from homespun_core.types import Progress
@@ -160,7 +160,7 @@ def _arms(engine: JudgeEngine, path: Path, live: Adapter | None) -> list[Arm]:
 def bench_of(job: Job, part: Part, engine: JudgeEngine) -> Bench:
     builder, lookup = job.prompt_builder(), part.corpus.lookup
     size = job.files.config.get("vocab_size")
-    end_ids = frozenset(builder.format.end_ids) | newline_ids(job.tokenizer, size if isinstance(size, int) else 0)
+    end_ids = line_ends(builder.format, job.tokenizer, size if isinstance(size, int) else 0)
     return Bench(
         builder=builder,
         repo=part.name,

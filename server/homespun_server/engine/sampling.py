@@ -82,8 +82,8 @@ class Sampler:
         return Decided(tokens, path, num_constrained)
 
     def _mixed(self, mixer: Mixer, chances: _Row, allowed: Ids | None, plain: tuple[int, float]) -> tuple[int, float]:
-        """Token and log-probability with what else speaks for tokens, where they are `plain` without. A mixer that
-        fails is left out from there on."""
+        """Token and log-probability with what else speaks for tokens, where they are `plain` without. A mixer whose
+        data are damaged is left out from there on."""
         chosen, logprob = plain
         try:
             expected = mixer.expects(float(chances.max()))
@@ -91,7 +91,7 @@ class Sampler:
                 chosen, chance = likeliest(chances, expected, mixer.ends, allowed, chosen)
                 logprob = math.log(max(chance, 1e-30))
             mixer.extend(chosen)
-        except Exception as error:  # noqa: BLE001 - the model's own tokens are good, too
+        except (LookupError, ValueError, OSError) as error:
             logger.warning("a mixer failed (%s); this completion goes on without", type(error).__name__)
             self._mixer = None
         return chosen, logprob

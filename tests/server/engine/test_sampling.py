@@ -190,7 +190,7 @@ def test_what_is_mixed_in_stays_within_what_is_allowed() -> None:
 def test_nothing_is_mixed_into_what_is_drawn_and_a_voice_that_fails_is_left_out() -> None:
     class Broken(Voice):
         def expects(self, certainty: float) -> Expectation | None:
-            raise RuntimeError
+            raise IndexError("damaged")
 
     logits = _logits(4, seed=3)
     plain = _ids(Sampler(0.0, None).decide(logits, chain([0, 1, 2])))

@@ -20,7 +20,6 @@ from homespun_core.types import ModelFiles, Progress, SearchQuery, Snippet, Toke
 from homespun_indexer import corpus_report, forgotten
 from homespun_indexer.apart import Share, apart
 from homespun_indexer.corpus import CorpusReader, Owner, build_corpus
-from homespun_indexer.corpus_report import counts
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.indexing import index_repository
 from homespun_indexer.reader import IndexReader
@@ -156,7 +155,7 @@ def _with_places(part: Part, mix: Mix, tokenizer: Tokenizer) -> Part:
         )
     without = len(corpus.documents) - len(documents)
     skipped = corpus.report["skipped"] | ({"no line worth learning": without} if without else {})
-    report = {**corpus.report, **counts(documents), "skipped": skipped}
+    report = {**corpus.report, **corpus_report.counts(documents), "skipped": skipped}
     return replace(part, corpus=replace(corpus, documents=documents, report=report))
 
 

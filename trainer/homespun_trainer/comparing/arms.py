@@ -39,12 +39,12 @@ def arms_of(adapter: str | None, other: str | None) -> list[Arm]:
         Arm(name=BASE_DATASTORE, adapter=None, snippets="none", mixes=True),
         Arm(name=BASE_RANDOM, adapter=None, snippets="random"),
         Arm(name=BASE_RETRIEVAL, adapter=None, snippets="found"),
-        Arm(name=BASE_BOTH, adapter=None, snippets="found", mixes=True),
     ]
     if other is not None:
         arms.append(Arm(name=OTHER_RETRIEVAL, adapter=other, snippets="found"))
     if adapter is not None:
         arms += [
+            Arm(name=BASE_BOTH, adapter=None, snippets="found", mixes=True),
             Arm(name=ADAPTER, adapter=adapter, snippets="none"),
             Arm(name=ADAPTER_RETRIEVAL, adapter=adapter, snippets="found"),
         ]

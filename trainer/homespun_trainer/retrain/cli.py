@@ -14,7 +14,7 @@ from homespun_core import nudges, registry
 from homespun_core.children import Children, StopRequest, sources_as_arguments
 from homespun_core.config import INDEX, RETRAIN, TRAIN, Settings
 from homespun_core.errors import ConfigError
-from homespun_core.fim import newline_ids
+from homespun_core.fim import line_ends
 from homespun_core.loading import LoadedSettings, add_flags, settings_from_args
 from homespun_core.logs import configure_logging
 from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_disk
@@ -270,7 +270,7 @@ class _View:
 
             engine.load_adapter(adapter.version, adapter.path)
             builder = prompt_builder(self._files, tokenizer, self._settings)
-            ends = frozenset(builder.format.end_ids) | newline_ids(tokenizer, len(tokenizer.spelled))
+            ends = line_ends(builder.format, tokenizer, len(tokenizer.spelled))
             bench = Bench(
                 builder=builder,
                 repo=repo.name,

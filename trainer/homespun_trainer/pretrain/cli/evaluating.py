@@ -13,7 +13,7 @@ from typing import Any
 from homespun_core import storage
 from homespun_core.config import Settings
 from homespun_core.errors import StorageError
-from homespun_core.fim import newline_ids
+from homespun_core.fim import line_ends
 from homespun_core.types import ModelFiles, Progress
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.tokenizer import load_tokenizer
@@ -88,7 +88,7 @@ def _bench(model: ModelFiles, engine: TorchEngine, settings: Settings) -> Bench:
         retrieve=lambda _: (),
         generate=judging.generate,
         score=judging.score,
-        end_ids=frozenset(builder.format.end_ids) | newline_ids(tokenizer, len(tokenizer.spelled)),
+        end_ids=line_ends(builder.format, tokenizer, len(tokenizer.spelled)),
     )
 
 
