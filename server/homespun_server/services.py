@@ -51,7 +51,7 @@ from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.keeping import Keeping
 from homespun_server.live import LiveRepository, pick
 from homespun_server.metrics import Metrics, outcome_of
-from homespun_server.mixing import mixer
+from homespun_server.mixing import Around, mixer
 from homespun_server.prompts import Prompts
 from homespun_server.retrieval import Retriever
 from homespun_server.rollout.prompts import Trial
@@ -373,8 +373,11 @@ class Completer:
 
     def _mix(self, work: Work) -> Mix | None:
         reader = work.repository.reader if work.repository else None
-        is_wanted = work.explains.datastore if work.explains is not None else self._settings.mixing
-        return mixer(reader.continuations, self._ends) if reader is not None and is_wanted else None
+        request, is_wanted = work.request, work.explains.datastore if work.explains else self._settings.mixing
+        if not (is_wanted and request.max_new_tokens):
+            return None
+        around = Around.cursor(self._tokenizer, request.prefix, request.suffix, work.prompt.opening)
+        return mixer(around, reader.continuations if reader else None, self._ends)
 
     def _recent_of(self, tenant: str) -> Recent:
         recent = self._recent.setdefault(tenant, Recent())

@@ -1,34 +1,41 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homespun_server.engine.sampling import likeliest
-from homespun_server.mixing import MAX_CONTEXT, can_matter, mixer, weight_of
+from homespun_server.engine.protocol import Chances, Expectation
+from homespun_server.mixing import FILE, MAX_CONTEXT, REPOSITORY, Around, FilePlaces, Match, Voices, mixer
 
 NO_ENDS = np.array([], dtype=np.int64)
-CERTAINTIES = st.floats(0.2, 1.0)
+NOTHING = Around((), ())
+IDS = st.lists(st.integers(0, 3), max_size=30)
+
+
+def unsure(certainty: float = 0.4) -> Chances:
+    """Of a model that knows 100 tokens."""
+    chances = np.full(100, (1 - certainty) / 99, dtype=np.float32)
+    chances[0] = certainty
+    return chances
+
+
+def says(length: int, counts: Mapping[int, int]) -> Voices:
+    return Voices(NOTHING, lambda ids: (length, counts), NO_ENDS)
+
+
+def weight_of(length: int, counts: Mapping[int, int], certainty: float) -> float:
+    expected = says(length, counts).expects(unsure(certainty), None)
+    return expected.weight if expected else 0.0
 
 
 def test_a_long_match_weighs_more_and_a_certain_model_is_left_alone() -> None:
-    assert weight_of(16, 1.0, 0.5) > weight_of(4, 1.0, 0.5) > weight_of(4, 0.5, 0.5) > 0
-    assert weight_of(16, 1.0, 0.3) > weight_of(16, 1.0, 0.6) and weight_of(48, 1.0, 1.0) == 0
-
-
-@given(certainty=CERTAINTIES, length=st.integers(1, MAX_CONTEXT), share=st.floats(0.0, 1.0), token=st.integers(0, 3))
-def test_where_nothing_is_looked_up_nothing_could_have_changed(
-    certainty: float, length: int, share: float, token: int
-) -> None:
-    if can_matter(certainty):
-        return
-    chances = np.array([certainty, 1 - certainty, 0.0, 0.0], dtype=np.float32)
-    expected = mixer(lambda ids: (length, {token: 1}), NO_ENDS)([1]).expects(0.0)
-    assert expected is not None
-    mixed = type(expected)(weight_of(length, share, certainty), {token: share})
-    assert likeliest(chances, mixed, NO_ENDS, None, 0)[0] == 0
+    assert weight_of(16, {5: 1}, 0.5) > weight_of(4, {5: 1}, 0.5) > weight_of(4, {5: 1, 6: 1}, 0.5) > 0
+    assert weight_of(16, {5: 9}, 0.5) > weight_of(16, {5: 1}, 0.5) > weight_of(16, {5: 1}, 0.7)
+    assert weight_of(48, {5: 1}, 0.995) == 0
 
 
 def test_the_repository_is_asked_for_what_follows_the_text_so_far() -> None:
@@ -38,11 +45,72 @@ def test_the_repository_is_asked_for_what_follows_the_text_so_far() -> None:
         asked.append([*ids])
         return (0, {}) if len(asked) == 1 else (7, {5: 3, 6: 1})
 
-    voice = mixer(lookup, NO_ENDS)([*range(100)])
-    assert voice.expects(0.99) is None and asked == [], "the model knows"
-    assert voice.expects(0.4) is None, "nothing matches"
+    voice = mixer(Around(range(100), ()), lookup, NO_ENDS)()
+    assert voice.expects(unsure(0.995), None) is None and asked == [], "the model knows"
+    assert voice.expects(unsure(), None) is None, "nothing matches"
     voice.extend(100)
-    expected = voice.expects(0.4)
+    expected = voice.expects(unsure(), None)
     assert asked == [[*range(52, 100)], [*range(53, 101)]]
+    odds = math.sqrt(0.6) * REPOSITORY.of(Match(7, {}, 4, 0.75))
     assert expected is not None and expected.shares == {5: 0.75, 6: 0.25}
-    assert expected.weight == weight_of(7, 0.75, 0.4)
+    assert expected.weight == pytest.approx(odds / (1 + odds))
+
+
+def test_without_a_repository_the_file_has_a_voice() -> None:
+    voice = mixer(Around([1, 2, 3, 9, 1, 2], [2, 7]), None, NO_ENDS)()
+    expected = voice.expects(unsure(), None)
+    assert expected is not None and expected.shares == {3: 1.0}, "after two that match, not after one"
+    voice.extend(3)
+    expected = voice.expects(unsure(), None)
+    assert expected is not None and expected.shares == {9: 1.0}
+
+
+def test_two_voices_are_heard_by_their_odds() -> None:
+    expected = Voices(Around([1, 2, 3, 1, 2], ()), lambda ids: (7, {5: 1}), NO_ENDS).expects(unsure(), None)
+    file, repository = FILE.of(Match(2, {}, 1, 1.0)), REPOSITORY.of(Match(7, {}, 1, 1.0))
+    assert expected is not None
+    assert expected.shares == pytest.approx({3: file / (file + repository), 5: repository / (file + repository)})
+
+
+def test_a_voice_says_what_may_follow() -> None:
+    """A word that was typed in part: the places count where it goes on, be their matches shorter."""
+    around, only = Around([4, 1, 2, 3, 2, 5, 4, 1, 2], ()), np.array([5, 6])
+    expected = mixer(around, None, NO_ENDS)().expects(unsure(), only)
+    assert expected is not None and expected.shares == {5: 1.0}
+    expected = says(7, {5: 1, 7: 3}).expects(unsure(), only)
+    assert expected is not None and expected.shares == {5: 0.25}
+    assert says(7, {7: 3}).expects(unsure(), only) is None
+
+
+def test_what_the_model_is_sure_of_counts_among_what_may_follow() -> None:
+    chances = unsure(0.995)
+    assert says(7, {5: 1}).expects(chances, np.array([5, 6])) is not None
+    assert says(7, {5: 1}).expects(chances, np.array([0, 5])) is None
+
+
+def test_ends_of_a_line_agree() -> None:
+    def heard(ends: Sequence[int]) -> Expectation | None:
+        return Voices(NOTHING, lambda ids: (7, {5: 1, 6: 1}), np.array(ends, dtype=np.int64)).expects(unsure(), None)
+
+    one, none = heard([5, 6]), heard([])
+    assert one is not None and none is not None and one.weight > none.weight and one.shares == none.shares
+
+
+@given(above=IDS, below=IDS, written=st.lists(st.integers(0, 3), max_size=8))
+def test_the_longest_end_of_the_text_is_found_wherever_it_stands_in_the_file(
+    above: list[int], below: list[int], written: list[int]
+) -> None:
+    places = FilePlaces(Around(above, below))
+    for token in written:
+        places.extend(token)
+    length, counts = places.followers(None)
+    text, found = [*above, *written][-MAX_CONTEXT - len(written) :], dict[int, list[int]]()
+    for part in (above, below):
+        for at in range(1, len(part)):
+            matching = 0
+            while matching < min(at, len(text)) and part[at - 1 - matching] == text[-1 - matching]:
+                matching += 1
+            found.setdefault(matching, []).append(part[at])
+    longest = max(found, default=0)
+    expected = found.get(longest, []) if longest else []
+    assert length == longest and sorted(expected) == sorted(t for t, n in counts.items() for _ in range(n))

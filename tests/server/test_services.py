@@ -31,7 +31,7 @@ from homespun_server.explained import LADDER
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.live import LiveRepository
 from homespun_server.metrics import Metrics
-from homespun_server.mixing import mixer
+from homespun_server.mixing import Around, mixer
 from homespun_server.services import Completer
 from tests.server.engine.hash_decoder import wait_until
 
@@ -142,7 +142,11 @@ async def test_speculation_and_early_stopping_leave_the_text_as_it_is(
             max_new_tokens=24,
             end_ids=frozenset(fim.end_ids),
             constraint=completer._vocabulary.beginning(prompt.opening.encode()),
-            mix=mixer(loom.reader.continuations, completer._ends) if loom.reader else None,
+            mix=mixer(
+                Around.cursor(tokenizer, request.prefix, request.suffix, prompt.opening),
+                loom.reader.continuations if loom.reader else None,
+                completer._ends,
+            ),
         )
         generation = await asyncio.to_thread(engine.generate, plain)
         text = tokenizer.decode([t.id for t in generation.tokens])
@@ -194,7 +198,7 @@ async def test_a_limit_on_the_time_of_decoding_ends_it_after_a_whole_line(
     for prefix in ("class A:\n    def __init__(self, name, size):\n", "def load(path):\n", "try:\n", "if error:\n"):
         free = CompletionRequest(prefix=prefix, suffix="", max_new_tokens=64)
         whole = await make_completer().complete(free, "id")
-        first, *others = whole.text.splitlines()
+        first, *others = whole.text.splitlines() or [""]
         if others and whole.finish_reason == "stop":  # which depends on the model
             break
     assert others and whole.finish_reason == "stop"

@@ -124,8 +124,8 @@ def test_random_snippets_are_those_of_another_place() -> None:
 def test_what_has_a_voice_at_a_place_is_told_its_file_and_scores_too() -> None:
     parrot, paths = Parrot(), list[str]()
 
-    def mixing(path: str) -> tuple[Generate, ScoreIds]:
-        paths.append(path)
+    def mixing(task: EvalTask, opening: str) -> tuple[Generate, ScoreIds]:
+        paths.append(task.path)
         return (
             lambda prompt, limit, ends, adapter: Written(ids=TOKENIZER.encode("total()"), is_truncated=False),
             lambda ids, start, adapter: [math.log(0.5)] * (len(ids) - start),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from homespun_core.prompt import Prompt
-from homespun_core.types import ModelFiles, SilentProgress
+from homespun_core.types import EvalTask, ModelFiles, SilentProgress
 from homespun_trainer.evaluate import Generate, LookupBesides, Mixing, ScoreIds, Written
 from homespun_trainer.judging import CANDIDATE, _arms, scores_of
 from tests.trainer.test_pipeline import corpus, make_job
@@ -27,9 +27,9 @@ class Hearing:
         return [-1.0] * (len(ids) - start)
 
     def mixing(self, lookup: LookupBesides, end_ids: frozenset[int]) -> Mixing:
-        def besides(path: str) -> tuple[Generate, ScoreIds]:
-            self.left_out.append(path)
-            heard = [*lookup([1], path)[1]]
+        def besides(task: EvalTask, opening: str) -> tuple[Generate, ScoreIds]:
+            self.left_out.append(task.path)
+            heard = [*lookup([1], task.path)[1]]
             return lambda *_: Written(ids=heard, is_truncated=False), self.score
 
         return besides

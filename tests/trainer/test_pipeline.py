@@ -65,7 +65,7 @@ class TinyEngine:
         return [float(logits[i - 1, ids[i]]) for i in range(start, len(ids))]
 
     def mixing(self, lookup: LookupBesides, end_ids: frozenset[int]) -> Mixing:
-        return lambda path: (self.generate, self.score)
+        return lambda task, opening: (self.generate, self.score)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -29,7 +29,8 @@ class Arm:
     """Version the engine knows it by; None is the base model."""
     snippets: Snippets
     mixes: bool = False
-    """Whether what stands in the repository has a voice in each token, as it has for people (`mixing`)."""
+    """Whether what stands in the repository and in the file has a voice in each token, as it has for people
+    (`mixing`)."""
     every: int = 1
     """Asked at each so many-th place only."""
 
@@ -54,9 +55,9 @@ ScoreIds = Callable[[Sequence[int], int, str | None], Sequence[float]]
 LookupBesides = Callable[[Sequence[int], str], tuple[int, Mapping[int, int]]]
 """(ids, path) -> length of the longest end of these that stands in other files than that, and how often each id follows
 it there."""
-Mixing = Callable[[str], tuple[Generate, ScoreIds]]
-"""Path of a file -> the same with a voice of all other files of the repository: its own version of then may have the
-answer."""
+Mixing = Callable[[EvalTask, str], tuple[Generate, ScoreIds]]
+"""(task, opening of its prompt) -> the same with the voices of the file around the cursor and of all other files of the
+repository: its own version of then may have the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +158,11 @@ class _Place:
         return self._snippets[kind]
 
 
-def bench_at(path: str, bench: Bench) -> Bench:
-    """For a place in that file, with the voice of all others, where they have one."""
+def bench_at(task: EvalTask, opening: str, bench: Bench) -> Bench:
+    """For a place, with what has a voice there."""
     if bench.mixing is None:
         return bench
-    generate, score = bench.mixing(path)
+    generate, score = bench.mixing(task, opening)
     return replace(bench, generate=generate, score=score)
 
 
@@ -172,8 +173,8 @@ def found_for(task: EvalTask, bench: Bench, source: EvalTask | None = None) -> l
 
 def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet], search_ms: float = 0.0) -> Score:
     """What the model of an arm writes at a place."""
-    bench = bench_at(task.path, bench) if arm.mixes else bench
     prompt = build_prompt(task, bench, snippets)
+    bench = bench_at(task, prompt.opening, bench) if arm.mixes else bench
     # The completion first, so that its time is that of a cold prompt; what was computed of it then serves the score.
     started = time.perf_counter()
     text = finished(task, prompt, bench.generate(prompt, MAX_NEW_TOKENS, bench.end_ids, arm.adapter), bench)

@@ -88,7 +88,7 @@ class Decoding:
             request.num_alternatives,
             top_p=request.top_p,
             top_k=request.top_k,
-            mixer=request.mix(request.ids) if request.mix is not None else None,
+            mixer=request.mix() if request.mix is not None else None,
         )
         can_draft = self._facts.can_crop and request.max_new_tokens > 1
         self._new_drafter = request.draft if can_draft else None

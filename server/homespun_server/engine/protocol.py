@@ -43,6 +43,7 @@ Draft = Callable[[Sequence[int]], Drafter]
 """A drafter for a completion of these prompt ids. Called once at most, on the engine's thread, when it is needed."""
 
 Ids = NDArray[np.int64]
+Chances = NDArray[np.float32]
 
 
 class Constraint(Protocol):
@@ -75,8 +76,9 @@ class Mixer(Protocol):
         """Tokens that end the line or the completion: one event, that the model says in words of its own."""
         ...
 
-    def expects(self, certainty: float) -> Expectation | None:
-        """None where nothing is known, or nothing could come of it: the model gives its likeliest token `certainty`."""
+    def expects(self, chances: Chances, allowed: Ids | None) -> Expectation | None:
+        """None where nothing is known, or the model is sure. `chances`: that it gives each token; `allowed`: which may
+        follow, None being all."""
         ...
 
     def extend(self, token: int) -> None:
@@ -84,8 +86,8 @@ class Mixer(Protocol):
         ...
 
 
-Mix = Callable[[Sequence[int]], Mixer]
-"""A mixer for a completion of these prompt ids. Called once, on the engine's thread."""
+Mix = Callable[[], Mixer]
+"""A mixer for one completion. Called once, on the engine's thread."""
 
 
 Priority = Literal["invoked", "typed", "ahead", "warm"]

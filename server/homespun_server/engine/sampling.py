@@ -86,7 +86,7 @@ class Sampler:
         data are damaged is left out from there on."""
         chosen, logprob = plain
         try:
-            expected = mixer.expects(float(chances.max()))
+            expected = mixer.expects(chances, allowed)
             if expected is not None:
                 chosen, chance = likeliest(chances, expected, mixer.ends, allowed, chosen)
                 logprob = math.log(max(chance, 1e-30))

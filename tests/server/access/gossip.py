@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from homespun_core.types import Tokenizer
 from homespun_server.engine.protocol import EngineLoad, EngineRequest, EngineStats, Generation, Token
 
@@ -69,8 +71,9 @@ class GossipEngine:
     def _mixed_in(self, request: EngineRequest) -> str:
         """Whatever is expected is taken, the likeliest first."""
         ids: list[int] = []
-        mixer = request.mix(request.ids) if request.mix else None
-        while mixer is not None and len(ids) < _MAX_DRAFTED and (expected := mixer.expects(0.0)) is not None:
+        mixer = request.mix() if request.mix else None
+        unsure = np.zeros(len(self._tokenizer.spelled), dtype=np.float32)
+        while mixer is not None and len(ids) < _MAX_DRAFTED and (expected := mixer.expects(unsure, None)) is not None:
             ids.append(max(expected.shares, key=lambda token: expected.shares[token]))
             mixer.extend(ids[-1])
         return self._tokenizer.decode(ids)

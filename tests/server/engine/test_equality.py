@@ -22,7 +22,7 @@ from homespun_core.types import ModelFiles, Tokenizer
 from homespun_server.drafts import drafter
 from homespun_server.engine.protocol import Draft, EngineRequest, Mix, Tree
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_server.mixing import mixer
+from homespun_server.mixing import Around, mixer
 from tests.server.conftest import TINY, VOCAB
 from tests.server.engine.hash_decoder import FLAT
 
@@ -167,9 +167,10 @@ def test_with_a_voice_of_the_repository_drafts_leave_the_tokens_as_they_are(tiny
     def lookup(ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
         return (0, {}) if sum(ids[-3:]) % 3 == 0 else (sum(ids[-3:]) % 40, {sum(ids[-5:]) % VOCAB: 2, ids[-1]: 1})
 
-    engine, mix = tiny[1], mixer(lookup, np.array([1, 2]))
+    engine = tiny[1]
     for seed in range(6):
         ids = _prompt(seed, 40)
+        mix = mixer(Around(ids, _prompt(seed + 6, 40)), lookup, np.array([1, 2]))
         plain = _decode(engine, ids, mix=mix)
         assert plain != _decode(engine, ids), "it has no say"
         wrong = Drafting(_decode(engine, ids), [([3, 4], [-1, 0])], [2, 0])

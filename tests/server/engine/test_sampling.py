@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homespun_server.engine.protocol import Expectation, Ids, Token
+from homespun_server.engine.protocol import Chances, Expectation, Ids, Token
 from homespun_server.engine.sampling import Decided, Sampler, nucleus
 from homespun_server.engine.trees import Branches, chain
 
@@ -148,7 +148,7 @@ class Voice:
         self._tokens, self._weight, self.ends = [*tokens], weight, np.array(ends, dtype=np.int64)
         self.heard: list[int] = []
 
-    def expects(self, certainty: float) -> Expectation | None:
+    def expects(self, chances: Chances, allowed: Ids | None) -> Expectation | None:
         at = len(self.heard)
         return Expectation(self._weight, {self._tokens[at]: 1.0}) if at < len(self._tokens) else None
 
@@ -189,7 +189,7 @@ def test_what_is_mixed_in_stays_within_what_is_allowed() -> None:
 
 def test_nothing_is_mixed_into_what_is_drawn_and_a_voice_that_fails_is_left_out() -> None:
     class Broken(Voice):
-        def expects(self, certainty: float) -> Expectation | None:
+        def expects(self, chances: Chances, allowed: Ids | None) -> Expectation | None:
             raise IndexError("damaged")
 
     logits = _logits(4, seed=3)

@@ -68,8 +68,8 @@ def place(repository: str, bits: float) -> FreshPlace:
 def test_bits_are_counted_with_the_voice_of_all_other_files() -> None:
     heard = list[str]()
 
-    def mixing(path: str) -> tuple[Generate, ScoreIds]:
-        heard.append(path)
+    def mixing(task: EvalTask, opening: str) -> tuple[Generate, ScoreIds]:
+        heard.append(task.path)
         return says_nothing, lambda ids, start, adapter: [math.log(0.25)] * (len(ids) - start)
 
     tasks = [task(n) for n in range(3)]

@@ -11,13 +11,13 @@ import numpy as np
 
 from homespun_core.config import Settings
 from homespun_core.prompt import Prompt
-from homespun_core.types import ModelFiles, Tokenizer
+from homespun_core.types import EvalTask, ModelFiles, Tokenizer
 from homespun_indexer.tokenizer import load_tokenizer
 from homespun_server.drafts import drafter
-from homespun_server.engine.protocol import Engine, EngineRequest, Ids, Mix, Tree
+from homespun_server.engine.protocol import Chances, Engine, EngineRequest, Expectation, Ids, Mix, Mixer, Tree
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_server.mixing import mixer
+from homespun_server.mixing import Around, mixer
 from homespun_trainer.evaluate import Generate, LookupBesides, Mixing, ScoreIds, Written
 
 
@@ -25,7 +25,7 @@ class Judging:
     """The server's engine as the trainer's judge sees it."""
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
-        self._engine, self._vocabulary = engine, Vocabulary(tokenizer.spelled)
+        self._engine, self._tokenizer, self._vocabulary = engine, tokenizer, Vocabulary(tokenizer.spelled)
         self._all_ids = frozenset(range(len(tokenizer.spelled)))
 
     def load_adapter(self, version: str, path: Path) -> None:
@@ -34,11 +34,12 @@ class Judging:
     def mixing(self, lookup: LookupBesides, end_ids: frozenset[int]) -> Mixing:
         ends = np.array(sorted(end_ids), dtype=np.int64)
 
-        def besides(path: str) -> tuple[Generate, ScoreIds]:
-            mix = mixer(lambda ids: lookup(ids, path), ends)
-            return partial(self.generate, mix=mix), partial(self.score, mix=mix)
+        def at(task: EvalTask, opening: str) -> tuple[Generate, ScoreIds]:
+            around = Around.cursor(self._tokenizer, task.prefix, task.suffix, opening)
+            mix = mixer(around, lambda ids: lookup(ids, task.path), ends)
+            return partial(self.generate, mix=mix), partial(self.score, mix=lambda: Unbound(mix()))
 
-        return besides
+        return at
 
     def generate(
         self,
@@ -80,6 +81,19 @@ class Judging:
         if len(made.tokens) < len(wanted):  # the context ended
             return self._engine.score(ids, start, adapter)
         return [token.logprob for token in made.tokens[: len(wanted)]]
+
+
+class Unbound:
+    """Hears voices about a text that is `Dictated` as if any other could follow."""
+
+    def __init__(self, mixer: Mixer) -> None:
+        self._mixer, self.ends = mixer, mixer.ends
+
+    def expects(self, chances: Chances, allowed: Ids | None) -> Expectation | None:
+        return self._mixer.expects(chances, None)
+
+    def extend(self, token: int) -> None:
+        self._mixer.extend(token)
 
 
 class Dictated:

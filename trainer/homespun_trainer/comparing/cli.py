@@ -40,7 +40,7 @@ from homespun_trainer.heads import held_out_of
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lineage import Member, lineage_of
 
-SCORES_VERSION = 3
+SCORES_VERSION = 4
 """Goes up when the code scores the same completion otherwise, or makes another one."""
 _WEIGHTS = "adapter_model.safetensors"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from homespun_core.prompt import Prompt
 from homespun_core.registry import Adapter
 from homespun_core.retraining import FreshScore
 from homespun_core.types import EvalTask
@@ -35,14 +34,7 @@ def num_places(wanted: int, shared_by: int) -> int:
 
 def places_of(repository: str, tasks: Sequence[EvalTask], bench: Bench, adapter: Adapter) -> list[FreshPlace]:
     """As the gate counts. Snippets come from an index that is as old as what it was judged with."""
-    benches = [bench_at(task.path, bench) for task in tasks]
-    found = [
-        (task, bits_of(_prompt(task, bench), task.middle, adapter.version, here))
-        for task, here in zip(tasks, benches, strict=True)
-    ]
-    return [
-        FreshPlace(repository=repository, commit=task.commit, bits=bits, bytes=size) for task, (bits, _, size) in found
-    ]
+    return [_place(repository, task, bench, adapter) for task in tasks]
 
 
 def fresh_score(places: Sequence[FreshPlace], *, adapter: Adapter, head: str, percent: float, now: float) -> FreshScore:
@@ -85,5 +77,7 @@ def baseline_of(adapter: Adapter, places: Sequence[FreshPlace]) -> float | None:
     return float(expected / sum(place.bytes for place in places))
 
 
-def _prompt(task: EvalTask, bench: Bench) -> Prompt:
-    return build_prompt(task, bench, found_for(task, bench))
+def _place(repository: str, task: EvalTask, bench: Bench, adapter: Adapter) -> FreshPlace:
+    prompt = build_prompt(task, bench, found_for(task, bench))
+    bits, _, size = bits_of(prompt, task.middle, adapter.version, bench_at(task, prompt.opening, bench))
+    return FreshPlace(repository=repository, commit=task.commit, bits=bits, bytes=size)
