@@ -17,7 +17,8 @@ class Layers:
 
     snippets: bool = False
     datastore: bool = False
-    """Its tokens: what followed the text elsewhere has a voice in each token, and drafts make decoding faster."""
+    """Its tokens: what followed the text elsewhere, in it and in the file, has a voice in each token, and drafts make
+    decoding faster."""
     adapter: bool = False
 
     @property

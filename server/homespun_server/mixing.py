@@ -137,8 +137,13 @@ class FilePlaces:
         self._tokens, self._next = tokens[:-1], tokens[1:]
         self._is_followed = self._next != _GAP
         self._lengths = np.zeros(len(self._tokens), np.int16)
-        for token in around.above[-MAX_CONTEXT:]:
-            self.extend(token)
+        matching = self._is_followed.copy()
+        for before, token in enumerate(reversed(around.above[-MAX_CONTEXT:])):
+            matching[:before] = False
+            matching[before:] &= self._tokens[: len(self._tokens) - before] == token
+            if not matching.any():
+                break
+            self._lengths += matching
 
     def extend(self, token: int) -> None:
         lengths = np.zeros_like(self._lengths)
