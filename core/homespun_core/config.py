@@ -189,7 +189,7 @@ class Settings:
     retrieve_deadline_ms: int = _setting(
         15, "time allowed for retrieval; on expiry the prompt has no snippets", SERVE, low=0
     )
-    mixing: bool = _setting(True, "let what stands in the repository and the file have a voice in each token", TRAIN, SERVE)
+    mixing: bool = _setting(True, "let what stands in repository and file have a voice in each token", TRAIN, SERVE)
     snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, EVAL, SERVE, PRETRAIN, low=0)
     max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, EVAL, SERVE, low=64)
     editor_context: bool = _setting(
