@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +18,7 @@ from homespun_server.console.usage import Cell
 from homespun_server.database.opening import failures_in_one_line, open_database
 from homespun_server.feedback.filter import words
 from homespun_server.feedback.filter.examples import examples
-from homespun_server.feedback.filter.publishing import live, load, load_report, publish, withdrawn
+from homespun_server.feedback.filter.publishing import live, load, load_report, new_version, publish, withdrawn
 from homespun_server.feedback.filter.training import MOST_SHOWN, train
 from homespun_server.feedback.store import FeedbackStore, days_ago
 from homespun_server.feedback.summary import Summary
@@ -98,7 +97,7 @@ def _done(args: argparse.Namespace, settings: Settings, data: DataDir) -> int:
 
 
 def _train(store: FeedbackStore, data: DataDir, since: float, *, is_json: bool) -> int:
-    version = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    version = new_version(data.filters)
     with storage.locked(data.locks / "filter", "`homespun feedback train`"):
         filter, report = train(examples(store.remembered(since, MOST_SHOWN)), version, live(data.filters))
         publish(data.filters, filter, report)

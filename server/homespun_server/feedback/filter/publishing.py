@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from itertools import pairwise
+from itertools import count, pairwise
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ KIND = "filter"
 FORMAT = 1
 _FILTER, _REPORT = "filter.json", "report.json"
 _KEPT = 10
+
+
+def new_version(parent: Path) -> str:
+    """A name for a filter that is trained now: of the first second from now on that no other has."""
+    seconds = map(time.gmtime, count(int(time.time())))
+    names = (time.strftime("%Y%m%dT%H%M%SZ", second) for second in seconds)
+    return next(name for name in names if not (parent / name).exists())
 
 
 def publish(parent: Path, filter: Filter, report: Report) -> Path:

@@ -12,7 +12,7 @@ from homespun_core.cli import main
 from homespun_core.paths import DataDir
 from homespun_server.database.opening import open_database
 from homespun_server.feedback.filter.live import LiveFilter
-from homespun_server.feedback.filter.publishing import live
+from homespun_server.feedback.filter.publishing import live, new_version
 from homespun_server.feedback.filter.verdicts import EXPLORED
 from homespun_server.feedback.store import FeedbackStore
 from homespun_server.feedback.summary import Summary, summary
@@ -79,6 +79,15 @@ def test_a_filter_that_people_no_longer_agree_with_is_withdrawn_and_the_reason_s
     assert LiveFilter(data.filters, may_hide=True).now() is None
     assert main(["feedback", "explain", "--data-dir", str(tmp_path)]) == 1
     assert f"{version}, is withdrawn, so nothing is hidden" in capsys.readouterr().err
+
+
+def test_filters_of_one_second_have_names_of_their_own(tmp_path: Path) -> None:
+    """The second was taken for the first, which stayed."""
+    names = set[str]()
+    for _ in range(3):
+        names.add(name := new_version(tmp_path))
+        (tmp_path / name).mkdir()
+    assert len(names) == 3
 
 
 def test_too_little_data_is_refused_and_what_is_missing_is_said(
