@@ -42,6 +42,7 @@ FACTS: dict[str, Any] = {
     "deciding": "adapter - base",
     "arms": {"base": {"all": SUMMARY, "novel": SUMMARY}, "adapter": {"all": SUMMARY, "seen": SUMMARY}},
     "differences": {"adapter - base": SUMMARY},
+    "new_lines": {"adapter - base": SUMMARY},
     "languages": {"python": SUMMARY},
     "general": [{"library": "Go's standard library", "places": 160, "base": 1.1, "change": NUMBERS}],
     "untested": ["sql"],

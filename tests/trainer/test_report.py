@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from homespun_core.types import EvalTask
-from homespun_trainer.evaluate import Score
-from homespun_trainer.report import choose_example, render, render_example
+from homespun_trainer.evaluate import Arm, Score
+from homespun_trainer.report import choose_example, render, render_example, render_scores, score_facts
+from homespun_trainer.summaries import differences
 from tests.trainer.test_evaluate import task
 
 
@@ -61,7 +62,17 @@ def test_the_table_shows_arms_differences_verdict_and_reasons() -> None:
         {"arms": {"base": {"all": summary}}, "differences": {"a - b": summary}, "promote": False, "reasons": ["worse"]}
     )
     assert "12.5% [10.0%, 20.0%]" in text and "+0.125 [+0.100, +0.200]" in text
-    assert "does not go live" in text and "worse" in text
+    assert "does not go live" in text and "worse" in text and "of new lines" not in text
+
+
+def test_differences_are_told_of_new_lines_alone_too() -> None:
+    tasks = [task(i, seen=i >= 30) for i in range(60)]
+    arms = [Arm(name=name, adapter=None, snippets="none") for name in ("a", "b")]
+    scores = {"a": [score(i < 30, 1.0) for i in range(60)], "b": [score(False, 1.0)] * 60}
+    facts = score_facts(tasks, arms, scores, differences(tasks, scores, [("a", "b")]))
+    of_all, of_new = (facts[key]["a - b"]["exact_match"]["value"] for key in ("differences", "new_lines"))
+    assert (of_all, of_new) == (0.5, 1.0) and facts["new_lines"]["a - b"]["tasks"] == 30
+    assert "of new lines, a - b" in render_scores(facts)
 
 
 def test_what_is_no_number_is_shown_as_not_known() -> None:

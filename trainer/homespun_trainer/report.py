@@ -15,11 +15,13 @@ from homespun_trainer.control import Control
 from homespun_trainer.evaluate import Arm, Score, Scores
 from homespun_trainer.gate import Decision, Evidence
 from homespun_trainer.job import Job
-from homespun_trainer.summaries import Summary, summarise
+from homespun_trainer.summaries import Summary, differences, summarise
 from homespun_trainer.train import Recipe, TrainResult
 
 _CONTEXT_LINES = 6
 _EXAMPLES_PER_KIND = 3
+_NEW_SHOWN = 2
+"""Differences that the table shows of new lines: those that come first. The page has all."""
 _NARROW = (("identifier_f1", ".3f", 8), ("stop_accuracy", ".1%", 8), ("milliseconds", ".0f", 6))
 """Columns without their intervals: the page has these."""
 
@@ -27,9 +29,11 @@ _NARROW = (("identifier_f1", ".3f", 8), ("stop_accuracy", ".1%", 8), ("milliseco
 def score_facts(
     tasks: Sequence[EvalTask], arms: Sequence[Arm], scores: Scores, changes: Mapping[tuple[str, str], Summary]
 ) -> dict[str, Any]:
+    of_new = differences(tasks, scores, changes, [i for i, task in enumerate(tasks) if not task.seen])
     return {
         "arms": arm_scores(tasks, arms, scores) if tasks else {},
         "differences": {f"{a} - {b}": change.as_json() for (a, b), change in changes.items()},
+        "new_lines": {f"{a} - {b}": change.as_json() for (a, b), change in of_new.items()},
     }
 
 
@@ -180,6 +184,8 @@ def render_scores(report: Mapping[str, Any]) -> str:
     """The arms and their differences as a table."""
     rows = [(name, parts["all"], "") for name, parts in report["arms"].items()]
     rows += [(name, change, "+") for name, change in report["differences"].items()]
+    new = report.get("new_lines", {})  # reports of before had none
+    rows += [(f"of new lines, {name}", new[name], "+") for name in [*new][:_NEW_SHOWN]]
     width = max((len(name) for name, _, _ in rows), default=0)
     head = (
         f"  {'':<{width}}{'places':>8}  {'exact match':>22}  {'edit similarity':>24}  {'bits per byte':>24}"
@@ -189,7 +195,7 @@ def render_scores(report: Mapping[str, Any]) -> str:
     note = (
         "  in brackets: 95 % intervals; differences are paired, place by place. names: F1 of the names in the line;"
         "\n  ends: of the lines right so far, those that end where the developer's did; ms: search and completion,"
-        "\n  where this run measured it"
+        "\n  where this run measured it; new: that stood nowhere in the code before"
     )
     return "\n".join([head, *lines, note])
 

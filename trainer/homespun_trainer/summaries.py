@@ -100,15 +100,19 @@ def by_name(
 
 
 def differences(
-    tasks: Sequence[EvalTask], scores: Scores, pairs: Iterable[tuple[str, str]]
+    tasks: Sequence[EvalTask],
+    scores: Scores,
+    pairs: Iterable[tuple[str, str]],
+    which: Sequence[int] | None = None,
 ) -> dict[tuple[str, str], Summary]:
-    """(a, b) -> a minus b, for the pairs that share places."""
+    """(a, b) -> a minus b over the tasks `which` (all without it), for the pairs that share places among them."""
+    numbers = range(len(tasks)) if which is None else which
     shared = [
         (a, b)
         for a, b in dict.fromkeys(pairs)
-        if a in scores and b in scores and any(x and y for x, y in zip(scores[a], scores[b], strict=True))
+        if a in scores and b in scores and any(scores[a][i] and scores[b][i] for i in numbers)
     ]
-    return {(a, b): difference(tasks, scores[a], scores[b]) for a, b in shared}
+    return {(a, b): difference(tasks, scores[a], scores[b], numbers) for a, b in shared}
 
 
 def _timed_alike(a: Score, b: Score) -> tuple[Score, Score]:

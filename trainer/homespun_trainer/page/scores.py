@@ -96,8 +96,10 @@ def novelty(facts: Facts) -> Html | None:
     ]
     if not rows:
         return None
-    note = _note("Known: the same line stood somewhere in the code that was learned from.")
-    return tag("section", tag("h2", "New and known lines"), note, _table(rows, signed=False))
+    note = _note("Known: the same line stood somewhere in the code that was learned from. Differences: of new lines.")
+    changes = [(_minus(name), change) for name, change in facts.get("new_lines", {}).items()]
+    table = _table(changes, signed=True) if changes else None
+    return tag("section", tag("h2", "New and known lines"), note, _table(rows, signed=False), table)
 
 
 def examples(facts: Facts) -> Html | None:
