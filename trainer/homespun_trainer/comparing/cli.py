@@ -46,13 +46,14 @@ _WEIGHTS = "adapter_model.safetensors"
 
 _EPILOG = """\
 what is compared, all at the same places, with the server's own prompts:
-  base                     the model alone
-  base+datastore           the repository's own continuation where it is certain, else the model
-  base+random snippets     a control: snippets of another place of the repository
-  base+retrieval           with the snippets the server would find
-  other adapter+retrieval  a control: an adapter of other code (--other)
-  adapter, +retrieval      yours
-  all together
+  base                      the model alone
+  base+datastore            and a voice of what followed the text elsewhere, in the repository and in the file
+  base+random snippets      a control: snippets of another place of the repository
+  base+retrieval            with the snippets the server would find
+  base+retrieval+datastore  with both
+  other adapter+retrieval   a control: an adapter of other code (--other)
+  adapter, +retrieval       yours
+  all together              as people are served
 
 which adapter: what people are served in the repository, be it its own or a shared one ([[adapter]]) that it is lent.
 Of the name of a shared adapter, each of its repositories is measured with that one.
