@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homespun_core.fim import FAMILIES
 from homespun_server.engine.protocol import Chances, Expectation
 from homespun_server.mixing import FILE, MAX_CONTEXT, REPOSITORY, Around, FilePlaces, Match, Voices, mixer
+from tests.fakes import ByteTokenizer
 
+TOKENIZER = ByteTokenizer(FAMILIES[0].control_tokens)
 NO_ENDS = np.array([], dtype=np.int64)
 NOTHING = Around((), ())
 IDS = st.lists(st.integers(0, 3), max_size=30)
@@ -114,3 +117,9 @@ def test_the_longest_end_of_the_text_is_found_wherever_it_stands_in_the_file(
     longest = max(found, default=0)
     expected = found.get(longest, []) if longest else []
     assert length == longest and sorted(expected) == sorted(t for t, n in counts.items() for _ in range(n))
+
+
+def test_a_file_is_known_up_to_where_the_completion_begins() -> None:
+    around = Around.cursor(TOKENIZER, "def total():\n    return pri", "\nrest", "pri")
+    assert TOKENIZER.decode(around.above) == "def total():\n    return " and TOKENIZER.decode(around.below) == "\nrest"
+    assert around.above == TOKENIZER.encode("def total():\n    return ")
