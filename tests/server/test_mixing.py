@@ -123,3 +123,9 @@ def test_a_file_is_known_up_to_where_the_completion_begins() -> None:
     around = Around.cursor(TOKENIZER, "def total():\n    return pri", "\nrest", "pri")
     assert TOKENIZER.decode(around.above) == "def total():\n    return " and TOKENIZER.decode(around.below) == "\nrest"
     assert around.above == TOKENIZER.encode("def total():\n    return ")
+
+
+def test_of_a_huge_file_what_stands_near_the_cursor_has_a_voice() -> None:
+    around = Around.cursor(TOKENIZER, "x" * 50_000 + "\n" + "y" * 50_000, "z" * 50_000, "")
+    assert (len(around.above), len(around.below)) == (8_000, 4_000)
+    assert TOKENIZER.decode(around.above[:1]) == "y"
