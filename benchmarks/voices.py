@@ -135,6 +135,7 @@ def lines_of(source: str, settings: Settings) -> tuple[str, Lines]:
         model = model_of(frozen, files, engine)
         tokens = [(number, token) for number, task in enumerate(frozen.tasks) for token in heard(task, frozen, model)]
     made = [token for _, token in tokens]
+    print(f"{frozen.name}: {len(frozen.tasks)} lines, {len(made)} tokens", flush=True)
     return frozen.name, Lines(
         commits=[task.commit for task in frozen.tasks],
         line=np.array([number for number, _ in tokens]),
