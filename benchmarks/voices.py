@@ -89,13 +89,15 @@ class Model:
     ends: Ids
 
     def chances(self, ids: Sequence[int], rest: bytes) -> dict[int, float]:
-        """Of the likeliest tokens, the line's ends as one; where a word is still to be spelled, of those that do."""
-        constraint = self.vocabulary.beginning(rest) if rest else None
-        request = EngineRequest(ids=ids, max_new_tokens=1, constraint=constraint, num_alternatives=_ALTERNATIVES)
-        allowed, found = self.allowed(rest), dict[int, float]()
-        for token in self.engine.generate(request).tokens[:1]:
-            found = {i: math.exp(p) for i, p in ((token.id, token.logprob), *token.alternatives)}
-        return self.merged({i: p for i, p in found.items() if allowed is None or i in allowed}, rest)
+        """Of the likeliest tokens, the line's ends as one; where a word is still to be spelled, among those that do."""
+        num = len(self.vocabulary.spelled) if rest else _ALTERNATIVES
+        request = EngineRequest(ids=ids, max_new_tokens=1, num_alternatives=num)
+        (token,) = self.engine.generate(request).tokens
+        found = {i: math.exp(p) for i, p in token.alternatives}
+        if (allowed := self.allowed(rest)) is not None:
+            may_follow = set(allowed.tolist())
+            found = dict([(i, p) for i, p in found.items() if i in may_follow][:_ALTERNATIVES])
+        return self.merged(found, rest)
 
     def allowed(self, rest: bytes) -> Ids | None:
         return self.vocabulary.beginning(rest)().allowed() if rest else None

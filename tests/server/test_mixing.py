@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from tests.fakes import ByteTokenizer
 TOKENIZER = ByteTokenizer(FAMILIES[0].control_tokens)
 NO_ENDS = np.array([], dtype=np.int64)
 NOTHING = Around((), ())
-IDS = st.lists(st.integers(0, 3), max_size=30)
+IDS = st.lists(st.integers(0, 1), max_size=120)
+"""Of so few kinds that long ends stand elsewhere, too."""
 
 
 def unsure(certainty: float = 0.4) -> Chances:
@@ -91,6 +94,26 @@ def test_what_the_model_is_sure_of_counts_among_what_may_follow() -> None:
     assert says(7, {5: 1}).expects(chances, np.array([0, 5])) is None
 
 
+def test_a_model_that_foresaw_another_word_has_less_to_say() -> None:
+    """It gives 0.95 to what wasn't typed; which of the others it would be, the place tells."""
+    chances = np.zeros(100, dtype=np.float32)
+    chances[[0, 5, 6]] = 0.95, 0.04, 0.01
+    expected = says(3, {6: 1}).expects(chances, np.array([5, 6]))
+    assert expected is not None and expected.weight > (1 - expected.weight) * 0.04
+
+
+def test_a_model_without_a_number_is_left_alone() -> None:
+    """A row without numbers ended what everybody waited for."""
+    assert says(7, {5: 1}).expects(np.full(100, np.nan, dtype=np.float32), None) is None
+
+
+def test_a_line_that_ends_is_as_certain_as_all_its_ends_together() -> None:
+    chances = np.full(100, 0.005 / 98, dtype=np.float32)
+    chances[[0, 1]] = 0.5, 0.495
+    voice = Voices(NOTHING, lambda ids: (7, {5: 1}), np.array([0, 1]))
+    assert voice.expects(chances, None) is None and says(7, {5: 1}).expects(chances, None) is not None
+
+
 def test_ends_of_a_line_agree() -> None:
     def heard(ends: Sequence[int]) -> Expectation | None:
         return Voices(NOTHING, lambda ids: (7, {5: 1, 6: 1}), np.array(ends, dtype=np.int64)).expects(unsure(), None)
@@ -99,7 +122,7 @@ def test_ends_of_a_line_agree() -> None:
     assert one is not None and none is not None and one.weight > none.weight and one.shares == none.shares
 
 
-@given(above=IDS, below=IDS, written=st.lists(st.integers(0, 3), max_size=8))
+@given(above=IDS, below=IDS, written=st.lists(st.integers(0, 1), max_size=8))
 def test_the_longest_end_of_the_text_is_found_wherever_it_stands_in_the_file(
     above: list[int], below: list[int], written: list[int]
 ) -> None:
@@ -129,3 +152,38 @@ def test_of_a_huge_file_what_stands_near_the_cursor_has_a_voice() -> None:
     around = Around.cursor(TOKENIZER, "x" * 50_000 + "\n" + "y" * 50_000, "z" * 50_000, "")
     assert (len(around.above), len(around.below)) == (8_000, 4_000)
     assert TOKENIZER.decode(around.above[:1]) == "y"
+
+
+class Words(ByteTokenizer):
+    """A word with all that stands before it is a token, as with GPT-2's: `\\n    return`."""
+
+    def __init__(self) -> None:
+        super().__init__(FAMILIES[0].control_tokens)
+        object.__setattr__(self, "asked", list[str]())
+
+    asked: list[str]
+
+    def encode(self, text: str) -> list[int]:
+        self.asked.append(text)
+        return [crc32(word.encode()) for word in re.findall(r"\s*\S+|\s+", text)]
+
+
+@given(lines=st.lists(st.text("ab ", max_size=60), max_size=300), typed=st.text("ab ", max_size=20))
+def test_near_the_cursor_tokens_are_those_of_the_whole_text(lines: list[str], typed: str) -> None:
+    tokenizer, text = Words(), "\n".join([*lines, typed])
+    whole, found = tokenizer.encode(text), Around.cursor(tokenizer, text, "", "").above
+    near = tokenizer.encode(text[-1_000:])[1:]
+    assert near == found[len(found) - len(near) :] == whole[len(whole) - len(near) :]
+
+
+def test_a_keystroke_leaves_what_stands_above_as_the_tokenizer_knows_it() -> None:
+    text = "".join(f"line {i} = {i}\n" for i in range(2_000))
+    asked = []
+    for typed in ("", "r", "re", "ret"):
+        tokenizer = Words()
+        Around.cursor(tokenizer, text + typed, "", "")
+        asked.append(tokenizer.asked)
+    assert len({far for far, _, _ in asked}) == 1 and all(
+        near.endswith(t) for (_, near, _), t in zip(asked, ("", "r", "re", "ret"), strict=True)
+    )
+    assert all(len(far) > 4_000 and len(near) <= 2_500 for far, near, _ in asked)

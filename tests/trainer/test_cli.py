@@ -3,10 +3,12 @@ from __future__ import annotations
 import argparse
 import random
 import subprocess
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from homespun_core import personal
@@ -16,14 +18,17 @@ from homespun_core.errors import TooLittleCode
 from homespun_core.loading import load_settings
 from homespun_core.paths import DataDir, repo_id
 from homespun_core.personal import Wish
+from homespun_core.prompt import Prompt
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.scopes import ScopeConfig
-from homespun_core.types import SearchQuery, SilentProgress
+from homespun_core.types import EvalTask, SearchQuery, SilentProgress
 from homespun_indexer import forgotten, people
 from homespun_indexer.forgotten import Forgotten
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.repository import open_repository
 from homespun_indexer.tokenizer import load_tokenizer
+from homespun_server.engine.protocol import EngineRequest
+from homespun_server.mixing import Around, mixer
 from homespun_trainer import cli, heads, report
 from homespun_trainer.cli import judging, preparing
 from homespun_trainer.job import Job
@@ -250,3 +255,43 @@ def test_dictated_tokens_get_the_probabilities_of_an_ordinary_score() -> None:
     with judging.opened_engine(files, Settings()) as engine:
         found = engine.score([*prompt, *written], len(prompt), None)
         assert found == pytest.approx(engine._engine.score([*prompt, *written], len(prompt), None), abs=1e-4)
+
+
+def test_what_has_a_voice_scores_as_it_writes() -> None:
+    """With the file of the place, up to what its prompt leaves to be spelled, and without its path in the index."""
+    files, left_out = resolve_base_model("builtin", "auto"), list[str]()
+    tokenizer = load_tokenizer(files)
+
+    def lookup(ids: Sequence[int], without: str) -> tuple[int, Mapping[int, int]]:
+        left_out.append(without)
+        return 0, {}
+
+    line = "    frobnicated = frobnicate(quuxes)\n"
+    task = EvalTask(
+        path="a.py",
+        language="python",
+        commit="c",
+        prefix=f"def first(quuxes):\n{line}\n\ndef second(quuxes):\n    fro",
+        middle="bnicated = frobnicate(quuxes)",
+        suffix="\n",
+        seen=False,
+    )
+    prompt = Prompt(ids=tuple(tokenizer.encode(task.prefix.removesuffix(" fro"))), snippets=(), opening=" fro")
+    with judging.opened_engine(files, Settings()) as engine:
+        generate, score = engine.mixing(lookup, frozenset())(task, prompt.opening)
+        made = generate(prompt, 8, frozenset(), None)
+        assert tokenizer.decode(made.ids).startswith(" frobnicated = ") and set(left_out) == {"a.py"}
+        free = Prompt(ids=tuple(tokenizer.encode(task.prefix)), snippets=())
+        generate, score = engine.mixing(lookup, frozenset())(task, "")
+        written = generate(free, 8, frozenset(), None).ids
+        told = engine._engine.generate(
+            EngineRequest(
+                ids=free.ids,
+                max_new_tokens=8,
+                mix=mixer(Around.cursor(tokenizer, task.prefix, "\n", ""), None, np.array([], dtype=np.int64)),
+            )
+        )
+        assert [token.id for token in told.tokens] == written
+        found = score([*free.ids, *written], len(free.ids), None)
+        assert found == pytest.approx([token.logprob for token in told.tokens], abs=1e-4)
+        assert sum(found) > sum(engine.score([*free.ids, *written], len(free.ids), None))

@@ -97,8 +97,8 @@ def _done(args: argparse.Namespace, settings: Settings, data: DataDir) -> int:
 
 
 def _train(store: FeedbackStore, data: DataDir, since: float, *, is_json: bool) -> int:
-    version = new_version(data.filters)
     with storage.locked(data.locks / "filter", "`homespun feedback train`"):
+        version = new_version(data.filters)
         filter, report = train(examples(store.remembered(since, MOST_SHOWN)), version, live(data.filters))
         publish(data.filters, filter, report)
     print(json.dumps(asdict(report), indent=1) if is_json else words.reported(report))
