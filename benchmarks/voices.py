@@ -37,7 +37,7 @@ from homespun_indexer.model_files import resolve_base_model
 from homespun_server.engine.protocol import EngineRequest, Ids
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.engine.torch_engine import TorchEngine
-from homespun_server.mixing import FILE, MAX_CONTEXT, REPOSITORY, Around, Match, Odds, Voices
+from homespun_server.mixing import FILE, REPOSITORY, Around, Match, Odds, Voices
 from homespun_trainer.evaluate import MAX_NEW_TOKENS, query_of
 from homespun_trainer.intervals import Share, change
 
@@ -57,7 +57,8 @@ class Token:
     shares: NDArray[np.float32]
     """(candidates, 1 + voices): the model's, then those of each voice."""
     is_right: NDArray[np.bool_]
-    """Which candidates go on with the line."""
+    """Which candidates go on with the line: what was written, and what writes all that is left of it in one token with
+    the line break, which is another way to the same text."""
     is_last: NDArray[np.bool_]
     """Which of them end it."""
     matches: NDArray[np.float32]
@@ -123,22 +124,22 @@ def main() -> None:
     if len(set(args.repositories)) < 2:
         parser.error("what is told of a repository is learned from the others: name two at least")
     settings = Settings(data_dir=str(args.data.absolute()), eval_tasks=args.tasks, base_model=args.base_model)
-    lines = dict(lines_of(source, settings) for source in args.repositories)
-    results = {name: told(name, lines) for name in lines}
+    lines = {source: lines_of(source, settings) for source in args.repositories}
+    results = {source: told(source, lines) for source in lines}
     odds = learned([*lines.values()], USES["both"]).tolist()
-    for name, values in zip(USES, odds, strict=False):
+    for name, values in zip(("repository", "file"), odds, strict=True):
         print(f"odds of the {name}: " + ", ".join(f"{value:.2f}" for value in values))
     print(json.dumps({"benchmark": "voices", "base_model": args.base_model, "results": results, "odds": odds}))
 
 
-def lines_of(source: str, settings: Settings) -> tuple[str, Lines]:
+def lines_of(source: str, settings: Settings) -> Lines:
     files = resolve_base_model(settings.base_model, settings.fim_family)
     with opened(source, settings) as frozen, closing(TorchEngine(Path(files.path))) as engine:
         model = model_of(frozen, files, engine)
         tokens = [(number, token) for number, task in enumerate(frozen.tasks) for token in heard(task, frozen, model)]
     made = [token for _, token in tokens]
     print(f"{frozen.name}: {len(frozen.tasks)} lines, {len(made)} tokens", flush=True)
-    return frozen.name, Lines(
+    return Lines(
         commits=[task.commit for task in frozen.tasks],
         line=np.array([number for number, _ in tokens]),
         shares=torch.tensor(np.stack([token.shares for token in made])),
@@ -194,7 +195,7 @@ def _token(
     for odds, match in matches.items():
         at = VOICES.index(odds)
         shares[1 + at] = {t: c / match.places for t, c in model.merged(match.counts, rest).items()}
-        numbers[at] = 1, math.log(min(match.length, MAX_CONTEXT)), match.share, math.log(match.places)
+        numbers[at] = match.features
     best = sorted({t for of in shares for t in of} - {token}, key=lambda t: -max(of.get(t, 0.0) for of in shares))
     candidates = [token, *best[: _CANDIDATES - 1]]
     table = np.zeros((_CANDIDATES, len(shares)), np.float32)
@@ -260,13 +261,13 @@ def are_written(lines: Lines, odds: torch.Tensor, uses: Sequence[bool]) -> list[
     return written
 
 
-def told(name: str, lines: Mapping[str, Lines]) -> dict[str, Any]:
-    own, others = lines[name], [some for other, some in lines.items() if other != name]
+def told(source: str, lines: Mapping[str, Lines]) -> dict[str, Any]:
+    own, others = lines[source], [some for other, some in lines.items() if other != source]
     nothing, ones = (False, False), [1.0] * len(own.commits)
     plain = are_written(own, torch.zeros(len(VOICES), 4), nothing)
     alone = 100 * sum(plain) / len(plain)
     bits = {"alone": float(bits_of(own, torch.zeros(len(VOICES), 4), nothing).mean())}
-    print(f"\n{name}\n{'model alone':12} {alone:6.1f} %              {bits['alone']:6.3f} bits a token")
+    print(f"\n{source}\n{'model alone':12} {alone:6.1f} %              {bits['alone']:6.3f} bits a token")
     row: dict[str, Any] = {"alone": alone, "lines": len(plain), "bits": bits}
     for label, uses in USES.items():
         odds = learned(others, uses)

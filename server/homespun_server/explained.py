@@ -17,7 +17,7 @@ class Layers:
 
     snippets: bool = False
     datastore: bool = False
-    """Its tokens: what followed the text elsewhere, in it and in the file, has a voice in each token, and drafts make
+    """What followed the text elsewhere, in its code or in the file, has a voice in each token; drafts from it make
     decoding faster."""
     adapter: bool = False
 

@@ -63,6 +63,11 @@ class Match:
     share: float
     """Of the places, those that agree on one token, or that the line ends there."""
 
+    @property
+    def features(self) -> tuple[float, float, float, float]:
+        """What its odds are made of."""
+        return 1.0, math.log(min(self.length, MAX_CONTEXT)), self.share, math.log(self.places)
+
 
 @dataclass(frozen=True, slots=True)
 class Odds:
@@ -74,12 +79,8 @@ class Odds:
     count: float
 
     def of(self, match: Match) -> float:
-        return math.exp(
-            self.bias
-            + self.length * math.log(min(match.length, MAX_CONTEXT))
-            + self.share * match.share
-            + self.count * math.log(match.places)
-        )
+        weights = (self.bias, self.length, self.share, self.count)
+        return math.exp(sum(w * feature for w, feature in zip(weights, match.features, strict=True)))
 
 
 # Learned from 2,643 lines of six repositories, and rounded (benchmarks/LOG.md, 2026-11-30).

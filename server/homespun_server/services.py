@@ -374,7 +374,7 @@ class Completer:
     def _mix(self, work: Work) -> Mix | None:
         reader = work.repository.reader if work.repository else None
         request, is_wanted = work.request, work.explains.datastore if work.explains else self._settings.mixing
-        if not (is_wanted and request.max_new_tokens):
+        if not (is_wanted and request.max_new_tokens) or request.temperature > 0:
             return None
         around = Around.cursor(self._tokenizer, request.prefix, request.suffix, work.prompt.opening)
         return mixer(around, reader.continuations if reader else None, self._ends)
