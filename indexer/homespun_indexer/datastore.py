@@ -8,9 +8,10 @@ compared in place. And suffixes are ordered by their first DEPTH tokens only.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ MAX_CONTEXT = 48
 """More is never looked at."""
 MAX_HITS = 64
 _LISTED_SHARE = 0.5
+_FENCE = 128
 _BLOCK = 4_096
 """Hits of which is looked at once whether they are alive: one by one in Python, 1,400 dead ones took 10 ms."""
 
@@ -119,14 +121,25 @@ class Datastore:
     def _places(self, pattern: bytes, count: int, are_alive: Alive | None) -> list[int]:
         """Where suffixes begin with the `count` tokens of `pattern`; a few for all."""
         read = self._reader(count)
-        first = bisect_left(self._suffixes, pattern, key=read)
+        first = self._bisect(pattern, read)
         if first == len(self._suffixes) or read(self._suffixes[first]) != pattern:
             return []
-        last = bisect_right(self._suffixes, pattern, first, key=read)
+        last = self._bisect(pattern + b"\xff" * self._tokens.width, self._reader(count + 1))  # no token is that large
         if are_alive is not None:
             return self._living(first, last, are_alive)
         step = max(1, (last - first) // MAX_HITS)
         return [self._suffixes[i] for i in range(first, last, step)][:MAX_HITS]
+
+    def _bisect(self, pattern: bytes, read: Callable[[int], bytes]) -> int:
+        """Number of the first suffix that begins with `pattern` or what comes behind it."""
+        fence = bisect_left(self._fences, pattern)
+        low, high = max(0, fence - 1) * _FENCE, min(len(self._suffixes), fence * _FENCE)
+        return bisect_left(self._suffixes, pattern, low, high, key=read)
+
+    @cached_property
+    def _fences(self) -> list[bytes]:
+        """How every so many-th suffix begins. A step of a search among these takes 0.1 us, among suffixes 1.5."""
+        return [self._tokens.raw(self._suffixes[i], DEPTH) for i in range(0, len(self._suffixes), _FENCE)]
 
     def _living(self, first: int, last: int, are_alive: Alive) -> list[int]:
         found: list[int] = []
@@ -158,8 +171,9 @@ class Datastore:
 
     def _encoded(self, context: Sequence[int]) -> bytes:
         unknown = (1 << 8 * self._tokens.width) - 1  # stands nowhere: the largest token is smaller
-        shifted = (token + 1 if 0 <= token < unknown - 1 else unknown for token in context)
-        return b"".join(token.to_bytes(self._tokens.width, "big") for token in shifted)
+        shifted = np.array(context, np.int64) + 1
+        known = np.where((shifted > 0) & (shifted < unknown), shifted, unknown)
+        return Numbers.packed(known.astype(np.uint32), self._tokens.width).tobytes()
 
     def _common(self, token: int) -> bool:
         return 0 <= token < len(self._is_common) - 1 and bool(self._is_common[token + 1])
