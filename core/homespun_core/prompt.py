@@ -196,6 +196,22 @@ class PromptBuilder:
         return tail(0)[-max_tokens:] if max_tokens > 0 else []
 
 
+def anchored(text: str, earliest: int, cursor: int) -> int:
+    """Where the first line from `earliest` on begins whose number is a multiple of ANCHOR_LINES. Without one before the
+    cursor the first of any number, and in one very long line `earliest`."""
+    if earliest <= 0:
+        return 0
+    start = first = text.find("\n", earliest - 1, cursor) + 1
+    if start == 0:
+        return earliest
+    number = text.count("\n", 0, start)
+    while number % ANCHOR_LINES:
+        number, start = number + 1, text.find("\n", start, cursor) + 1
+        if start == 0:
+            return first
+    return start
+
+
 def heals(wanted: str, family: FimFamily, tokenizer: Tokenizer, *, can_constrain: bool = True) -> bool:
     """What `token_healing` means for a base model. Raises ConfigError where it is on and can't be."""
     can = can_constrain and bool(tokenizer.spelled)

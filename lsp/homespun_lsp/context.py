@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from homespun_core.prompt import ANCHOR_LINES
+from homespun_core.prompt import anchored
 from homespun_core.types import Trigger
 from homespun_lsp.documents import Document
 from homespun_lsp.pieces import Piece
@@ -85,26 +85,11 @@ def query_at(place: Place, folders: tuple[Path, ...], repositories: Repositories
 
 def window(text: str, offset: int) -> tuple[str, str]:
     """The whole lines around the cursor that fit, with \\n as line ends: models have hardly seen others."""
-    start, end = _window_start(text, offset), offset + _SUFFIX_CHARS
+    start, end = anchored(text, offset - _PREFIX_CHARS, offset), offset + _SUFFIX_CHARS
     if end < len(text):
         last_line_end = text.rfind("\n", offset, end)
         end = last_line_end + 1 if last_line_end >= 0 else end
     return plain_line_ends(text[start:offset]), plain_line_ends(text[offset:end])
-
-
-def _window_start(text: str, offset: int) -> int:
-    earliest = offset - _PREFIX_CHARS
-    if earliest <= 0:
-        return 0
-    line_start = first = text.find("\n", earliest - 1, offset) + 1
-    if line_start == 0:  # one very long line
-        return earliest
-    line = text.count("\n", 0, line_start)
-    while line % ANCHOR_LINES:
-        line, line_start = line + 1, text.find("\n", line_start, offset) + 1
-        if line_start == 0:  # no anchor before the cursor: long lines
-            return first
-    return line_start
 
 
 def _names(uri: str, folders: tuple[Path, ...], repositories: Repositories) -> tuple[str | None, str | None]:

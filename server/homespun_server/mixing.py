@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from homespun_core.prompt import ANCHOR_LINES
+from homespun_core.prompt import anchored
 from homespun_core.types import Tokenizer
+from homespun_indexer.datastore import MAX_CONTEXT
 from homespun_server.engine.protocol import Chances, Expectation, Ids, Mix
 
 Lookup = Callable[[Sequence[int]], tuple[int, Mapping[int, int]]]
 """The length of the longest end of these ids found elsewhere, and how often each token stands after it there."""
 
-MAX_CONTEXT = 48
 CERTAIN = 0.99
 """No voice is asked where the model gives its likeliest token so much. Of 2,643 lines, none came out differently for
 it; of their tokens, an eighth needs no lookup."""
@@ -45,8 +45,8 @@ class Around:
         """`opening`: see `Prompt.opening`. What stands further above is encoded by itself, so that a keystroke leaves
         it as the tokenizer knows it: all of it takes a millisecond."""
         text = prefix.removesuffix(opening)
-        near = anchored(text, len(text) - _NEAR)
-        far = text[anchored(text, len(text) - _MAX_ABOVE) : near]
+        near = anchored(text, len(text) - _NEAR, len(text))
+        far = text[anchored(text, len(text) - _MAX_ABOVE, len(text)) : near]
         above = [*tokenizer.encode(far), *tokenizer.encode(text[near:])]
         return Around(above, tokenizer.encode(suffix[:_MAX_BELOW]))
 
@@ -182,18 +182,6 @@ class FilePlaces:
         lengths = self._lengths[places]
         longest = lengths.max()
         return int(longest), Counter(self._next[places[lengths == longest]].tolist())
-
-
-def anchored(text: str, at: int) -> int:
-    """Where the first line from `at` on begins whose number is a multiple of ANCHOR_LINES, so that it moves rarely;
-    `at` where there is none, and 0 before the text."""
-    if at <= 0:
-        return 0
-    start = text.find("\n", at - 1) + 1
-    number = text.count("\n", 0, start)
-    while start and number % ANCHOR_LINES:
-        start, number = text.find("\n", start) + 1, number + 1
-    return start or at
 
 
 def _within(counts: Mapping[int, int], allowed: Ids) -> dict[int, int]:

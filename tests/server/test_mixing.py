@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun_core.fim import FAMILIES
+from homespun_indexer.datastore import MAX_CONTEXT
 from homespun_server.engine.protocol import Chances, Expectation
-from homespun_server.mixing import FILE, MAX_CONTEXT, REPOSITORY, Around, FilePlaces, Match, Voices, mixer
+from homespun_server.mixing import FILE, REPOSITORY, Around, FilePlaces, Match, Voices, mixer
 from tests.fakes import ByteTokenizer
 
 TOKENIZER = ByteTokenizer(FAMILIES[0].control_tokens)
