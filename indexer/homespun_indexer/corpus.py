@@ -377,7 +377,7 @@ def _split_by_files(request: Request) -> Split:
 def _tasks(request: Request, split: Split, trained_on: Sequence[Document]) -> list[EvalTask]:
     settings = request.settings
     lines = tasks.stripped_lines(d.text for d in trained_on)
-    return tasks.tasks_at(request.repo, split.places, lines.__contains__, settings.seed, settings.eval_tasks)
+    return tasks.tasks_at(request.repo, split.places, tasks.known_in(lines), settings.seed, settings.eval_tasks)
 
 
 def _report(split: Split, gathered: Gathered, held_out_tasks: Sequence[EvalTask]) -> dict[str, object]:

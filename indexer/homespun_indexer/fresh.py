@@ -32,7 +32,7 @@ def fresh_places(repo: Repository, settings: Settings, data: DataDir, *, since: 
         if len(found) >= 2 * count:  # some of them turn out not to fit their file
             break
     spread = tasks.spread(found, settings.seed)
-    return tasks.tasks_at(repo, spread, lambda line: False, settings.seed, count)
+    return tasks.tasks_at(repo, spread, lambda place: False, settings.seed, count)
 
 
 def _steps_since(repo: Repository, since: str) -> Iterator[Step]:

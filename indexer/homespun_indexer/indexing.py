@@ -62,6 +62,8 @@ class IndexMemory:
     """The files of segments, by the segment's name."""
     spare: SpareBuilder | None = None
     """One for all repositories."""
+    frozen: Path | None = None
+    """The index of a given commit that was used last: the next commit's is made of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +161,8 @@ class _Indexing:
             files.log_skipped(self.repo, refused_in(self._living_of(whole)))
             self._check(plan, whole)
             return found
-        current = storage.current(self.parent) if state is IndexState.CONTENT else None
-        base = self._base(current) if current else None
+        latest = self._latest() if state is IndexState.CONTENT else None
+        base = self._base(latest) if latest else None
         made = self._base(self._use(self._publish(plan, state, base, frozenset())))
         self._check(plan, made)
         return self._compacted(plan, made)
@@ -214,11 +216,17 @@ class _Indexing:
         for path in known:
             if self._is_whole(path) and not self._is_repaired(plan, path):
                 return IndexState.EQUAL, path
-        current = storage.current(self.parent)
-        state = why_new(current, plan.options)
-        if known or (state is IndexState.CONTENT and current is not None and not self._is_whole(current)):
+        latest = self._latest()
+        state = why_new(latest, plan.options)
+        if known or (state is IndexState.CONTENT and latest is not None and not self._is_whole(latest)):
             return IndexState.CORRUPT, None
         return state, None
+
+    def _latest(self) -> Path | None:
+        """What the next one may be made of."""
+        if self.commit is None:
+            return storage.current(self.parent)
+        return self.memory.frozen if self.memory.frozen and self.memory.frozen.is_dir() else None
 
     def _is_whole(self, path: Path) -> bool:
         if path not in self.memory.verified:
@@ -374,6 +382,8 @@ class _Indexing:
         os.utime(path)  # used now: the last to be pruned
         if self.commit is None:
             storage.set_current(self.parent, path.name)
+        else:
+            self.memory.frozen = path
         storage.prune(self.parent, _KEEP_FROZEN if self.commit else _KEEP)
         return path
 

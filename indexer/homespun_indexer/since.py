@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,9 +16,10 @@ from homespun_core.types import EvalTask, Progress
 from homespun_indexer import files, filters, tasks
 from homespun_indexer.corpus import Request, left_out, request_for
 from homespun_indexer.git import GitFailed
-from homespun_indexer.history import Mainline, mainline, steps
+from homespun_indexer.history import MAX_STEP_LINES, Mainline, Step, mainline, steps
 from homespun_indexer.repository import Repository
 from homespun_indexer.tasks import Place
+from homespun_indexer.tree import BlobReader
 
 _MAX_COMMITS = 50_000
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?")
@@ -37,16 +38,18 @@ class Since:
 def tasks_since(
     repo: Repository, settings: Settings, data: DataDir, since: str, count: int, progress: Progress
 ) -> Since:
-    """At most `count` places. The first ones stay the same when more are asked for.
+    """At most `count` places. The first ones stay the same when more are asked for. A line counts as seen when it stood
+    somewhere as of `since` or was added between then and its own commit.
 
     Raises RepositoryError when `since` is no day or commit of the main line, or nothing was written after it.
     """
     line = mainline(repo, _MAX_COMMITS)
     cut = _position(repo, line, since)
     refused: Counter[str] = Counter()
-    found = _places(request_for(repo, settings, data), line, cut, refused, progress)
-    known = _lines(repo, settings, line.commits[cut])
-    made = tasks.tasks_at(repo, found, known.__contains__, settings.seed, count)
+    later = _Later()
+    found = _places(request_for(repo, settings, data), line, cut, refused, progress, later)
+    known = tasks.known_in(_lines(repo, settings, line.commits[cut]))
+    made = tasks.tasks_at(repo, found, lambda place: known(place) or later.had(place), settings.seed, count)
     if not made:
         raise RepositoryError(_nothing(f"{repo.identity}: no line to ask for was written since {since}", refused))
     return Since(commit=line.commits[cut], tasks=made, num_possible=len(found))
@@ -62,7 +65,7 @@ def tasks_in(
     places = (place for file in wanted for place in tasks.file_places(file, commit, Counter()))
     found = tasks.spread(places, settings.seed, per_commit=tasks.MAX_PER_FILE)
     known = _lines(repo, settings, commit, without=paths)
-    made = tasks.tasks_at(repo, found, known.__contains__, settings.seed, count)
+    made = tasks.tasks_at(repo, found, tasks.known_in(known), settings.seed, count)
     if not made:
         raise RepositoryError(
             f"{repo.identity}: no line to ask for stands in the {len(paths)} files that were held out"
@@ -116,17 +119,48 @@ def _nothing(said: str, refused: Counter[str]) -> str:
     return f"{said}{f' (lines left out: {reasons})' if reasons else ''}; choose an earlier one{undo}"
 
 
-def _places(request: Request, line: Mainline, cut: int, refused: Counter[str], progress: Progress) -> list[Place]:
+class _Later:
+    """The lines that steps added, which come newest first."""
+
+    def __init__(self) -> None:
+        self._oldest: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
+
+    def add(self, step: Step, blobs: BlobReader) -> None:
+        self._numbers[step.commit] = number = len(self._numbers)
+        for line in _added(step, blobs):
+            self._oldest[line.strip()] = number
+
+    def had(self, place: Place) -> bool:
+        """Whether a step before that of the place had added its line."""
+        return self._oldest.get(place.line.strip(), -1) > self._numbers[place.commit]
+
+
+def _added(step: Step, blobs: BlobReader) -> Iterator[str]:
+    """Of a large step, whose lines aren't kept, all lines of its files."""
+    for file in step.files:
+        if step.num_added <= MAX_STEP_LINES:
+            for added in file.added:
+                yield from added.lines
+        elif filters.path_reason(file.path) is None:
+            yield from tasks.text_of(blobs, file.new_blob).split("\n")
+
+
+def _places(
+    request: Request, line: Mainline, cut: int, refused: Counter[str], progress: Progress, later: _Later
+) -> list[Place]:
+    """Those after the cut; `later` is told of all that was added."""
     repo, settings, reason = request.repo, request.settings, left_out(request)
-    later = frozenset(line.commits[:cut])
+    commits = frozenset(line.commits[:cut])
     found: list[Place] = []
     progress.start("Reading the history", total=cut, unit="commits")
-    for number, step in enumerate(steps(repo, cut) if cut else ()):
-        if step.commit not in later:  # of commits without source `steps` counts none, so it reads on beyond the cut
-            break
-        chosen = tasks.places(step, refused, reason)
-        found += tasks.spread(chosen, settings.seed)
-        progress.advance(number + 1)
+    with BlobReader(repo) as blobs:
+        for number, step in enumerate(steps(repo, cut) if cut else ()):
+            if step.commit not in commits:  # of commits without source `steps` counts none, so it reads on
+                break
+            later.add(step, blobs)
+            found += tasks.spread(tasks.places(step, refused, reason), settings.seed)
+            progress.advance(number + 1)
     progress.finish()
     return tasks.spread(found, settings.seed)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from homespun_core.languages import language_of_path
@@ -112,27 +112,27 @@ def spread(found: Iterable[Place], seed: int, *, per_commit: int = MAX_PER_COMMI
 
 
 def tasks_at(
-    repo: Repository, places: Iterable[Place], seen: Callable[[str], bool], seed: int, count: int
+    repo: Repository, places: Iterable[Place], seen: Callable[[Place], bool], seed: int, count: int
 ) -> list[EvalTask]:
-    """The first `count` that fit. `seen`: whether a line, stripped, was known before."""
+    """The first `count` that fit. `seen`: whether the line of a place was known before."""
     made: list[EvalTask] = []
     with BlobReader(repo) as blobs:
         for place in places:
             if len(made) == count:
                 break
-            new, old = _text(blobs, place.new_blob), _text(blobs, place.old_blob)
+            new, old = text_of(blobs, place.new_blob), text_of(blobs, place.old_blob)
             found = task(place, new, old, seen, seed) if new else None
             made += [found] if found else []
     return made
 
 
-def _text(blobs: BlobReader, blob: str) -> str:
+def text_of(blobs: BlobReader, blob: str) -> str:
     """Empty where there is none (a new file's old blob is all zeros) or it doesn't count as source."""
     raw = blobs.find(blob) if blob.strip("0") else None
     return filters.decode_source(raw)[0] if raw is not None else ""
 
 
-def task(place: Place, new: str, old: str, seen: Callable[[str], bool], seed: int) -> EvalTask | None:
+def task(place: Place, new: str, old: str, seen: Callable[[Place], bool], seed: int) -> EvalTask | None:
     """The task at a place; `new` and `old` are the file's texts after and before the step. None when they don't fit
     it, or a secret reaches into it, which only the whole file shows: a private key has one line that says so."""
     if new.split("\n")[place.number - 1 : place.number] != [place.line]:
@@ -150,7 +150,7 @@ def task(place: Place, new: str, old: str, seen: Callable[[str], bool], seed: in
         prefix=(above + place.line[:column])[-MAX_PREFIX:],
         middle=place.line[column:].rstrip(),
         suffix=below[:MAX_SUFFIX],
-        seen=seen(place.line.strip()),
+        seen=seen(place),
     )
 
 
@@ -197,6 +197,11 @@ def file_places(file: SourceFile, commit: str, refused: Counter[str]) -> Iterato
             old_blob=file.blob,
             new_blob=file.blob,
         )
+
+
+def known_in(lines: Collection[str]) -> Callable[[Place], bool]:
+    """Whether the line of a place is one of these, which are stripped."""
+    return lambda place: place.line.strip() in lines
 
 
 def stripped_lines(texts: Iterable[str]) -> frozenset[str]:

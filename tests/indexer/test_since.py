@@ -9,6 +9,7 @@ from homespun_core.errors import RepositoryError
 from homespun_core.types import SilentProgress
 from homespun_indexer import forgotten, people
 from homespun_indexer.forgotten import Forgotten
+from homespun_indexer.history import MAX_STEP_LINES
 from homespun_indexer.since import Since, commits_after, position_of, tasks_since
 from tests.indexer.conftest import Indexer
 from tests.repos import commit, commit_dated, git, make_repo
@@ -85,6 +86,19 @@ def test_more_places_begin_with_the_same_ones(history: tuple[Path, list[str]], i
     path, commits = history
     few, many = (since(indexer, path, commits[1], count).tasks for count in (3, 7))
     assert len(few) == 3 and len(many) == 7 and many[:3] == few
+
+
+def test_a_line_is_seen_that_stood_there_or_was_added_before_its_own_commit(tmp_path: Path, indexer: Indexer) -> None:
+    """A commit too large to ask about counts, too; a later commit doesn't."""
+    first, second, third = (f"    total = basket.sum_of(prices, option={n})\n" for n in range(3))
+    path = make_repo(tmp_path / "r", {"shop.py": f"def a():\n{first}"})
+    cut = git(path, "rev-parse", "HEAD")
+    many = "basket.refresh(currency)\n" * MAX_STEP_LINES
+    commit(path, {"large.py": many + second}, "Import", day=1)
+    commit(path, {"new.py": f"B = {{\n{first}{second}{third}}}"}, "Write", day=2)
+    commit(path, {"larger.py": many + third}, "Import again", day=3)
+    seen = {task.middle[-2:]: task.seen for task in since(indexer, path, cut).tasks}
+    assert seen == {"0)": True, "1)": True, "2)": False}
 
 
 def test_nothing_is_asked_for_of_what_is_forgotten(tmp_path: Path, indexer: Indexer) -> None:

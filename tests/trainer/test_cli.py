@@ -144,7 +144,11 @@ def test_only_where_people_hear_the_repository_an_adapter_is_judged_with_it(tmp_
         lookup = job.parts[0].corpus.lookup
         assert lookup is not None
         ids = job.tokenizer.encode("    invoice_1_3 = charge_card(basket_1")
-        assert lookup(ids, "other.py")[1] and lookup(ids, "basket.py")[1] == {}
+        assert lookup(place_in("other.py"), ids)[1] and lookup(place_in("basket.py"), ids)[1] == {}
+
+
+def place_in(path: str) -> EvalTask:
+    return EvalTask(path=path, language="python", commit="c", prefix="", middle="x", suffix="", seen=False)
 
 
 def part_of_a_shop(n: int) -> str:
@@ -262,8 +266,8 @@ def test_what_has_a_voice_scores_as_it_writes() -> None:
     files, left_out = resolve_base_model("builtin", "auto"), list[str]()
     tokenizer = load_tokenizer(files)
 
-    def lookup(ids: Sequence[int], without: str) -> tuple[int, Mapping[int, int]]:
-        left_out.append(without)
+    def lookup(place: EvalTask, ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
+        left_out.append(place.path)
         return 0, {}
 
     line = "    frobnicated = frobnicate(quuxes)\n"

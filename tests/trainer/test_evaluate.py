@@ -58,7 +58,7 @@ def bench(parrot: Parrot) -> Bench:
     return Bench(
         builder=BUILDER,
         repo="acme/shop",
-        retrieve=nearest,
+        retrieve=lambda _, query: nearest(query),
         generate=parrot.generate,
         score=parrot.score,
         end_ids=frozenset(FORMAT.end_ids),
@@ -110,15 +110,16 @@ def test_a_part_of_the_tasks_can_be_summed_up_apart() -> None:
 
 
 def test_random_snippets_are_those_of_another_place() -> None:
-    asked: list[str | None] = []
+    there, asked = list[str](), list[str | None]()
 
-    def retrieve(query: SearchQuery) -> Sequence[Snippet]:
+    def retrieve(place: EvalTask, query: SearchQuery) -> Sequence[Snippet]:
+        there.append(place.path)
         asked.append(query.path)
         return [Snippet(path="lib/base.py", start_line=1, text="x", score=1.0, source="usage")]
 
     arm = Arm(name="random", adapter=None, snippets="random")
     evaluate([task(i) for i in range(4)], [arm], replace(bench(Parrot()), retrieve=retrieve), SilentProgress())
-    assert asked == ["m2.py", "m3.py", "m0.py", "m1.py"]
+    assert asked == ["m2.py", "m3.py", "m0.py", "m1.py"] and there == ["m0.py", "m1.py", "m2.py", "m3.py"]
 
 
 def test_what_has_a_voice_at_a_place_is_told_its_file_and_scores_too() -> None:

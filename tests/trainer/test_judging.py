@@ -29,13 +29,13 @@ class Hearing:
     def mixing(self, lookup: LookupBesides, end_ids: frozenset[int]) -> Mixing:
         def besides(task: EvalTask, opening: str) -> tuple[Generate, ScoreIds]:
             self.left_out.append(task.path)
-            heard = [*lookup([1], task.path)[1]]
+            heard = [*lookup(task, [1])[1]]
             return lambda *_: Written(ids=heard, is_truncated=False), self.score
 
         return besides
 
 
-def everywhere(ids: Sequence[int], without: str) -> tuple[int, Mapping[int, int]]:
+def everywhere(task: EvalTask, ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
     return 4, dict.fromkeys(TOKENIZER.encode("voice"), 1)
 
 

@@ -11,7 +11,6 @@ from typing import Literal, Protocol
 from homespun_core import postprocess, scoring
 from homespun_core.prompt import Prompt, PromptBuilder
 from homespun_core.types import EvalTask, Progress, SearchQuery, Snippet
-from homespun_trainer.examples import Retrieve
 from homespun_trainer.spans import is_left_open
 
 MAX_NEW_TOKENS = 32
@@ -52,9 +51,11 @@ Generate = Callable[[Prompt, int, frozenset[int], str | None], Written]
 """(prompt, max_new_tokens, end_ids, adapter) -> greedy completion, without the end."""
 ScoreIds = Callable[[Sequence[int], int, str | None], Sequence[float]]
 """(ids, start, adapter) -> natural log-probability of each of ids[start:]."""
-LookupBesides = Callable[[Sequence[int], str], tuple[int, Mapping[int, int]]]
-"""(ids, path) -> length of the longest end of these that stands in other files than that, and how often each id follows
-it there."""
+RetrieveAt = Callable[[EvalTask, SearchQuery], Sequence[Snippet]]
+"""(task, query) -> what a search finds there and then."""
+LookupBesides = Callable[[EvalTask, Sequence[int]], tuple[int, Mapping[int, int]]]
+"""(task, ids) -> length of the longest end of these that stands in other files than the task's, and how often each id
+follows it there."""
 Mixing = Callable[[EvalTask, str], tuple[Generate, ScoreIds]]
 """(task, opening of its prompt) -> the same with the voices of the file around the cursor and of all other files of the
 repository: its own version of then may have the answer."""
@@ -99,7 +100,7 @@ class Bench:
 
     builder: PromptBuilder
     repo: str
-    retrieve: Retrieve
+    retrieve: RetrieveAt
     generate: Generate
     score: ScoreIds
     end_ids: frozenset[int]
@@ -168,7 +169,7 @@ def bench_at(task: EvalTask, opening: str, bench: Bench) -> Bench:
 
 def found_for(task: EvalTask, bench: Bench, source: EvalTask | None = None) -> list[Snippet]:
     """What a search at the place, or at that of `source`, finds in other files than the place's own."""
-    return [s for s in bench.retrieve(query_of(source or task)) if s.path != task.path]
+    return [s for s in bench.retrieve(task, query_of(source or task)) if s.path != task.path]
 
 
 def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet], search_ms: float = 0.0) -> Score:

@@ -16,7 +16,7 @@ from homespun_core.personal import Wish
 from homespun_core.prompt import PromptBuilder, PromptLimits, heals
 from homespun_core.scopes import is_scope
 from homespun_core.types import Document, EvalTask, ModelFiles, SearchQuery, Snippet, Tokenizer
-from homespun_trainer.evaluate import LookupBesides
+from homespun_trainer.evaluate import LookupBesides, RetrieveAt
 from homespun_trainer.examples import Mix, Retrieve
 from homespun_trainer.memory import FindSecrets
 from homespun_trainer.trained_on import File, Source
@@ -37,6 +37,8 @@ class Corpus:
     """As people are served."""
     report: Mapping[str, Any]
     """What went into it, what was left out, and why."""
+    retrieve_at: RetrieveAt | None = None
+    """At places that are asked for, where that isn't `retrieve`."""
     lookup: LookupBesides | None = None
     """What has a voice in each token, beside the model, as people are served; None: nothing has."""
     unlearnable: frozenset[str] = frozenset()

@@ -12,9 +12,11 @@ from homespun_core.cli import main
 from homespun_core.config import Settings
 from homespun_core.paths import DataDir, repo_id
 from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.past import Past
+from homespun_indexer.reader import IndexReader
 from homespun_trainer.lora import Masters, attach, load_base, save_adapter
 from homespun_trainer.methods import peft_config
-from tests.repos import commit, make_repo
+from tests.repos import commit, git, make_repo
 from tests.trainer.tiny import CPU
 
 
@@ -48,6 +50,26 @@ def test_a_table_and_a_page_and_a_second_time_only_what_is_new(
     assert evaluate(shop, tmp_path / "data", "--places", "3") == 0
     assert log.read_bytes().startswith(first)
     assert log.read_bytes().count(b"\n") == first.count(b"\n") * 3 // 2
+
+
+def test_a_line_is_asked_for_with_the_index_of_the_commit_before_its_own(
+    shop: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not with that of the cut, which is older than any server's."""
+    asked: list[str] = []
+    before = Past.before
+
+    def told(past: Past, commit: str) -> IndexReader:
+        index = before(past, commit)
+        asked.append(f"{commit} {index.manifest.sources['commit']}")
+        return index
+
+    monkeypatch.setattr(Past, "before", told)
+    assert evaluate(shop, tmp_path / "data", "--places", "8") == 0
+    log = git(shop[0], "log", "--first-parent", "--format=%H %P").splitlines()
+    assert len(set(asked)) > 1 and set(asked) <= set(log)
+    oldest_first = list(dict.fromkeys(asked))
+    assert oldest_first == sorted(oldest_first, key=log.index, reverse=True)
 
 
 def test_scores_of_other_prompts_are_not_taken_for_these(shop: tuple[Path, str], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,10 +21,10 @@ from homespun_core.personal import Wish
 from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import locked
-from homespun_core.types import EvalTask, ModelFiles, Progress, SearchQuery
+from homespun_core.types import EvalTask, ModelFiles, Progress, SearchQuery, Snippet
 from homespun_indexer.corpus import FILES, TIME, CorpusReader, build_corpus
-from homespun_indexer.indexing import index_repository
 from homespun_indexer.model_files import resolve_base_model
+from homespun_indexer.past import Past
 from homespun_indexer.progress import progress_for_terminal
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
@@ -40,7 +40,7 @@ from homespun_trainer.heads import held_out_of
 from homespun_trainer.job import Corpus, Job, Part
 from homespun_trainer.lineage import Member, lineage_of
 
-SCORES_VERSION = 4
+SCORES_VERSION = 5
 """Goes up when the code scores the same completion otherwise, or makes another one."""
 _WEIGHTS = "adapter_model.safetensors"
 
@@ -276,9 +276,9 @@ def _compared(
     progress: Progress,
 ) -> dict[str, Any]:
     job_of = _prepared(repo, files, settings, data, held_out, progress)
-    with job_of as (job, index), opened_engine(files, settings) as engine:
+    with job_of as (job, snapshot), opened_engine(files, settings) as engine:
         names = [_loaded(engine, path, version) for version, path in _both(adapter, other)]
-        log = kept / f"{_fingerprint(job, index)}.jsonl"
+        log = kept / f"{_fingerprint(job, snapshot)}.jsonl"
         with ScoreLog(log) as known:
             facts = compare(job, engine, adapter=names[0], other=names[1], known=known, progress=progress)
     about = {"repository": repo.name, "adapter": adapters.label(adapter, repo.id) if adapter else None}
@@ -308,32 +308,33 @@ def _digest(adapter: Path) -> str:
 @contextmanager
 def _prepared(
     repo: Repository, files: ModelFiles, settings: Settings, data: DataDir, held_out: _HeldOut, progress: Progress
-) -> Iterator[tuple[Job, IndexReader]]:
-    """The index as of the cut, and what to judge on it."""
-    tokenizer = load_tokenizer(files)
-    frozen = index_repository(
-        repo,
-        settings=settings,
-        data=data,
-        model=files,
-        tokenizer=tokenizer,
-        progress=progress,
-        commit=held_out.cut,
-        exclude=held_out.exclude,
-    )
-    with IndexReader.open(frozen, tokenizer) as index:
+) -> Iterator[tuple[Job, str]]:
+    """What to judge, and the fingerprint of the index as of the cut. A line that was written after it is asked for with
+    the index of the commit before its own, which a server that follows the repository had then."""
+    tokenizer, tasks = load_tokenizer(files), held_out.tasks
+    with Past(repo, settings, data, files, tokenizer, held_out.exclude) as past:
+        snapshot = past.at(held_out.cut, progress).manifest.fingerprint
+        if held_out.split == TIME:
+            tasks = sorted(tasks, key=lambda task: -past.age(task.commit))
 
-        def retrieve(query: SearchQuery) -> Any:
-            return index.search(query, settings.snippet_count)
+        def index_at(task: EvalTask) -> IndexReader:
+            return past.before(task.commit) if held_out.split == TIME else past.at(held_out.cut)
+
+        def retrieve_at(task: EvalTask, query: SearchQuery) -> Sequence[Snippet]:
+            return index_at(task).search(query, settings.snippet_count)
+
+        def lookup(task: EvalTask, ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
+            return index_at(task).continuations(ids, task.path)
 
         sources = {"repository": repo.identity, "commit": held_out.cut, "head": repo.head, "split": held_out.split}
         corpus = Corpus(
             fingerprint="",
             sources=sources,
             documents=(),
-            tasks=held_out.tasks,
-            retrieve=retrieve,
-            lookup=index.continuations,
+            tasks=tasks,
+            retrieve=lambda query: (),
+            retrieve_at=retrieve_at,
+            lookup=lookup,
             report={},
         )
         yield (
@@ -347,17 +348,15 @@ def _prepared(
                 data=data,
                 find_secrets=lambda text: (),
             ),
-            index,
+            snapshot,
         )
 
 
-def _fingerprint(job: Job, index: IndexReader) -> str:
+def _fingerprint(job: Job, snapshot: str) -> str:
     """Of all that a score depends on, arm and place aside."""
     settings, is_healing = job.settings, job.prompt_builder().is_healing
     shape = [settings.max_prompt_tokens, settings.max_new_tokens, settings.snippet_count, settings.dtype, is_healing]
-    return storage.fingerprint(
-        SCORES_VERSION, job.files.digest, job.files.family, index.manifest.fingerprint, job.name, shape
-    )[:16]
+    return storage.fingerprint(SCORES_VERSION, job.files.digest, job.files.family, snapshot, job.name, shape)[:16]
 
 
 def _count(text: str) -> int:

@@ -21,7 +21,7 @@ from homespun_core.paths import DataDir, is_remote, repo_id, repo_identity_on_di
 from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import write_atomic
-from homespun_core.types import ModelFiles, SearchQuery, SilentProgress, Snippet
+from homespun_core.types import EvalTask, ModelFiles, SearchQuery, SilentProgress, Snippet
 from homespun_indexer import forgotten
 from homespun_indexer.authorship import own_bytes
 from homespun_indexer.changes import changed_source
@@ -265,8 +265,11 @@ class _View:
         )
         with IndexReader.open(frozen, tokenizer) as index, opened_engine(self._files, self._settings) as engine:
 
-            def retrieve(query: SearchQuery) -> list[Snippet]:
+            def retrieve(_: EvalTask, query: SearchQuery) -> list[Snippet]:
                 return list(index.search(query, self._settings.snippet_count)) if self._settings.retrieval else []
+
+            def lookup(task: EvalTask, ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
+                return index.continuations(ids, task.path)
 
             engine.load_adapter(adapter.version, adapter.path)
             builder = prompt_builder(self._files, tokenizer, self._settings)
@@ -278,7 +281,7 @@ class _View:
                 generate=engine.generate,
                 score=engine.score,
                 end_ids=ends,
-                mixing=engine.mixing(index.continuations, ends) if self._settings.mixing else None,
+                mixing=engine.mixing(lookup, ends) if self._settings.mixing else None,
             )
             return places_of(repo.id, places, bench, adapter)
 
