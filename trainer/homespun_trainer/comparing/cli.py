@@ -45,7 +45,8 @@ SCORES_VERSION = 5
 _WEIGHTS = "adapter_model.safetensors"
 
 _EPILOG = """\
-what is compared, all at the same places, with the server's own prompts:
+what is compared, all at the same places, with the server's own prompts, and the index of the commit before the one that
+a line was written in, as a server has it that follows the repository:
   base                      the model alone
   base+datastore            and a voice of what followed the text elsewhere, in the repository and in the file
   base+random snippets      a control: snippets of another place of the repository
@@ -107,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since",
         metavar="DAY_OR_COMMIT",
-        help="ask for lines written after it; the index knows nothing of them"
+        help="ask for lines written after it, each with the index of the time before it"
         " (default: since the adapter, or what it stands on, was trained; without one, as long ago as the places need)",
     )
     parser.add_argument(
