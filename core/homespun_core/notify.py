@@ -27,6 +27,7 @@ WORK = (
     "job.cancelled",
     "repository.failed",
     "drift.alarm",
+    "acceptance.alarm",
 )
 PEOPLE = (
     "user.added",

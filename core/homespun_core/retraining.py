@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from homespun_core.storage import write_atomic
 
 logger = logging.getLogger(__name__)
 
-_LEDGER, _DRIFT = "ledger.json", "drift.jsonl"
+Row = TypeVar("Row")
+
+_LEDGER, _DRIFT, _RECEPTION = "ledger.json", "drift.jsonl", "reception.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,6 @@ class FreshScore:
     baseline: float | None
     """Bits per byte on the held-out places when the adapter was judged."""
     is_alarm: bool
-    """By that, or by what people accept."""
     accepted: float | None = None
     """Share of the shown completions, in the weeks before it was measured; None where too few were."""
     accepted_before: float | None = None
@@ -91,32 +93,68 @@ class FreshScore:
         return 100 * (self.bits_per_byte / self.baseline - 1) if self.baseline else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """That people accept surely less of what the live adapter shows than before, or no longer do."""
+
+    at: float
+    """Seconds since 1970."""
+    adapter: str
+    lately: float
+    """Share of the shown completions."""
+    before: float
+    is_fall: bool
+
+
 def read_scores(folder: Path) -> list[FreshScore]:
     """In the order in which they were measured, whatever a clock said that was wrong once. A line that a killed writer
     left unfinished is passed over."""
-    try:
-        lines = (folder / _DRIFT).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(FreshScore(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return found
+    return _read(folder / _DRIFT, FreshScore)
 
 
 def append_score(folder: Path, score: FreshScore) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _DRIFT).open("a", encoding="utf-8") as handle:
-        handle.write("\n" * _ends_in_half_a_line(folder / _DRIFT) + json.dumps(asdict(score)) + "\n")
+    _append(folder / _DRIFT, asdict(score))
+
+
+def read_receptions(folder: Path) -> list[Reception]:
+    """As `read_scores`."""
+    return _read(folder / _RECEPTION, Reception)
+
+
+def append_reception(folder: Path, reception: Reception) -> None:
+    _append(folder / _RECEPTION, asdict(reception))
+
+
+def fall(receptions: Sequence[Reception], adapter: str | None) -> Reception | None:
+    """The last one of the live adapter, if it is a fall."""
+    own = [reception for reception in receptions if reception.adapter == adapter]
+    return own[-1] if own and own[-1].is_fall else None
 
 
 def alarm(scores: Sequence[FreshScore], adapter: str | None) -> FreshScore | None:
     """The last score of the live adapter, if it is an alarm."""
     own = [score for score in scores if score.adapter == adapter]
     return own[-1] if own and own[-1].is_alarm else None
+
+
+def _read(path: Path, kind: Callable[..., Row]) -> list[Row]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(kind(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return found
+
+
+def _append(path: Path, row: Mapping[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write("\n" * _ends_in_half_a_line(path) + json.dumps(row) + "\n")
 
 
 def _ends_in_half_a_line(path: Path) -> bool:

@@ -76,6 +76,7 @@ def _repository(data: DataDir, repo: str) -> dict[str, Any]:
         "training": "unfinished; `homespun train` goes on with it" if _has_files(data.training_run(repo)) else None,
         "retraining": retraining.read_ledger(data.retraining(repo)).decision or None,
         "fresh_code": _fresh_code(data.retraining(repo)),
+        "reception": _reception(data.retraining(repo), data.adapters(repo)),
     }
 
 
@@ -91,6 +92,15 @@ def _fresh_code(folder: Path) -> dict[str, Any] | None:
         "drift_percent": None if last.drift_percent is None else round(last.drift_percent, 1),
         "alarm": last.is_alarm,
     }
+
+
+def _reception(folder: Path, adapters: Path) -> dict[str, Any] | None:
+    """Of the live adapter, where people accept less than before."""
+    live = storage.current(adapters)
+    found = retraining.fall(retraining.read_receptions(folder), live.name if live else None)
+    if found is None:
+        return None
+    return {"adapter": found.adapter, "accepted": round(found.lately, 4), "accepted_before": round(found.before, 4)}
 
 
 def _index(path: Path) -> dict[str, Any] | None:
@@ -184,6 +194,8 @@ def render(state: dict[str, Any]) -> str:
             lines.append(f"  next      {repo['retraining']}")
         if repo["fresh_code"]:
             lines.append(f"  drift     {_drift_line(repo['fresh_code'])}")
+        if repo["reception"]:
+            lines.append(f"  accepted  {_reception_line(repo['reception'])}")
         lines += _details(repo) if "disk" in repo else []
     return "\n".join(lines)
 
@@ -218,6 +230,11 @@ def _drift_line(fresh: dict[str, Any]) -> str:
     beside = "" if drift is None else f", {drift:+.1f} % beside when it was judged"
     alarm = "; ALARM, see: homespun retrain --report FILE" if fresh["alarm"] else ""
     return f"fresh code costs {fresh['bits_per_byte']:.3f} bits per byte{beside}{alarm}"
+
+
+def _reception_line(reception: dict[str, Any]) -> str:
+    share = f"{reception['accepted']:.0%} of what is shown, {reception['accepted_before']:.0%} before"
+    return f"{share}; ALARM, see: homespun retrain --report FILE"
 
 
 def _waits(stage: str | None) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 from homespun_core import nudges
@@ -8,10 +9,14 @@ from homespun_core.paths import DataDir
 from homespun_core.retraining import (
     FreshScore,
     Ledger,
+    Reception,
     Run,
     alarm,
+    append_reception,
     append_score,
+    fall,
     read_ledger,
+    read_receptions,
     read_scores,
     write_ledger,
 )
@@ -67,6 +72,14 @@ def test_only_the_live_adapters_last_score_is_an_alarm() -> None:
     assert alarm(scores, "v2") == scores[2]
     assert alarm(scores, None) is None
     assert round(scores[0].drift_percent or 0, 6) == 3.0
+
+
+def test_less_that_is_accepted_is_of_the_live_adapter_and_until_it_is_over(tmp_path: Path) -> None:
+    fallen = Reception(at=1.0, adapter="v1", lately=0.2, before=0.3, is_fall=True)
+    append_reception(tmp_path, fallen)
+    assert fall(read_receptions(tmp_path), "v1") == fallen and fall(read_receptions(tmp_path), "v2") is None
+    append_reception(tmp_path, replace(fallen, at=2.0, is_fall=False))
+    assert fall(read_receptions(tmp_path), "v1") is None and read_scores(tmp_path) == []
 
 
 def test_every_nudge_changes_the_stamp(tmp_path: Path) -> None:

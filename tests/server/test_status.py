@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from homespun_core import registry, storage
 from homespun_core.cli import main
 from homespun_core.paths import DataDir
+from homespun_core.retraining import Reception, append_reception
 from homespun_core.storage import Manifest
 from homespun_server.status import collect, render
 
@@ -45,6 +47,18 @@ def test_a_live_adapter_is_named(data: DataDir) -> None:
     assert newest is not None
     registry.promote(data.adapters("app-1"), newest.version)
     assert f"{newest.version} is live" in render(collect(data))
+
+
+def test_that_less_is_accepted_of_the_live_adapter_is_an_alarm(data: DataDir) -> None:
+    newest = registry.newest(data.adapters("app-1"))
+    assert newest is not None
+    fallen = Reception(at=1.0, adapter=newest.version, lately=0.2, before=0.31, is_fall=True)
+    append_reception(data.retraining("app-1"), fallen)
+    assert "ALARM" not in render(collect(data))
+    registry.promote(data.adapters("app-1"), newest.version)
+    assert "accepted  20% of what is shown, 31% before; ALARM" in render(collect(data))
+    append_reception(data.retraining("app-1"), replace(fallen, at=2.0, is_fall=False))
+    assert "ALARM" not in render(collect(data))
 
 
 def test_damage_is_shown_and_does_not_end_the_command(data: DataDir, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from starlette.types import Message
 
 from homespun_core import registry, storage
 from homespun_core.paths import repo_id
+from homespun_core.retraining import Reception, append_reception
 from homespun_server.access import audit, reading
 from homespun_server.access.changing import changing
 from homespun_server.access.personal import erased
@@ -157,6 +159,16 @@ async def test_a_job_is_asked_for_shown_and_cancelled(company: Company) -> None:
         noted = [(entry.action, entry.object) for entry in audit.entries(connection)]
     id = str(leased["id"])
     assert noted == [("job.add", f"train {company.shop}"), ("job.cancel", id), ("job.retry", id)]
+
+
+async def test_that_less_is_accepted_of_what_is_served_stands_on_the_repositorys_page(company: Company) -> None:
+    company.start()
+    fallen = Reception(at=1.0, adapter=VERSIONS[1], lately=0.2, before=0.31, is_fall=True)
+    async with company.client() as browser:
+        for is_shown, adapter in ((False, VERSIONS[0]), (True, VERSIONS[1])):
+            append_reception(company.data.retraining(company.shop), replace(fallen, adapter=adapter))
+            text = (await browser.get(f"/console/repositories/{company.shop}")).text
+            assert ("20% of what is shown, 31% before" in text) is is_shown
 
 
 async def test_a_repository_of_the_settings_is_there_before_it_is_indexed(company: Company) -> None:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from homespun_core.retraining import FreshScore
+from homespun_core.retraining import FreshScore, Reception
 from homespun_trainer.retrain.page import Chapter, page, weeks
 
 DAY, NOW = 86_400.0, 1_800_000_000.0
@@ -23,6 +23,9 @@ def score(day: int, bits: float, *, adapter: str = "v1", is_alarm: bool = False)
         baseline=1.0,
         is_alarm=is_alarm,
     )
+
+
+FALL = Reception(at=NOW, adapter="v1", lately=0.31, before=0.4, is_fall=True)
 
 
 def test_measurements_of_a_week_count_together() -> None:
@@ -51,6 +54,9 @@ def test_acceptance_is_plotted_and_stands_in_the_table_where_somebody_counts_it(
     earlier, later = accepted.findall("circle")
     assert float(earlier.get("cx", "")) < float(later.get("cx", ""))
     assert float(earlier.get("cy", "")) < float(later.get("cy", ""))
+    assert {earlier.get("fill"), later.get("fill")} == {"#26c"}
+    made = page([Chapter(name="shop", now="", scores=[], acceptance=shares, receptions=[FALL])])
+    assert re.findall(r'fill="(#[26c3]+)"', made) == ["#26c", "#c33"]
     made = page([Chapter(name="shop", now="", scores=[score(0, 1_000)])])
     assert "<th>accepted" not in made and made.count("<svg") == 1
 

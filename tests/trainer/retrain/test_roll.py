@@ -140,8 +140,9 @@ def test_what_is_accepted_of_a_shared_adapter_is_counted_where_it_serves(company
     company.publish("@team", {"corpora": {"shop-1": {"sources": {"head": "a"}}, "web-2": {"sources": {"head": "b"}}}})
     company.action("team")
     assert company.subject("team").acceptance() == {now: (600, 120), before: (800, 320)}
-    score = company.subject("team").measure(NOW)
-    assert score is not None and score.is_alarm and (score.accepted, score.accepted_before) == (0.2, 0.4)
+    score, reception = company.subject("team").measure(NOW), company.subject("team").receive(NOW)
+    assert score is not None and (score.accepted, score.accepted_before) == (0.2, 0.4)
+    assert reception is not None and reception.is_fall
     company.publish("shop-1", {"corpus": {"head": "a"}})
     assert company.subject("team").acceptance() == fallen
 

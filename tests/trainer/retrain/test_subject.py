@@ -250,9 +250,29 @@ def test_less_that_is_accepted_is_an_alarm_and_a_reason_where_that_is_wanted(sce
     scene.rules = replace(scene.rules, trains_on_drift=True)
     scene.restart()
     assert "less is accepted of what is shown" in scene.decide(NOW).reason
-    score = scene.subject.measure(NOW)
-    assert score is not None and score.is_alarm and scene.subject.scores() == [score]
-    assert "of what is shown 20% is accepted, 30% before (alarm)" in loop.score_in_words(score)
+    score, reception = scene.subject.measure(NOW), scene.subject.receive(NOW)
+    assert score is not None and not score.is_alarm and scene.subject.scores() == [score]
+    assert loop.score_in_words(score).endswith("of what is shown 20% is accepted, 30% before")
+    assert reception is not None and reception.is_fall and scene.subject.receptions() == [reception]
+
+
+def test_less_that_is_accepted_is_said_once_without_any_fresh_code_and_when_it_is_over(
+    scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody pushed, and nothing was measured: the alarm hung on that."""
+    scene.publish("a")
+    scene.restart()
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    before = {acceptance.week_of(NOW - 21 * 86_400): (2_000, 600)}
+    for accepted in (200, 200, 300, 300, 200):
+        acceptance.write(scene.data, {"shop-1": before | {acceptance.week_of(NOW): (1_000, accepted)}})
+        assert loop.once([scene.subject], RULES, scene.train, measures=False, is_dry=False) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "accepted" in line]
+    fallen, over = ("homespun: shop: of what is shown {} is accepted, 30% before{}".format(*words) for words in WORDS)
+    assert told == [fallen, over, fallen] and scene.repository.measured == [] and scene.trained == []
+
+
+WORDS = (("20%", " (alarm)"), ("30%", ": the alarm is over"))
 
 
 def test_what_was_accepted_of_another_adapter_is_no_reason(scene: Scene) -> None:

@@ -192,6 +192,7 @@ def _report(subjects: list[Subject], path: Path) -> int:
             now=loop.in_words(found[subject.source]),
             scores=subject.scores(),
             acceptance={week: accepted / shown for week, (shown, accepted) in subject.acceptance().items()},
+            receptions=subject.receptions(),
         )
         for subject in subjects
         if subject.source in found

@@ -20,7 +20,7 @@ from homespun_core.cli import BUSY, INTERRUPTED
 from homespun_core.errors import HomespunError, ServiceError, explain_os_error
 from homespun_core.paths import hide_credentials
 from homespun_core.personal import owner_of, repository_of
-from homespun_core.retraining import FreshScore
+from homespun_core.retraining import FreshScore, Reception
 from homespun_trainer.heads import is_joined
 from homespun_trainer.retrain.policy import Action, Decision, Rules, choose
 from homespun_trainer.retrain.subject import Subject
@@ -117,7 +117,9 @@ def once(subjects: Sequence[Subject], rules: Rules, train: Train, *, measures: b
             with _apart(subject):
                 status = run(subject, decision, rules, train)
             failed |= status not in (0, None, BUSY)
-        elif measures:
+            continue
+        receive(subject)
+        if measures:
             measure(subject)
     return int(failed)
 
@@ -186,8 +188,10 @@ def _watch(
             assert decision is not None
             runs.begin(chosen, partial(_tried, by_source[chosen], decision, rules, train, request))
         else:
-            for source in decisions if measures else ():
-                measure(by_source[source])
+            for source in decisions:
+                receive(by_source[source])
+                if measures:
+                    measure(by_source[source])
             request.wait(timeout_s=_LOOK_S)
 
 
@@ -229,6 +233,13 @@ def measure(subject: Subject) -> None:
             say(f"{subject.name}: {score_in_words(score)}")
 
 
+def receive(subject: Subject) -> None:
+    with _apart(subject):
+        reception = subject.receive(time.time())
+        if reception is not None:
+            say(f"{subject.name}: {reception_in_words(reception)}")
+
+
 @contextmanager
 def _apart(subject: Subject) -> Iterator[None]:
     """What goes wrong with one repository is said in one line, and mustn't end the others."""
@@ -264,6 +275,11 @@ def _accepted(score: FreshScore) -> str:
     if score.accepted is None or score.accepted_before is None:
         return ""
     return f"; of what is shown {score.accepted:.0%} is accepted, {score.accepted_before:.0%} before"
+
+
+def reception_in_words(found: Reception) -> str:
+    share = f"of what is shown {found.lately:.0%} is accepted, {found.before:.0%} before"
+    return f"{share} (alarm)" if found.is_fall else f"{share}: the alarm is over"
 
 
 def say(line: str) -> None:

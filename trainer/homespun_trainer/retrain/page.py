@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from homespun_core.acceptance import week_of
-from homespun_core.retraining import FreshScore
+from homespun_core.retraining import FreshScore, Reception
 
 _WIDTH, _HEIGHT, _LEFT, _BELOW = 720, 240, 60, 30
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:760px;margin:2em auto;padding:0 1em;color:#222}
@@ -36,6 +36,7 @@ class Chapter:
     scores: Sequence[FreshScore]
     acceptance: Mapping[str, float] = field(default_factory=dict)
     """Week -> share of the shown completions that were accepted, where somebody counts them."""
+    receptions: Sequence[Reception] = ()
 
 
 def weeks(scores: Sequence[FreshScore]) -> list[Week]:
@@ -70,7 +71,7 @@ def page(chapters: Sequence[Chapter]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Homespun: drift</title><style>{_STYLE}</style>\n'
         "<h1>How live adapters do on fresh code</h1>\n"
         "<p>Bits per byte of lines written after the live adapter was trained: less is better. Dashed: the same on the"
-        " places it was judged on. Red: an alarm, by that or by acceptance. Below, where somebody counts it: the share"
+        " places it was judged on. Red: an alarm. Below, where somebody counts it: the share"
         f" of the shown completions that was accepted.</p>\n{body}\n</html>\n"
     )
 
@@ -84,7 +85,9 @@ def _chapter(chapter: Chapter) -> str:
     else:
         parts.append("<p>Nothing was measured yet: too little was written since the live adapter was trained.</p>")
     if chapter.acceptance:
-        shares = [_Point(week=week, value=share) for week, share in sorted(chapter.acceptance.items())]
+        falls = {week_of(reception.at) for reception in chapter.receptions if reception.is_fall}
+        weekly = sorted(chapter.acceptance.items())
+        shares = [_Point(week=week, value=share, is_alarm=week in falls) for week, share in weekly]
         parts.append(_plot("share of the shown completions that were accepted, by week", shares, "{:.0%}", low=0.0))
     return "".join(parts) + (_table(rows, chapter.acceptance) if rows or chapter.acceptance else "")
 

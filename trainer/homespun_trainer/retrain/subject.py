@@ -24,10 +24,14 @@ from homespun_core.registry import Adapter
 from homespun_core.retraining import (
     FreshScore,
     Ledger,
+    Reception,
     Run,
     alarm,
+    append_reception,
     append_score,
+    fall,
     read_ledger,
+    read_receptions,
     read_scores,
     write_ledger,
 )
@@ -168,6 +172,22 @@ class Subject:
         append_score(self._folder, score)
         return score
 
+    def receive(self, now: float) -> Reception | None:
+        """Whether people accept less than before, when that has changed; kept in the history. It takes no model and no
+        fresh code."""
+        live = self._live() if self._sight is not None else None
+        change = self._change(live, now) if live is not None else None
+        if live is None or change is None:
+            return None
+        was_fall = fall(read_receptions(self._folder), live.version) is not None
+        if change.is_fall == was_fall:
+            return None
+        found = Reception(
+            at=now, adapter=live.version, lately=change.lately, before=change.before, is_fall=change.is_fall
+        )
+        append_reception(self._folder, found)
+        return found
+
     def _change(self, live: Adapter, now: float) -> Change | None:
         """None while the weeks that count are another adapter's too."""
         is_its_own = now - _created(live.path) >= acceptance.LATELY_S
@@ -183,6 +203,9 @@ class Subject:
 
     def scores(self) -> list[FreshScore]:
         return read_scores(self._folder)
+
+    def receptions(self) -> list[Reception]:
+        return read_receptions(self._folder)
 
     def _scope(self, sight: Sight, now: float) -> Scope:
         ledger, newest = self._ledger(), self._trained_newest()
@@ -301,8 +324,7 @@ class Subject:
 def _beside(score: FreshScore, change: Change | None) -> FreshScore:
     if change is None:
         return score
-    is_alarm = score.is_alarm or change.is_fall
-    return replace(score, accepted=change.lately, accepted_before=change.before, is_alarm=is_alarm)
+    return replace(score, accepted=change.lately, accepted_before=change.before)
 
 
 def recipe_digest(settings: Settings, base_digest: str) -> str:

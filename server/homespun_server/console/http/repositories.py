@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from homespun_core.errors import ConfigError, HomespunError
 from homespun_core.paths import hide_credentials, is_remote, repo_identity_on_disk, why_unreadable
-from homespun_core.retraining import read_ledger, read_scores
+from homespun_core.retraining import fall, read_ledger, read_receptions, read_scores
 from homespun_server.access.decisions import may
 from homespun_server.access.desk import anybody
 from homespun_server.access.http import principal_of
@@ -73,6 +73,7 @@ def show(request: Request, repo: str) -> Response:
         jobs=jobs,
         decision=read_ledger(data.retraining(repo)).decision,
         fresh=scores[-1] if scores else None,
+        fallen=fall(read_receptions(data.retraining(found.adapter_of or repo)), found.adapter),
     )
 
 

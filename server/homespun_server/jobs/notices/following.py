@@ -12,7 +12,7 @@ from homespun_core import registry
 from homespun_core.errors import StorageError
 from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
-from homespun_core.retraining import read_scores
+from homespun_core.retraining import read_receptions, read_scores
 from homespun_server.access import audit
 from homespun_server.database.opening import writing
 from homespun_server.jobs.notices import happened
@@ -56,6 +56,7 @@ class Follower:
             self._reports(repository)
         for repository in self._folders("retraining"):
             self._drift(repository)
+            self._receptions(repository)
 
     def _folders(self, name: str) -> list[str]:
         root = self._data.root / name
@@ -85,6 +86,12 @@ class Follower:
         place, newest = f"measured/{repository}", len(scores)
         seen = self._position(place, newest)
         self._tell(place, happened.of_drift(repository, scores[seen:]), seen, newest)
+
+    def _receptions(self, repository: str) -> None:
+        receptions = read_receptions(self._data.retraining(repository))
+        place, newest = f"received/{repository}", len(receptions)
+        seen = self._position(place, newest)
+        self._tell(place, happened.of_receptions(repository, receptions[seen:]), seen, newest)
 
     def _ended(self, place: str, states: Sequence[State], kinds: Sequence[Kind]) -> None:
         """By the time of their end, in milliseconds. One that was written a moment later than another may have ended

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from homespun_core.registry import Event
-from homespun_core.retraining import FreshScore
+from homespun_core.retraining import FreshScore, Reception
 from homespun_server.access.audit import Entry
 from homespun_server.jobs.states import Job
 
@@ -110,6 +110,24 @@ def of_drift(repository: str, scores: Iterable[FreshScore]) -> list[Notice]:
         )
         for score in scores
         if score.is_alarm
+    ]
+
+
+def of_receptions(repository: str, receptions: Iterable[Reception]) -> list[Notice]:
+    return [
+        Notice(
+            id=f"acceptance-{repository}-{found.at:.0f}",
+            type="acceptance.alarm",
+            time=_iso(datetime.fromtimestamp(found.at, UTC)),
+            data={
+                "repository": repository,
+                "version": found.adapter,
+                "accepted": round(found.lately, 4),
+                "accepted_before": round(found.before, 4),
+            },
+        )
+        for found in receptions
+        if found.is_fall
     ]
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from homespun_core import registry
 from homespun_core.notify import NotifyConfig
 from homespun_core.paths import DataDir
-from homespun_core.retraining import FreshScore, append_score
+from homespun_core.retraining import FreshScore, Reception, append_reception, append_score
 from homespun_server.access.audit import Actor
 from homespun_server.access.changing import changing
 from homespun_server.jobs.notices import sending
@@ -135,7 +135,11 @@ def test_jobs_that_were_given_up_and_drift_are_told_of(site: Site, listener: Lis
     append_score(site.data.retraining("shop"), replace(score, at=90.0, is_alarm=True))
     site.go()
     site.go()
-    assert listener.types == ["job.failed", "drift.alarm"]
+    fallen = Reception(at=95.0, adapter="v", lately=0.2, before=0.3, is_fall=True)
+    for found in (fallen, replace(fallen, at=96.0, is_fall=False)):
+        append_reception(site.data.retraining("shop"), found)
+        site.go()
+    assert listener.types == ["job.failed", "drift.alarm", "acceptance.alarm"]
     assert json.loads(listener.heard[0][1])["data"]["why"] == "no such directory"
 
 
