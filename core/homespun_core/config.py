@@ -192,9 +192,7 @@ class Settings:
     mixing: bool = _setting(True, "let what stands in repository and file have a voice in each token", TRAIN, SERVE)
     snippet_count: int = _setting(3, "snippets in a prompt at most", TRAIN, EVAL, SERVE, PRETRAIN, low=0)
     max_prompt_tokens: int = _setting(960, "length of a prompt at most, snippets included", TRAIN, EVAL, SERVE, low=64)
-    editor_context: bool = _setting(
-        True, "put what editors send along (pieces of other open files) into the prompt", SERVE
-    )
+    editor_context: bool = _setting(True, "use what editors send along (pieces of other open files)", SERVE)
     max_new_tokens: int = _setting(64, "length of a completion at most", SERVE, low=1)
     min_confidence: float = _setting(
         0.1,

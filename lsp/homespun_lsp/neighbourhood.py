@@ -16,7 +16,8 @@ Paths = Callable[[Sequence[Document]], Awaitable[dict[str, str]]]
 
 _MAX_FILES = 8
 _MAX_EDITS = 4
-_MAX_PIECES = 2
+_MAX_PIECES = 10
+"""Two or so find room in a prompt, and only where the server knows too little; all have a voice in each token there."""
 _NEAR_LINES = 4
 _FRESH_S = 30.0
 """With `_NEAR_LINES` as the server keeps its own snippets: other ones would void what it has computed of the prompt."""

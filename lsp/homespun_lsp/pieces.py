@@ -29,9 +29,14 @@ _EDITED = 1.5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     path: str
+    line: int
+    """Where it begins, from 0."""
     text: str
     names: frozenset[str]
     is_edited: bool
+
+    def overlaps(self, other: Piece) -> bool:
+        return self.path == other.path and abs(self.line - other.line) < _LINES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +53,23 @@ class Neighbour:
         lines = plain_line_ends(self.text).split("\n")
         edited = [self.text.count("\n", 0, offset) for offset in self.edited_at]
         return tuple(
-            Piece(path=self.path, text=text, names=names_of(text), is_edited=is_edited)
-            for text, is_edited in _windows(lines, edited)
+            Piece(path=self.path, line=start, text=text, names=names_of(text), is_edited=is_edited)
+            for start, text, is_edited in _windows(lines, edited)
         )
 
 
 def best_pieces(neighbours: Iterable[Neighbour], prefix: str, count: int) -> Sequence[Piece]:
-    """The pieces that share most with the lines before the cursor, best first, one of each file at most; among equals
-    that of the file that comes first."""
+    """The pieces that share most with the lines before the cursor, best first, none twice in part; among equals that of
+    the file that comes first."""
     here = names_of("\n".join(prefix.split("\n")[-_HERE_LINES:]))
-    best_of_each = (max(n.pieces, key=lambda p: _likeness(p, here), default=None) for n in neighbours)
-    alike = [piece for piece in best_of_each if piece and len(piece.names & here) >= _MIN_SHARED]
-    return sorted(alike, key=lambda p: -_likeness(p, here))[:count]
+    alike = [piece for n in neighbours for piece in n.pieces if len(piece.names & here) >= _MIN_SHARED]
+    chosen: list[Piece] = []
+    for piece in sorted(alike, key=lambda p: -_likeness(p, here)):
+        if len(chosen) == count:
+            break
+        if not any(map(piece.overlaps, chosen)):
+            chosen.append(piece)
+    return chosen
 
 
 def _likeness(piece: Piece, here: frozenset[str]) -> float:
@@ -68,13 +78,13 @@ def _likeness(piece: Piece, here: frozenset[str]) -> float:
     return shared * _EDITED if piece.is_edited else shared
 
 
-def _windows(lines: Sequence[str], edited: Sequence[int]) -> Iterator[tuple[str, bool]]:
+def _windows(lines: Sequence[str], edited: Sequence[int]) -> Iterator[tuple[int, str, bool]]:
     around = edited or [0]
     first, last = max(0, min(around) - _REACH_LINES), max(around) + _REACH_LINES
     for start in range(first, min(last, len(lines)), _STEP):
         text = "\n".join(lines[start : start + _LINES]).strip("\n")
         if text.strip() and len(text) <= _MAX_CHARS:
-            yield text, any(start <= line < start + _LINES for line in edited)
+            yield start, text, any(start <= line < start + _LINES for line in edited)
 
 
 def names_of(text: str) -> frozenset[str]:

@@ -1,5 +1,5 @@
 """Voices in each decision for a token beside the model's: what followed the longest end of the text elsewhere, in the
-repository and in the file itself, of which a prompt holds a part only.
+repository and in the file itself, of which a prompt holds a part only, with what editors send of others.
 
 As in kNN language models (Khandelwal et al., 2020), with matches in place of vectors. `benchmarks/voices.py` learns how
 much a match counts from lines that people wrote.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ CERTAIN = 0.99
 it; of their tokens, an eighth needs no lookup."""
 _MAX_ABOVE, _MAX_BELOW = 8_000, 4_000
 """Characters: as many as our editors send. Others may send whole files."""
+_MAX_BESIDE = 8_000
 _NEAR = 2_500
 """Characters above the cursor that are encoded anew with each keystroke."""
 _GAP = -1
@@ -39,16 +40,19 @@ class Around:
     above: Sequence[int]
     """Up to where the completion begins: a word that it spells again isn't in here."""
     below: Sequence[int]
+    beside: Sequence[Sequence[int]] = ()
+    """Pieces of other files, which an index may not know yet: what editors send along."""
 
     @staticmethod
-    def cursor(tokenizer: Tokenizer, prefix: str, suffix: str, opening: str) -> Around:
+    def cursor(tokenizer: Tokenizer, prefix: str, suffix: str, opening: str, beside: Iterable[str] = ()) -> Around:
         """`opening`: see `Prompt.opening`. What stands further above is encoded by itself, so that a keystroke leaves
         it as the tokenizer knows it: all of it takes a millisecond."""
         text = prefix.removesuffix(opening)
         near = anchored(text, len(text) - _NEAR, len(text))
         far = text[anchored(text, len(text) - _MAX_ABOVE, len(text)) : near]
         above = [*tokenizer.encode(far), *tokenizer.encode(text[near:])]
-        return Around(above, tokenizer.encode(suffix[:_MAX_BELOW]))
+        below = tokenizer.encode(suffix[:_MAX_BELOW])
+        return Around(above, below, [tokenizer.encode(piece) for piece in _within_limit(beside)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +154,23 @@ class Voices:
         return Match(length, may_follow, places, most / places)
 
 
+def _within_limit(pieces: Iterable[str]) -> Iterator[str]:
+    """The first ones that are short enough together."""
+    left = _MAX_BESIDE
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            break
+        yield piece
+
+
 class FilePlaces:
-    """How many tokens before each place of a file are the end of the text. A token more costs a look at every place of
-    some thousand, a few microseconds."""
+    """How many tokens before each place of a file, and of what is beside it, are the end of the text. A token more
+    costs a look at every place of some thousand, a few microseconds."""
 
     def __init__(self, around: Around) -> None:
-        tokens = np.array([*around.above, _GAP, *around.below, _GAP], dtype=np.int32)
+        texts = (around.above, around.below, *around.beside)
+        tokens = np.array([id for text in texts for id in (*text, _GAP)], dtype=np.int32)
         self._tokens, self._next = tokens[:-1], tokens[1:]
         self._is_followed = self._next != _GAP
         self._lengths = np.zeros(len(self._tokens), np.int16)

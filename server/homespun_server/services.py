@@ -280,9 +280,8 @@ class Completer:
 
     async def _snippets(self, work: Work) -> tuple[Snippet, ...]:
         request, repository, settings = work.request, work.repository, work.prompting.settings
-        sent = request.snippets if settings.editor_context else ()
         if repository is None or repository.reader is None or not settings.retrieval:
-            return merged(sent, (), 0)
+            return merged(work.sent, (), 0)
         query = SearchQuery(prefix=request.prefix, suffix=request.suffix, path=request.path, language=request.language)
         if work.explains is not None:  # however long it takes: what is found is to be seen
             limit = work.allowed.snippets if work.explains.snippets else 0
@@ -292,7 +291,7 @@ class Completer:
             work.degraded.append(f"retrieval_{found.outcome}")
         if found.is_fewer:
             work.degraded.append("fewer_snippets")
-        return merged(sent, found.snippets, work.allowed.snippets)
+        return merged(work.sent, found.snippets, work.allowed.snippets)
 
     async def _decode(self, work: Work) -> AsyncGenerator[str]:
         """The settled text after each token. When the engine fails, less is tried, as long as nothing was written."""
@@ -376,7 +375,8 @@ class Completer:
         request, is_wanted = work.request, work.explains.datastore if work.explains else self._settings.mixing
         if not (is_wanted and request.max_new_tokens) or request.temperature > 0:
             return None
-        around = Around.cursor(self._tokenizer, request.prefix, request.suffix, work.prompt.opening)
+        beside = (snippet.text for snippet in work.sent)
+        around = Around.cursor(self._tokenizer, request.prefix, request.suffix, work.prompt.opening, beside)
         return mixer(around, reader.continuations if reader else None, self._ends)
 
     def _recent_of(self, tenant: str) -> Recent:

@@ -9,7 +9,7 @@ from typing import Any
 
 from homespun_core.languages import language_of_path
 from homespun_core.prompt import Prompt
-from homespun_core.types import Completion, CompletionRequest
+from homespun_core.types import Completion, CompletionRequest, Snippet
 from homespun_server.admission import Allowance
 from homespun_server.assembly import Assembly, is_decided
 from homespun_server.engine.protocol import EngineRequest, EngineStats, Priority, Token
@@ -66,6 +66,11 @@ class Work:
         """Who shares the snippets that stay at a place: of a tenant, those whose prompts are of one version."""
         version = self.prompting.version
         return self.tenant if version is None else f"{self.tenant}\0{version}"
+
+    @property
+    def sent(self) -> tuple[Snippet, ...]:
+        """What the client has beside the file, where that counts."""
+        return self.request.snippets if self.prompting.settings.editor_context else ()
 
     def has_no_time_left(self) -> bool:
         """Asked after each token; counted from the first one, and only once there is a whole line."""

@@ -1,3 +1,5 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +31,14 @@ def test_where_somebody_has_just_written_counts_more() -> None:
     assert "place_order" in untouched.text and "send_order" in edited.text
 
 
+def test_of_one_file_several_pieces_are_sent_and_no_line_of_it_twice() -> None:
+    text = ORDER + lines(60) + ORDER.replace("place", "send") + lines(60) + ORDER.replace("place", "cancel")
+    here = "    total = basket.total(customer.discount)\n    return Order("
+    found = best_pieces([Neighbour(path="a.py", text=text)], here, 10)
+    assert len(found) == 3 and all("Order(total)" in piece.text for piece in found)
+    assert len({piece.text for piece in found}) == 3
+
+
 @given(
     st.text(alphabet="ab_\n \r\t(", max_size=200).map(lambda text: text * 20),
     st.lists(st.integers(0, 4_000), max_size=4),
@@ -39,7 +49,8 @@ def test_pieces_are_whole_lines_of_the_file_and_bounded(text: str, edits: list[i
     plain = text.replace("\r\n", "\n").replace("\r", "\n")
     for piece in neighbour.pieces:
         assert f"\n{piece.text}\n" in f"\n{plain}\n" and len(piece.text) <= 2_000
-    assert len(best_pieces([neighbour, neighbour], here, 1)) <= 1
+    found = best_pieces([neighbour, neighbour], here, 3)
+    assert len(found) <= 3 and not any(one.overlaps(other) for one, other in itertools.combinations(found, 2))
 
 
 def test_a_huge_file_is_looked_at_near_its_edits_only() -> None:

@@ -72,6 +72,19 @@ def test_without_a_repository_the_file_has_a_voice() -> None:
     assert expected is not None and expected.shares == {9: 1.0}
 
 
+def test_what_editors_send_of_other_files_is_heard_with_the_file_and_none_goes_on_in_the_next() -> None:
+    voice = mixer(Around([1, 2], [7], [[8, 1, 2, 3], [4, 2]]), None, NO_ENDS)()
+    expected = voice.expects(unsure(), None)
+    assert expected is not None and expected.shares == {3: 1.0}
+    places = FilePlaces(Around([7], (), [[3, 7], [5]]))
+    assert places.followers(None) == (0, {}), "7 ends a text twice"
+
+
+def test_of_what_editors_send_only_so_much_is_heard() -> None:
+    around = Around.cursor(TOKENIZER, "x", "", "", ("a" * 3_000 for _ in range(5)))
+    assert [len(piece) for piece in around.beside] == [3_000, 3_000]
+
+
 def test_two_voices_are_heard_by_their_odds() -> None:
     expected = Voices(Around([1, 2, 3, 1, 2], ()), lambda ids: (7, {5: 1}), NO_ENDS).expects(unsure(), None)
     file, repository = FILE.of(Match(2, {}, 1, 1.0)), REPOSITORY.of(Match(7, {}, 1, 1.0))

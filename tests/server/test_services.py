@@ -18,7 +18,7 @@ from homespun_core.errors import ConfigError
 from homespun_core.fim import FimFormat, resolve_family
 from homespun_core.logs import JsonLines, TextLines
 from homespun_core.postprocess import finish
-from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Tokenizer
+from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Snippet, Tokenizer
 from homespun_indexer.reader import Searched
 from homespun_server import services, work
 from homespun_server.assembly import Assembly
@@ -254,6 +254,17 @@ async def test_a_voice_of_the_repository_that_fails_is_gone_without(
     plain = await make_completer(loom, mixing=False).complete(other, "id-1")
     monkeypatch.setattr(loom.reader, "continuations", broken)
     assert (await make_completer(loom).complete(other, "id-2")).text == plain.text
+
+
+async def test_what_the_editor_sends_of_another_file_is_heard_where_no_prompt_has_room_for_it(
+    make_completer: MakeCompleter, loom: LiveRepository
+) -> None:
+    sent = Snippet(path="new.py", start_line=1, text="    quuxes = frobnicate(zanzibar)\n", score=0.0, source="editor")
+    request = dataclasses.replace(REQUEST, prefix=f"{PREFIX}    quuxes = frobnicate(", snippets=(sent,))
+    completion = await make_completer(loom).complete(request, "id-1")
+    assert completion.text.startswith("zanzibar)\n") and sent not in completion.snippets
+    deaf = await make_completer(loom, editor_context=False).complete(request, "id-2")
+    assert "zanzibar" not in deaf.text
 
 
 async def test_a_datastore_that_fails_costs_the_speculation_only(
