@@ -9,17 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol
-
-import numpy as np
 
 from homespun_core.config import Settings
 from homespun_core.errors import ConfigError, HomespunError
-from homespun_core.fim import FimFormat, line_ends
+from homespun_core.fim import FimFormat
 from homespun_core.logs import with_fields
 from homespun_core.postprocess import finish
 from homespun_core.prompt import PromptBuilder, PromptLimits, heals
@@ -35,23 +31,20 @@ from homespun_core.types import (
 )
 from homespun_server.admission import allowance, token_budget
 from homespun_server.assembly import Assembly, is_unsure, scored
-from homespun_server.drafts import Recent, drafter
+from homespun_server.attempts import Attempts, Repositories
 from homespun_server.engine.protocol import (
     AdapterLoadingError,
-    Draft,
     Engine,
     EngineBusyError,
     EngineRequest,
-    Mix,
     Priority,
 )
 from homespun_server.engine.spelling import Vocabulary
 from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.keeping import Keeping
-from homespun_server.live import LiveRepository, pick
+from homespun_server.live import pick
 from homespun_server.metrics import Metrics, outcome_of
-from homespun_server.mixing import Around, mixer
 from homespun_server.prompts import Prompts
 from homespun_server.retrieval import Retriever
 from homespun_server.rollout.prompts import Trial
@@ -64,24 +57,7 @@ from homespun_server.work import Work, decided, fact_of, fields_of, is_opportuni
 logger = logging.getLogger(__name__)
 
 _MIN_PROMPT_TOKENS = 64
-_MAX_TENANTS = 1_000
 _SHADOW_S = 30.0
-_DATASTORE_PAYS_MS = 3.0
-"""A lookup for a draft takes 0.15 to 0.33 ms a step, and saves 1 to 4 % of the steps."""
-
-
-class Repositories(Protocol):
-    """Where a completer looks up what is live."""
-
-    def visible_to(self, readable: frozenset[str] | None) -> tuple[LiveRepository, ...]:
-        """What somebody may be served who may read these (ids; None is all)."""
-        ...
-
-    def own_adapter(
-        self, account: str | None, repository: LiveRepository, readable: frozenset[str] | None
-    ) -> str | None:
-        """Somebody's own, by its name in the engine; None where they have none."""
-        ...
 
 
 class Completer:
@@ -124,10 +100,8 @@ class Completer:
 
         self._prompts = Prompts(settings, trial or Trial(), build)
         self._vocabulary = Vocabulary(tokenizer.spelled)
-        self._ends = np.array(sorted(line_ends(format, tokenizer, len(tokenizer.spelled))), dtype=np.int64)
         self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms)
-        self._recent: OrderedDict[str, Recent] = OrderedDict()
-        """By tenant, the last to complete last."""
+        self._attempts = Attempts(engine, tokenizer, format, repositories, settings)
 
     def close(self) -> None:
         self._retriever.close()
@@ -193,7 +167,7 @@ class Completer:
         await self._prepare(work)
         async for _ in self._decode(work):
             pass
-        self._recent.pop(work.tenant, None)
+        self._attempts.forget(work)
         return Explained(
             layers=layers,
             completion=self._completion(work),
@@ -298,7 +272,7 @@ class Completer:
         if not work.allowed.uses_model:
             self._copy(work)
             return
-        for attempt in self._attempts(work):
+        for attempt in self._attempts.of(work):
             work.adapter, work.asked = attempt.adapter, attempt
             work.assembly.restart()
             work.tokens.clear()
@@ -329,63 +303,6 @@ class Completer:
             if work.assembly.is_stopped:
                 break
 
-    def _attempts(self, work: Work) -> Iterator[EngineRequest]:
-        """What to try, best first. Who types has another adapter's text now rather than the right one's too late."""
-        request, repository = work.request, work.repository
-        full = EngineRequest(
-            ids=work.prompt.ids,
-            max_new_tokens=request.max_new_tokens,
-            adapter=self._adapter(work),
-            deadline=work.deadline,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            top_k=request.top_k,
-            seed=request.seed,
-            end_ids=frozenset(self._format.end_ids),
-            constraint=self._vocabulary.beginning(opening) if (opening := work.prompt.opening.encode()) else None,
-            draft=self._draft(work),
-            mix=self._mix(work),
-            tenant=work.tenant,
-            client=request.client if work.priority != "warm" else None,  # it ends nothing that somebody waits for
-            user=request.account or None,
-            priority=work.priority,
-            num_alternatives=request.logprobs or 0,
-            waits_for_adapter=work.explains is not None or work.priority == "warm",
-        )
-        yield full
-        if full.adapter is not None:
-            for other in dict.fromkeys((repository.adapter if repository else None, None)):
-                if other != full.adapter:
-                    yield replace(full, adapter=other)
-
-    def _adapter(self, work: Work) -> str | None:
-        is_wanted, request = work.explains is None or work.explains.adapter, work.request
-        if work.repository is None or not is_wanted:
-            return None
-        own = self._repositories.own_adapter(request.account, work.repository, request.readable)
-        return own or work.repository.adapter_for(request.whose)
-
-    def _draft(self, work: Work) -> Draft:
-        reader, layers = work.repository.reader if work.repository else None, work.explains
-        pays = self._engine.load().step_ms >= _DATASTORE_PAYS_MS if layers is None else layers.datastore
-        return drafter(reader.draft if reader and pays else None, self._recent_of(work.tenant))
-
-    def _mix(self, work: Work) -> Mix | None:
-        reader = work.repository.reader if work.repository else None
-        request, is_wanted = work.request, work.explains.datastore if work.explains else self._settings.mixing
-        if not (is_wanted and request.max_new_tokens) or request.temperature > 0:
-            return None
-        beside = (snippet.text for snippet in work.sent)
-        around = Around.cursor(self._tokenizer, request.prefix, request.suffix, work.prompt.opening, beside)
-        return mixer(around, reader.continuations if reader else None, self._ends)
-
-    def _recent_of(self, tenant: str) -> Recent:
-        recent = self._recent.setdefault(tenant, Recent())
-        self._recent.move_to_end(tenant)
-        if len(self._recent) > _MAX_TENANTS:
-            self._recent.popitem(last=False)
-        return recent
-
     async def _run(self, work: Work, attempt: EngineRequest) -> AsyncGenerator[str]:
         assembly, stream = work.assembly, self._engine.submit(attempt)
         unspelled = work.prompt.opening.encode()
@@ -412,7 +329,7 @@ class Completer:
             work.stats = stream.stats
             if work.stats.has_lost_drafter:
                 work.degraded.append("speculation")
-            self._recent_of(work.tenant).add(work.prompt.ids, assembly.ids)
+            self._attempts.remember(work, assembly.ids)
 
     def _is_unsure(self, work: Work) -> bool:
         """Somebody who asks by hand gets what there is, and what is drawn is unlikely on purpose."""

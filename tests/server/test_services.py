@@ -20,7 +20,7 @@ from homespun_core.logs import JsonLines, TextLines
 from homespun_core.postprocess import finish
 from homespun_core.types import Completion, CompletionRequest, ModelFiles, Part, Snippet, Tokenizer
 from homespun_indexer.reader import Searched
-from homespun_server import services, work
+from homespun_server import attempts, services, work
 from homespun_server.assembly import Assembly
 from homespun_server.engine.decoders.protocol import Decoder
 from homespun_server.engine.decoders.source import open_source
@@ -141,11 +141,11 @@ async def test_speculation_and_early_stopping_leave_the_text_as_it_is(
             ids=prompt.ids,
             max_new_tokens=24,
             end_ids=frozenset(fim.end_ids),
-            constraint=completer._vocabulary.beginning(prompt.opening.encode()),
+            constraint=completer._attempts._vocabulary.beginning(prompt.opening.encode()),
             mix=mixer(
                 Around.cursor(tokenizer, request.prefix, request.suffix, prompt.opening),
                 loom.reader.continuations if loom.reader else None,
-                completer._ends,
+                completer._attempts._ends,
             ),
         )
         generation = await asyncio.to_thread(engine.generate, plain)
@@ -274,7 +274,7 @@ async def test_a_datastore_that_fails_costs_the_speculation_only(
         raise IndexError("damaged")
 
     monkeypatch.setattr(loom.reader, "draft", broken)
-    monkeypatch.setattr(services, "_DATASTORE_PAYS_MS", 0.0)
+    monkeypatch.setattr(attempts, "_DATASTORE_PAYS_MS", 0.0)
     completion = await make_completer(loom, mixing=False).complete(REQUEST, "id")
     assert completion.completion_tokens > 0
     assert b'homespun_degraded_total{reason="speculation"} 1.0' in metrics.exposition()
@@ -622,8 +622,8 @@ async def test_an_explanation_uses_nothing_from_before_and_leaves_nothing(
 ) -> None:
     completer = make_completer(loom)
     await completer.complete(REQUEST, "id-1")
-    before = completer._recent.keys() - set()
+    before = completer._attempts._recent.keys() - set()
     for _ in range(2):
         explained = await completer.explain(REQUEST, LADDER[2])
         assert explained.completion.cached_tokens == 0
-    assert completer._recent.keys() == before
+    assert completer._attempts._recent.keys() == before

@@ -83,7 +83,7 @@ async def test_both_are_held_against_what_was_written_and_the_user_sees_the_live
     assert fact.written.champion_bits != fact.written.candidate_bits
     assert fact.champion_ms is not None and fact.candidate_ms is not None
     alone = replace(LIVE, candidate=None)
-    scene.completer._repositories = Live((alone,))
+    scene.completer._repositories = scene.completer._attempts._repositories = Live((alone,))
     assert (shown, again) == (await scene.ask(), await scene.ask(replace(ASKED, prefix=PREFIX + line + "\n")))
 
 
