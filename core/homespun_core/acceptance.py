@@ -23,8 +23,9 @@ _LATELY, _BEFORE = 2, 4
 LATELY_S = _LATELY * _WEEK_S
 """Weeks: the current one and the last are held against those before."""
 _LEAST_SHOWN = 200
-_FALL = 0.2
-"""So much less than before, in parts of it: people and their work vary by less from month to month."""
+_FALL, _RECOVERED = 0.2, 0.1
+"""So much less than before, in parts of it: people and their work vary by less from month to month. Of an alarm, so
+much less ends it: a share between the two would raise and end one each day."""
 _SURELY = 3.0
 """Standard errors. Completions of one person aren't independent of one another, so more than the usual two."""
 
@@ -77,6 +78,11 @@ def change(weeks: Weeks, now: float) -> Change | None:
     error = math.sqrt(both * (1 - both) * (1 / shown + 1 / shown_before))
     is_fall = lately < before * (1 - _FALL) and before - lately > _SURELY * error
     return Change(lately=lately, before=before, is_fall=is_fall)
+
+
+def has_recovered(lately: float, before: float) -> bool:
+    """From a fall, of what it was before that."""
+    return lately >= before * (1 - _RECOVERED)
 
 
 def write(data: DataDir, found: Acceptance) -> None:

@@ -268,6 +268,16 @@ def offered_at(events: Sequence[Event], version: str) -> float | None:
     return datetime.fromisoformat(times[-1]).timestamp() if times else None
 
 
+def champion_since(events: Sequence[Event], version: str) -> float | None:
+    """When a version last came to be the champion that it is now, seconds since 1970; None where no line says so."""
+    since = None
+    for event in reversed(events):
+        if event.champion != version:
+            break
+        since = event.time
+    return None if since is None else datetime.fromisoformat(since).timestamp()
+
+
 def whoami() -> str:
     """The account that runs this; in a container without accounts its number."""
     try:

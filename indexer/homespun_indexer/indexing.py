@@ -2,7 +2,7 @@
 
 A snapshot's name is a digest of its content (path, blob and language of every candidate) and of the options that shape
 its bytes, so equal work is recognised before it is done. Snapshots of the current state lie in `index/<repo>/`, those
-of a given commit (for training and evaluation) in `index/<repo>/frozen/`, where newer states don't push them out.
+of a given commit (for training, say) in `index/<repo>/frozen/`, where newer states don't push them out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from homespun_core import storage
 from homespun_core.config import Settings
-from homespun_core.errors import RepositoryError, StorageError
+from homespun_core.errors import NoSourceFiles, RepositoryError, StorageError
 from homespun_core.paths import DataDir
 from homespun_core.progress import Checked
 from homespun_core.storage import Manifest
@@ -101,18 +101,21 @@ def index_repository(
     commit: str | None = None,
     exclude: frozenset[str] = frozenset(),
     memory: IndexMemory | None = None,
+    folder: str = "frozen",
 ) -> Path:
     """The index of the repository's current state, made current; or of `commit`, not made current. Built only if
     needed.
 
-    `exclude` leaves paths out: a corpus that holds out whole files needs an index that hasn't seen them.
-    Raises RepositoryError when there is nothing to index, saying what was skipped and why (where there was something
-    before, an index of nothing has taken its place then); and after `index_minutes`, as soon as what is at work says
-    how far it is: processes every tenth of a second, this one between files.
+    `exclude` leaves paths out: a corpus that holds out whole files needs an index that hasn't seen them. `folder` is
+    where one of a commit lies, beside those that are current.
+
+    Raises NoSourceFiles when there is nothing to index, saying what was skipped and why (where there was something
+    before, an index of nothing has taken its place then); RepositoryError after `index_minutes`, as soon as what is at
+    work says how far it is: processes every tenth of a second, this one between files.
     """
     indexing = _Indexing(
         repo=repo,
-        parent=data.index(repo.id) / "frozen" if commit else data.index(repo.id),
+        parent=data.index(repo.id) / folder if commit else data.index(repo.id),
         cache=data.cache / "blobs.sqlite",
         model=model,
         tokenizer=tokenizer,
@@ -199,10 +202,10 @@ class _Indexing:
         if all(file.reason is not None for file in self._living_of(made)):
             raise self._nothing(plan, refused_in(self._living_of(made)))
 
-    def _nothing(self, plan: _Plan, refused: Mapping[str, str]) -> RepositoryError:
+    def _nothing(self, plan: _Plan, refused: Mapping[str, str]) -> NoSourceFiles:
         reasons = files.count_reasons({**plan.selection.skipped, **refused})
         skipped = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it has no files"
-        return RepositoryError(f"{self.repo.identity}: no source files to index ({skipped})")
+        return NoSourceFiles(f"{self.repo.identity}: no source files to index ({skipped})")
 
     def _is_emptied(self, plan: _Plan, refused: Mapping[str, str]) -> bool:
         """Whether an index of nothing takes the place of another. A repository that can't be read isn't empty."""
@@ -226,7 +229,7 @@ class _Indexing:
         """What the next one may be made of."""
         if self.commit is None:
             return storage.current(self.parent)
-        return self.memory.frozen if self.memory.frozen and self.memory.frozen.is_dir() else None
+        return self.memory.frozen
 
     def _is_whole(self, path: Path) -> bool:
         if path not in self.memory.verified:

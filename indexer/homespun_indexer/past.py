@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 
 from homespun_core.config import Settings
-from homespun_core.errors import RepositoryError
+from homespun_core.errors import NoSourceFiles, RepositoryError
 from homespun_core.paths import DataDir
 from homespun_core.types import ModelFiles, Progress, SilentProgress, Tokenizer
 from homespun_indexer.build import SpareBuilder, build_segment
@@ -15,6 +16,8 @@ from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository
 
 _MAX_COMMITS = 50_000
+_FOLDER = "past"
+"""Not among the indexes of training, which would be pushed out."""
 
 
 class Past:
@@ -37,14 +40,16 @@ class Past:
         self._ages = {commit: age for age, commit in enumerate(self._commits)}
         self._at: tuple[str, IndexReader] | None = None
 
-    def before(self, commit: str) -> IndexReader:
-        """What was indexed when somebody wrote a commit of the main line.
+    def before(self, commit: str) -> IndexReader | None:
+        """What was indexed when somebody wrote a commit of the main line; None where there was no code then.
 
-        Raises RepositoryError where there was nothing to index, or the commit is none of these."""
+        Raises RepositoryError where the commit is none of these, or nothing is known of the time before."""
         age = self.age(commit)
         if age + 1 >= len(self._commits):
             raise RepositoryError(f"{self._repo.identity}: nothing is known of the time before {commit}")
-        return self.at(self._commits[age + 1])
+        with suppress(NoSourceFiles):
+            return self.at(self._commits[age + 1])
+        return None
 
     def age(self, commit: str) -> int:
         """How many commits of the main line came after it. Raises RepositoryError where it isn't on that."""
@@ -53,7 +58,7 @@ class Past:
         return self._ages[commit]
 
     def at(self, commit: str, progress: Progress | None = None) -> IndexReader:
-        """Raises RepositoryError where there is nothing to index."""
+        """Raises NoSourceFiles where there is nothing to index."""
         if self._at is None or self._at[0] != commit:
             path = index_repository(
                 self._repo,
@@ -64,6 +69,7 @@ class Past:
                 progress=progress or SilentProgress(),
                 commit=commit,
                 exclude=self._exclude,
+                folder=_FOLDER,
                 memory=self._memory,
             )
             previous = self._at[1] if self._at else None

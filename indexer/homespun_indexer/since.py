@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -120,20 +120,24 @@ def _nothing(said: str, refused: Counter[str]) -> str:
 
 
 class _Later:
-    """The lines that steps added, which come newest first."""
+    """Which lines of places steps had added before. Steps come newest first, so that no others need be kept: an import
+    may be larger than memory."""
 
     def __init__(self) -> None:
         self._oldest: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
 
-    def add(self, step: Step, blobs: BlobReader) -> None:
+    def add(self, step: Step, places: Iterable[Place], blobs: BlobReader) -> None:
         self._numbers[step.commit] = number = len(self._numbers)
+        for place in places:
+            self._oldest.setdefault(place.line.strip(), number)
         for line in _added(step, blobs):
-            self._oldest[line.strip()] = number
+            if (text := line.strip()) in self._oldest:
+                self._oldest[text] = number
 
     def had(self, place: Place) -> bool:
         """Whether a step before that of the place had added its line."""
-        return self._oldest.get(place.line.strip(), -1) > self._numbers[place.commit]
+        return self._oldest[place.line.strip()] > self._numbers[place.commit]
 
 
 def _added(step: Step, blobs: BlobReader) -> Iterator[str]:
@@ -158,8 +162,9 @@ def _places(
         for number, step in enumerate(steps(repo, cut) if cut else ()):
             if step.commit not in commits:  # of commits without source `steps` counts none, so it reads on
                 break
-            later.add(step, blobs)
-            found += tasks.spread(tasks.places(step, refused, reason), settings.seed)
+            chosen = tasks.spread(tasks.places(step, refused, reason), settings.seed)
+            later.add(step, chosen, blobs)
+            found += chosen
             progress.advance(number + 1)
     progress.finish()
     return tasks.spread(found, settings.seed)

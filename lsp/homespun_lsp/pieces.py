@@ -19,6 +19,8 @@ _STEP = 10
 _REACH_LINES = 200
 """Above and below an edit, or from the top of a file without any."""
 _MAX_CHARS = 2_000
+_MAX_TOGETHER = 8_000
+"""More isn't heard."""
 _HERE_LINES = 20
 _MIN_SHARED = 3
 """Names; with fewer in common two pieces of code are alike by chance."""
@@ -64,11 +66,11 @@ def best_pieces(neighbours: Iterable[Neighbour], prefix: str, count: int) -> Seq
     here = names_of("\n".join(prefix.split("\n")[-_HERE_LINES:]))
     alike = [piece for n in neighbours for piece in n.pieces if len(piece.names & here) >= _MIN_SHARED]
     chosen: list[Piece] = []
+    left = _MAX_TOGETHER
     for piece in sorted(alike, key=lambda p: -_likeness(p, here)):
-        if len(chosen) == count:
-            break
-        if not any(map(piece.overlaps, chosen)):
+        if len(chosen) < count and len(piece.text) <= left and not any(map(piece.overlaps, chosen)):
             chosen.append(piece)
+            left -= len(piece.text)
     return chosen
 
 

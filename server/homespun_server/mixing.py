@@ -155,13 +155,12 @@ class Voices:
 
 
 def _within_limit(pieces: Iterable[str]) -> Iterator[str]:
-    """The first ones that are short enough together."""
+    """The first ones that are short enough together, without those that are too long for what is left."""
     left = _MAX_BESIDE
     for piece in pieces:
-        left -= len(piece)
-        if left < 0:
-            break
-        yield piece
+        if len(piece) <= left:
+            left -= len(piece)
+            yield piece
 
 
 class FilePlaces:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -97,7 +98,7 @@ def _fresh_code(folder: Path) -> dict[str, Any] | None:
 def _reception(folder: Path, adapters: Path) -> dict[str, Any] | None:
     """Of the live adapter, where people accept less than before."""
     live = storage.current(adapters)
-    found = retraining.fall(retraining.read_receptions(folder), live.name if live else None)
+    found = retraining.fall(retraining.read_receptions(folder), live.name if live else None, time.time())
     if found is None:
         return None
     return {"adapter": found.adapter, "accepted": round(found.lately, 4), "accepted_before": round(found.before, 4)}

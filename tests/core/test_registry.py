@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def test_a_rollback_is_one_call_and_stays_after_the_gate_says_yes_again(adapters
     registry.offer(adapters, "2", AUTOMATIC)
     live = registry.live(adapters)
     assert live is not None and live.version == "1"
+
+
+def test_since_when_a_version_is_live_again_counts_from_its_return(adapters: Path) -> None:
+    events = [
+        replace(event, time=f"2026-11-0{day}T00:00:00+00:00") for day, event in enumerate(registry.history(adapters), 1)
+    ]
+    back = replace(events[0], time="2026-11-05T00:00:00+00:00", what="rollback", champion="1")
+    pinned = replace(back, time="2026-11-06T00:00:00+00:00", what="pin")
+    assert registry.champion_since(events, "2") == 1_793_577_600.0  # the second
+    assert registry.champion_since([*events, back, pinned], "1") == 1_793_836_800.0  # the fifth
+    assert registry.champion_since(events, "1") is None and registry.champion_since([], "1") is None
 
 
 def test_a_way_back_skips_what_is_damaged(adapters: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from homespun_core import nudges
 from homespun_core.paths import DataDir
 from homespun_core.retraining import (
+    FALL_S,
     FreshScore,
     Ledger,
     Reception,
@@ -77,9 +78,10 @@ def test_only_the_live_adapters_last_score_is_an_alarm() -> None:
 def test_less_that_is_accepted_is_of_the_live_adapter_and_until_it_is_over(tmp_path: Path) -> None:
     fallen = Reception(at=1.0, adapter="v1", lately=0.2, before=0.3, is_fall=True)
     append_reception(tmp_path, fallen)
-    assert fall(read_receptions(tmp_path), "v1") == fallen and fall(read_receptions(tmp_path), "v2") is None
+    assert fall(read_receptions(tmp_path), "v1", 5.0) == fallen and fall(read_receptions(tmp_path), "v2", 5.0) is None
+    assert fall(read_receptions(tmp_path), "v1", 1.0 + FALL_S) is None, "nobody knows any more what was before"
     append_reception(tmp_path, replace(fallen, at=2.0, is_fall=False))
-    assert fall(read_receptions(tmp_path), "v1") is None and read_scores(tmp_path) == []
+    assert fall(read_receptions(tmp_path), "v1", 5.0) is None and read_scores(tmp_path) == []
 
 
 def test_every_nudge_changes_the_stamp(tmp_path: Path) -> None:

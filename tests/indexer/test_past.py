@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def past(history: tuple[Path, list[str]], indexer: Indexer) -> Iterator[Past]:
         yield opened
 
 
-def finds(index: IndexReader, word: str) -> bool:
+def finds(index: IndexReader | None, word: str) -> bool:
+    assert index is not None
     query = SearchQuery(prefix=f"x = {word}(", suffix="", path="new.py", language="python")
     return any(word in snippet.text for snippet in index.search(query, 5))
 
@@ -65,14 +67,10 @@ def test_each_index_answers_as_one_that_was_made_at_once(
         assert answers(past.at(known), indexer.tokenizer, ASKED) == expected
 
 
-def test_an_index_that_was_pruned_meanwhile_is_made_anew(
-    history: tuple[Path, list[str]], past: Past, indexer: Indexer
-) -> None:
-    path, commits = history
-    past.at(commits[0])
-    for known in commits[1:]:
-        indexer.index(path, commit=known)
-    assert finds(past.at(commits[3]), "price_5")
+def test_an_index_that_was_pruned_meanwhile_is_made_anew(history: tuple[Path, list[str]], past: Past) -> None:
+    _, commits = history
+    shutil.rmtree(past.at(commits[0]).path)
+    assert finds(past.at(commits[1]), "price_3")
 
 
 def test_before_the_first_commit_and_beside_the_main_line_nothing_was_known(
@@ -84,3 +82,24 @@ def test_before_the_first_commit_and_beside_the_main_line_nothing_was_known(
     with pytest.raises(RepositoryError, match="isn't on the main line"):
         past.before("0" * 40)
     assert [past.age(c) for c in (commits[-1], commits[0])] == [0, 5]
+
+
+def test_the_indexes_of_training_stay_where_they_are(
+    history: tuple[Path, list[str]], past: Past, indexer: Indexer
+) -> None:
+    path, commits = history
+    frozen = indexer.index(path, commit=commits[2])
+    for known in commits:
+        past.at(known)
+    assert frozen.is_dir()
+
+
+def test_while_all_code_was_gone_nothing_was_known(tmp_path: Path, indexer: Indexer) -> None:
+    path = make_repo(tmp_path / "emptied", {"part.py": function(1), "README.md": "Parts\n"})
+    git(path, "rm", "-q", "part.py")
+    emptied = commit(path, {"README.md": "Nothing\n"}, "Empty", day=1)
+    again = commit(path, {"part.py": function(2)}, "Again", day=2)
+    last = commit(path, {"other.py": function(3)}, "Other", day=3)
+    with Past(indexer.open(path), Settings(), indexer.data, indexer.model, indexer.tokenizer) as past:
+        known = [past.before(commit) for commit in (emptied, again, last)]
+    assert known[0] is not None and known[1] is None and known[2] is not None

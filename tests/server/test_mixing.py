@@ -81,8 +81,8 @@ def test_what_editors_send_of_other_files_is_heard_with_the_file_and_none_goes_o
 
 
 def test_of_what_editors_send_only_so_much_is_heard() -> None:
-    around = Around.cursor(TOKENIZER, "x", "", "", ("a" * 3_000 for _ in range(5)))
-    assert [len(piece) for piece in around.beside] == [3_000, 3_000]
+    around = Around.cursor(TOKENIZER, "x", "", "", ("a" * size for size in (9_000, 3_000, 3_000, 3_000, 2_000, 1)))
+    assert [len(piece) for piece in around.beside] == [3_000, 3_000, 2_000]
 
 
 def test_two_voices_are_heard_by_their_odds() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,12 +53,12 @@ def test_a_live_adapter_is_named(data: DataDir) -> None:
 def test_that_less_is_accepted_of_the_live_adapter_is_an_alarm(data: DataDir) -> None:
     newest = registry.newest(data.adapters("app-1"))
     assert newest is not None
-    fallen = Reception(at=1.0, adapter=newest.version, lately=0.2, before=0.31, is_fall=True)
+    fallen = Reception(at=time.time(), adapter=newest.version, lately=0.2, before=0.31, is_fall=True)
     append_reception(data.retraining("app-1"), fallen)
     assert "ALARM" not in render(collect(data))
     registry.promote(data.adapters("app-1"), newest.version)
     assert "accepted  20% of what is shown, 31% before; ALARM" in render(collect(data))
-    append_reception(data.retraining("app-1"), replace(fallen, at=2.0, is_fall=False))
+    append_reception(data.retraining("app-1"), replace(fallen, is_fall=False))
     assert "ALARM" not in render(collect(data))
 
 

@@ -124,7 +124,7 @@ def bench(engine: Knowing) -> Bench:
     return Bench(
         builder=BUILDER,
         repo="acme/shop",
-        retrieve=lambda _, query: nearest(query),
+        retrieve=lambda _: nearest,
         generate=engine.generate,
         score=engine.score,  # type: ignore[arg-type]  # lists are the sequences it gets
         end_ids=frozenset(FORMAT.end_ids),

@@ -3,7 +3,6 @@ from __future__ import annotations
 import argparse
 import random
 import subprocess
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from homespun_server.engine.protocol import EngineRequest
 from homespun_server.mixing import Around, mixer
 from homespun_trainer import cli, heads, report
 from homespun_trainer.cli import judging, preparing
+from homespun_trainer.evaluate import Lookup
 from homespun_trainer.job import Job
 from homespun_trainer.pipeline import examples_of, recipe_of
 from homespun_trainer.publishing import Outcome, _seen
@@ -144,7 +144,7 @@ def test_only_where_people_hear_the_repository_an_adapter_is_judged_with_it(tmp_
         lookup = job.parts[0].corpus.lookup
         assert lookup is not None
         ids = job.tokenizer.encode("    invoice_1_3 = charge_card(basket_1")
-        assert lookup(place_in("other.py"), ids)[1] and lookup(place_in("basket.py"), ids)[1] == {}
+        assert lookup(place_in("other.py"))(ids)[1] and lookup(place_in("basket.py"))(ids)[1] == {}
 
 
 def place_in(path: str) -> EvalTask:
@@ -266,9 +266,9 @@ def test_what_has_a_voice_scores_as_it_writes() -> None:
     files, left_out = resolve_base_model("builtin", "auto"), list[str]()
     tokenizer = load_tokenizer(files)
 
-    def lookup(place: EvalTask, ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
+    def lookup(place: EvalTask) -> Lookup:
         left_out.append(place.path)
-        return 0, {}
+        return lambda ids: (0, {})
 
     line = "    frobnicated = frobnicate(quuxes)\n"
     task = EvalTask(

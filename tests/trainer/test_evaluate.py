@@ -18,6 +18,7 @@ from homespun_trainer.evaluate import (
     Written,
     evaluate,
 )
+from homespun_trainer.examples import Retrieve
 from homespun_trainer.summaries import by_language, difference, summarise
 from tests.trainer.tiny import BUILDER, FORMAT, TOKENIZER, nearest
 
@@ -58,7 +59,7 @@ def bench(parrot: Parrot) -> Bench:
     return Bench(
         builder=BUILDER,
         repo="acme/shop",
-        retrieve=lambda _, query: nearest(query),
+        retrieve=lambda _: nearest,
         generate=parrot.generate,
         score=parrot.score,
         end_ids=frozenset(FORMAT.end_ids),
@@ -112,10 +113,14 @@ def test_a_part_of_the_tasks_can_be_summed_up_apart() -> None:
 def test_random_snippets_are_those_of_another_place() -> None:
     there, asked = list[str](), list[str | None]()
 
-    def retrieve(place: EvalTask, query: SearchQuery) -> Sequence[Snippet]:
+    def retrieve(place: EvalTask) -> Retrieve:
         there.append(place.path)
-        asked.append(query.path)
-        return [Snippet(path="lib/base.py", start_line=1, text="x", score=1.0, source="usage")]
+
+        def search(query: SearchQuery) -> Sequence[Snippet]:
+            asked.append(query.path)
+            return [Snippet(path="lib/base.py", start_line=1, text="x", score=1.0, source="usage")]
+
+        return search
 
     arm = Arm(name="random", adapter=None, snippets="random")
     evaluate([task(i) for i in range(4)], [arm], replace(bench(Parrot()), retrieve=retrieve), SilentProgress())

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from homespun_core.prompt import Prompt
 from homespun_core.types import EvalTask, ModelFiles, SilentProgress
-from homespun_trainer.evaluate import Generate, LookupBesides, Mixing, ScoreIds, Written
+from homespun_trainer.evaluate import Generate, Lookup, LookupBesides, Mixing, ScoreIds, Written
 from homespun_trainer.judging import CANDIDATE, _arms, scores_of
 from tests.trainer.test_pipeline import corpus, make_job
 from tests.trainer.tiny import TOKENIZER
@@ -29,14 +29,14 @@ class Hearing:
     def mixing(self, lookup: LookupBesides, end_ids: frozenset[int]) -> Mixing:
         def besides(task: EvalTask, opening: str) -> tuple[Generate, ScoreIds]:
             self.left_out.append(task.path)
-            heard = [*lookup(task, [1])[1]]
+            heard = [*lookup(task)([1])[1]]
             return lambda *_: Written(ids=heard, is_truncated=False), self.score
 
         return besides
 
 
-def everywhere(task: EvalTask, ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
-    return 4, dict.fromkeys(TOKENIZER.encode("voice"), 1)
+def everywhere(task: EvalTask) -> Lookup:
+    return lambda ids: (4, dict.fromkeys(TOKENIZER.encode("voice"), 1))
 
 
 def test_an_adapter_is_judged_with_the_voice_that_people_hear_and_without_where_they_hear_none(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from homespun_core import postprocess, scoring
 from homespun_core.prompt import Prompt, PromptBuilder
 from homespun_core.types import EvalTask, Progress, SearchQuery, Snippet
+from homespun_trainer.examples import Retrieve
 from homespun_trainer.spans import is_left_open
 
 MAX_NEW_TOKENS = 32
@@ -51,11 +52,12 @@ Generate = Callable[[Prompt, int, frozenset[int], str | None], Written]
 """(prompt, max_new_tokens, end_ids, adapter) -> greedy completion, without the end."""
 ScoreIds = Callable[[Sequence[int], int, str | None], Sequence[float]]
 """(ids, start, adapter) -> natural log-probability of each of ids[start:]."""
-RetrieveAt = Callable[[EvalTask, SearchQuery], Sequence[Snippet]]
-"""(task, query) -> what a search finds there and then."""
-LookupBesides = Callable[[EvalTask, Sequence[int]], tuple[int, Mapping[int, int]]]
-"""(task, ids) -> length of the longest end of these that stands in other files than the task's, and how often each id
-follows it there."""
+RetrieveAt = Callable[[EvalTask], Retrieve]
+"""The search at a place. Called before anything is timed: it may open an index."""
+Lookup = Callable[[Sequence[int]], tuple[int, Mapping[int, int]]]
+"""ids -> length of the longest end of these that stands elsewhere, and how often each id follows it there."""
+LookupBesides = Callable[[EvalTask], Lookup]
+"""In other files than the place's own. Called before anything is timed, too."""
 Mixing = Callable[[EvalTask, str], tuple[Generate, ScoreIds]]
 """(task, opening of its prompt) -> the same with the voices of the file around the cursor and of all other files of the
 repository: its own version of then may have the answer."""
@@ -153,8 +155,9 @@ class _Place:
     def _take(self, kind: Snippets) -> tuple[Sequence[Snippet], float]:
         """Snippets, and the milliseconds that finding them took."""
         if kind not in self._snippets:
+            search = self._bench.retrieve(self._task)
             started = time.perf_counter()
-            found = found_for(self._task, self._bench, self._sources[kind])
+            found = found_for(self._task, search, self._sources[kind])
             self._snippets[kind] = found, _ms_since(started)
         return self._snippets[kind]
 
@@ -167,9 +170,9 @@ def bench_at(task: EvalTask, opening: str, bench: Bench) -> Bench:
     return replace(bench, generate=generate, score=score)
 
 
-def found_for(task: EvalTask, bench: Bench, source: EvalTask | None = None) -> list[Snippet]:
-    """What a search at the place, or at that of `source`, finds in other files than the place's own."""
-    return [s for s in bench.retrieve(task, query_of(source or task)) if s.path != task.path]
+def found_for(task: EvalTask, search: Retrieve, source: EvalTask | None = None) -> list[Snippet]:
+    """What a search for the place, or for that of `source`, finds in other files than the place's own."""
+    return [s for s in search(query_of(source or task)) if s.path != task.path]
 
 
 def judge(task: EvalTask, arm: Arm, bench: Bench, snippets: Sequence[Snippet], search_ms: float = 0.0) -> Score:

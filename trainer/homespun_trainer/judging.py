@@ -164,7 +164,7 @@ def bench_of(job: Job, part: Part, engine: JudgeEngine) -> Bench:
     return Bench(
         builder=builder,
         repo=part.name,
-        retrieve=part.corpus.retrieve_at or (lambda _, query: part.corpus.retrieve(query)),
+        retrieve=part.corpus.retrieve_at or (lambda _: part.corpus.retrieve),
         generate=engine.generate,
         score=engine.score,
         end_ids=end_ids,

@@ -45,6 +45,8 @@ class Whole:
     prefix: str
     suffix: str
     prompt: Prompt
+    paths: tuple[str, ...]
+    """Files that it is made of."""
     text: str
     base: str
     adapter: str | None
@@ -73,6 +75,7 @@ class Keeping:
             prefix=request.prefix[-_AROUND:],
             suffix=request.suffix[:_AROUND],
             prompt=work.prompt,
+            paths=tuple(dict.fromkeys((path, *(snippet.path for snippet in known_of(work))))),
             text=completion.text.replace("\r\n", "\n"),
             base=self._base,
             adapter=work.adapter,
@@ -91,7 +94,12 @@ def may_be_kept(work: Work, completion: Completion, named: Collection[str]) -> b
     if request.path is None or may_hold_secrets(request.path.rpartition("/")[2]):
         return False
     is_own = work.adapter is not None and personal.owner_of(work.adapter.partition("/")[0]) is not None
-    return work.asked is not None and not is_own and all(_is_of(s, repository.reader) for s in work.prompt.snippets)
+    return work.asked is not None and not is_own and all(_is_of(s, repository.reader) for s in known_of(work))
+
+
+def known_of(work: Work) -> tuple[Snippet, ...]:
+    """Of other files: what stands in the prompt, and what was sent, which has a voice without standing there."""
+    return (*work.prompt.snippets, *work.sent)
 
 
 def _is_of(snippet: Snippet, reader: IndexReader | None) -> bool:
@@ -101,7 +109,7 @@ def _is_of(snippet: Snippet, reader: IndexReader | None) -> bool:
 
 def kept(data: DataDir, whole: Whole) -> Kept | None:
     """What is written of it; nothing where somebody asked to have any of it forgotten, or nobody can say."""
-    paths = tuple(dict.fromkeys((whole.path, *(s.path for s in whole.prompt.snippets))))
+    paths = whole.paths
     try:
         requests = forgotten.load(data)
     except StorageError as error:

@@ -163,7 +163,7 @@ async def test_a_job_is_asked_for_shown_and_cancelled(company: Company) -> None:
 
 async def test_that_less_is_accepted_of_what_is_served_stands_on_the_repositorys_page(company: Company) -> None:
     company.start()
-    fallen = Reception(at=1.0, adapter=VERSIONS[1], lately=0.2, before=0.31, is_fall=True)
+    fallen = Reception(at=time.time(), adapter=VERSIONS[1], lately=0.2, before=0.31, is_fall=True)
     async with company.client() as browser:
         for is_shown, adapter in ((False, VERSIONS[0]), (True, VERSIONS[1])):
             append_reception(company.data.retraining(company.shop), replace(fallen, adapter=adapter))

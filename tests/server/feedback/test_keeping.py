@@ -90,16 +90,34 @@ def served(indexed: Indexed, builtin: ModelFiles, tokenizer: Tokenizer, tmp_path
     made.close()
 
 
-def _served(indexed: Indexed, builtin: ModelFiles, tokenizer: Tokenizer, data: DataDir, keeps: bool = True) -> Served:
+def _served(
+    indexed: Indexed, builtin: ModelFiles, tokenizer: Tokenizer, data: DataDir, keeps: bool = True, snippets: int = 5
+) -> Served:
     indexed.build(data)
     config = RepositoryConfig(source=str(indexed.work_tree), keep_completions=keeps)
-    settings = Settings(data_dir=str(data.root), retrieve_deadline_ms=5_000, completion_deadline_ms=60_000)
+    settings = Settings(
+        data_dir=str(data.root), retrieve_deadline_ms=5_000, completion_deadline_ms=60_000, snippet_count=snippets
+    )
     engine = Listening(tokenizer, lambda name: "")
     app = build_app(settings, builtin, lambda model, settings: engine, targets=Targets(data, [config]))
     runtime, loaded = app.state.runtime, threading.Event()
     runtime.start(lambda runtime: loaded.set())
     assert loaded.wait(60) and runtime.error is None
     return Served(app, runtime, engine, data)
+
+
+async def test_what_was_sent_of_a_foreign_file_is_heard_and_so_not_kept_though_no_prompt_holds_it(
+    indexed: Indexed, builtin: ModelFiles, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    served = _served(indexed, builtin, tokenizer, DataDir(tmp_path / "data"), snippets=1)
+    await served.complete("canary_foreign", "shown", repo="loom", extra="other/project.py")
+    assert "canary_foreign_sent" not in tokenizer.decode(served.engine.last)
+    id = await served.complete("canary_own", "shown", repo="loom")
+    store = FeedbackStore(served.runtime.database)
+    await asyncio.to_thread(_until, lambda: bool(store.num_kept()))
+    served.close()
+    with served.runtime.database.connect() as connection:
+        assert [row.completion for row in connection.execute(kept_completions.select())] == [id]
 
 
 async def test_what_was_seen_in_a_named_repository_is_kept_as_the_model_had_it_and_nothing_else_is(
@@ -254,6 +272,7 @@ def whole(tokenizer: Tokenizer, fim: FimFormat) -> Whole:
         prefix="x = pa",
         suffix="\n",
         prompt=prompt,
+        paths=("a.py", "b.py"),
         text="y()",
         base="b",
         adapter=None,

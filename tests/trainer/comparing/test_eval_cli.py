@@ -61,6 +61,7 @@ def test_a_line_is_asked_for_with_the_index_of_the_commit_before_its_own(
 
     def told(past: Past, commit: str) -> IndexReader:
         index = before(past, commit)
+        assert index is not None
         asked.append(f"{commit} {index.manifest.sources['commit']}")
         return index
 
@@ -78,6 +79,20 @@ def test_scores_of_other_prompts_are_not_taken_for_these(shop: tuple[Path, str],
     for number, healing in enumerate(("on", "off"), 1):
         assert evaluate(shop, tmp_path, "--places", "1", "--token-healing", healing) == 0
         logs |= set(tmp_path.glob("evaluations/*/*.jsonl"))
+        assert len(logs) == number
+
+
+def test_scores_with_other_rules_for_what_is_indexed_are_not_taken_for_these(
+    shop: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Of commits after the cut as well, whose folders the index of the cut doesn't tell apart."""
+    logs: set[Path] = set()
+    for number, exclude in enumerate(("", 'exclude = ["gen/"]'), 1):
+        config = tmp_path / "homespun.toml"
+        config.write_text(f'[[repository]]\nsource = "{shop[0]}"\nname = "shop"\n{exclude}\n')
+        words = ["eval", "shop", "--since", shop[1], "--data-dir", str(tmp_path / "data"), "--places", "1"]
+        assert main([*words, "--config", str(config)]) == 0
+        logs |= set(tmp_path.glob("data/evaluations/*/*.jsonl"))
         assert len(logs) == number
 
 

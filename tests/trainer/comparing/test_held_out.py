@@ -77,6 +77,16 @@ def test_of_one_that_was_split_by_files_only_these_are_asked(shop: Shop, capsys:
     assert capsys.readouterr().out == ""
 
 
+def test_without_an_adapter_too_a_line_that_was_copied_after_the_cut_was_seen(shop: Shop) -> None:
+    """The index of then has it: as of the cut, it was a new one."""
+    shop.goes_on(24)
+    first = (shop.path / "shop" / "part_0.py").read_text()
+    copied = first[first.index("sum_22_0") : first.index("sum_24_0")]
+    commit(shop.path, {"shop/copy.py": copied}, "Copy", day=25)
+    found = shop.asked(None, places=10)
+    assert found.split == "time" and {task.path for task in found.tasks if task.seen} == {"shop/copy.py"}
+
+
 def test_of_files_that_were_held_out_what_is_beneath_may_have_learned_some(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,7 +73,12 @@ def test_a_model_that_reads_snippets_is_seen_to_gain_from_them() -> None:
         return Written(ids=TOKENIZER.encode(prompt.opening + text), is_truncated=False)
 
     bench = Bench(
-        builder=BUILDER, repo="", retrieve=lambda *_: (), generate=generate, score=one_bit, end_ids=frozenset()
+        builder=BUILDER,
+        repo="",
+        retrieve=lambda _: lambda query: (),
+        generate=generate,
+        score=one_bit,
+        end_ids=frozenset(),
     )
     searches = {"acme/shop": Search(name="shop", retrieve=lambda _: [SNIPPET])}
     made = complete_lines(tasks, bench, searches, SilentProgress())

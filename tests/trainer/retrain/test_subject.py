@@ -259,17 +259,32 @@ def test_less_that_is_accepted_is_an_alarm_and_a_reason_where_that_is_wanted(sce
 def test_less_that_is_accepted_is_said_once_without_any_fresh_code_and_when_it_is_over(
     scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody pushed, and nothing was measured: the alarm hung on that."""
+    """Nobody pushed, and nothing was measured: the alarm hung on that. What is neither raises none and ends none."""
     scene.publish("a")
     scene.restart()
     monkeypatch.setattr(time, "time", lambda: NOW)
     before = {acceptance.week_of(NOW - 21 * 86_400): (2_000, 600)}
-    for accepted in (200, 200, 300, 300, 200):
+    for accepted in (200, 200, 250, 300, 250, 200):
         acceptance.write(scene.data, {"shop-1": before | {acceptance.week_of(NOW): (1_000, accepted)}})
         assert loop.once([scene.subject], RULES, scene.train, measures=False, is_dry=False) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if "accepted" in line]
     fallen, over = ("homespun: shop: of what is shown {} is accepted, 30% before{}".format(*words) for words in WORDS)
     assert told == [fallen, over, fallen] and scene.repository.measured == [] and scene.trained == []
+
+
+def test_what_fell_under_another_adapter_is_no_alarm_of_the_one_that_is_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made weeks ago, live since a minute: the last weeks were those of the one that was rolled back."""
+    scene.publish("a")
+    scene.restart()
+    weeks = {acceptance.week_of(NOW): (1_000, 200), acceptance.week_of(NOW - 21 * 86_400): (2_000, 600)}
+    acceptance.write(scene.data, {"shop-1": weeks})
+    scene.decide()
+    monkeypatch.setattr(registry, "champion_since", lambda events, version: NOW - 60)
+    assert scene.subject.receive(NOW) is None
+    monkeypatch.undo()
+    assert scene.subject.receive(NOW) is not None
 
 
 WORDS = (("20%", " (alarm)"), ("30%", ": the alarm is over"))

@@ -36,7 +36,7 @@ class Judging:
 
         def at(task: EvalTask, opening: str) -> tuple[Generate, ScoreIds]:
             around = Around.cursor(self._tokenizer, task.prefix, task.suffix, opening)
-            mix = mixer(around, partial(lookup, task), ends)
+            mix = mixer(around, lookup(task), ends)
             return partial(self.generate, mix=mix), partial(self.score, mix=lambda: Unbound(mix()))
 
         return at

@@ -202,7 +202,7 @@ def _part(
             documents=list(corpus.documents()),
             tasks=corpus.tasks(),
             retrieve=retrieve,
-            lookup=(lambda task, ids: index.continuations(ids, task.path)) if settings.mixing else None,
+            lookup=(lambda task: partial(index.continuations, without=task.path)) if settings.mixing else None,
             report=corpus.report,
             unlearnable=corpus.unlearnable(),
             touched=corpus.touched(with_snippets=settings.retrieval),

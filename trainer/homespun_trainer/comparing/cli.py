@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +21,7 @@ from homespun_core.personal import Wish
 from homespun_core.registry import Adapter
 from homespun_core.repositories import RepositoryConfig
 from homespun_core.storage import locked
-from homespun_core.types import EvalTask, ModelFiles, Progress, SearchQuery, Snippet
+from homespun_core.types import EvalTask, ModelFiles, Progress
 from homespun_indexer.corpus import FILES, TIME, CorpusReader, build_corpus
 from homespun_indexer.model_files import resolve_base_model
 from homespun_indexer.past import Past
@@ -35,6 +35,8 @@ from homespun_trainer.cli.judging import opened_engine
 from homespun_trainer.comparing import adapters
 from homespun_trainer.comparing.arms import compare
 from homespun_trainer.comparing.score_log import ScoreLog
+from homespun_trainer.evaluate import Lookup
+from homespun_trainer.examples import Retrieve
 from homespun_trainer.gate import MIN_TASKS
 from homespun_trainer.heads import held_out_of
 from homespun_trainer.job import Corpus, Job, Part
@@ -238,6 +240,8 @@ def _in_corpus(repo: Repository, settings: Settings, data: DataDir, places: int,
         build_corpus(repo, settings=replace(settings, eval_tasks=places), data=data, progress=progress)
     )
     tasks, split = corpus.tasks(), corpus.manifest.sources["split"]
+    if tasks and split == TIME:
+        return _by_time(tasks_since(repo, settings, data, corpus.cut, places, progress))
     if not tasks:
         raise RepositoryError(f"{repo.identity}: no line to ask for; it has too little history and too few files")
     return _HeldOut(
@@ -279,7 +283,7 @@ def _compared(
     job_of = _prepared(repo, files, settings, data, held_out, progress)
     with job_of as (job, snapshot), opened_engine(files, settings) as engine:
         names = [_loaded(engine, path, version) for version, path in _both(adapter, other)]
-        log = kept / f"{_fingerprint(job, snapshot)}.jsonl"
+        log = kept / f"{_fingerprint(job, snapshot, repo)}.jsonl"
         with ScoreLog(log) as known:
             facts = compare(job, engine, adapter=names[0], other=names[1], known=known, progress=progress)
     about = {"repository": repo.name, "adapter": adapters.label(adapter, repo.id) if adapter else None}
@@ -318,14 +322,16 @@ def _prepared(
         if held_out.split == TIME:
             tasks = sorted(tasks, key=lambda task: -past.age(task.commit))
 
-        def index_at(task: EvalTask) -> IndexReader:
+        def index_at(task: EvalTask) -> IndexReader | None:
             return past.before(task.commit) if held_out.split == TIME else past.at(held_out.cut)
 
-        def retrieve_at(task: EvalTask, query: SearchQuery) -> Sequence[Snippet]:
-            return index_at(task).search(query, settings.snippet_count)
+        def retrieve_at(task: EvalTask) -> Retrieve:
+            index = index_at(task)
+            return lambda query: index.search(query, settings.snippet_count) if index else ()
 
-        def lookup(task: EvalTask, ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
-            return index_at(task).continuations(ids, task.path)
+        def lookup(task: EvalTask) -> Lookup:
+            index = index_at(task)
+            return partial(index.continuations, without=task.path) if index else lambda ids: (0, {})
 
         sources = {"repository": repo.identity, "commit": held_out.cut, "head": repo.head, "split": held_out.split}
         corpus = Corpus(
@@ -353,11 +359,14 @@ def _prepared(
         )
 
 
-def _fingerprint(job: Job, snapshot: str) -> str:
-    """Of all that a score depends on, arm and place aside."""
+def _fingerprint(job: Job, snapshot: str, repo: Repository) -> str:
+    """Of all that a score depends on, arm and place aside. What is indexed of later commits depends on the rules."""
     settings, is_healing = job.settings, job.prompt_builder().is_healing
     shape = [settings.max_prompt_tokens, settings.max_new_tokens, settings.snippet_count, settings.dtype, is_healing]
-    return storage.fingerprint(SCORES_VERSION, job.files.digest, job.files.family, snapshot, job.name, shape)[:16]
+    rules = [repo.rules.key(), settings.max_file_kb, repo.max_repo_mb or settings.max_repo_mb]
+    return storage.fingerprint(SCORES_VERSION, job.files.digest, job.files.family, snapshot, rules, job.name, shape)[
+        :16
+    ]
 
 
 def _count(text: str) -> int:

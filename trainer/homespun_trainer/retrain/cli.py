@@ -32,7 +32,7 @@ from homespun_indexer.people import author_hash
 from homespun_indexer.reader import IndexReader
 from homespun_indexer.repository import Repository, open_repository
 from homespun_indexer.tokenizer import load_tokenizer
-from homespun_trainer.evaluate import Bench
+from homespun_trainer.evaluate import Bench, Lookup
 from homespun_trainer.forget.effects import take_rest_away
 from homespun_trainer.heads import corpus_of
 from homespun_trainer.page import file as page_file
@@ -266,11 +266,11 @@ class _View:
         )
         with IndexReader.open(frozen, tokenizer) as index, opened_engine(self._files, self._settings) as engine:
 
-            def retrieve(_: EvalTask, query: SearchQuery) -> list[Snippet]:
+            def retrieve(query: SearchQuery) -> list[Snippet]:
                 return list(index.search(query, self._settings.snippet_count)) if self._settings.retrieval else []
 
-            def lookup(task: EvalTask, ids: Sequence[int]) -> tuple[int, Mapping[int, int]]:
-                return index.continuations(ids, task.path)
+            def lookup(task: EvalTask) -> Lookup:
+                return functools.partial(index.continuations, without=task.path)
 
             engine.load_adapter(adapter.version, adapter.path)
             builder = prompt_builder(self._files, tokenizer, self._settings)
@@ -278,7 +278,7 @@ class _View:
             bench = Bench(
                 builder=builder,
                 repo=repo.name,
-                retrieve=retrieve,
+                retrieve=lambda _: retrieve,
                 generate=engine.generate,
                 score=engine.score,
                 end_ids=ends,

@@ -78,6 +78,6 @@ def baseline_of(adapter: Adapter, places: Sequence[FreshPlace]) -> float | None:
 
 
 def _place(repository: str, task: EvalTask, bench: Bench, adapter: Adapter) -> FreshPlace:
-    prompt = build_prompt(task, bench, found_for(task, bench))
+    prompt = build_prompt(task, bench, found_for(task, bench.retrieve(task)))
     bits, _, size = bits_of(prompt, task.middle, adapter.version, bench_at(task, prompt.opening, bench))
     return FreshPlace(repository=repository, commit=task.commit, bits=bits, bytes=size)

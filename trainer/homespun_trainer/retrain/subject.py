@@ -179,18 +179,18 @@ class Subject:
         change = self._change(live, now) if live is not None else None
         if live is None or change is None:
             return None
-        was_fall = fall(read_receptions(self._folder), live.version) is not None
-        if change.is_fall == was_fall:
+        fallen = fall(self.receptions(), live.version, now)
+        before = fallen.before if fallen else change.before
+        if not (acceptance.has_recovered(change.lately, before) if fallen else change.is_fall):
             return None
-        found = Reception(
-            at=now, adapter=live.version, lately=change.lately, before=change.before, is_fall=change.is_fall
-        )
+        found = Reception(at=now, adapter=live.version, lately=change.lately, before=before, is_fall=fallen is None)
         append_reception(self._folder, found)
         return found
 
     def _change(self, live: Adapter, now: float) -> Change | None:
         """None while the weeks that count are another adapter's too."""
-        is_its_own = now - _created(live.path) >= acceptance.LATELY_S
+        since = registry.champion_since(registry.history(self._adapters), live.version)
+        is_its_own = now - max(since or 0.0, _created(live.path)) >= acceptance.LATELY_S
         return acceptance.change(self.acceptance(), now) if is_its_own else None
 
     def acceptance(self) -> Weeks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Request
@@ -73,7 +74,7 @@ def show(request: Request, repo: str) -> Response:
         jobs=jobs,
         decision=read_ledger(data.retraining(repo)).decision,
         fresh=scores[-1] if scores else None,
-        fallen=fall(read_receptions(data.retraining(found.adapter_of or repo)), found.adapter),
+        fallen=fall(read_receptions(data.retraining(found.adapter_of or repo)), found.adapter, time.time()),
     )
 
 

@@ -85,7 +85,7 @@ def _bench(model: ModelFiles, engine: TorchEngine, settings: Settings) -> Bench:
     return Bench(
         builder=builder,
         repo="",
-        retrieve=lambda *_: (),
+        retrieve=lambda _: lambda query: (),
         generate=judging.generate,
         score=judging.score,
         end_ids=line_ends(builder.format, tokenizer, len(tokenizer.spelled)),
