@@ -364,9 +364,8 @@ def _fingerprint(job: Job, snapshot: str, repo: Repository) -> str:
     settings, is_healing = job.settings, job.prompt_builder().is_healing
     shape = [settings.max_prompt_tokens, settings.max_new_tokens, settings.snippet_count, settings.dtype, is_healing]
     rules = [repo.rules.key(), settings.max_file_kb, repo.max_repo_mb or settings.max_repo_mb]
-    return storage.fingerprint(SCORES_VERSION, job.files.digest, job.files.family, snapshot, rules, job.name, shape)[
-        :16
-    ]
+    model = [SCORES_VERSION, job.files.digest, job.files.family]
+    return storage.fingerprint(*model, snapshot, rules, job.name, shape)[:16]
 
 
 def _count(text: str) -> int:
