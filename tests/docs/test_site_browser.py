@@ -68,7 +68,7 @@ def test_search_finds_by_itself(browser: Browser, address: str) -> None:
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{address}index.html")
     page.locator(".md-search__input").fill("more than 5 % are refused")
-    expect(page.locator(".md-search-result__link").first).to_be_visible()
+    expect(page.locator(".md-search-result__link").first).to_be_visible(timeout=30_000)  # its index is built first
     links = [link.get_attribute("href") or "" for link in page.locator(".md-search-result__link").all()]
     context.close()
     assert any("runbooks/HomespunShedding.html" in link for link in links)
