@@ -20,7 +20,7 @@ DAYS = 56.0
 """Of feedback that it is counted from."""
 _WEEK_S = 7 * 86_400.0
 _LATELY, _BEFORE = 2, 4
-LATELY_S = _LATELY * _WEEK_S
+LATELY_S, COMPARED_S = _LATELY * _WEEK_S, (_LATELY + _BEFORE) * _WEEK_S
 """Weeks: the current one and the last are held against those before."""
 _LEAST_SHOWN = 200
 _FALL, _RECOVERED = 0.2, 0.1

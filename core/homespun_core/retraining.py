@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from homespun_core.acceptance import COMPARED_S
 from homespun_core.storage import write_atomic
 
 logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 
-FALL_S = 42 * 86_400.0
-"""As long as the weeks that are compared (`acceptance`)."""
 _LEDGER, _DRIFT, _RECEPTION = "ledger.json", "drift.jsonl", "reception.jsonl"
 
 
@@ -130,7 +129,7 @@ def append_reception(folder: Path, reception: Reception) -> None:
 def fall(receptions: Sequence[Reception], adapter: str | None, now: float) -> Reception | None:
     """The last one of the live adapter, if it is a fall that still says something: what was before it isn't, later."""
     own = [reception for reception in receptions if reception.adapter == adapter]
-    return own[-1] if own and own[-1].is_fall and abs(now - own[-1].at) < FALL_S else None
+    return own[-1] if own and own[-1].is_fall and abs(now - own[-1].at) < COMPARED_S else None
 
 
 def alarm(scores: Sequence[FreshScore], adapter: str | None) -> FreshScore | None:

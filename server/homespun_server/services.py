@@ -39,7 +39,6 @@ from homespun_server.engine.protocol import (
     EngineRequest,
     Priority,
 )
-from homespun_server.engine.spelling import Vocabulary
 from homespun_server.explained import Explained, Layers, pieces
 from homespun_server.feedback.facts import CompletionFact
 from homespun_server.feedback.keeping import Keeping
@@ -99,7 +98,6 @@ class Completer:
             return PromptBuilder(tokenizer=tokenizer, format=format, limits=limits, is_healing=is_healing)
 
         self._prompts = Prompts(settings, trial or Trial(), build)
-        self._vocabulary = Vocabulary(tokenizer.spelled)
         self._retriever = Retriever(deadline_ms=settings.retrieve_deadline_ms)
         self._attempts = Attempts(engine, tokenizer, format, repositories, settings)
 
@@ -310,7 +308,7 @@ class Completer:
             async for token in stream:
                 work.tokens.append(token)
                 if unspelled:
-                    unspelled = unspelled[len(self._vocabulary.spelled[token.id] or unspelled) :]
+                    unspelled = unspelled[len(self._tokenizer.spelled[token.id] or unspelled) :]
                     work.num_spelling = len(work.tokens)
                 if self._is_unsure(work):
                     work.is_unsure = True

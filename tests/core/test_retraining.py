@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from homespun_core import nudges
+from homespun_core.acceptance import COMPARED_S
 from homespun_core.paths import DataDir
 from homespun_core.retraining import (
-    FALL_S,
     FreshScore,
     Ledger,
     Reception,
@@ -79,7 +79,7 @@ def test_less_that_is_accepted_is_of_the_live_adapter_and_until_it_is_over(tmp_p
     fallen = Reception(at=1.0, adapter="v1", lately=0.2, before=0.3, is_fall=True)
     append_reception(tmp_path, fallen)
     assert fall(read_receptions(tmp_path), "v1", 5.0) == fallen and fall(read_receptions(tmp_path), "v2", 5.0) is None
-    assert fall(read_receptions(tmp_path), "v1", 1.0 + FALL_S) is None, "nobody knows any more what was before"
+    assert fall(read_receptions(tmp_path), "v1", 1.0 + COMPARED_S) is None, "nobody knows any more what was before"
     append_reception(tmp_path, replace(fallen, at=2.0, is_fall=False))
     assert fall(read_receptions(tmp_path), "v1", 5.0) is None and read_scores(tmp_path) == []
 
